@@ -1,0 +1,42 @@
+# Each target sets itself up in .venv. PYTHON chooses the interpreter (3.11 or newer).
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+NATIVE := $(shell find native CMakeLists.txt pyproject.toml -type f)
+FORMATTED := $(shell find native -name '*.cc' -o -name '*.h' -o -name '*.inl')
+
+.PHONY: setup demo test check format bench clean
+
+setup: $(READY)
+
+# torch first and alone, at a fixed version, so that pip does not choose a larger build of it.
+$(READY): $(NATIVE)
+	test -d .venv || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet torch==2.13.0
+	$(BIN)/python -m pip install --quiet --editable '.[compress,dev]'
+	touch $(READY)
+
+demo: $(READY)
+	$(BIN)/tinyvox demo
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $(FORMATTED)
+	$(BIN)/python -m pytest tests/test_layering.py
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(FORMATTED)
+
+# What the issue of each figure asks for; needs the speech corpora beside the project.
+bench: $(READY)
+	$(BIN)/python bench/commands.py
+
+clean:
+	rm -rf .venv build .cache

@@ -1,0 +1,67 @@
+"""The three test sets of the commands model, built from the test splits under ../shared/speech.
+
+    python bench/testsets.py OUT_DIR
+
+- digits: 200 strings of five digits, each of one speaker, from fsdd/test;
+- an4: an4/test as it is;
+- commands: 200 strings of two to five words, each of one speaker, from commands/test.
+Silences between takes last 50 to 300 ms. The same call gives the same sets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from tinyvox.corpus import Utterance, join_takes, read_audio, read_manifest, write_manifest
+
+SPEECH = Path(__file__).resolve().parents[2] / "shared" / "speech"
+RATE = 16000
+STRINGS = 200
+
+
+def build(out: Path) -> dict[str, Path]:
+    """Manifests by the name of the set; existing ones are taken as they are."""
+    if not SPEECH.exists():
+        sys.exit(f"testsets: {SPEECH} is not there; these sets are made from its test splits")
+    sets = {"digits": out / "digits.jsonl", "commands": out / "commands.jsonl"}
+    if not sets["digits"].exists():
+        _strings(SPEECH / "fsdd" / "test.jsonl", sets["digits"], (5, 5), seed=5)
+    if not sets["commands"].exists():
+        _strings(SPEECH / "commands" / "test.jsonl", sets["commands"], (2, 5), seed=6)
+    return {"digits": sets["digits"], "an4": SPEECH / "an4" / "test.jsonl", **sets}
+
+
+def _strings(source: Path, manifest: Path, count: tuple[int, int], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    takes = read_manifest(source)
+    folder = manifest.parent / manifest.stem
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for i in range(STRINGS):
+        first = takes[int(rng.integers(len(takes)))]
+        pool = [take for take in takes if take.speaker == first.speaker]
+        more = rng.integers(len(pool), size=int(rng.integers(count[0], count[1] + 1)) - 1)
+        chosen = [first, *(pool[int(index)] for index in more)]
+        silences = list(rng.uniform(0.05, 0.3, len(chosen) - 1))
+        audio = join_takes([read_audio(take.path, RATE) for take in chosen], silences, RATE)
+        path = folder / f"{i:03d}.flac"
+        soundfile.write(path, audio, RATE)
+        text = " ".join(take.text for take in chosen)
+        rows.append(Utterance(path, len(audio) / RATE, text, first.speaker))
+    write_manifest(manifest, rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    for name, manifest in build(parser.parse_args().out).items():
+        print(f"{name}: {manifest}")
+
+
+if __name__ == "__main__":
+    main()

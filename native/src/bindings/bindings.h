@@ -1,0 +1,11 @@
+// Each room of the core has one file here that exposes it to Python; none holds logic.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+namespace tinyvox {
+
+void bind_features(nanobind::module_& m);
+void bind_file(nanobind::module_& m);
+
+}  // namespace tinyvox

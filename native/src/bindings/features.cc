@@ -1,0 +1,62 @@
+#include "features.h"
+
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include "bindings.h"
+
+namespace nb = nanobind;
+
+namespace tinyvox {
+namespace {
+
+using Samples = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+
+nb::ndarray<nb::numpy, float> features(const FeatureConfig& config, Samples samples) {
+  const size_t window = config.window(), hop = config.hop(), total = samples.shape(0);
+  const size_t frames = total < window ? 0 : 1 + (total - window) / hop;
+  const size_t size = config.size();
+  auto* out = new float[std::max<size_t>(1, frames * size)];
+  nb::capsule owner(out, [](void* p) noexcept { delete[] static_cast<float*>(p); });
+  {
+    nb::gil_scoped_release unlocked;
+    FeatureStream stream(std::make_shared<FeatureTables>(config));
+    std::span<const float> rest(samples.data(), total);
+    stream.push(rest, out, frames);
+  }
+  return nb::ndarray<nb::numpy, float>(out, {frames, size}, owner);
+}
+
+FeatureKind kind_of(const std::string& name) {
+  if (name == "log_mel") return FeatureKind::log_mel;
+  if (name == "mfcc") return FeatureKind::mfcc;
+  if (name == "deepspeech_mfcc") return FeatureKind::deepspeech_mfcc;
+  throw nb::value_error(
+      ("features of kind '" + name + "', expected log_mel, mfcc or deepspeech_mfcc").c_str());
+}
+
+}  // namespace
+
+void bind_features(nb::module_& m) {
+  nb::class_<FeatureConfig>(m, "FeatureConfig")
+      .def(
+          "__init__",
+          [](FeatureConfig* self, const std::string& kind, uint32_t sample_rate, float window_ms,
+             float hop_ms, uint32_t bands, uint32_t coefficients, float low_hz, float high_hz,
+             std::vector<float> mean, std::vector<float> deviation) {
+            FeatureConfig config{kind_of(kind), sample_rate, window_ms, hop_ms,
+                                 bands,         coefficients, low_hz,    high_hz,
+                                 std::move(mean), std::move(deviation)};
+            if (const char* fault = config.fault()) throw nb::value_error(fault);
+            new (self) FeatureConfig(std::move(config));
+          },
+          nb::kw_only(), nb::arg("kind"), nb::arg("sample_rate"), nb::arg("window_ms"), nb::arg("hop_ms"),
+          nb::arg("bands"), nb::arg("coefficients"), nb::arg("low_hz"), nb::arg("high_hz"),
+          nb::arg("mean"), nb::arg("deviation"))
+      .def_prop_ro("size", &FeatureConfig::size);
+  m.def("features", &features, nb::arg("config"), nb::arg("samples"),
+        "Features of an utterance, float32 [frames, size], of float32 samples in [-1, 1).");
+}
+
+}  // namespace tinyvox

@@ -1,0 +1,7 @@
+#include "bindings.h"
+
+NB_MODULE(_native, m) {
+  m.doc() = "The native core of tinyvox: features, files, and the streaming runtime.";
+  tinyvox::bind_features(m);
+  tinyvox::bind_file(m);
+}

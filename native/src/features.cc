@@ -1,0 +1,262 @@
+#include "features.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <numbers>
+
+namespace tinyvox {
+namespace {
+
+constexpr double pi = std::numbers::pi;
+constexpr float kaldi_preemphasis = 0.97f;
+constexpr double kaldi_lifter = 22.0;
+constexpr float kaldi_sample_scale = 32768.0f;
+constexpr float kaldi_floor = 1.1920928955078125e-7f;  // FLT_EPSILON
+constexpr float tensorflow_floor = 1e-12f;
+
+double mel(double hz) { return 1127.0 * std::log1p(hz / 700.0); }
+
+uint32_t samples(float milliseconds, uint32_t rate) {
+  return static_cast<uint32_t>(std::lround(milliseconds * 0.001 * rate));
+}
+
+}  // namespace
+
+uint32_t FeatureConfig::window() const { return samples(window_ms, sample_rate); }
+uint32_t FeatureConfig::hop() const { return samples(hop_ms, sample_rate); }
+
+const char* FeatureConfig::fault() const {
+  // Written so that NaN fails each test.
+  if (sample_rate < 1000 || sample_rate > 192000) return "sample rate outside 1 to 192 kHz";
+  if (!(window_ms > 0 && window_ms <= 1000)) return "window outside 0 to 1000 ms";
+  if (!(hop_ms > 0 && hop_ms <= 1000)) return "hop outside 0 to 1000 ms";
+  if (window() < 2 || hop() < 1) return "window shorter than two samples, or hop than one";
+  if (bands < 1 || bands > 256) return "bands outside 1 to 256";
+  if (kind != FeatureKind::log_mel && (coefficients < 1 || coefficients > bands))
+    return "coefficients outside 1 to the number of bands";
+  if (!(low_hz >= 0 && high_hz > low_hz && high_hz <= sample_rate / 2.0f))
+    return "band limits outside 0 to half the sample rate";
+  if (mean.size() != deviation.size() || (!mean.empty() && mean.size() != size()))
+    return "mean and deviation not one value a feature";
+  for (float value : mean)
+    if (!std::isfinite(value)) return "mean not finite";
+  for (float value : deviation)
+    if (!(value > 0 && std::isfinite(value))) return "deviation not above zero";
+  return nullptr;
+}
+
+FeatureTables::FeatureTables(const FeatureConfig& config)
+    : config_(config), fft_size_(std::max(4u, std::bit_ceil(config.window()))) {
+  make_window();
+  make_fft();
+  if (config_.kind == FeatureKind::deepspeech_mfcc) {
+    make_tensorflow_filters();
+  } else {
+    make_kaldi_filters();
+  }
+  if (config_.kind != FeatureKind::log_mel) make_cosines();
+}
+
+void FeatureTables::make_window() {
+  const uint32_t length = config_.window();
+  const bool periodic = config_.kind == FeatureKind::deepspeech_mfcc;
+  window_.resize(length);
+  for (uint32_t i = 0; i < length; ++i) {
+    const double hann = 0.5 - 0.5 * std::cos(2 * pi * i / (periodic ? length : length - 1));
+    window_[i] = static_cast<float>(periodic ? hann : std::pow(hann, 0.85));
+  }
+}
+
+void FeatureTables::make_fft() {
+  const uint32_t half = fft_size_ / 2;
+  const int bits = std::countr_zero(half);
+  twiddles_.resize(half / 2);
+  split_twiddles_.resize(half);
+  reversed_.assign(half, 0);
+  for (uint32_t i = 0; i < half / 2; ++i) twiddles_[i] = std::polar(1.0, -2 * pi * i / half);
+  for (uint32_t i = 0; i < half; ++i) split_twiddles_[i] = std::polar(1.0, -2 * pi * i / fft_size_);
+  for (uint32_t i = 1; i < half; ++i)
+    reversed_[i] = (reversed_[i >> 1] >> 1) | ((i & 1) << (bits - 1));
+}
+
+// Povey et al., Kaldi, feat/mel-computations.cc: triangles in the mel domain, no bin at Nyquist.
+void FeatureTables::make_kaldi_filters() {
+  const double hz_a_bin = static_cast<double>(config_.sample_rate) / fft_size_;
+  const double low = mel(config_.low_hz);
+  const double delta = (mel(config_.high_hz) - low) / (config_.bands + 1);
+  for (uint32_t band = 0; band < config_.bands; ++band) {
+    const double left = low + band * delta, center = left + delta, right = center + delta;
+    Filter filter{0, {}};
+    for (uint32_t bin = 0; bin < fft_size_ / 2; ++bin) {
+      const double at = mel(bin * hz_a_bin);
+      if (at <= left || at >= right) continue;
+      if (filter.weights.empty()) filter.first = bin;
+      filter.weights.push_back(
+          static_cast<float>(at <= center ? (at - left) / delta : (right - at) / delta));
+    }
+    filters_.push_back(std::move(filter));
+  }
+}
+
+// TensorFlow, core/kernels/mfcc_mel_filterbank.cc: each bin is shared by the two nearest centres.
+void FeatureTables::make_tensorflow_filters() {
+  const double hz_a_bin = static_cast<double>(config_.sample_rate) / fft_size_;
+  const auto first = static_cast<uint32_t>(1.5 + config_.low_hz / hz_a_bin);
+  const auto last =
+      std::min(static_cast<uint32_t>(config_.high_hz / hz_a_bin), fft_size_ / 2);
+  const double low = mel(config_.low_hz);
+  const double delta = (mel(config_.high_hz) - low) / (config_.bands + 1);
+  for (uint32_t band = 0; band < config_.bands; ++band) {
+    const double left = low + band * delta, center = left + delta, right = center + delta;
+    Filter filter{first, {}};
+    for (uint32_t bin = first; bin <= last; ++bin) {
+      const double at = mel(bin * hz_a_bin);
+      // A bin on a centre belongs to the rising side of that centre's own band.
+      const bool rising = at > left && at <= center, falling = at > center && at <= right;
+      if (filter.weights.empty() && !rising && !falling) continue;
+      if (filter.weights.empty()) filter.first = bin;
+      if (!rising && !falling) break;
+      filter.weights.push_back(
+          static_cast<float>(rising ? (at - left) / delta : (right - at) / delta));
+    }
+    filters_.push_back(std::move(filter));
+  }
+}
+
+void FeatureTables::make_cosines() {
+  const uint32_t bands = config_.bands;
+  const bool kaldi = config_.kind == FeatureKind::mfcc;
+  cosines_.resize(static_cast<size_t>(config_.coefficients) * bands);
+  for (uint32_t k = 0; k < config_.coefficients; ++k) {
+    // Kaldi's transform is orthonormal; TensorFlow's leaves the first row at the others' norm.
+    const double norm = std::sqrt((kaldi && k == 0 ? 1.0 : 2.0) / bands);
+    const double lift = kaldi ? 1 + 0.5 * kaldi_lifter * std::sin(pi * k / kaldi_lifter) : 1.0;
+    for (uint32_t n = 0; n < bands; ++n)
+      cosines_[k * bands + n] = static_cast<float>(lift * norm * std::cos(pi / bands * (n + 0.5) * k));
+  }
+}
+
+size_t FeatureTables::work_size() const { return fft_size_ + 2 + config_.bands; }
+
+void FeatureTables::frame(const float* samples, float* out, float* work) const {
+  prepare(samples, work);
+  power_spectrum(work);
+  float* bands = config_.kind == FeatureKind::log_mel ? out : work + fft_size_ + 2;
+  log_bands(work, bands);
+  if (config_.kind != FeatureKind::log_mel) {
+    for (uint32_t k = 0; k < config_.coefficients; ++k) {
+      const float* cosines = cosines_.data() + static_cast<size_t>(k) * config_.bands;
+      float sum = 0;
+      for (uint32_t n = 0; n < config_.bands; ++n) sum += cosines[n] * bands[n];
+      out[k] = sum;
+    }
+  }
+  for (size_t i = 0; i < config_.mean.size(); ++i)
+    out[i] = (out[i] - config_.mean[i]) / config_.deviation[i];
+}
+
+// Windowed samples, zero-padded to the length of the transform.
+void FeatureTables::prepare(const float* samples, float* work) const {
+  const size_t length = window_.size();
+  std::memcpy(work, samples, length * sizeof(float));
+  std::fill(work + length, work + fft_size_, 0.0f);
+  if (config_.kind != FeatureKind::deepspeech_mfcc) {
+    double sum = 0;
+    for (size_t i = 0; i < length; ++i) sum += work[i] *= kaldi_sample_scale;
+    const auto offset = static_cast<float>(sum / static_cast<double>(length));
+    for (size_t i = 0; i < length; ++i) work[i] -= offset;
+    for (size_t i = length - 1; i > 0; --i) work[i] -= kaldi_preemphasis * work[i - 1];
+    work[0] -= kaldi_preemphasis * work[0];
+  }
+  for (size_t i = 0; i < length; ++i) work[i] *= window_[i];
+}
+
+// In-place radix-2 transform of fft_size / 2 complex values.
+void FeatureTables::fft(std::complex<float>* values) const {
+  const uint32_t size = fft_size_ / 2;
+  for (uint32_t i = 0; i < size; ++i)
+    if (i < reversed_[i]) std::swap(values[i], values[reversed_[i]]);
+  for (uint32_t half = 1; half < size; half *= 2) {
+    const uint32_t step = size / (2 * half);
+    for (uint32_t start = 0; start < size; start += 2 * half) {
+      for (uint32_t k = 0; k < half; ++k) {
+        const std::complex<float> w = twiddles_[k * step], b = values[start + k + half];
+        // Written out: std::complex's product checks for infinities.
+        const std::complex<float> t(b.real() * w.real() - b.imag() * w.imag(),
+                                    b.real() * w.imag() + b.imag() * w.real());
+        const std::complex<float> a = values[start + k];
+        values[start + k] = a + t;
+        values[start + k + half] = a - t;
+      }
+    }
+  }
+}
+
+// Squared magnitudes of bins 0 to fft_size / 2. Real samples are transformed as half as many
+// complex ones; E and O, the transforms of the even and the odd samples, are then separated:
+// X[k] = E[k] + w^k O[k], X[half - k] = conj(E[k] - w^k O[k]).
+void FeatureTables::power_spectrum(float* work) const {
+  auto* z = reinterpret_cast<std::complex<float>*>(work);  // array-compatible by the standard
+  const uint32_t half = fft_size_ / 2;
+  fft(z);
+  const float first = (z[0].real() + z[0].imag()) * (z[0].real() + z[0].imag());
+  const float last = (z[0].real() - z[0].imag()) * (z[0].real() - z[0].imag());
+  for (uint32_t k = 1; k <= half / 2; ++k) {
+    const std::complex<float> a = z[k], b = std::conj(z[half - k]), w = split_twiddles_[k];
+    const std::complex<float> even = (a + b) * 0.5f, d = (a - b) * 0.5f;
+    const std::complex<float> odd(d.imag(), -d.real());  // d / i
+    const std::complex<float> t(odd.real() * w.real() - odd.imag() * w.imag(),
+                                odd.real() * w.imag() + odd.imag() * w.real());
+    // Kept in place: real part of z[k] for bin k, of z[half - k] for bin half - k.
+    const float low = std::norm(even + t), high = std::norm(even - t);
+    z[k].real(low);
+    z[half - k].real(k == half - k ? low : high);
+  }
+  for (uint32_t k = 1; k < half; ++k) work[k] = work[2 * k];
+  work[0] = first;
+  work[half] = last;
+}
+
+void FeatureTables::log_bands(const float* power, float* out) const {
+  const bool tensorflow = config_.kind == FeatureKind::deepspeech_mfcc;
+  for (size_t band = 0; band < filters_.size(); ++band) {
+    const Filter& filter = filters_[band];
+    const float* bins = power + filter.first;
+    float sum = 0;
+    for (size_t i = 0; i < filter.weights.size(); ++i)
+      sum += filter.weights[i] * (tensorflow ? std::sqrt(bins[i]) : bins[i]);
+    out[band] = std::log(std::max(sum, tensorflow ? tensorflow_floor : kaldi_floor));
+  }
+}
+
+FeatureStream::FeatureStream(std::shared_ptr<const FeatureTables> tables)
+    : tables_(std::move(tables)),
+      pending_(tables_->config().window()),
+      work_(tables_->work_size()) {}
+
+void FeatureStream::reset() { filled_ = skip_ = 0; }
+
+size_t FeatureStream::push(std::span<const float>& samples, float* out, size_t max_frames) {
+  const size_t hop = tables_->config().hop(), window = pending_.size();
+  size_t frames = 0;
+  while (frames < max_frames) {
+    const size_t skipped = std::min(skip_, samples.size());
+    skip_ -= skipped;
+    samples = samples.subspan(skipped);
+    const size_t taken = std::min(window - filled_, samples.size());
+    std::copy_n(samples.data(), taken, pending_.data() + filled_);
+    filled_ += taken;
+    samples = samples.subspan(taken);
+    if (filled_ < window) break;
+    tables_->frame(pending_.data(), out + frames++ * tables_->config().size(), work_.data());
+    const size_t kept = hop < window ? window - hop : 0;
+    std::copy(pending_.end() - static_cast<ptrdiff_t>(kept), pending_.end(), pending_.begin());
+    filled_ = kept;
+    skip_ = hop > window ? hop - window : 0;
+  }
+  return frames;
+}
+
+}  // namespace tinyvox

@@ -1,0 +1,103 @@
+// Audio to features: the only feature extractor, for training and for running.
+//
+// Three kinds, each streaming: a frame is put out as soon as its last sample is there, and the
+// result does not depend on how the audio was cut into pieces.
+//
+//   log_mel          Kaldi's log-mel filterbank
+//   mfcc             Kaldi's MFCC (cepstral lifter 22, C0 in place of the energy)
+//   deepspeech_mfcc  TensorFlow's AudioSpectrogram (squared magnitude) and Mfcc operators
+//
+// Samples are float32 in [-1, 1). Kaldi's kinds scale them to 16-bit range first, as Kaldi does.
+#pragma once
+
+#include <complex>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+namespace tinyvox {
+
+enum class FeatureKind : uint8_t { log_mel = 0, mfcc = 1, deepspeech_mfcc = 2 };
+
+struct FeatureConfig {
+  FeatureKind kind = FeatureKind::deepspeech_mfcc;
+  uint32_t sample_rate = 16000;
+  float window_ms = 32.0f;
+  float hop_ms = 20.0f;
+  uint32_t bands = 40;
+  uint32_t coefficients = 26;
+  float low_hz = 20.0f;
+  float high_hz = 4000.0f;
+  std::vector<float> mean;       // empty, or one value a feature
+  std::vector<float> deviation;  // as long as mean; above zero
+
+  uint32_t size() const { return kind == FeatureKind::log_mel ? bands : coefficients; }
+  uint32_t window() const;  // samples
+  uint32_t hop() const;     // samples
+
+  // Null where the settings are usable, else what is wrong with them.
+  const char* fault() const;
+};
+
+// Immutable tables (window, filterbank, cosines) that any number of streams share.
+class FeatureTables {
+ public:
+  explicit FeatureTables(const FeatureConfig& config);
+
+  const FeatureConfig& config() const { return config_; }
+  uint32_t fft_size() const { return fft_size_; }
+
+  // One frame: `samples` holds window() of them, `out` takes size() values; `work` takes
+  // work_size() floats.
+  void frame(const float* samples, float* out, float* work) const;
+  size_t work_size() const;
+
+ private:
+  // The bins [first, first + weights.size()) of one triangular filter.
+  struct Filter {
+    uint32_t first;
+    std::vector<float> weights;
+  };
+
+  void make_window();
+  void make_fft();
+  void make_kaldi_filters();
+  void make_tensorflow_filters();
+  void make_cosines();
+
+  void prepare(const float* samples, float* work) const;
+  void fft(std::complex<float>* values) const;
+  void power_spectrum(float* work) const;
+  void log_bands(const float* power, float* out) const;
+
+  FeatureConfig config_;
+  uint32_t fft_size_;
+  std::vector<float> window_;                        // [config.window()]
+  std::vector<std::complex<float>> twiddles_;        // of the half-size complex transform
+  std::vector<std::complex<float>> split_twiddles_;  // half-size complex to full-size real
+  std::vector<uint32_t> reversed_;                   // bit-reversed indices, [fft_size / 2]
+  std::vector<Filter> filters_;                      // [bands]
+  std::vector<float> cosines_;                       // [coefficients, bands], lifter included
+};
+
+// The samples that the next frames still need. No allocation after construction.
+class FeatureStream {
+ public:
+  FeatureStream(std::shared_ptr<const FeatureTables> tables);
+
+  // Takes samples until all are taken or `max_frames` frames are out; `out` is [max_frames, size].
+  // Returns the frames put out and moves `samples` past what was taken.
+  size_t push(std::span<const float>& samples, float* out, size_t max_frames);
+  void reset();
+
+ private:
+  std::shared_ptr<const FeatureTables> tables_;
+  std::vector<float> pending_;  // [window]
+  size_t filled_ = 0;
+  size_t skip_ = 0;  // samples to drop first, where the hop is longer than the window
+  std::vector<float> work_;
+};
+
+}  // namespace tinyvox

@@ -1,0 +1,187 @@
+// The container: header, section table and checksums, then the sections in their order.
+#include "file.h"
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+#include <unordered_set>
+
+#include "bytes.h"
+#include "records.h"
+#include "shapes.h"
+
+namespace tinyvox {
+namespace {
+
+// The high bit shows a 7-bit channel, the line ends a transfer as text, as PNG's do.
+constexpr std::array<uint8_t, 8> magic{0x89, 'T', 'V', 'X', '\r', '\n', 0x1A, '\n'};
+constexpr uint32_t version = 1;
+constexpr size_t header_bytes = 24;  // magic, version, number of sections, file size
+constexpr size_t entry_bytes = 24;   // tag, checksum, offset, length
+constexpr size_t checksum_bytes = 4;
+constexpr std::array<std::string_view, 3> section_tags{"MODL", "SPCH", "META"};
+constexpr std::array<const char*, 3> section_names{"model", "speech", "metadata"};
+constexpr uint32_t max_nodes = 4096;
+constexpr uint32_t max_metadata = 1u << 24;
+
+struct Section {
+  std::string_view tag;
+  std::span<const uint8_t> bytes;
+};
+
+std::string hex(std::span<const uint8_t> bytes) {
+  std::string text;
+  for (uint8_t byte : bytes) {
+    if (!text.empty()) text += ' ';
+    text += "0123456789ABCDEF"[byte >> 4];
+    text += "0123456789ABCDEF"[byte & 15];
+  }
+  return text;
+}
+
+// 209412 as "209 412".
+std::string grouped(uint64_t number) {
+  std::string digits = std::to_string(number);
+  for (size_t at = digits.size(); at > 3;) digits.insert(at -= 3, 1, ' ');
+  return digits;
+}
+
+void check_magic(std::span<const uint8_t> bytes) {
+  if (bytes.empty()) fail("not a tinyvox file (it is empty)");
+  const auto start = bytes.first(std::min(bytes.size(), magic.size()));
+  if (std::equal(start.begin(), start.end(), magic.begin())) return;
+  if (start.size() == magic.size() && std::equal(&magic[1], &magic[4], &start[1]))
+    fail("damaged in transfer (starts with " + hex(start) + "); copy it again as binary");
+  fail("not a tinyvox file (starts with " + hex(start) + ")");
+}
+
+void check_size(std::span<const uint8_t> bytes, uint64_t expected) {
+  if (bytes.size() < expected)
+    fail("truncated: " + grouped(bytes.size()) + " bytes, the header says " + grouped(expected));
+  if (bytes.size() > expected)
+    fail("too long: " + grouped(bytes.size()) + " bytes, the header says " + grouped(expected));
+}
+
+// The table's entries, which must cover what follows the table without holes, in order, to the end.
+std::vector<Section> read_table(Reader& reader, std::span<const uint8_t> bytes, uint32_t count) {
+  std::vector<Section> sections;
+  std::vector<uint32_t> checksums;
+  uint64_t end = header_bytes + count * entry_bytes + checksum_bytes;
+  for (uint32_t i = 0; i < count; ++i) {
+    const auto tag = reader.take(4);
+    checksums.push_back(reader.u32());
+    const uint64_t offset = reader.u64(), length = reader.u64();
+    if (offset != end || length > bytes.size() - end) fail("sections overlap or leave holes");
+    sections.push_back(
+        {{reinterpret_cast<const char*>(tag.data()), tag.size()}, bytes.subspan(offset, length)});
+    end += length;
+  }
+  if (end != bytes.size()) fail("the last section does not end where the file ends");
+  for (uint32_t i = 0; i < count; ++i)
+    if (crc32(sections[i].bytes) != checksums[i])
+      fail("section " + std::to_string(i + 1) + " is damaged: its checksum does not match");
+  return sections;
+}
+
+std::vector<Section> read_sections(std::span<const uint8_t> bytes) {
+  check_magic(bytes);
+  if (bytes.size() < header_bytes)
+    fail("truncated: " + std::to_string(bytes.size()) + " bytes, a header has 24");
+  Reader reader(bytes);
+  reader.take(magic.size());
+  if (const uint32_t found = reader.u32(); found != version)
+    fail("is of version " + std::to_string(found) + ", this tinyvox reads version " +
+         std::to_string(version) + "; update tinyvox or write the file again");
+  const uint32_t count = reader.u32();
+  check_size(bytes, reader.u64());
+  if (count < 1 || count > 3) fail("has " + std::to_string(count) + " sections, expected 1 to 3");
+  const size_t covered = header_bytes + count * entry_bytes;
+  if (bytes.size() < covered + checksum_bytes) fail("too short for its section table");
+  if (Reader tail(bytes.subspan(covered)); tail.u32() != crc32(bytes.first(covered)))
+    fail("the header is damaged: its checksum does not match");
+  return read_table(reader, bytes, count);
+}
+
+void read_model(Reader& reader, File& file) {
+  file.input_size = reader.varint("input size", 1, max_signal);
+  const uint32_t count = reader.varint("number of layers", 1, max_nodes);
+  std::vector<Signal> signals{{file.input_size, 0, 1}};
+  std::unordered_set<std::string> names{"", "input"};
+  NodeReader nodes(reader);
+  uint64_t values = 0;
+  for (uint32_t i = 0; i < count; ++i) {
+    const Node& node = file.nodes.emplace_back(nodes.read(signals));
+    if (!names.insert(node.name).second)
+      fail("layer name '" + node.name + "' is used twice, reserved or empty");
+    values += memory(node, signals[node.inputs[0]]);
+    if (values > max_memory)
+      fail("layer '" + node.name + "': the frames of the model hold more than 2^26 values");
+    signals.push_back(node.signal);
+  }
+}
+
+void check_speech(const File& file) {
+  const Signal& output = file.nodes.back().signal;
+  if (file.speech->features.size() != file.input_size)
+    fail("features of " + std::to_string(file.speech->features.size()) +
+         " values, but the model takes " + std::to_string(file.input_size));
+  if (output.bands || output.channels != file.speech->tokens.size())
+    fail(std::to_string(file.speech->tokens.size()) + " tokens, but the model puts out " +
+         std::to_string(output.size()) + " values");
+}
+
+// Bytes of the model's section outside its nodes.
+uint64_t model_overhead(const File& file, uint64_t section_bytes) {
+  for (const Node& node : file.nodes) {
+    section_bytes -= node.file_bytes;
+    for (const Tensor& tensor : node.tensors) section_bytes -= tensor.file_bytes;
+  }
+  return section_bytes;
+}
+
+void read_metadata(Reader& reader, File& file) {
+  const auto bytes = reader.take(reader.left());
+  if (bytes.size() > max_metadata) fail("longer than 2^24 bytes");
+  check_utf8("text", bytes);
+  file.metadata.assign(bytes.begin(), bytes.end());
+}
+
+void read_section(size_t which, std::span<const uint8_t> bytes, File& file) {
+  Reader reader(bytes);
+  uint64_t overhead = bytes.size();
+  if (which == 0) {
+    read_model(reader, file);
+    overhead = model_overhead(file, overhead);
+  } else if (which == 1) {
+    file.speech = read_speech(reader);
+    check_speech(file);
+  } else {
+    read_metadata(reader, file);
+  }
+  reader.finish();
+  file.overhead.emplace_back(section_names[which], overhead);
+}
+
+}  // namespace
+
+File parse(std::span<const uint8_t> bytes) {
+  const std::vector<Section> sections = read_sections(bytes);
+  if (sections[0].tag != section_tags[0]) fail("the first section is not MODL");
+  File file;
+  file.overhead = {{"header", header_bytes},
+                   {"section table", sections.size() * entry_bytes + checksum_bytes}};
+  size_t which = 0;
+  for (const Section& section : sections) {
+    while (which < section_tags.size() && section_tags[which] != section.tag) ++which;
+    if (which == section_tags.size()) fail("sections are not MODL, SPCH, META in this order");
+    try {
+      read_section(which, section.bytes, file);
+    } catch (const FormatError& error) {
+      fail(std::string(section_names[which]) + ": " + error.what());
+    }
+    ++which;
+  }
+  return file;
+}
+
+}  // namespace tinyvox

@@ -1,0 +1,119 @@
+// The only door for untrusted bytes: a .tvx file, parsed and validated. Depends on nothing but the
+// entropy decoder. docs/format.md is the specification.
+//
+// Everything that `parse` returns may be used without further checks: shapes fit, codes lie in their
+// tables, numbers are finite, sizes are within the limits below.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "features.h"
+
+namespace tinyvox {
+
+struct FormatError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+// Numbers on disk; never reordered.
+enum class LayerKind : uint8_t {
+  linear = 0,
+  recurrent = 1,
+  conv1d = 2,
+  conv2d = 3,
+  batch_norm = 4,
+  layer_norm = 5,
+  activation = 6,
+  context_window = 7,
+  frame_stacking = 8,
+  subsample = 9,
+  unflatten = 10,
+  flatten = 11,
+  add = 12,
+  concat = 13,
+  log_softmax = 14,
+};
+
+enum class RecurrentKind : uint8_t { lstm = 0, gru = 1, rnn_tanh = 2, rnn_relu = 3 };
+enum class ActivationKind : uint8_t { relu = 0, clipped_relu = 1, tanh = 2, sigmoid = 3 };
+
+enum class TensorKind : uint8_t { absent = 0, vector = 1, dense = 2, coded = 3, product = 4 };
+
+// A vector, or a matrix expression.
+struct Tensor {
+  TensorKind kind = TensorKind::absent;
+  uint32_t rows = 0;  // a vector's length
+  uint32_t columns = 0;
+  std::vector<float> values;            // vector [rows], dense [rows, columns]
+  std::vector<uint8_t> codes;           // coded [rows, columns]
+  std::vector<float> centroids;         // coded: 2 to 256, every code lies inside
+  std::vector<float> scale;             // coded [rows]
+  std::unique_ptr<Tensor> left, right;  // product: [rows, rank], [rank, columns]
+  uint64_t file_bytes = 0;              // on disk, record header included
+
+  explicit operator bool() const { return kind != TensorKind::absent; }
+};
+
+struct Signal {
+  uint32_t channels = 0;  // the size of a flat frame
+  uint32_t bands = 0;     // 0: a flat frame
+  uint32_t stride = 1;    // input frames to one frame
+
+  uint32_t size() const { return bands ? channels * bands : channels; }
+};
+
+// Slots of `ints`, `floats` and `tensors` by kind, in this order:
+//   linear          tensors: weight, bias?
+//   recurrent       ints: RecurrentKind; tensors: forward weight_ih?, weight_hh?, bias?, bias_hn?,
+//                   then the same four of the backward cell
+//   conv1d          ints: kernel, stride, dilation, padding before, after, groups;
+//                   tensors: weight, bias?
+//   conv2d          ints: kernel t, b, stride t, b, padding before, after, below, above;
+//                   tensors: weight, bias?
+//   batch_norm      floats: eps; tensors: mean, variance, weight, bias
+//   layer_norm      floats: eps; tensors: weight, bias
+//   activation      ints: ActivationKind; floats: limit (0 where there is none)
+//   context_window  ints: left, right
+//   frame_stacking  ints: count, stride
+//   subsample       ints: factor
+//   unflatten       ints: channels
+//   flatten, add, concat, log_softmax   nothing
+// What a layer computes is defined by src/tinyvox/layers.py and execute.py.
+struct Node {
+  std::string name;
+  LayerKind kind;
+  std::vector<uint32_t> inputs;  // 0 is the model's input, i + 1 is node i
+  std::vector<uint32_t> ints;
+  std::vector<float> floats;
+  std::vector<Tensor> tensors;
+  Signal signal;             // of the output
+  uint64_t file_bytes = 0;   // of the record without its tensors
+};
+
+// What text needs: features in, tokens out.
+struct Speech {
+  FeatureConfig features;
+  std::vector<std::string> tokens;
+  uint32_t blank = 0;
+  bool log_probabilities = true;  // what the model puts out
+};
+
+struct File {
+  uint32_t input_size = 0;
+  std::vector<Node> nodes;  // topological order; the last one is the output
+  std::optional<Speech> speech;
+  std::string metadata;  // JSON; nothing in the runtime reads it
+  // Bytes outside nodes and tensors: "header", "section table", "model", "speech", "metadata".
+  std::vector<std::pair<std::string, uint64_t>> overhead;
+};
+
+// Raises FormatError, one line that says what was found and what was expected.
+File parse(std::span<const uint8_t> bytes);
+
+}  // namespace tinyvox

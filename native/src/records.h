@@ -1,0 +1,48 @@
+// The records inside a file's sections: tensors, nodes, speech. What is read here is checked here;
+// only whether a layer fits its inputs is left to shapes.h.
+#pragma once
+
+#include <span>
+#include <string>
+
+#include "bytes.h"
+#include "file.h"
+
+namespace tinyvox {
+
+inline constexpr uint32_t max_name = 255;            // bytes of a name or a token
+inline constexpr uint32_t max_dimension = 1u << 20;  // rows or columns
+inline constexpr uint32_t max_span = 4096;           // kernels, strides, paddings, contexts
+inline constexpr uint32_t max_inputs = 64;           // of a node
+inline constexpr uint32_t max_tokens = 1u << 16;
+inline constexpr uint32_t max_depth = 4;             // of products
+inline constexpr uint64_t max_matrix = 1ull << 28;   // weights of a matrix
+inline constexpr uint64_t max_weights = 1ull << 29;  // of a file
+inline constexpr uint64_t max_codes_a_byte = 4096;   // of an entropy-coded payload
+
+// Reads nodes one after the other.
+class NodeReader {
+ public:
+  explicit NodeReader(Reader& reader) : reader_(reader) {}
+
+  // The next node, of which `signals` are the possible inputs: the model's, then every earlier
+  // node's. An error names the layer.
+  Node read(std::span<const Signal> signals);
+
+ private:
+  void read_body(Node& node, std::span<const Signal> signals);
+  Tensor read_tensor(uint32_t depth);
+  void read_product(Tensor& tensor, uint32_t depth);
+  void read_vector(Tensor& tensor, uint8_t flags);
+  void read_leaf(Tensor& tensor, uint8_t flags);
+  void read_coded(Tensor& tensor, uint8_t flags);
+  void read_codes(Tensor& tensor, uint8_t flags, uint64_t size);
+  uint64_t spend(const Tensor& tensor);
+
+  Reader& reader_;
+  uint64_t weights_left_ = max_weights;
+};
+
+Speech read_speech(Reader& reader);
+
+}  // namespace tinyvox

@@ -1,0 +1,214 @@
+#include "shapes.h"
+
+#include <algorithm>
+#include <string>
+
+#include "bytes.h"
+
+namespace tinyvox {
+namespace {
+
+void expect(const std::string& what, uint64_t found, uint64_t expected) {
+  if (found != expected)
+    fail(what + " is " + std::to_string(found) + ", expected " + std::to_string(expected));
+}
+
+std::string shape(uint64_t rows, uint64_t columns) {
+  return std::to_string(rows) + " x " + std::to_string(columns);
+}
+
+void expect_shape(const char* what, const Tensor& matrix, uint64_t rows, uint64_t columns) {
+  if (matrix.rows != rows || matrix.columns != columns)
+    fail(std::string(what) + " is " + shape(matrix.rows, matrix.columns) + ", expected " +
+         shape(rows, columns));
+}
+
+void expect_length(const char* what, const Tensor& vector, uint64_t length) {
+  if (vector) expect(std::string(what) + " length", vector.rows, length);
+}
+
+uint64_t flat(const Signal& input) {
+  if (input.bands)
+    fail("takes flat frames, found " + shape(input.channels, input.bands) + "; add a Flatten");
+  return input.channels;
+}
+
+Signal make_signal(uint64_t channels, uint64_t bands, uint64_t stride) {
+  // Each factor first: the product of two such numbers then fits 64 bits.
+  const bool fits = channels <= max_signal && bands <= max_signal &&
+                    channels * std::max<uint64_t>(1, bands) <= max_signal;
+  if (!fits) fail("puts out more than 2^20 values a frame");
+  if (stride > max_signal) fail("needs more than 2^20 input frames a frame");
+  return {static_cast<uint32_t>(channels), static_cast<uint32_t>(bands),
+          static_cast<uint32_t>(stride)};
+}
+
+uint64_t stride_of(const Signal& input, uint32_t factor) {
+  return static_cast<uint64_t>(input.stride) * factor;
+}
+
+Signal infer_linear(const Node& node, const Signal& input) {
+  const Tensor& weight = node.tensors[0];
+  expect("input size", flat(input), weight.columns);
+  expect_length("bias", node.tensors[1], weight.rows);
+  return make_signal(weight.rows, 0, input.stride);
+}
+
+// The hidden size of the cell whose tensors begin at `slot`, 0 where there is none.
+uint64_t check_cell(const Node& node, size_t slot, uint64_t size) {
+  constexpr uint64_t gates[] = {4, 3, 1, 1};  // by RecurrentKind
+  const Tensor &weight_ih = node.tensors[slot], &weight_hh = node.tensors[slot + 1];
+  const Tensor &bias = node.tensors[slot + 2], &bias_hn = node.tensors[slot + 3];
+  if (!weight_ih && !weight_hh && !bias && !bias_hn) return 0;
+  if (!weight_ih || !weight_hh) fail("a cell needs both weight_ih and weight_hh");
+  const uint64_t hidden = weight_hh.columns, rows = gates[node.ints[0]] * hidden;
+  expect_shape("weight_ih", weight_ih, rows, size);
+  expect_shape("weight_hh", weight_hh, rows, hidden);
+  expect_length("bias", bias, rows);
+  expect_length("bias_hn", bias_hn, hidden);
+  if (bias_hn && static_cast<RecurrentKind>(node.ints[0]) != RecurrentKind::gru)
+    fail("only a GRU has bias_hn");
+  return hidden;
+}
+
+Signal infer_recurrent(const Node& node, const Signal& input) {
+  const uint64_t forward = check_cell(node, 0, flat(input));
+  const uint64_t backward = check_cell(node, 4, flat(input));
+  if (forward + backward == 0) fail("has no cell, expected one forward, one backward, or both");
+  return make_signal(forward + backward, 0, input.stride);
+}
+
+Signal infer_conv1d(const Node& node, const Signal& input) {
+  const Tensor& weight = node.tensors[0];
+  const uint32_t kernel = node.ints[0], groups = node.ints[5];
+  expect("weight columns modulo kernel", weight.columns % kernel, 0);
+  expect("input channels", flat(input), static_cast<uint64_t>(weight.columns / kernel) * groups);
+  expect("output channels modulo groups", weight.rows % groups, 0);
+  expect_length("bias", node.tensors[1], weight.rows);
+  return make_signal(weight.rows, 0, stride_of(input, node.ints[1]));
+}
+
+Signal infer_conv2d(const Node& node, const Signal& input) {
+  const Tensor& weight = node.tensors[0];
+  if (!input.bands)
+    fail("takes frames of channels x bands, found " + std::to_string(input.channels) + " values");
+  const uint64_t kernel_area = static_cast<uint64_t>(node.ints[0]) * node.ints[1];
+  expect("weight columns", weight.columns, input.channels * kernel_area);
+  expect_length("bias", node.tensors[1], weight.rows);
+  const uint64_t bands = static_cast<uint64_t>(input.bands) + node.ints[6] + node.ints[7];
+  if (bands < node.ints[1])
+    fail("a kernel of " + std::to_string(node.ints[1]) + " bands does not fit " +
+         std::to_string(bands));
+  return make_signal(weight.rows, (bands - node.ints[1]) / node.ints[3] + 1,
+                     stride_of(input, node.ints[2]));
+}
+
+void check_eps(const Node& node) {
+  if (node.floats[0] < 0) fail("eps is below 0");
+}
+
+Signal infer_batch_norm(const Node& node, const Signal& input) {
+  constexpr const char* names[] = {"mean", "variance", "weight", "bias"};
+  check_eps(node);
+  for (size_t i = 0; i < 4; ++i) expect_length(names[i], node.tensors[i], input.channels);
+  for (float variance : node.tensors[1].values)
+    if (!(variance >= 0 && variance + node.floats[0] > 0)) fail("variance plus eps is not above 0");
+  return input;
+}
+
+Signal infer_layer_norm(const Node& node, const Signal& input) {
+  check_eps(node);
+  expect_length("weight", node.tensors[0], flat(input));
+  expect_length("bias", node.tensors[1], input.channels);
+  return input;
+}
+
+Signal infer_activation(const Node& node, const Signal& input) {
+  const float limit = node.floats[0];
+  const bool clipped = static_cast<ActivationKind>(node.ints[0]) == ActivationKind::clipped_relu;
+  if (clipped ? !(limit > 0) : limit != 0)
+    fail("limit is " + std::to_string(limit) + "; clipped_relu alone needs one, above 0");
+  return input;
+}
+
+void check_rates(std::span<const Signal> inputs) {
+  for (const Signal& input : inputs)
+    expect("input frames to a frame", input.stride, inputs[0].stride);
+}
+
+Signal infer_add(std::span<const Signal> inputs) {
+  check_rates(inputs);
+  for (const Signal& input : inputs) {
+    expect("channels of an input", input.channels, inputs[0].channels);
+    expect("bands of an input", input.bands, inputs[0].bands);
+  }
+  return inputs[0];
+}
+
+Signal infer_concat(std::span<const Signal> inputs) {
+  check_rates(inputs);
+  uint64_t size = 0;
+  for (const Signal& input : inputs) size += flat(input);
+  return make_signal(size, 0, inputs[0].stride);
+}
+
+Signal infer_unflatten(const Node& node, const Signal& input) {
+  const uint64_t channels = node.ints[0];
+  expect("input size modulo channels", flat(input) % channels, 0);
+  return make_signal(channels, flat(input) / channels, input.stride);
+}
+
+}  // namespace
+
+Signal infer(const Node& node, std::span<const Signal> inputs) {
+  const Signal& input = inputs[0];
+  switch (node.kind) {
+    case LayerKind::linear:
+      return infer_linear(node, input);
+    case LayerKind::recurrent:
+      return infer_recurrent(node, input);
+    case LayerKind::conv1d:
+      return infer_conv1d(node, input);
+    case LayerKind::conv2d:
+      return infer_conv2d(node, input);
+    case LayerKind::batch_norm:
+      return infer_batch_norm(node, input);
+    case LayerKind::layer_norm:
+      return infer_layer_norm(node, input);
+    case LayerKind::activation:
+      return infer_activation(node, input);
+    case LayerKind::context_window:
+      return make_signal(flat(input) * (uint64_t{1} + node.ints[0] + node.ints[1]), 0,
+                         input.stride);
+    case LayerKind::frame_stacking:
+      return make_signal(flat(input) * node.ints[0], 0, stride_of(input, node.ints[1]));
+    case LayerKind::subsample:
+      return make_signal(input.channels, input.bands, stride_of(input, node.ints[0]));
+    case LayerKind::unflatten:
+      return infer_unflatten(node, input);
+    case LayerKind::flatten:
+      return make_signal(input.size(), 0, input.stride);
+    case LayerKind::add:
+      return infer_add(inputs);
+    case LayerKind::concat:
+      return infer_concat(inputs);
+    case LayerKind::log_softmax:
+      return make_signal(flat(input), 0, input.stride);
+  }
+  fail("kind of layer is unknown");
+}
+
+uint64_t memory(const Node& node, const Signal& input) {
+  uint64_t frames = 0;
+  if (node.kind == LayerKind::conv1d) {
+    const uint64_t reach = static_cast<uint64_t>(node.ints[0] - 1) * node.ints[2] + 1;
+    frames = reach + node.ints[3] + node.ints[4];
+  } else if (node.kind == LayerKind::conv2d) {
+    frames = static_cast<uint64_t>(node.ints[0]) + node.ints[4] + node.ints[5];
+  } else if (node.kind == LayerKind::frame_stacking) {
+    frames = std::max(node.ints[0], node.ints[1]);
+  }
+  return frames * input.size() + node.signal.size();
+}
+
+}  // namespace tinyvox

@@ -1,0 +1,90 @@
+"""What people see of the commands: tables, progress bars, one line an error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+error_console = Console(stderr=True)
+
+
+def console(as_json: bool) -> Console:
+    """Where people's text goes: standard error when standard output carries JSON."""
+    return error_console if as_json else Console()
+
+
+def print_json(facts: dict[str, Any]) -> None:
+    """One JSON object on standard output."""
+    print(json.dumps(facts, indent=1))
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, nothing elsewhere; call it with (done, of)."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(
+        *columns, TimeRemainingColumn(), console=error_console, transient=True,
+        disable=not error_console.is_terminal,
+    ) as progress:  # fmt: skip
+        task = progress.add_task(what, total=None)
+        yield lambda done, of: progress.update(task, completed=done, total=of)
+
+
+def size_text(count: int) -> str:
+    """Bytes as people read them, in steps of 1000."""
+    if count < 1000:
+        return f"{count} B"
+    return f"{count / 1e3:.1f} kB" if count < 1_000_000 else f"{count / 1e6:.2f} MB"
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.2f}%"
+
+
+def percent_interval(interval: list[float]) -> str:
+    return f"{100 * interval[0]:.2f} to {100 * interval[1]:.2f}%"
+
+
+def sizes_table(facts: dict[str, Any]) -> Table:
+    """Every row of a file, and their sum."""
+    table = Table(title=facts["file"], title_justify="left")
+    table.add_column("what")
+    table.add_column("shape")
+    table.add_column("kind")
+    table.add_column("bits a weight", justify="right")
+    table.add_column("bytes", justify="right")
+    for row in (*facts["tensors"], *facts["overhead"]):
+        shape = "" if row["shape"] is None else " x ".join(map(str, row["shape"]))
+        bits = "" if row["bits_per_weight"] is None else f"{row['bits_per_weight']:.2f}"
+        table.add_row(row["name"], shape, row["kind"], bits, f"{row['bytes']:,}")
+    total = sum(row["bytes"] for row in (*facts["tensors"], *facts["overhead"]))
+    table.add_section()
+    table.add_row("sum", "", "", "", f"{total:,}")
+    return table
+
+
+def print_sizes(facts: dict[str, Any], out: Console) -> None:
+    """The table, the ratio, and what was left in float, loudly."""
+    out.print(sizes_table(facts))
+    original = size_text(facts["original_bytes"])
+    out.print(
+        f"{facts['file_bytes']:,} bytes on disk, {facts['ratio']:.1f} times smaller than the "
+        f"original's {original} ({facts['parameters']:,} parameters now)"
+    )
+    if facts["left_float"]:
+        out.print(f"[bold red]left in float:[/] {', '.join(facts['left_float'])}")
+
+
+def print_score(title: str, score: dict[str, Any], out: Console) -> None:
+    out.print(
+        f"{title}: WER {percent(score['wer'])} (95% interval {percent_interval(score['wer_interval'])}), "
+        f"CER {percent(score['cer'])}, {score['utterances']} utterances, "
+        f"real-time factor {score['rtf']:.4f}",
+        soft_wrap=True,
+    )

@@ -1,0 +1,92 @@
+"""The demonstration: the bundled model made small on the spot, and heard before and after."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from tinyvox import bench, console, evaluate, files, packfile, runtime
+from tinyvox.corpus import read_manifest
+from tinyvox.errors import FileError
+from tinyvox.passes import compress
+from tinyvox.plan import plan
+
+RATIO = 20
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the table."""
+
+    name: str
+    file_bytes: int
+    ratio: float
+    score: dict[str, Any]
+    ms_per_frame: float
+
+
+def run(models: Path, out: Path, as_json: bool) -> None:
+    """Compress, evaluate and time; print one table (or JSON), keep `demo.tvx` in `out`."""
+    source, shipped = models / "commands.pt2", models / "commands-60x.tvx"
+    if not source.exists():
+        raise FileError(f"{source}: no bundled model here; run from the repository, or --models")
+    out.mkdir(parents=True, exist_ok=True)
+    fresh = out / "demo.tvx"
+    original = files.load(source)
+    packfile.save(compress(original, plan(original, ratio=RATIO)), fresh)
+    utterances = read_manifest(models / "clips" / "manifest.jsonl")
+    original_bytes = files.BYTES_A_PARAMETER * original.original_parameters
+    timings = {path: bench.bench(path, original, chunk=16) for path in (fresh, shipped)}
+    entries = [
+        Entry(
+            "original, torch float32",
+            original_bytes,
+            1.0,
+            evaluate.evaluate(original, utterances).summary(),
+            timings[fresh]["original_ms_per_frame"],
+        )
+    ]
+    for name, path in (("no retraining, no audio", fresh), ("fine-tuned", shipped)):
+        score = evaluate.evaluate(runtime.open(path), utterances).summary()
+        size = path.stat().st_size
+        entries.append(
+            Entry(
+                f"{path.name}: {name}",
+                size,
+                original_bytes / size,
+                score,
+                timings[path]["ms_per_frame"],
+            )
+        )
+    if as_json:
+        console.print_json({"rows": [entry.__dict__ for entry in entries], "file": str(fresh)})
+        return
+    table = _table(entries)
+    screen = console.console(as_json)
+    screen.print(table)
+    screen.print(
+        f"{len(utterances)} clips by espeak-ng voices that training never heard, greedy decoding, "
+        f"one thread.\nKept: {fresh}   Try: tinyvox transcribe {fresh} {utterances[0].path}",
+        highlight=False,
+    )
+
+
+def _table(entries: list[Entry]) -> Table:
+    table = Table()
+    table.add_column("model")
+    for column in ("bytes", "times smaller", "WER", "95% interval", "ms a frame", "times as fast"):
+        table.add_column(column, justify="right")
+    for entry in entries:
+        table.add_row(
+            entry.name,
+            f"{entry.file_bytes:,}",
+            f"{entry.ratio:.1f}",
+            console.percent(entry.score["wer"]),
+            console.percent_interval(entry.score["wer_interval"]),
+            f"{entry.ms_per_frame:.4f}",
+            f"{entries[0].ms_per_frame / entry.ms_per_frame:.1f}",
+        )
+    return table

@@ -1,0 +1,408 @@
+"""A model as a differentiable torch module: the meaning of every layer, and the way back."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tinyvox import layers
+from tinyvox.layers import Layer
+from tinyvox.matrix import Coded, Dense, Matrix, Product, Table
+from tinyvox.model import INPUT, Model
+
+
+class Weight(Protocol):
+    """A matrix that is being trained."""
+
+    def __call__(self) -> Tensor: ...
+
+    def apply_to(self, x: Tensor) -> Tensor: ...
+
+    def matrix(self) -> Matrix: ...
+
+
+class _DenseWeight(nn.Module):
+    """Values; where `rounding` is set, the forward pass sees them rounded (straight through)."""
+
+    def __init__(self, dense: Dense) -> None:
+        super().__init__()
+        self.values = nn.Parameter(dense.values.clone())
+        self.rounding: Callable[[Tensor], Tensor] | None = None
+
+    def forward(self) -> Tensor:
+        if self.rounding is None:
+            return self.values
+        fixed = self.values.detach()
+        return self.values + (self.rounding(fixed) - fixed)
+
+    def apply_to(self, x: Tensor) -> Tensor:
+        return F.linear(x, self())
+
+    def matrix(self) -> Matrix:
+        return Dense(self.values.detach().cpu().clone())
+
+
+class _CodedWeight(nn.Module):
+    """Fixed codes; the centroids and the row scales are trained."""
+
+    codes: Tensor
+
+    def __init__(self, coded: Coded) -> None:
+        super().__init__()
+        self.register_buffer("codes", coded.codes.long())
+        self.centroids = nn.Parameter(coded.codebook.centroids.clone())
+        self.scale = nn.Parameter(coded.scale.clone())
+
+    def forward(self) -> Tensor:
+        return self.centroids[self.codes] * self.scale[:, None]
+
+    def apply_to(self, x: Tensor) -> Tensor:
+        return F.linear(x, self())
+
+    def matrix(self) -> Matrix:
+        codebook = Table(self.centroids.detach().cpu().clone())
+        return Coded(self.codes.to(torch.uint8).cpu(), codebook, self.scale.detach().cpu().clone())
+
+
+class _ProductWeight(nn.Module):
+    def __init__(self, product: Product) -> None:
+        super().__init__()
+        self.left, self.right = weight_module(product.left), weight_module(product.right)
+
+    def forward(self) -> Tensor:
+        result: Tensor = self.left() @ self.right()
+        return result
+
+    def apply_to(self, x: Tensor) -> Tensor:
+        return self.left.apply_to(self.right.apply_to(x))
+
+    def matrix(self) -> Matrix:
+        return Product(self.left.matrix(), self.right.matrix())
+
+
+_WeightModule = _DenseWeight | _CodedWeight | _ProductWeight
+
+
+def weight_module(matrix: Matrix) -> _WeightModule:
+    """The trainable form of a matrix."""
+    if isinstance(matrix, Product):
+        return _ProductWeight(matrix)
+    return _CodedWeight(matrix) if isinstance(matrix, Coded) else _DenseWeight(matrix)
+
+
+class _NodeModule(nn.Module):
+    """The tensors of one layer as parameters, under their dotted names with '/' for '.'."""
+
+    _FIXED = ("mean", "variance")
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__()
+        self.layer = layer
+        self.weights = nn.ModuleDict(
+            {name.replace(".", "/"): weight_module(m) for name, m in layer.matrices().items()}
+        )
+        self.biases = nn.ParameterDict(
+            {
+                name.replace(".", "/"): nn.Parameter(v.clone(), name not in self._FIXED)
+                for name, v in layer.vectors().items()
+            }
+        )
+
+    def forward(self, *inputs: Frames) -> Frames:
+        return _RUN[type(self.layer)](self, *inputs)
+
+    def weight(self, name: str) -> Weight:
+        return self.weights[name.replace(".", "/")]  # type: ignore[return-value]
+
+    def vector(self, name: str) -> Tensor | None:
+        key = name.replace(".", "/")
+        return self.biases.get(key, None)
+
+    def tensors(self) -> Iterator[tuple[str, Matrix | Tensor]]:
+        for key, weight in self.weights.items():
+            yield key.replace("/", "."), weight.matrix()  # type: ignore[operator]
+        for key, vector in self.biases.items():
+            yield key.replace("/", "."), vector.detach().cpu().clone()
+
+
+class Executor(nn.Module):
+    """Runs a model: features [batch, frames, size] to outputs [batch, frames', size'].
+
+    Its parameters are the leaves of the matrices (dense values; centroids and scales of coded ones)
+    and the vectors; `model()` gives the model with their present values.
+    """
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.source = model
+        self.dropout = 0.0  # after each ReLU, while training
+        self.layers = nn.ModuleList(_NodeModule(node.layer) for node in model.nodes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self._signals(Frames(features)).values
+
+    def run(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Like forward, for utterances of unequal `lengths` (frames, int64 [batch]).
+
+        Every utterance gives what it gives alone; frames past its end are zero on the way in and
+        meaningless in the result. Returns outputs and their lengths.
+        """
+        result = self._signals(Frames(features, lengths))
+        assert result.lengths is not None
+        return result.values, result.lengths
+
+    def _signals(self, features: Frames) -> Frames:
+        signals = {INPUT: features}
+        for node, module in zip(self.source.nodes, self.layers, strict=True):
+            signals[node.name] = module(*(signals[name] for name in node.inputs))
+            if self.training and self.dropout and isinstance(node.layer, layers.Activation):
+                signals[node.name] = signals[node.name].map(self._drop)
+        return signals[self.source.output]
+
+    def _drop(self, values: Tensor) -> Tensor:
+        return F.dropout(values, self.dropout)
+
+    def model(self) -> Model:
+        """The model with the parameters as they are now."""
+        new: dict[str, Matrix | Tensor] = {}
+        for node, module in zip(self.source.nodes, self.layers, strict=True):
+            assert isinstance(module, _NodeModule)
+            new.update({f"{node.name}.{name}": value for name, value in module.tensors()})
+        return self.source.with_tensors(new)
+
+    def dense_leaves(self) -> Iterator[tuple[str, _DenseWeight]]:
+        """Every dense leaf under the full name of its matrix (factors share it)."""
+        for node, module in zip(self.source.nodes, self.layers, strict=True):
+            assert isinstance(module, _NodeModule)
+            for key, weight in module.weights.items():
+                name = f"{node.name}.{key.replace('/', '.')}"
+                yield from (
+                    (name, leaf) for leaf in weight.modules() if isinstance(leaf, _DenseWeight)
+                )
+
+    def set_rounding(self, rounding: Mapping[nn.Module, Callable[[Tensor], Tensor]]) -> None:
+        """Round these leaves in the forward pass from now on, all others not."""
+        for _, leaf in self.dense_leaves():
+            leaf.rounding = rounding.get(leaf)
+
+
+class Frames:
+    """A batch of signals: values [batch, frames, ...shape], lengths [batch].
+
+    Without lengths every utterance fills all frames, and no operation depends on the data: that is
+    what lets `torch.export` trace a model.
+    """
+
+    def __init__(self, values: Tensor, lengths: Tensor | None = None) -> None:
+        self.values, self.lengths = values, lengths
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Frames:
+        return Frames(function(self.values), self.lengths)
+
+    def padded(self, before: int, after: int) -> Tensor:
+        """Values with zeros past each utterance's end, and zero frames around."""
+        values = self.values
+        if self.lengths is not None and int(self.lengths.min()) < values.shape[1]:
+            index = torch.arange(values.shape[1], device=values.device)
+            alive = index[None] < self.lengths.to(values.device)[:, None]
+            values = values * alive.view(*alive.shape, *([1] * (values.ndim - 2)))
+        return F.pad(values, [0, 0] * (values.ndim - 2) + [before, after])
+
+    def reversed(self) -> Frames:
+        """Each utterance backwards, the frames past its end left in place."""
+        if self.lengths is None:
+            return self.map(lambda v: v.flip(1))
+        index = torch.arange(self.values.shape[1], device=self.values.device)[None]
+        lengths = self.lengths.to(self.values.device)[:, None]
+        index = torch.where(index < lengths, lengths - 1 - index, index)
+        return self.map(lambda v: v.gather(1, index[:, :, None].expand(-1, -1, v.shape[2])))
+
+
+def _linear(module: _NodeModule, x: Frames) -> Frames:
+    bias = module.vector("bias")
+    y = module.weight("weight").apply_to(x.values)
+    return Frames(y if bias is None else y + bias, x.lengths)
+
+
+def _recurrent(module: _NodeModule, x: Frames) -> Frames:
+    layer = module.layer
+    assert isinstance(layer, layers.Recurrent)
+    outputs = []
+    for side in layer.cells():
+        if side == "forward":
+            outputs.append(_run_cell(module, side, x.values))
+        else:
+            backward = x.reversed()
+            states = Frames(_run_cell(module, side, backward.values), x.lengths)
+            outputs.append(states.reversed().values)
+    joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
+    return Frames(joined, x.lengths)
+
+
+def _run_cell(module: _NodeModule, side: str, x: Tensor) -> Tensor:
+    """Hidden states [batch, frames, hidden] by torch's own LSTM, GRU and RNN."""
+    layer = module.layer
+    assert isinstance(layer, layers.Recurrent)
+    weights = [module.weight(f"{side}.weight_ih")(), module.weight(f"{side}.weight_hh")()]
+    rows, hidden = weights[1].shape
+    bias = module.vector(f"{side}.bias")
+    bias_hn = module.vector(f"{side}.bias_hn")
+    bias_ih = x.new_zeros(rows) if bias is None else bias
+    bias_hh = x.new_zeros(rows)
+    if bias_hn is not None:
+        bias_hh = torch.cat([bias_hh[: rows - hidden], bias_hn])
+    state = x.new_zeros(1, x.shape[0], hidden)
+    flat = [*weights, bias_ih, bias_hh]
+    options = (True, 1, 0.0, False, False, True)  # biases, layers, dropout, train, two-way, batch
+    if layer.kind == "lstm":
+        return torch.lstm(x, (state, state), flat, *options)[0]
+    function = {"gru": torch.gru, "rnn_tanh": torch.rnn_tanh, "rnn_relu": torch.rnn_relu}
+    return function[layer.kind](x, state, flat, *options)[0]
+
+
+def _conv1d(module: _NodeModule, x: Frames) -> Frames:
+    layer = module.layer
+    assert isinstance(layer, layers.Conv1d)
+    weight = module.weight("weight")()
+    kernel = weight.view(weight.shape[0], -1, layer.kernel)
+    y = F.conv1d(
+        x.padded(*layer.padding).transpose(1, 2),
+        kernel,
+        module.vector("bias"),
+        layer.stride,
+        0,
+        layer.dilation,
+        layer.groups,
+    )
+    reach = layer.dilation * (layer.kernel - 1) + 1
+    lengths = _frames(x.lengths, reach, layer.stride, sum(layer.padding))
+    return Frames(y.transpose(1, 2), lengths)
+
+
+def _conv2d(module: _NodeModule, x: Frames) -> Frames:
+    layer = module.layer
+    assert isinstance(layer, layers.Conv2d)
+    weight = module.weight("weight")()
+    channels = x.values.shape[2]
+    padded = F.pad(x.padded(*layer.padding[:2]), layer.padding[2:])
+    y = F.conv2d(
+        padded.transpose(1, 2),
+        weight.view(weight.shape[0], channels, *layer.kernel),
+        module.vector("bias"),
+        layer.stride,
+    )
+    lengths = _frames(x.lengths, layer.kernel[0], layer.stride[0], sum(layer.padding[:2]))
+    return Frames(y.transpose(1, 2), lengths)
+
+
+def _frames(lengths: Tensor | None, reach: int, stride: int, padding: int = 0) -> Tensor | None:
+    if lengths is None:
+        return None
+    return torch.clamp((lengths + padding - reach) // stride + 1, min=0)
+
+
+def _batch_norm(module: _NodeModule, x: Frames) -> Frames:
+    layer = module.layer
+    assert isinstance(layer, layers.BatchNorm)
+    mean, variance, weight, bias = (module.vector(n) for n in layer.vectors())
+    assert mean is not None
+    assert variance is not None
+    assert weight is not None
+    assert bias is not None
+    factor = weight / torch.sqrt(variance + layer.eps)
+    offset = bias - mean * factor
+    if x.values.ndim == 4:
+        factor, offset = factor[:, None], offset[:, None]
+    return x.map(lambda values: values * factor + offset)
+
+
+def _layer_norm(module: _NodeModule, x: Frames) -> Frames:
+    layer = module.layer
+    assert isinstance(layer, layers.LayerNorm)
+    weight, bias, eps = module.vector("weight"), module.vector("bias"), layer.eps
+    return x.map(lambda values: F.layer_norm(values, values.shape[-1:], weight, bias, eps))
+
+
+def _activation(module: _NodeModule, x: Frames) -> Frames:
+    layer = module.layer
+    assert isinstance(layer, layers.Activation)
+    if layer.kind == "clipped_relu":
+        return x.map(lambda values: torch.clamp(values, 0, layer.limit))
+    function = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
+    return x.map(function[layer.kind])
+
+
+def _context_window(module: _NodeModule, x: Frames) -> Frames:
+    layer = module.layer
+    assert isinstance(layer, layers.ContextWindow)
+    padded = x.padded(layer.left, layer.right)
+    windows = padded.unfold(1, layer.left + 1 + layer.right, 1)  # [batch, frames, size, window]
+    return Frames(windows.transpose(2, 3).flatten(2), x.lengths)
+
+
+def _frame_stacking(module: _NodeModule, x: Frames) -> Frames:
+    layer = module.layer
+    assert isinstance(layer, layers.FrameStacking)
+    windows = x.values.unfold(1, layer.count, layer.stride)
+    return Frames(windows.transpose(2, 3).flatten(2), _frames(x.lengths, layer.count, layer.stride))
+
+
+def _subsample(module: _NodeModule, x: Frames) -> Frames:
+    layer = module.layer
+    assert isinstance(layer, layers.Subsample)
+    return Frames(x.values[:, :: layer.factor], _frames(x.lengths, 1, layer.factor))
+
+
+def _unflatten(module: _NodeModule, x: Frames) -> Frames:
+    layer = module.layer
+    assert isinstance(layer, layers.Unflatten)
+    return x.map(lambda values: values.unflatten(2, (layer.channels, -1)))
+
+
+def _flatten(module: _NodeModule, x: Frames) -> Frames:
+    return x.map(lambda values: values.flatten(2))
+
+
+def _add(module: _NodeModule, *inputs: Frames) -> Frames:
+    frames = min(x.values.shape[1] for x in inputs)
+    total = functools.reduce(torch.add, [x.values[:, :frames] for x in inputs])
+    return Frames(total, _shortest(inputs))
+
+
+def _concat(module: _NodeModule, *inputs: Frames) -> Frames:
+    frames = min(x.values.shape[1] for x in inputs)
+    joined = torch.cat([x.values[:, :frames] for x in inputs], dim=2)
+    return Frames(joined, _shortest(inputs))
+
+
+def _shortest(inputs: tuple[Frames, ...]) -> Tensor | None:
+    lengths = [x.lengths for x in inputs if x.lengths is not None]
+    return torch.stack(lengths).amin(0) if lengths else None
+
+
+def _log_softmax(module: _NodeModule, x: Frames) -> Frames:
+    return x.map(lambda values: F.log_softmax(values, dim=-1))
+
+
+_RUN: dict[type[Layer], Callable[..., Frames]] = {
+    layers.Linear: _linear,
+    layers.Recurrent: _recurrent,
+    layers.Conv1d: _conv1d,
+    layers.Conv2d: _conv2d,
+    layers.BatchNorm: _batch_norm,
+    layers.LayerNorm: _layer_norm,
+    layers.Activation: _activation,
+    layers.ContextWindow: _context_window,
+    layers.FrameStacking: _frame_stacking,
+    layers.Subsample: _subsample,
+    layers.Unflatten: _unflatten,
+    layers.Flatten: _flatten,
+    layers.Add: _add,
+    layers.Concat: _concat,
+    layers.LogSoftmax: _log_softmax,
+}

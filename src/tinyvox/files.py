@@ -1,0 +1,92 @@
+"""Models in, descriptions out: where the importers and the packed file meet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tinyvox import importers, packfile
+from tinyvox.card import card_path, load_card
+from tinyvox.errors import FileError
+from tinyvox.matrix import Dense, leaves
+from tinyvox.model import Model
+
+BYTES_A_PARAMETER = 4
+"""Sizes of originals are counted as float32."""
+
+
+def load(path: Path, speech: Path | None = None) -> Model:
+    """A model from a .tvx file or any format of the importers, with its speech card.
+
+    The card is `speech`, or the one in the file, or `NAME.speech.yaml` beside it, or none. Raises
+    FileError or ImporterError with the path.
+    """
+    if not path.exists():
+        raise FileError(f"{path}: no such file")
+    card = load_card(speech) if speech is not None else None
+    if path.suffix == ".tvx":
+        model = packfile.load(path)
+    else:
+        if card is None and card_path(path).exists():
+            card = load_card(card_path(path))
+        model = importers.load(path)
+    return model if card is None else model.with_card(card)
+
+
+def left_float(model: Model) -> list[str]:
+    """Full names of the matrices that still hold float32 values."""
+    return [
+        name
+        for name, matrix in model.matrices()
+        if any(isinstance(leaf, Dense) for leaf in leaves(matrix))
+    ]
+
+
+def describe_file(path: Path, model: Model) -> dict[str, Any]:
+    """The keys that `compress` and `inspect` print; the bytes of `tensors` and `overhead` add up
+    to `file_bytes`."""
+    rows = packfile.sizes(path)
+    original = BYTES_A_PARAMETER * model.original_parameters
+    file_bytes = path.stat().st_size
+    return {
+        "file": str(path),
+        "file_bytes": file_bytes,
+        "original_bytes": original,
+        "ratio": original / file_bytes,
+        "parameters": model.count_parameters(),
+        "tensors": [_row(row) for row in rows if row.shape],
+        "overhead": [_row(row) for row in rows if not row.shape],
+        "left_float": left_float(model),
+    }
+
+
+def _row(row: packfile.Row) -> dict[str, Any]:
+    shape = list(row.shape) or None
+    facts = {"name": row.name, "shape": shape, "kind": row.kind}
+    return {**facts, "bits_per_weight": row.bits_per_weight, "bytes": row.bytes}
+
+
+def describe_model(path: Path, model: Model) -> dict[str, Any]:
+    """The same keys for a model that is not packed; its matrices count as float32."""
+    tensors = [
+        {
+            "name": name,
+            "shape": list(matrix.shape),
+            "kind": type(matrix).__name__.lower(),
+            "bits_per_weight": 32.0,
+            "bytes": BYTES_A_PARAMETER * matrix.shape[0] * matrix.shape[1],
+        }
+        for name, matrix in model.matrices()
+    ]
+    file_bytes = path.stat().st_size
+    original = BYTES_A_PARAMETER * model.original_parameters
+    return {
+        "file": str(path),
+        "file_bytes": file_bytes,
+        "original_bytes": original,
+        "ratio": original / file_bytes,
+        "parameters": model.count_parameters(),
+        "tensors": tensors,
+        "overhead": [],
+        "left_float": left_float(model),
+    }

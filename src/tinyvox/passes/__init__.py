@@ -1,0 +1,72 @@
+"""Passes rewrite a model's matrices; `apply` takes a recipe's steps one after the other.
+
+Every pass has the shape `pass_(model, settings) -> Outcome` and changes nothing that it was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tinyvox.errors import RecipeError
+from tinyvox.model import Model
+from tinyvox.passes.factorize import factorize
+from tinyvox.passes.outcome import Note, Outcome
+from tinyvox.passes.prune import prune
+from tinyvox.passes.quantize import quantize, settle
+from tinyvox.recipe import FinetuneSettings, QuantizeSettings, Recipe
+
+__all__ = ["PASSES", "Note", "Outcome", "apply", "compress", "factorize", "prune", "quantize"]
+
+PASSES: dict[str, Callable[[Model, Any], Outcome]] = {
+    "prune": prune,
+    "factorize": factorize,
+    "quantize": quantize,
+}
+"""The passes by the name that recipes use, in the order in which they are best taken."""
+
+Finetune = Callable[[Model, FinetuneSettings], Model]
+
+
+def apply(
+    model: Model,
+    recipe: Recipe,
+    *,
+    finetune: Finetune | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Outcome:
+    """Take the steps of a recipe; `progress` is told of each one before it begins.
+
+    The recipe and the parameter count of the original go into the provenance. Raises RecipeError,
+    with the step's number, for what a step cannot do, and before anything is done where the recipe
+    fine-tunes and `finetune` is None.
+    """
+    names = [step.name for step in recipe.steps]
+    if "finetune" in names and finetune is None:
+        number = names.index("finetune") + 1
+        raise RecipeError(f"step {number} of the recipe fine-tunes; give --finetune MANIFEST")
+    model = model.with_provenance(original_parameters=model.original_parameters)
+    notes: list[Note] = []
+    quantized: QuantizeSettings | None = None
+    for number, step in enumerate(recipe.steps, start=1):
+        if progress is not None:
+            progress(f"step {number} of {len(names)}: {step.name}")
+        settings = step.settings
+        if isinstance(settings, FinetuneSettings):
+            assert finetune is not None
+            model = finetune(model, settings)
+            model = settle(model, quantized.vectors) if quantized else model
+            notes.append(Note("all layers", f"fine-tuned for {settings.steps} steps"))
+            continue
+        try:
+            model, more = PASSES[step.name](model, settings)
+        except RecipeError as error:
+            raise RecipeError(f"step {number} of the recipe: {error}") from None
+        quantized = settings if isinstance(settings, QuantizeSettings) else quantized
+        notes.extend(more)
+    return Outcome(model.with_provenance(recipe=recipe.document()), tuple(notes))
+
+
+def compress(model: Model, recipe: Recipe, *, finetune: Finetune | None = None) -> Model:
+    """The model that a recipe makes; `apply` tells besides what each step did."""
+    return apply(model, recipe, finetune=finetune).model

@@ -1,0 +1,109 @@
+"""Quantisation: every dense matrix becomes codes into a codebook."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from tinyvox.codebooks import CODEBOOKS
+from tinyvox.matrix import Coded, Dense, Matrix, Product, Table, leaves
+from tinyvox.model import Model
+from tinyvox.passes.outcome import Note, Outcome, check_patterns
+from tinyvox.recipe import QuantizeRule, QuantizeSettings, first_match
+
+SMALLEST_NORMAL = 2.0**-14
+"""Below this a float16 number loses digits."""
+
+
+def quantize(model: Model, settings: QuantizeSettings) -> Outcome:
+    """Code the dense matrices, factors of products included; round the vectors.
+
+    Raises RecipeError for a pattern that matches no matrix.
+    """
+    rules = settings.in_order()
+    patterns = [pattern for rule in rules for pattern in rule.layers]
+    check_patterns(patterns, [name for name, _ in model.matrices()], "quantize")
+    changed: dict[str, Matrix | Tensor] = {}
+    notes = []
+    for name, matrix in model.matrices():
+        reason = _reason_against(matrix, rule := first_match(rules, name))
+        if reason is not None:
+            notes.append(Note(name, f"left alone: {reason}"))
+            continue
+        assert rule is not None
+        changed[name] = coded = _code(matrix, rule)
+        error = relative_error(matrix, coded)
+        what = f"{rule.bits} bits ({rule.method}), relative squared error {error:.3g}"
+        notes.append(Note(name, what))
+    small, vector_notes = _round_vectors(model.with_tensors(changed), settings.vectors)
+    return Outcome(small, (*notes, *vector_notes))
+
+
+def _reason_against(matrix: Matrix, rule: QuantizeRule | None) -> str | None:
+    dense = sum(isinstance(leaf, Dense) for leaf in leaves(matrix))
+    if not dense:
+        return "it is coded already"
+    return "no rule matches it, it stays float32" if rule is None else None
+
+
+def _code(matrix: Matrix, rule: QuantizeRule) -> Matrix:
+    method = CODEBOOKS[rule.method]
+    return _map_leaves(
+        matrix, lambda leaf: method(leaf.values, rule.bits) if isinstance(leaf, Dense) else leaf
+    )
+
+
+def _map_leaves(matrix: Matrix, change: Callable[[Dense | Coded], Matrix]) -> Matrix:
+    if isinstance(matrix, Product):
+        return Product(_map_leaves(matrix.left, change), _map_leaves(matrix.right, change))
+    return change(matrix)
+
+
+def relative_error(matrix: Matrix, other: Matrix) -> float:
+    """Squared difference over the squared norm of the first; 0 where both are zero."""
+    values = matrix.decode()
+    error = (values - other.decode()).double().square().sum()
+    return float(error / values.double().square().sum().clamp(min=torch.finfo(torch.float64).tiny))
+
+
+def settle(model: Model, vectors: Literal["float16", "float32"]) -> Model:
+    """A quantised model as the file stores it best, after training has moved its numbers.
+
+    Centroids in rising order again; row scales, and vectors if asked, rounded to float16.
+    """
+    settled = model.map_matrices(lambda _, matrix: _map_leaves(matrix, _settle_leaf))
+    return _round_vectors(settled, vectors).model
+
+
+def _settle_leaf(leaf: Dense | Coded) -> Matrix:
+    if isinstance(leaf, Dense):
+        return leaf
+    centroids, order = leaf.codebook.centroids.sort()
+    place = torch.empty_like(order)
+    place[order] = torch.arange(order.numel())
+    codes = place[leaf.codes.long()].to(torch.uint8)
+    half = _half(leaf.scale)
+    return Coded(codes, Table(centroids), half if torch.isfinite(half).all() else leaf.scale)
+
+
+def _half(values: Tensor) -> Tensor:
+    return values.to(torch.float16).to(torch.float32)
+
+
+def _round_vectors(model: Model, precision: Literal["float16", "float32"]) -> Outcome:
+    if precision == "float32":
+        return Outcome(model, (Note("vectors", "left alone: float32 was asked for"),))
+    changed: dict[str, Matrix | Tensor] = {}
+    notes = []
+    for name, vector in model.vectors():
+        if not torch.isfinite(_half(vector)).all():
+            notes.append(Note(name, "left alone: float16 cannot hold its largest value"))
+        elif name.endswith(".variance") and float(vector.min()) < SMALLEST_NORMAL:
+            notes.append(Note(name, "left alone: float16 would lose its smallest variance"))
+        else:
+            changed[name] = _half(vector)
+    notes.append(Note("vectors", f"{len(changed)} rounded to float16"))
+    return Outcome(model.with_tensors(changed), tuple(notes))

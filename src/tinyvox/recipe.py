@@ -1,0 +1,286 @@
+"""Recipes: the YAML schema of what to do to a model, step by step.
+
+    steps:
+      - prune: {layers: lstm, keep: 0.5}
+      - factorize: {rank: 0.25}
+      - finetune: {steps: 2000, quantize: [{bits: 4}]}
+      - quantize:
+          bits: 4
+          rules:
+            - {layers: out, bits: 8}
+      - finetune: {steps: 500}
+
+`layers` is one pattern or a list of them, with `*`, `?` and `[...]`. A pattern matches a full name
+(`lstm.forward.weight_hh`) or the layer that the name begins with (`lstm`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    model_validator,
+)
+
+from tinyvox.errors import FileError, RecipeError
+
+Method = Literal["kmeans"]
+"""The keys of `codebooks.CODEBOOKS`."""
+
+
+def _listed(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+def _share(value: object) -> int | float:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number and (0 < value <= 1 or (isinstance(value, int) and value >= 1)):  # type: ignore[operator]
+        return value  # type: ignore[return-value]
+    raise ValueError("expected a fraction above 0 and up to 1.0, or a whole number from 1")
+
+
+Patterns = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
+Share = Annotated[int | float, PlainValidator(_share)]
+"""A fraction where it is written with a point (1.0 is all), else a count."""
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PruneSettings(_Settings):
+    """Remove whole units (neurons, hidden units, channels) of the groups that match."""
+
+    layers: Patterns = ("*",)
+    keep: Share
+    """Units to keep of every group, a fraction or a count."""
+    multiple: Annotated[int, Field(ge=1)] = 16
+    """A fraction is rounded up to a multiple of this, which suits the kernels."""
+
+
+class FactorizeSettings(_Settings):
+    """Replace matrices by the product of two thinner ones; one of `rank` and `energy` is given."""
+
+    layers: Patterns = ("*",)
+    rank: Share | None = None
+    """The rank to keep, as a fraction of the full rank or as a number."""
+    energy: Annotated[float, Field(gt=0, le=1)] | None = None
+    """The smallest rank that keeps this fraction of the sum of squared singular values."""
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> FactorizeSettings:
+        if (self.rank is None) == (self.energy is None):
+            raise ValueError("expected one of rank and energy")
+        return self
+
+
+class QuantizeRule(_Settings):
+    """How to code the matrices that match."""
+
+    layers: Patterns = ("*",)
+    method: Method = "kmeans"
+    bits: Annotated[int, Field(ge=1, le=8)]
+
+
+class QuantizeSettings(_Settings):
+    """Code every dense matrix, factors included, and shorten the vectors.
+
+    The first of `rules` that matches a matrix decides; where none does, the step's own `bits`.
+    """
+
+    layers: Patterns = ("*",)
+    method: Method = "kmeans"
+    bits: Annotated[int, Field(ge=1, le=8)] | None = None
+    rules: tuple[QuantizeRule, ...] = ()
+    vectors: Literal["float16", "float32"] = "float16"
+    """How biases and normalisation vectors are rounded, in the whole model."""
+
+    @model_validator(mode="after")
+    def _some_rule(self) -> QuantizeSettings:
+        if self.bits is None and not self.rules:
+            raise ValueError("expected bits, or rules, or both")
+        if self.bits is None and self.model_fields_set & {"layers", "method"}:
+            raise ValueError("layers and method go with bits; expected bits")
+        return self
+
+    def in_order(self) -> tuple[QuantizeRule, ...]:
+        """All rules, the step's own one last."""
+        if self.bits is None:
+            return self.rules
+        own = QuantizeRule(layers=self.layers, method=self.method, bits=self.bits)
+        return (*self.rules, own)
+
+
+class FinetuneSettings(_Settings):
+    """Train the parameters that there are: dense values, or centroids and row scales, and vectors.
+
+    The loss is `ctc` times CTC on the transcripts plus `distill` times the distance from the
+    outputs of the original model.
+    """
+
+    steps: Annotated[int, Field(ge=1)] = 1000
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-4
+    """At its highest, after the warm-up."""
+    ctc: Annotated[float, Field(ge=0)] = 1.0
+    distill: Annotated[float, Field(ge=0)] = 0.5
+    batch_seconds: Annotated[float, Field(gt=0)] = 200.0
+    """Seconds of audio to a batch."""
+    seed: int = 0
+    quantize: tuple[QuantizeRule, ...] = ()
+    """Rules by which dense matrices are seen rounded while they are trained."""
+
+
+Settings = PruneSettings | FactorizeSettings | QuantizeSettings | FinetuneSettings
+
+
+class Step(_Settings):
+    """One step: exactly one of the fields is set."""
+
+    prune: PruneSettings | None = None
+    factorize: FactorizeSettings | None = None
+    quantize: QuantizeSettings | None = None
+    finetune: FinetuneSettings | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_key(cls, value: object) -> object:
+        if not isinstance(value, dict) or len(value) != 1:
+            raise ValueError(f"expected one of {', '.join(cls.model_fields)}, and its settings")
+        return {key: {} if settings is None else settings for key, settings in value.items()}
+
+    @property
+    def name(self) -> str:
+        return next(iter(self.model_fields_set))
+
+    @property
+    def settings(self) -> Settings:
+        settings: Settings = getattr(self, self.name)
+        return settings
+
+
+class Recipe(_Settings):
+    """Steps in the order in which they are taken."""
+
+    steps: Annotated[tuple[Step, ...], Field(min_length=1)]
+
+    @classmethod
+    def of(cls, *settings: Settings) -> Recipe:
+        """The recipe with one step for each of these settings."""
+        return cls(steps=tuple(Step(**{_NAMES[type(s)]: s}) for s in settings))  # type: ignore[arg-type]
+
+    def document(self) -> dict[str, Any]:
+        """What the YAML file holds: plain lists and dictionaries, defaults left out."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+
+_NAMES: dict[type, str] = {
+    PruneSettings: "prune",
+    FactorizeSettings: "factorize",
+    QuantizeSettings: "quantize",
+    FinetuneSettings: "finetune",
+}
+
+
+def matches(patterns: Iterable[str], name: str) -> bool:
+    """Whether a pattern matches the name, or the layer that it begins with."""
+    return any(fnmatchcase(name, p) or fnmatchcase(name, p + ".*") for p in patterns)
+
+
+def first_match(rules: Sequence[QuantizeRule], name: str) -> QuantizeRule | None:
+    """The first rule for the matrix of this full name, if any."""
+    return next((rule for rule in rules if matches(rule.layers, name)), None)
+
+
+def with_finetune(recipe: Recipe, settings: FinetuneSettings | None = None) -> Recipe:
+    """The recipe with fine-tuning around its last quantisation; as it is where it has some.
+
+    Before it, the forward pass sees the dense matrices rounded as they will be; after it, the
+    centroids and scales are trained. A recipe without quantisation ends in fine-tuning.
+    """
+    if any(step.name == "finetune" for step in recipe.steps):
+        return recipe
+    tune = settings or FinetuneSettings()
+    all_settings = [step.settings for step in recipe.steps]
+    last = max(
+        (i for i, s in enumerate(all_settings) if isinstance(s, QuantizeSettings)), default=-1
+    )
+    if last >= 0:
+        quantize = all_settings[last]
+        assert isinstance(quantize, QuantizeSettings)
+        aware = tune.model_copy(update={"quantize": quantize.in_order()})
+        all_settings.insert(last, aware)
+    return Recipe.of(*all_settings, tune)
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe.
+
+    Raises FileError where the file cannot be read, RecipeError with the file, the step, the key,
+    what was found and what was expected.
+    """
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return Recipe.model_validate(document)
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: no YAML: {' '.join(str(error).split())}") from error
+    except ValidationError as error:
+        raise RecipeError(f"{path}: {_describe(error)}") from error
+
+
+def save_recipe(recipe: Recipe, path: Path) -> None:
+    """Write a recipe as YAML."""
+    text = yaml.safe_dump(recipe.document(), sort_keys=False, default_flow_style=None)
+    path.write_text(text, encoding="utf-8")
+
+
+def _describe(error: ValidationError) -> str:
+    """The first fault, in one line."""
+    fault = error.errors()[0]
+    place, kind, message = fault["loc"], fault["type"], fault["msg"]
+    if kind == "extra_forbidden":
+        key, place = place[-1], place[:-1]
+        return f"{_where(place)}found the unknown key {key!r}, expected one of {_keys(place)}"
+    if kind == "missing":
+        return f"{_where(place)}is missing; found {_short(fault['input'])}"
+    expected = message.removeprefix("Value error, ").replace("Input should be", "expected", 1)
+    return f"{_where(place)}found {_short(fault['input'])}, {expected}"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _where(place: Sequence[int | str]) -> str:
+    """`step 2, quantize.rules.1.bits: `; steps and list entries are counted from 1."""
+    if not place:
+        return ""
+    parts = [str(part + 1) if isinstance(part, int) else part for part in place]
+    if parts[0] == "steps" and len(parts) > 1:
+        key = ".".join(parts[2:])
+        return f"step {parts[1]}{', ' + key if key else ''}: "
+    return ".".join(parts) + ": "
+
+
+def _keys(place: Sequence[int | str]) -> str:
+    """The keys that a mapping at this place may have."""
+    names = [part for part in place if isinstance(part, str)]
+    if "rules" in names or names[-2:] == ["finetune", "quantize"]:
+        model: type[BaseModel] = QuantizeRule
+    elif len(names) >= 2:
+        model = next(settings for settings, name in _NAMES.items() if name == names[1])
+    else:
+        model = Step if names else Recipe
+    return ", ".join(model.model_fields)

@@ -1,0 +1,408 @@
+"""CTC training from manifests: configuration, the DeepSpeech architecture, the loop, resume."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor
+
+from tinyvox.card import Features, SpeechCard, describe
+from tinyvox.corpus import Augment, Corpus, Source
+from tinyvox.errors import RecipeError
+from tinyvox.execute import Executor
+from tinyvox.layers import Activation, Cell, ContextWindow, Layer, Linear, LogSoftmax, Recurrent
+from tinyvox.matrix import Dense
+from tinyvox.model import INPUT, Model, Node
+from tinyvox.runtime import extract_features
+
+
+class Architecture(BaseModel):
+    """DeepSpeech (Hannun 2014, as Mozilla built it): three clipped-ReLU layers over a context
+    window, an LSTM, one more layer, one output a token."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["deepspeech"] = "deepspeech"
+    width: Annotated[int, Field(ge=1)] = 512
+    context: Annotated[int, Field(ge=0)] = 9
+    clip: Annotated[float, Field(gt=0)] = 20.0
+
+
+class Optimisation(BaseModel):
+    """AdamW, a linear warm-up, then a half cosine down to nothing."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    steps: Annotated[int, Field(ge=1)] = 4000
+    batch_seconds: Annotated[float, Field(gt=0)] = 200.0
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    warmup: Annotated[int, Field(ge=0)] = 200
+    weight_decay: Annotated[float, Field(ge=0)] = 0.5
+    """Of the matrices, decoupled. A strong one lets what training does not use fade away, which
+    makes the model easier to factorise."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    clip_norm: Annotated[float, Field(gt=0)] = 2.0
+    time_masks: Annotated[int, Field(ge=0)] = 2
+    """Stretches of up to `time_mask_frames` features set to zero (SpecAugment, Park 2019)."""
+    time_mask_frames: Annotated[int, Field(ge=1)] = 8
+    precision: Literal["float32", "bfloat16"] = "float32"
+    seed: int = 0
+
+
+class TrainConfig(BaseModel):
+    """What `tinyvox train` reads; paths are relative to the file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: Architecture = Architecture()
+    features: Features = Features()
+    tokens: tuple[str, ...] = (" ", *"abcdefghijklmnopqrstuvwxyz", "'", "<blank>")
+    data: Annotated[tuple[Source, ...], Field(min_length=1)]
+    augment: Augment = Augment()
+    optimisation: Optimisation = Optimisation()
+    output: Path
+    checkpoints: Path = Path("checkpoints")
+    checkpoint_minutes: Annotated[float, Field(gt=0)] = 3.0
+
+    def card(self) -> SpeechCard:
+        return SpeechCard(features=self.features, tokens=self.tokens, blank=len(self.tokens) - 1)
+
+
+def load_config(path: Path) -> TrainConfig:
+    """Read a configuration, its paths made absolute. Raises RecipeError with the first fault."""
+    try:
+        config = TrainConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValidationError, yaml.YAMLError) as error:
+        raise RecipeError(f"{path}: {describe(error)}") from error
+    base = path.resolve().parent
+    data = tuple(s.model_copy(update={"manifest": base / s.manifest}) for s in config.data)
+    paths = {"output": base / config.output, "checkpoints": base / config.checkpoints}
+    return config.model_copy(update={"data": data, **paths})
+
+
+def plain_config(manifest: Path, card: SpeechCard) -> TrainConfig:
+    """A manifest as it is, lightly augmented, for fine-tuning a model with this card."""
+    augment = Augment(speed=(0.95, 1.05), gain_db=(-6.0, 3.0), noise_share=0.3)
+    return TrainConfig(
+        features=card.features,
+        tokens=card.tokens,
+        data=(Source(manifest=manifest),),
+        augment=augment,
+        output=Path("unused.pt2"),
+    )
+
+
+def deepspeech(architecture: Architecture, card: SpeechCard, seed: int) -> Model:
+    """An untrained model. Weights as PyTorch initialises its own layers."""
+    torch.manual_seed(seed)
+    width, window = architecture.width, 2 * architecture.context + 1
+    clip = architecture.clip
+    chain: list[tuple[str, Layer]] = [
+        ("context", ContextWindow(architecture.context, architecture.context))
+    ]
+    size = card.features.size * window
+    for i in (1, 2, 3):
+        chain += [(f"dense{i}", _linear(size, width)), (f"relu{i}", _clipped(clip))]
+        size = width
+    chain += [("lstm", Recurrent("lstm", _lstm_cell(width)))]
+    chain += [("dense5", _linear(width, width)), ("relu5", _clipped(clip))]
+    output = _linear(width, len(card.tokens))
+    # Blanks from the start: else the space becomes the filler, and single words unlearn it.
+    output = output.with_tensors(
+        {"bias": F.one_hot(torch.tensor(card.blank), len(card.tokens)) * 3.0}
+    )
+    chain += [("output", output), ("log_softmax", LogSoftmax())]
+    names = [INPUT, *(name for name, _ in chain)]
+    nodes = tuple(Node(n, layer, (names[i],)) for i, (n, layer) in enumerate(chain))
+    return Model(card.features.size, nodes, card)
+
+
+def _clipped(clip: float) -> Activation:
+    return Activation("clipped_relu", clip)
+
+
+def _linear(size: int, width: int) -> Linear:
+    module = torch.nn.Linear(size, width)
+    torch.nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
+    return Linear(Dense(module.weight.detach()), torch.zeros(width))
+
+
+def _lstm_cell(width: int) -> Cell:
+    module = torch.nn.LSTM(width, width)
+    bias = torch.zeros(4 * width)
+    bias[width : 2 * width] = 1.0  # forget gates start open (Jozefowicz 2015)
+    weights = module.weight_ih_l0.detach(), module.weight_hh_l0.detach()
+    return Cell(Dense(weights[0]), Dense(weights[1]), bias)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """features [batch, frames, size], their lengths, targets end to end and their lengths."""
+
+    features: Tensor
+    lengths: Tensor
+    targets: Tensor
+    target_lengths: Tensor
+
+
+class Batches:
+    """Batches of about `seconds` of audio, utterances of like length together, made one ahead."""
+
+    POOL = 4  # batches drawn at once and sorted by length
+
+    def __init__(self, corpus: Corpus, card: SpeechCard, seconds: float, seed: int) -> None:
+        self.corpus, self.card, self.seconds = corpus, card, seconds
+        self.rng = np.random.default_rng(seed)
+
+    def __iter__(self) -> Iterator[Batch]:
+        with ThreadPoolExecutor(1) as pool:
+            ahead = pool.submit(self._pool)
+            while True:
+                batches = ahead.result()
+                ahead = pool.submit(self._pool)
+                yield from batches
+
+    def _pool(self) -> list[Batch]:
+        drawn: list[tuple[Tensor, list[int]]] = []
+        total = 0.0
+        while total < self.seconds * self.POOL:
+            audio, text = self.corpus.draw(self.rng)
+            features = torch.from_numpy(extract_features(self.card.features.model_dump(), audio))
+            target = self.card.encode(text)
+            if len(features) >= _frames_needed(target):
+                drawn.append((features, target))
+                total += len(audio) / self.corpus.rate
+        drawn.sort(key=lambda item: len(item[0]))
+        batches = list(self._cut(drawn))
+        self.rng.shuffle(batches)  # type: ignore[arg-type]
+        return batches
+
+    def _cut(self, drawn: list[tuple[Tensor, list[int]]]) -> Iterator[Batch]:
+        frames_a_batch = self.seconds * 1000 / self.card.features.hop_ms
+        batch: list[tuple[Tensor, list[int]]] = []
+        for item in drawn:
+            if batch and (len(batch) + 1) * len(item[0]) > frames_a_batch:
+                yield _collate(batch)
+                batch = []
+            batch.append(item)
+        yield _collate(batch)
+
+
+def _frames_needed(target: list[int]) -> int:
+    """CTC needs a blank between equal neighbours."""
+    return len(target) + sum(a == b for a, b in itertools.pairwise(target))
+
+
+def _collate(items: list[tuple[Tensor, list[int]]]) -> Batch:
+    features = torch.nn.utils.rnn.pad_sequence([f for f, _ in items], batch_first=True)
+    return Batch(
+        features,
+        torch.tensor([len(f) for f, _ in items]),
+        torch.tensor([token for _, target in items for token in target]),
+        torch.tensor([len(target) for _, target in items]),
+    )
+
+
+def mask_time(features: Tensor, count: int, longest: int, rng: torch.Generator) -> Tensor:
+    """Features with `count` random stretches of each utterance zeroed."""
+    batch, frames, _ = features.shape
+    index = torch.arange(frames)[None]
+    for _ in range(count):
+        size = torch.randint(0, longest + 1, (batch, 1), generator=rng)
+        start = torch.randint(0, max(1, frames), (batch, 1), generator=rng)
+        features = features * ((index < start) | (index >= start + size))[:, :, None]
+    return features
+
+
+def ctc_loss(log_probs: Tensor, lengths: Tensor, batch: Batch, blank: int) -> Tensor:
+    """CTC loss (Graves 2006) a target token, over the whole batch."""
+    total = F.ctc_loss(
+        log_probs.transpose(0, 1),
+        batch.targets.to(log_probs.device),
+        lengths,
+        batch.target_lengths,
+        blank,
+        reduction="sum",
+        zero_infinity=True,
+    )
+    return total / batch.target_lengths.sum().clamp(min=1)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a step reports."""
+
+    step: int
+    steps: int
+    loss: float
+    seconds: float
+
+
+def learning_rate(step: int, optimisation: Optimisation) -> float:
+    """The rate of a step, counted from 0."""
+    if step < optimisation.warmup:
+        return optimisation.learning_rate * (step + 1) / optimisation.warmup
+    done = (step - optimisation.warmup) / max(1, optimisation.steps - optimisation.warmup)
+    return optimisation.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def decay_groups(executor: Executor, weight_decay: float) -> list[dict[str, object]]:
+    """Parameters for the optimiser: matrices decay, vectors do not."""
+    trained = [p for p in executor.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim == 1], "weight_decay": 0.0},
+    ]
+
+
+class Trainer:
+    """Model, optimiser and position of a training run, which a checkpoint holds in full."""
+
+    def __init__(self, config: TrainConfig, card: SpeechCard) -> None:
+        self.config, self.card, self.step = config, card, 0
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        model = deepspeech(config.model, card, config.optimisation.seed)
+        self.executor = Executor(model).to(self.device)
+        self.executor.dropout = config.optimisation.dropout
+        self.optimiser = torch.optim.AdamW(
+            decay_groups(self.executor, config.optimisation.weight_decay)
+        )
+        self.rng = torch.Generator().manual_seed(config.optimisation.seed)
+
+    def train_step(self, batch: Batch) -> float:
+        """One update; the loss before it."""
+        options = self.config.optimisation
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.step, options)
+        masked = mask_time(batch.features, options.time_masks, options.time_mask_frames, self.rng)
+        self.executor.train()
+        low = options.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=low):
+            log_probs, lengths = self.executor.run(masked.to(self.device), batch.lengths)
+        loss = ctc_loss(log_probs.float(), lengths, batch, self.card.blank)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.executor.parameters(), options.clip_norm)
+        self.optimiser.step()
+        self.step += 1
+        return float(loss.detach())
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint; the old one stays until the new one is whole."""
+        state = {
+            "step": self.step,
+            "card": self.card.model_dump(mode="json"),
+            "executor": self.executor.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "rng": self.rng.get_state(),
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".partial")
+        torch.save(state, temporary)
+        temporary.replace(path)
+
+    def restore(self, path: Path) -> None:
+        """Go on from a checkpoint. Raises RecipeError where it is of another architecture."""
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        try:
+            self.executor.load_state_dict(state["executor"])
+        except RuntimeError as error:
+            raise RecipeError(
+                f"{path}: checkpoint of another architecture; remove it or set `checkpoints`"
+            ) from error
+        self.optimiser.load_state_dict(state["optimiser"])
+        for group in self.optimiser.param_groups:
+            group["weight_decay"] = group["weight_decay"] and self.config.optimisation.weight_decay
+        self.rng.set_state(state["rng"].cpu())
+        self.step = int(state["step"])
+        self.card = SpeechCard.model_validate(state["card"])
+
+
+def normalised(card: SpeechCard, corpus: Corpus, seed: int, utterances: int = 400) -> SpeechCard:
+    """The card with mean and deviation of the features of augmented utterances."""
+    rng = np.random.default_rng(seed)
+    plain = card.features.model_copy(update={"mean": (), "deviation": ()})
+    settings = plain.model_dump()
+    frames = np.concatenate(
+        [extract_features(settings, corpus.draw(rng)[0]) for _ in range(utterances)]
+    )
+    mean = tuple(round(float(v), 4) for v in frames.mean(axis=0))
+    deviation = tuple(round(float(v), 4) for v in frames.std(axis=0) + 1e-3)
+    features = plain.model_copy(update={"mean": mean, "deviation": deviation})
+    return card.model_copy(update={"features": features})
+
+
+def load_corpus(config: TrainConfig, loading: Callable[[int, int], None] | None = None) -> Corpus:
+    """The configuration's audio, read into memory; `loading(done, of)` is told of each file."""
+    card = config.card()
+    alphabet = set(card.tokens) - {card.tokens[card.blank]}
+    corpus = Corpus(config.data, config.augment, alphabet, config.features.sample_rate)
+    total = sum(len(utterances) for utterances in corpus.kept)
+    for done, _ in enumerate(corpus.load(), 1):
+        if loading is not None:
+            loading(done, total)
+    return corpus
+
+
+def train(
+    config: TrainConfig,
+    report: Callable[[Progress], None] | None = None,
+    loading: Callable[[int, int], None] | None = None,
+) -> Model:
+    """Train from the newest checkpoint, or from nothing; the trained model.
+
+    Writes `last.pt` and `log.jsonl` into the checkpoint folder every few minutes, and when it is
+    interrupted, so that the same call goes on where this one stopped.
+    """
+    corpus = load_corpus(config, loading)
+    checkpoint = config.checkpoints / "last.pt"
+    seed = config.optimisation.seed
+    if checkpoint.exists():
+        trainer = Trainer(config, config.card())
+        trainer.restore(checkpoint)
+    else:
+        trainer = Trainer(config, normalised(config.card(), corpus, seed))
+    batches = Batches(
+        corpus, trainer.card, config.optimisation.batch_seconds, seed + 1000 * trainer.step
+    )
+    try:
+        _loop(trainer, batches, report)
+    finally:
+        trainer.save(checkpoint)
+    model = trainer.executor.model()
+    return Model(model.input_size, model.nodes, trainer.card, {"source": "tinyvox train"})
+
+
+def _loop(trainer: Trainer, batches: Batches, report: Callable[[Progress], None] | None) -> None:
+    config = trainer.config
+    start = saved = time.monotonic()
+    log = config.checkpoints / "log.jsonl"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    for batch in batches:
+        if trainer.step >= config.optimisation.steps:
+            return
+        loss = trainer.train_step(batch)
+        now = time.monotonic()
+        progress = Progress(trainer.step, config.optimisation.steps, loss, now - start)
+        with log.open("a", encoding="utf-8") as file:
+            print(json.dumps(progress.__dict__), file=file)
+        if report is not None:
+            report(progress)
+        if now - saved > config.checkpoint_minutes * 60:
+            trainer.save(config.checkpoints / "last.pt")
+            saved = now

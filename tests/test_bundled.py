@@ -1,0 +1,84 @@
+"""The bundled model and files are what the README says, and the demonstration runs on them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tinyvox import demo, files, packfile, runtime
+from tinyvox.corpus import read_audio, read_manifest
+from tinyvox.evaluate import evaluate
+from tinyvox.execute import Executor
+
+ROOT = Path(__file__).resolve().parents[1]
+MODELS = ROOT / "models" / "commands"
+SHIPPED = MODELS / "commands-60x.tvx"
+SPEECH = ROOT.parent / "shared" / "speech"
+
+
+@pytest.fixture(scope="module")
+def features() -> np.ndarray:
+    """1,000 frames and more of real (synthetic-voice) audio, through the native extractor."""
+    session = runtime.open(SHIPPED)
+    clips = read_manifest(MODELS / "clips" / "manifest.jsonl")[:12]
+    return np.concatenate(
+        [session.features(read_audio(clip.path, session.sample_rate)) for clip in clips]
+    )
+
+
+def test_the_shipped_file_is_sixty_times_smaller() -> None:
+    facts = files.describe_file(SHIPPED, packfile.load(SHIPPED))
+    assert facts["ratio"] >= 60
+    assert facts["original_bytes"] >= 12_600_000
+    assert facts["left_float"] == []
+    assert sum(row["bytes"] for row in facts["tensors"] + facts["overhead"]) == facts["file_bytes"]
+
+
+def test_native_equals_torch_in_float(features: np.ndarray, tmp_path: Path) -> None:
+    original = files.load(MODELS / "commands.pt2")
+    packfile.save(original, tmp_path / "float.tvx")
+    native = runtime.open(tmp_path / "float.tvx").run(features)
+    assert len(native) >= 1000
+    with torch.inference_mode():
+        expected = Executor(original).eval()(torch.from_numpy(features)[None])[0].numpy()
+    np.testing.assert_allclose(native, expected, atol=1e-3)
+
+
+def test_native_agrees_with_torch_on_codes(features: np.ndarray) -> None:
+    native = runtime.open(SHIPPED).run(features)
+    with torch.inference_mode():
+        model = Executor(packfile.load(SHIPPED)).eval()
+        expected = model(torch.from_numpy(features)[None])[0].numpy()
+    assert (native.argmax(axis=1) == expected.argmax(axis=1)).mean() >= 0.995
+
+
+def test_the_clips_are_understood() -> None:
+    clips = read_manifest(MODELS / "clips" / "manifest.jsonl")
+    assert evaluate(runtime.open(SHIPPED), clips).wer < 0.15
+
+
+def test_the_demonstration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    demo.run(MODELS, tmp_path, as_json=True)
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [row["ratio"] >= least for row, least in zip(rows, (1, 20, 60), strict=True)]
+    assert rows[1]["file_bytes"] == (tmp_path / "demo.tvx").stat().st_size
+    assert all(row["score"]["utterances"] == 60 for row in rows)
+
+
+@pytest.mark.skipif(not SPEECH.exists(), reason="the speech corpora are not beside the project")
+def test_the_benchmark_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "bench"))
+    monkeypatch.setattr(sys, "argv", ["commands.py", "--quick", "--cache", str(tmp_path)])
+    import commands
+
+    commands.main()
+    text = capsys.readouterr().out
+    for part in ("digits", "an4", "commands", "best token agrees", "times as fast"):
+        assert part in text

@@ -1,0 +1,165 @@
+"""The command line as a user meets it: what is printed, which keys, which exit status."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from typer.testing import CliRunner
+
+from tinyvox import cli
+from tinyvox.card import card_path, save_card
+from tinyvox.corpus import Source, Utterance, write_manifest
+from tinyvox.export import export_pt2
+from tinyvox.train import Architecture, TrainConfig, deepspeech
+
+RATE = 16000
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small untrained recogniser, its packed form, two clips and their manifest."""
+    folder = tmp_path_factory.mktemp("cli")
+    config = TrainConfig(data=(Source(manifest=Path("x")),), output=Path("y"))
+    card = config.card()
+    export_pt2(deepspeech(Architecture(width=64, context=2), card, 0), folder / "net.pt2")
+    save_card(card, card_path(folder / "net.pt2"))
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(2):
+        soundfile.write(folder / f"{i}.wav", rng.standard_normal(RATE) * 0.1, RATE)
+        rows.append(Utterance(folder / f"{i}.wav", 1.0, "one two", ""))
+    write_manifest(folder / "set.jsonl", rows)
+    run("compress", folder / "net.pt2", "-o", folder / "net.tvx", "--ratio", 8)
+    return folder
+
+
+def run(*arguments: object) -> str:
+    """Standard output of a command that succeeds."""
+    result = CliRunner().invoke(cli.app, [str(a) for a in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def run_json(*arguments: object) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads(run(*arguments, "--json"))
+    return facts
+
+
+def fail(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str:
+    """The message of a command that fails."""
+    monkeypatch.setattr("sys.argv", ["tinyvox", *map(str, arguments)])
+    with pytest.raises(SystemExit) as error:
+        cli.main()
+    assert isinstance(error.value.code, str), error.value.code  # printed, exit status 1
+    return error.value.code
+
+
+def test_compress_reaches_the_ratio_and_accounts_for_its_bytes(folder: Path) -> None:
+    facts = run_json("compress", folder / "net.pt2", "-o", folder / "a.tvx", "--ratio", 8)
+    assert facts["ratio"] >= 8
+    assert facts["file_bytes"] == (folder / "a.tvx").stat().st_size
+    assert facts["original_bytes"] / facts["file_bytes"] == pytest.approx(facts["ratio"])
+    assert facts["left_float"] == []
+    rows = facts["tensors"] + facts["overhead"]
+    assert sum(row["bytes"] for row in rows) == facts["file_bytes"]
+    assert {"name", "shape", "kind", "bits_per_weight", "bytes"} <= set(facts["tensors"][0])
+
+
+def test_size_is_never_exceeded(folder: Path) -> None:
+    facts = run_json("compress", folder / "net.pt2", "-o", folder / "b.tvx", "--size", 20000)
+    assert facts["file_bytes"] <= 20000
+
+
+def test_the_same_call_gives_the_same_bytes(folder: Path) -> None:
+    for name in ("c.tvx", "d.tvx"):
+        run("compress", folder / "net.pt2", "-o", folder / name, "--ratio", 8)
+    assert (folder / "c.tvx").read_bytes() == (folder / "d.tvx").read_bytes()
+
+
+def test_a_recipe_is_followed_and_what_is_left_float_is_said(folder: Path) -> None:
+    (folder / "r.yaml").write_text("steps:\n  - quantize: {layers: lstm, bits: 3}\n")
+    output = ["-o", folder / "e.tvx", "--recipe", folder / "r.yaml"]
+    facts = run_json("compress", folder / "net.pt2", *output)
+    assert "dense1.weight" in facts["left_float"]
+    assert not any(name.startswith("lstm") for name in facts["left_float"])
+    assert "left in float" in run("inspect", folder / "e.tvx")
+
+
+def test_inspect_names_every_matrix(folder: Path) -> None:
+    facts = run_json("inspect", folder / "net.pt2")
+    names = {row["name"] for row in facts["tensors"]}
+    assert "lstm.forward.weight_hh" in names
+    assert facts["parameters"] * 4 == facts["original_bytes"]
+    assert "sum" in run("inspect", folder / "net.tvx")
+
+
+def test_eval_compares_with_the_original(folder: Path) -> None:
+    arguments = ["--data", folder / "set.jsonl", "--against", folder / "net.pt2"]
+    facts = run_json("eval", folder / "net.tvx", *arguments)
+    keys = {"wer", "cer", "wer_interval", "utterances", "seconds", "rtf"}
+    assert keys <= set(facts)
+    assert keys <= set(facts["original"])
+    assert facts["utterances"] == 2
+
+
+def test_transcribe_gives_one_text_however_it_is_fed(folder: Path) -> None:
+    clips = [folder / "0.wav", folder / "1.wav"]
+    whole = run_json("transcribe", folder / "net.tvx", *clips)
+    assert [row["audio_filepath"] for row in whole["results"]] == [str(c) for c in clips]
+    assert run_json("transcribe", folder / "net.tvx", *clips, "--stream") == whole
+
+
+def test_bench_gives_its_keys(folder: Path) -> None:
+    facts = run_json("bench", folder / "net.tvx", "--against", folder / "net.pt2")
+    for key in ("ms_per_frame", "rtf", "load_ms", "resident_bytes", "original_ms_per_frame"):
+        assert facts[key] > 0, key
+    assert facts["isa"] in {"scalar", "avx2", "avx512"}
+
+
+def test_finetune_on_a_manifest(folder: Path) -> None:
+    (folder / "f.yaml").write_text(
+        "steps:\n  - finetune: {steps: 2, batch_seconds: 4, quantize: [{bits: 3}]}\n"
+        "  - quantize: {bits: 3}\n"
+    )
+    run(
+        "compress", folder / "net.pt2", "-o", folder / "f.tvx", "--recipe", folder / "f.yaml",
+        "--finetune", folder / "set.jsonl",
+    )  # fmt: skip
+    assert (folder / "f.tvx").stat().st_size < 30000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["inspect", "missing.tvx"], "missing.tvx: no such file"),
+        (["inspect", "set.jsonl"], "set.jsonl"),
+        (["compress", "net.pt2", "-o", "x.tvx", "--ratio", "100000"], "smallest"),
+        (["compress", "net.pt2", "-o", "x.tvx", "--recipe", "bad.yaml"], "bad.yaml: step 1"),
+        (["compress", "net.pt2", "-o", "x.tvx", "--recipe", "tune.yaml"], "--finetune"),
+        (["eval", "net.tvx", "--data", "none.jsonl"], "none.jsonl"),
+        (["transcribe", "broken.tvx", "0.wav"], "broken.tvx"),
+        (["transcribe", "net.tvx", "set.jsonl"], "no audio that can be read"),
+        (["train", "bad.yaml"], "bad.yaml"),
+    ],
+)
+def test_bad_input_is_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(folder)
+    (folder / "bad.yaml").write_text("steps:\n  - quantize: {bits: 9}\n")
+    (folder / "tune.yaml").write_text("steps:\n  - finetune: {steps: 2}\n")
+    (folder / "broken.tvx").write_bytes((folder / "net.tvx").read_bytes()[:-5])
+    text = fail(monkeypatch, *arguments)
+    assert message in text
+    assert "\n" not in text
+    assert not (folder / "x.tvx").exists()
+
+
+def test_wrong_usage_is_exit_status_2(folder: Path) -> None:
+    arguments = ["compress", str(folder / "net.pt2"), "-o", "x.tvx"]
+    assert CliRunner().invoke(cli.app, arguments).exit_code == 2

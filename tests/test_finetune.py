@@ -1,0 +1,96 @@
+"""Fine-tuning keeps the structure and brings a damaged model back towards its teacher."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from tinyvox.corpus import Augment, Corpus, Source, Utterance, write_manifest
+from tinyvox.errors import ModelError
+from tinyvox.execute import Executor
+from tinyvox.finetune import finetune
+from tinyvox.matrix import Coded, Product, leaves
+from tinyvox.model import Model
+from tinyvox.passes import compress
+from tinyvox.recipe import (
+    FactorizeSettings,
+    FinetuneSettings,
+    QuantizeRule,
+    QuantizeSettings,
+    Recipe,
+)
+from tinyvox.train import Architecture, TrainConfig, deepspeech
+
+RATE = 16000
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Corpus:
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(6):
+        audio = rng.standard_normal(RATE) * 0.1
+        soundfile.write(tmp_path / f"{i}.wav", audio, RATE)
+        rows.append(Utterance(tmp_path / f"{i}.wav", 1.0, "ab", "x"))
+    write_manifest(tmp_path / "set.jsonl", rows)
+    source = Source(manifest=tmp_path / "set.jsonl")
+    return Corpus([source], Augment(), {"a", "b"}, RATE)
+
+
+@pytest.fixture
+def teacher(tmp_path: Path) -> Model:
+    config = TrainConfig(
+        tokens=("a", "b", "<blank>"), data=(Source(manifest=Path("x")),), output=Path("y")
+    )
+    return deepspeech(Architecture(width=24, context=1), config.card(), 0)
+
+
+def distance(one: Model, other: Model) -> float:
+    x = torch.randn(2, 40, 26, generator=torch.Generator().manual_seed(5)) * 5
+    with torch.no_grad():
+        return float((Executor(one)(x) - Executor(other)(x)).square().mean())
+
+
+def settings(**changes: object) -> FinetuneSettings:
+    base = {"steps": 25, "learning_rate": 3e-3, "ctc": 0.0, "distill": 1.0, "batch_seconds": 6}
+    return FinetuneSettings.model_validate({**base, **changes})
+
+
+def test_centroids_scales_and_biases_move_and_codes_stay(corpus: Corpus, teacher: Model) -> None:
+    small = compress(teacher, Recipe.of(FactorizeSettings(rank=0.5), QuantizeSettings(bits=2)))
+    tuned = finetune(small, settings(), corpus, teacher)
+    assert distance(tuned, teacher) < 0.7 * distance(small, teacher)
+    for (name, before), (_, after) in zip(small.matrices(), tuned.matrices(), strict=True):
+        for old, new in zip(leaves(before), leaves(after), strict=True):
+            assert isinstance(old, Coded), name
+            assert isinstance(new, Coded), name
+            assert torch.equal(old.codes, new.codes)
+
+
+def test_quantisation_aware_training_survives_quantisation(corpus: Corpus, teacher: Model) -> None:
+    rules = (QuantizeRule(bits=2),)
+    plain = compress(teacher, Recipe.of(QuantizeSettings(bits=2)))
+    aware = finetune(teacher, settings(quantize=rules), corpus, teacher)
+    rounded = compress(aware, Recipe.of(QuantizeSettings(bits=2)))
+    assert distance(rounded, teacher) < 0.8 * distance(plain, teacher)
+
+
+def test_products_stay_products(corpus: Corpus, teacher: Model) -> None:
+    small = compress(teacher, Recipe.of(FactorizeSettings(rank=0.25)))
+    tuned = finetune(small, settings(steps=2), corpus, teacher)
+    kinds = [type(matrix) for _, matrix in tuned.matrices()]
+    assert kinds == [type(matrix) for _, matrix in small.matrices()]
+    assert Product in kinds
+
+
+def test_it_reports_every_step_and_needs_a_card(corpus: Corpus, teacher: Model) -> None:
+    seen: list[int] = []
+    finetune(teacher, settings(steps=3), corpus, teacher, lambda p: seen.append(p.step))
+    assert seen == [1, 2, 3]
+    bare = Model(teacher.input_size, teacher.nodes)
+    with pytest.raises(ModelError, match="speech card"):
+        finetune(bare, settings(), corpus, bare)
