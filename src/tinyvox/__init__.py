@@ -1,1 +1,44 @@
-"""tinyvox"""
+"""tinyvox makes trained recurrent speech models small, and runs the small file.
+
+    import tinyvox as tv
+
+    model = tv.load("model.pt2")
+    small = tv.compress(model, tv.plan(model, ratio=20))
+    tv.save(small, "model.tvx")
+    text = tv.open("model.tvx").transcribe(samples)
+
+`open`, `Session` and `Stream` need numpy alone. The others need `tinyvox[compress]`, and are
+imported when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from tinyvox.runtime import Session, Stream, open
+
+if TYPE_CHECKING:
+    from tinyvox.files import load
+    from tinyvox.importers.torch import from_torch
+    from tinyvox.packfile import save
+    from tinyvox.passes import compress
+    from tinyvox.plan import plan
+
+__version__ = "0.1.0"
+__all__ = ["Session", "Stream", "compress", "from_torch", "load", "open", "plan", "save"]
+
+_LATER = {
+    "compress": "passes",
+    "from_torch": "importers.torch",
+    "load": "files",
+    "plan": "plan",
+    "save": "packfile",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'tinyvox' has no attribute {name!r}")
+    module = importlib.import_module(f"tinyvox.{_LATER[name]}")
+    return getattr(module, name)

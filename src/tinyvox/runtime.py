@@ -3,17 +3,141 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from tinyvox import _native
+from tinyvox.errors import FileError
+
+Samples = NDArray[np.float32]
 
 
-def extract_features(
-    settings: Mapping[str, Any], samples: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Features [frames, size] of an utterance, float32 samples in [-1, 1)."""
-    result: NDArray[np.float32] = _native.features(_native.FeatureConfig(**settings), samples)
+class Stream:
+    """One utterance while it is spoken: feed audio as it comes, read the text so far.
+
+    The text does not depend on how the audio was cut into pieces.
+    """
+
+    def __init__(self, native: _native.SpeechStream) -> None:
+        self._native = native
+        self._finished = False
+
+    @property
+    def text(self) -> str:
+        """What was recognised so far."""
+        return self._native.text.strip()
+
+    def feed(self, samples: ArrayLike) -> None:
+        """Take float32 samples in [-1, 1), or 16-bit integers, at the session's sample rate.
+
+        Raises ValueError on samples of another shape, type or value, and after `finish`.
+        """
+        if self._finished:
+            raise ValueError("the stream is finished; open another, or reset it")
+        self._native.feed(as_samples(samples))
+
+    def finish(self) -> str:
+        """The utterance is over: its whole text."""
+        if not self._finished:
+            self._native.finish()
+            self._finished = True
+        return self.text
+
+    def reset(self) -> None:
+        """Back to the beginning, for the next utterance; takes no new memory."""
+        self._native.reset()
+        self._finished = False
+
+
+class Session:
+    """An open .tvx file, which any number of streams share. One thread uses one stream."""
+
+    def __init__(self, native: _native.Session) -> None:
+        self._native = native
+
+    @property
+    def input_size(self) -> int:
+        """Values in a frame of the model's input."""
+        return self._native.input_size
+
+    @property
+    def output_size(self) -> int:
+        """Values in a frame of the model's output."""
+        return self._native.output_size
+
+    @property
+    def has_speech(self) -> bool:
+        """Whether the file has a speech card, and so takes audio and gives text."""
+        return self._native.has_speech
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples a second. Raises ValueError where the file has no speech card."""
+        return self._native.sample_rate
+
+    @property
+    def isa(self) -> str:
+        """The instruction set in use; the environment variable TINYVOX_ISA forces one."""
+        return self._native.isa
+
+    @property
+    def resident_bytes(self) -> int:
+        """Memory of the unpacked weights and of one stream."""
+        return self._native.resident_bytes
+
+    def run(self, features: ArrayLike, chunk: int = 16) -> NDArray[np.float32]:
+        """Outputs [frames', output_size] for features [frames, input_size] of an utterance.
+
+        `chunk` frames are given to the stream at a time; the result does not depend on it. Raises
+        ValueError where the features are of another shape.
+        """
+        frames = np.ascontiguousarray(features, dtype=np.float32)
+        if frames.ndim != 2:
+            raise ValueError(f"features of shape {frames.shape}, expected [frames, size]")
+        if chunk < 1:
+            raise ValueError(f"chunk is {chunk}, expected 1 frame or more")
+        return self._native.run(frames, chunk)
+
+    def stream(self) -> Stream:
+        """A new utterance. Raises ValueError where the file has no speech card."""
+        return Stream(_native.SpeechStream(self._native))
+
+    def transcribe(self, samples: ArrayLike) -> str:
+        """The text of a whole utterance; samples as `Stream.feed` takes them."""
+        stream = self.stream()
+        stream.feed(samples)
+        return stream.finish()
+
+
+def open(path: Path | str) -> Session:
+    """Open a .tvx file. Raises FileError where it is missing, damaged, or cannot run here."""
+    try:
+        return Session(_native.Session(Path(path).read_bytes()))
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read: {error.strerror}") from error
+    except (_native.FormatError, RuntimeError, MemoryError) as error:
+        raise FileError(f"{path}: {error or 'too large for the memory'}") from error
+
+
+def as_samples(samples: ArrayLike) -> Samples:
+    """Contiguous float32 samples of one channel. Raises ValueError naming what was found."""
+    array = np.asarray(samples)
+    if array.dtype == np.int16:
+        array = array.astype(np.float32) / np.float32(32768.0)
+    if array.ndim != 1 or array.dtype.kind != "f":
+        raise ValueError(
+            f"audio is {array.dtype} of shape {array.shape}, "
+            f"expected one channel of float32 or int16 samples"
+        )
+    result: Samples = np.ascontiguousarray(array, dtype=np.float32)
+    if not np.isfinite(result).all():
+        raise ValueError("audio holds NaN or infinity")
     return result
+
+
+def extract_features(settings: Mapping[str, Any], samples: Samples) -> NDArray[np.float32]:
+    """Features [frames, size] of an utterance, float32 samples in [-1, 1)."""
+    return _native.features(_native.FeatureConfig(**settings), samples)

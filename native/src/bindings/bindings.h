@@ -7,5 +7,7 @@ namespace tinyvox {
 
 void bind_features(nanobind::module_& m);
 void bind_file(nanobind::module_& m);
+void bind_kernels(nanobind::module_& m);
+void bind_session(nanobind::module_& m);
 
 }  // namespace tinyvox

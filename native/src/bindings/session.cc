@@ -1,0 +1,108 @@
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+
+#include "bindings.h"
+#include "speech.h"
+
+namespace nb = nanobind;
+
+namespace tinyvox {
+namespace {
+
+using Frames2d = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Samples = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Shared = std::shared_ptr<const Model>;
+
+struct Session {
+  Shared model;
+};
+
+const Speech& speech_of(const Model& model) {
+  if (!model.speech()) throw nb::value_error("the file has no speech card, so it gives no text");
+  return *model.speech();
+}
+
+void open(Session* self, const nb::bytes& bytes) {
+  const std::span<const uint8_t> view(reinterpret_cast<const uint8_t*>(bytes.data()),
+                                      bytes.size());
+  nb::gil_scoped_release unlocked;
+  new (self) Session{std::make_shared<const Model>(parse(view), kernels())};
+  try {
+    Stream rehearsal(self->model);
+  } catch (...) {
+    self->~Session();
+    throw;
+  }
+}
+
+nb::ndarray<nb::numpy, float> run(const Session& self, Frames2d features, size_t chunk) {
+  const Model& model = *self.model;
+  const size_t total = features.shape(0), width = features.shape(1);
+  if (width != model.input_size())
+    throw nb::value_error(("features of " + std::to_string(width) + " values a frame, expected " +
+                           std::to_string(model.input_size()))
+                              .c_str());
+  if (chunk < 1) throw nb::value_error("a chunk has 1 frame or more");
+  auto* out = new std::vector<float>;
+  nb::capsule owner(out, [](void* p) noexcept { delete static_cast<std::vector<float>*>(p); });
+  {
+    nb::gil_scoped_release unlocked;
+    Stream stream(self.model);
+    const auto take = [&] {
+      Frames& ready = stream.outputs();
+      out->insert(out->end(), ready.data(), ready.data() + ready.count() * model.output_size());
+      ready.drop(ready.count());
+    };
+    for (size_t frame = 0; frame < total; frame += chunk) {
+      stream.push(features.data() + frame * width, std::min(chunk, total - frame));
+      take();
+    }
+    stream.finish();
+    take();
+  }
+  const size_t frames = out->size() / model.output_size();
+  return nb::ndarray<nb::numpy, float>(out->data(), {frames, model.output_size()}, owner);
+}
+
+size_t resident_bytes(const Session& self) {
+  const size_t stream =
+      self.model->speech() ? SpeechStream(self.model).bytes() : Stream(self.model).bytes();
+  return self.model->bytes() + stream;
+}
+
+}  // namespace
+
+void bind_session(nb::module_& m) {
+  nb::class_<Session>(m, "Session", "An open model, which any number of streams share.")
+      .def("__init__", &open, nb::arg("bytes"))
+      .def_prop_ro("input_size", [](const Session& s) { return s.model->input_size(); })
+      .def_prop_ro("output_size", [](const Session& s) { return s.model->output_size(); })
+      .def_prop_ro("has_speech", [](const Session& s) { return s.model->speech() != nullptr; })
+      .def_prop_ro("sample_rate",
+                   [](const Session& s) { return speech_of(*s.model).features.sample_rate; })
+      .def_prop_ro("isa", [](const Session& s) { return s.model->kernels().isa; })
+      .def_prop_ro("resident_bytes", &resident_bytes)
+      .def("run", &run, nb::arg("features"), nb::arg("chunk"));
+  nb::class_<SpeechStream>(m, "SpeechStream", "One utterance: audio in, text out.")
+      .def("__init__",
+           [](SpeechStream* self, const Session& session) {
+             speech_of(*session.model);
+             new (self) SpeechStream(session.model);
+           })
+      .def(
+          "feed",
+          [](SpeechStream& self, Samples samples) {
+            nb::gil_scoped_release unlocked;
+            self.feed({samples.data(), samples.shape(0)});
+          },
+          nb::arg("samples"))
+      .def("finish",
+           [](SpeechStream& self) {
+             nb::gil_scoped_release unlocked;
+             self.finish();
+           })
+      .def("reset", &SpeechStream::reset)
+      .def_prop_ro("text", &SpeechStream::text);
+}
+
+}  // namespace tinyvox

@@ -1,0 +1,53 @@
+// A queue of frames, contiguous, so that a window over several of them is one pointer. Frames of size
+// 0 are only counted.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <vector>
+
+namespace tinyvox {
+
+class Frames {
+ public:
+  explicit Frames(size_t size) : size_(size) {}
+
+  size_t count() const { return end_ - begin_; }
+  size_t peak() const { return peak_; }  // the most that ever waited
+  const float* data() const { return data_.data() + begin_ * size_; }
+  float* last(size_t frames) { return data_.data() + (end_ - frames) * size_; }
+
+  // Room for so many frames at once, without moving those that wait more than once a frame.
+  void reserve(size_t frames) { data_.resize(std::max(data_.size(), 2 * frames * size_)); }
+  size_t bytes() const { return data_.capacity() * sizeof(float); }
+
+  // Space for `frames` more at the end, which the caller fills. Allocates where it was not reserved.
+  float* extend(size_t frames) {
+    if ((end_ + frames) * size_ > data_.size()) make_room(frames);
+    float* space = data_.data() + end_ * size_;
+    end_ += frames;
+    peak_ = std::max(peak_, count());
+    return space;
+  }
+
+  void drop(size_t frames) {
+    begin_ += frames;
+    if (begin_ == end_) begin_ = end_ = 0;
+  }
+
+  void clear() { begin_ = end_ = 0; }
+
+ private:
+  void make_room(size_t frames) {
+    std::copy(data_.begin() + begin_ * size_, data_.begin() + end_ * size_, data_.begin());
+    end_ -= begin_;
+    begin_ = 0;
+    if ((end_ + frames) * size_ > data_.size())
+      data_.resize(std::max((end_ + frames) * size_, 2 * data_.size()));
+  }
+
+  size_t size_, begin_ = 0, end_ = 0, peak_ = 0;
+  std::vector<float> data_;
+};
+
+}  // namespace tinyvox

@@ -1,0 +1,58 @@
+// The only place that asks what the processor can do.
+#include <cstdlib>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
+#include "kernels/kernels.h"
+
+namespace tinyvox {
+namespace {
+
+struct Isa {
+  const Kernels* kernels;
+  bool (*runs_here)();
+};
+
+// Best first.
+constexpr Isa isas[] = {
+#if defined(__x86_64__)
+    {&kernels_avx2,
+     [] { return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0; }},
+#endif
+    {&kernels_scalar, [] { return true; }},
+};
+
+const Kernels& choose() {
+  const char* wanted = std::getenv("TINYVOX_ISA");
+  if (wanted != nullptr && *wanted != '\0') {
+    if (const Kernels* found = kernels_named(wanted)) return *found;
+    std::string names;
+    for (const Isa& isa : isas)
+      if (isa.runs_here()) names += std::string(names.empty() ? "" : ", ") + isa.kernels->isa;
+    throw std::runtime_error("TINYVOX_ISA is '" + std::string(wanted) +
+                             "', expected one that runs on this processor: " + names);
+  }
+  for (const Isa& isa : isas)
+    if (isa.runs_here()) return *isa.kernels;
+  return kernels_scalar;
+}
+
+}  // namespace
+
+const Kernels& kernels() { return choose(); }
+
+const Kernels* kernels_named(const char* name) {
+  for (const Isa& isa : isas)
+    if (std::strcmp(isa.kernels->isa, name) == 0 && isa.runs_here()) return isa.kernels;
+  return nullptr;
+}
+
+size_t kernel_names(const char** names, size_t most) {
+  size_t count = 0;
+  for (const Isa& isa : isas)
+    if (isa.runs_here() && count < most) names[count++] = isa.kernels->isa;
+  return count;
+}
+
+}  // namespace tinyvox

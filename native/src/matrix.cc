@@ -1,0 +1,163 @@
+#include "matrix.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace tinyvox {
+namespace {
+
+float magnitude(const std::vector<float>& values) {
+  float most = 0;
+  for (float value : values) most = std::max(most, std::abs(value));
+  return most;
+}
+
+// Centroids as integers of at most `most` in magnitude, and the step between two of them.
+std::vector<int> to_integers(const std::vector<float>& centroids, int most, float& step) {
+  step = magnitude(centroids) / static_cast<float>(most);
+  std::vector<int> integers;
+  for (float centroid : centroids)
+    integers.push_back(step > 0 ? static_cast<int>(std::lround(centroid / step)) : 0);
+  return integers;
+}
+
+// The leaves of an expression, left to right.
+void collect(const Tensor& tensor, std::vector<const Tensor*>& leaves) {
+  if (tensor.kind != TensorKind::product) return leaves.push_back(&tensor);
+  collect(*tensor.left, leaves);
+  collect(*tensor.right, leaves);
+}
+
+template <typename T>
+size_t bytes_of(const std::vector<T>& values) {
+  return values.capacity() * sizeof(T);
+}
+
+}  // namespace
+
+void MatrixWork::reserve(size_t columns, size_t rows) {
+  const size_t values = max_frames * blocks_of(columns) * block_columns;
+  if (values_.size() < values) values_.resize(values);
+  for (auto& between : between_)
+    if (between.size() < max_frames * rows) between.resize(max_frames * rows);
+}
+
+size_t MatrixWork::bytes() const {
+  return bytes_of(values_) + bytes_of(between_[0]) + bytes_of(between_[1]);
+}
+
+Leaf::Leaf(const Tensor& tensor, size_t first, size_t rows)
+    : rows_(rows), columns_(tensor.columns) {
+  if (tensor.kind == TensorKind::dense || tensor.columns > max_columns) {
+    form_ = Form::f32;
+    pack_dense(tensor, first);
+  } else if (tensor.centroids.size() <= 16) {
+    form_ = Form::c4;
+    pack_c4(tensor, first);
+  } else {
+    form_ = Form::i8;
+    pack_i8(tensor, first);
+  }
+}
+
+void Leaf::pack_dense(const Tensor& tensor, size_t first) {
+  const size_t begin = first * columns_, size = rows_ * columns_;
+  dense_.resize(size);
+  if (tensor.kind == TensorKind::dense) {
+    std::copy_n(tensor.values.data() + begin, size, dense_.data());
+    return;
+  }
+  for (size_t i = 0; i < size; ++i)
+    dense_[i] = tensor.centroids[tensor.codes[begin + i]] * tensor.scale[(begin + i) / columns_];
+}
+
+void Leaf::pack_scales(const Tensor& tensor, size_t first, float step) {
+  for (size_t row = 0; row < rows_; ++row) scale_.push_back(tensor.scale[first + row] * step);
+}
+
+void Leaf::pack_c4(const Tensor& tensor, size_t first) {
+  float step;
+  const std::vector<int> integers = to_integers(tensor.centroids, 63, step);
+  for (size_t i = 0; i < integers.size(); ++i) table_[i] = static_cast<uint8_t>(integers[i] + 64);
+  pack_scales(tensor, first, step);
+  const size_t stride = blocks_of(columns_) * 32;
+  packed_.resize(rows_ * stride);
+  for (size_t row = 0; row < rows_; ++row)
+    for (size_t column = 0; column < columns_; ++column) {
+      const uint8_t code = tensor.codes[(first + row) * columns_ + column];
+      const size_t byte = row * stride + column / block_columns * 32 + column % 32;
+      packed_[byte] |= static_cast<uint8_t>(code << (column % block_columns < 32 ? 0 : 4));
+    }
+}
+
+void Leaf::pack_i8(const Tensor& tensor, size_t first) {
+  float step;
+  const std::vector<int> integers = to_integers(tensor.centroids, 127, step);
+  pack_scales(tensor, first, step);
+  const size_t stride = blocks_of(columns_) * block_columns;
+  values_.resize(rows_ * stride);
+  for (size_t row = 0; row < rows_; ++row)
+    for (size_t column = 0; column < columns_; ++column)
+      values_[row * stride + column] =
+          static_cast<int8_t>(integers[tensor.codes[(first + row) * columns_ + column]]);
+}
+
+size_t Leaf::bytes() const {
+  return bytes_of(dense_) + bytes_of(packed_) + bytes_of(values_) + bytes_of(scale_);
+}
+
+void Leaf::apply(const Kernels& kernels, const float* x, size_t frames, float* y,
+                 MatrixWork& work) const {
+  if (form_ == Form::f32)
+    return kernels.gemm_f32_f32({dense_.data(), rows_, columns_}, x, frames, y);
+  const size_t blocks = blocks_of(columns_);
+  const Activations inputs{work.values_.data(), work.scale_, work.sum_, frames, blocks};
+  for (size_t frame = 0; frame < frames; ++frame)
+    kernels.quantize_i8(x + frame * columns_, columns_, blocks,
+                        work.values_.data() + frame * blocks * block_columns, work.scale_ + frame,
+                        work.sum_ + frame);
+  if (form_ == Form::i8)
+    return kernels.gemm_i8_i8({values_.data(), scale_.data(), rows_, blocks}, inputs, y);
+  CodesC4 codes{packed_.data(), scale_.data(), rows_, blocks, {}};
+  std::copy_n(table_, 16, codes.table);
+  kernels.gemm_c4_i8(codes, inputs, y);
+}
+
+PackedMatrix::PackedMatrix(const Tensor& tensor) : PackedMatrix(split_rows(tensor, 1)[0]) {}
+
+std::vector<PackedMatrix> PackedMatrix::split_rows(const Tensor& tensor, size_t groups) {
+  std::vector<const Tensor*> leaves;
+  collect(tensor, leaves);
+  std::vector<std::shared_ptr<const Leaf>> shared;
+  for (size_t i = 1; i < leaves.size(); ++i)
+    shared.push_back(std::make_shared<Leaf>(*leaves[i], 0, leaves[i]->rows));
+  const size_t rows = tensor.rows / groups;
+  std::vector<PackedMatrix> result(groups);
+  for (size_t group = 0; group < groups; ++group) {
+    result[group].chain_ = {std::make_shared<Leaf>(*leaves[0], group * rows, rows)};
+    result[group].chain_.insert(result[group].chain_.end(), shared.begin(), shared.end());
+  }
+  return result;
+}
+
+size_t PackedMatrix::bytes() const {
+  size_t total = 0;
+  for (const auto& leaf : chain_) total += leaf->bytes();
+  return total;
+}
+
+void PackedMatrix::reserve(MatrixWork& work) const {
+  for (size_t i = 0; i < chain_.size(); ++i)
+    work.reserve(chain_[i]->columns(), i > 0 ? chain_[i]->rows() : 0);
+}
+
+void PackedMatrix::apply(const Kernels& kernels, const float* x, size_t frames, float* y,
+                         MatrixWork& work) const {
+  for (size_t i = chain_.size(); i-- > 0;) {
+    float* to = i == 0 ? y : work.between_[i % 2].data();
+    chain_[i]->apply(kernels, x, frames, to, work);
+    x = to;
+  }
+}
+
+}  // namespace tinyvox

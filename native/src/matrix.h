@@ -1,0 +1,87 @@
+// Weight matrices, packed for the kernels.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "file.h"
+#include "kernels/kernels.h"
+
+namespace tinyvox {
+
+// The most frames that a matrix is given at once: enough that unpacking a code costs little, few
+// enough that the activations stay in the first-level cache.
+inline constexpr size_t max_frames = 16;
+
+// Room for the values between two factors and for int8 activations. One a stream.
+class MatrixWork {
+ public:
+  // Room for at least this: columns of any leaf, rows of any factor but the last.
+  void reserve(size_t columns, size_t rows);
+  size_t bytes() const;
+
+ private:
+  friend class Leaf;
+  friend class PackedMatrix;
+
+  std::vector<int8_t> values_;
+  std::vector<float> between_[2];
+  float scale_[max_frames];
+  int32_t sum_[max_frames];
+};
+
+// A leaf of a matrix expression, dense or coded.
+class Leaf {
+ public:
+  // Rows [first, first + rows) of a dense or coded tensor.
+  Leaf(const Tensor& tensor, size_t first, size_t rows);
+
+  size_t rows() const { return rows_; }
+  size_t columns() const { return columns_; }
+  size_t bytes() const;
+
+  void apply(const Kernels& kernels, const float* x, size_t frames, float* y,
+             MatrixWork& work) const;
+
+ private:
+  enum class Form { f32, c4, i8 };
+
+  void pack_dense(const Tensor& tensor, size_t first);
+  void pack_c4(const Tensor& tensor, size_t first);
+  void pack_i8(const Tensor& tensor, size_t first);
+  void pack_scales(const Tensor& tensor, size_t first, float step);
+
+  Form form_;
+  size_t rows_, columns_;
+  std::vector<float> dense_;     // f32: [rows, columns]
+  std::vector<uint8_t> packed_;  // c4: [rows, blocks, 32]
+  std::vector<int8_t> values_;   // i8: [rows, blocks, 64]
+  std::vector<float> scale_;     // [rows], the step of the table included
+  uint8_t table_[16] = {};
+};
+
+// A matrix expression as a chain of leaves, the rightmost of which is applied first.
+class PackedMatrix {
+ public:
+  PackedMatrix() = default;
+  explicit PackedMatrix(const Tensor& tensor);
+
+  // `groups` matrices, each of so many of the rows; factors but the leftmost are shared.
+  static std::vector<PackedMatrix> split_rows(const Tensor& tensor, size_t groups);
+
+  explicit operator bool() const { return !chain_.empty(); }
+  size_t rows() const { return chain_.front()->rows(); }
+  size_t columns() const { return chain_.back()->columns(); }
+  size_t bytes() const;
+  void reserve(MatrixWork& work) const;
+
+  // y [frames, rows] from x [frames, columns]; at most max_frames.
+  void apply(const Kernels& kernels, const float* x, size_t frames, float* y,
+             MatrixWork& work) const;
+
+ private:
+  std::vector<std::shared_ptr<const Leaf>> chain_;
+};
+
+}  // namespace tinyvox

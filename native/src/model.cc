@@ -1,0 +1,32 @@
+#include "model.h"
+
+namespace tinyvox {
+
+Model::Model(File file, const Kernels& kernels)
+    : input_size_(file.input_size), speech_(std::move(file.speech)), kernels_(kernels) {
+  std::vector<Signal> signals{{file.input_size, 0, 1}};
+  for (Node& node : file.nodes) {
+    std::vector<Signal> inputs;
+    for (uint32_t input : node.inputs) inputs.push_back(signals[input]);
+    steps_.push_back({make_layer(node, inputs), node.inputs, node.signal});
+    signals.push_back(node.signal);
+    node.tensors.clear();  // so that a model is never there twice as a whole
+  }
+  if (speech_) features_ = std::make_shared<FeatureTables>(speech_->features);
+}
+
+size_t Model::bytes() const {
+  size_t total = 0;
+  for (const Step& step : steps_) total += step.layer->bytes();
+  return total;
+}
+
+size_t Model::signal_size(uint32_t signal) const {
+  return signal == 0 ? input_size_ : steps_[signal - 1].signal.size();
+}
+
+size_t Model::signal_stride(uint32_t signal) const {
+  return signal == 0 ? 1 : steps_[signal - 1].signal.stride;
+}
+
+}  // namespace tinyvox

@@ -1,0 +1,45 @@
+// A validated file as layers that any number of streams share.
+#pragma once
+
+#include <optional>
+#include <span>
+
+#include "features.h"
+#include "file.h"
+#include "layers.h"
+
+namespace tinyvox {
+
+class Model {
+ public:
+  struct Step {
+    std::unique_ptr<Layer> layer;
+    std::vector<uint32_t> inputs;  // 0 is the model's input, i + 1 is step i
+    Signal signal;                 // of the output
+  };
+
+  Model(File file, const Kernels& kernels);
+
+  size_t input_size() const { return input_size_; }
+  size_t output_size() const { return steps_.back().signal.size(); }
+  const std::vector<Step>& steps() const { return steps_; }
+  const Kernels& kernels() const { return kernels_; }
+  size_t bytes() const;  // of packed weights
+
+  // Size of one frame of a signal, numbered as in Step::inputs; its input frames to a frame.
+  size_t signal_size(uint32_t signal) const;
+  size_t signal_stride(uint32_t signal) const;
+
+  // Null where the file has no speech card.
+  const Speech* speech() const { return speech_ ? &*speech_ : nullptr; }
+  const std::shared_ptr<const FeatureTables>& features() const { return features_; }
+
+ private:
+  size_t input_size_;
+  std::vector<Step> steps_;
+  std::optional<Speech> speech_;
+  std::shared_ptr<const FeatureTables> features_;
+  const Kernels& kernels_;
+};
+
+}  // namespace tinyvox

@@ -1,0 +1,117 @@
+// LSTM, GRU and plain recurrent layers. The input's half of the gates does not depend on the frame
+// before, so it is computed for several frames at once.
+#include <algorithm>
+#include <cmath>
+
+#include "layers.h"
+
+namespace tinyvox {
+namespace {
+
+struct Cell {
+  PackedMatrix weight_ih, weight_hh;
+  std::vector<float> bias;     // [gates * hidden], or empty
+  std::vector<float> bias_hn;  // [hidden]: GRU
+
+  Cell(const Node& node, size_t slot) {
+    if (!node.tensors[slot]) return;
+    weight_ih = PackedMatrix(node.tensors[slot]);
+    weight_hh = PackedMatrix(node.tensors[slot + 1]);
+    bias = node.tensors[slot + 2].values;
+    bias_hn = node.tensors[slot + 3].values;
+    bias_hn.resize(hidden(), 0.0f);
+  }
+
+  explicit operator bool() const { return static_cast<bool>(weight_hh); }
+  size_t hidden() const { return weight_hh ? weight_hh.columns() : 0; }
+  size_t rows() const { return weight_hh ? weight_hh.rows() : 0; }
+  size_t bytes() const {
+    return weight_ih.bytes() + weight_hh.bytes() + (bias.size() + bias_hn.size()) * sizeof(float);
+  }
+};
+
+class Recurrent : public Layer {
+ public:
+  Recurrent(const Node& node, const Signal& input)
+      : kind_(static_cast<RecurrentKind>(node.ints[0])),
+        size_(input.size()),
+        forward_(node, 0),
+        backward_(node, 4) {}
+
+  Window window() const override {
+    Window window;
+    window.whole = static_cast<bool>(backward_);
+    return window;
+  }
+  size_t state_size() const override { return 2 * std::max(forward_.hidden(), backward_.hidden()); }
+  size_t scratch_size() const override {
+    return (max_frames + 1) * std::max(forward_.rows(), backward_.rows());
+  }
+  size_t bytes() const override { return forward_.bytes() + backward_.bytes(); }
+  void reserve(MatrixWork& work) const override {
+    for (const Cell* cell : {&forward_, &backward_}) {
+      cell->weight_ih.reserve(work);
+      cell->weight_hh.reserve(work);
+    }
+  }
+
+  void run(std::span<const float* const> inputs, size_t frames, float* out, float* state,
+           Work& work) const override {
+    if (forward_)
+      for (size_t first = 0; first < frames; first += max_frames)
+        run_cell(forward_, inputs[0], first, std::min(max_frames, frames - first), false, out,
+                 state, work);
+    if (!backward_) return;
+    std::fill_n(state, state_size(), 0.0f);
+    for (size_t left = frames; left > 0;) {
+      const size_t some = std::min(max_frames, left);
+      left -= some;
+      run_cell(backward_, inputs[0], left, some, true, out + forward_.hidden(), state, work);
+    }
+  }
+
+ private:
+  // Frames [first, first + frames) of `x`, in the order of time or against it.
+  void run_cell(const Cell& cell, const float* x, size_t first, size_t frames, bool reverse,
+                float* out, float* state, Work& work) const {
+    const size_t stride = forward_.hidden() + backward_.hidden();
+    float* from_input = work.scratch.data();
+    float* from_hidden = from_input + max_frames * cell.rows();
+    cell.weight_ih.apply(work.kernels, x + first * size_, frames, from_input, work.matrix);
+    add_bias(cell.bias, frames, from_input);
+    for (size_t i = 0; i < frames; ++i) {
+      const size_t frame = reverse ? frames - 1 - i : i;
+      cell.weight_hh.apply(work.kernels, state, 1, from_hidden, work.matrix);
+      step(cell, from_input + frame * cell.rows(), from_hidden, state, work.kernels);
+      std::copy_n(state, cell.hidden(), out + (first + frame) * stride);
+    }
+  }
+
+  // `state` holds the hidden state, then the LSTM's cell.
+  void step(const Cell& cell, const float* x, const float* h, float* state,
+            const Kernels& kernels) const {
+    const size_t hidden = cell.hidden();
+    switch (kind_) {
+      case RecurrentKind::lstm:
+        return kernels.lstm_f32(x, h, hidden, state + hidden, state);
+      case RecurrentKind::gru:
+        return kernels.gru_f32(x, h, cell.bias_hn.data(), hidden, state);
+      case RecurrentKind::rnn_tanh:
+        return kernels.rnn_tanh_f32(x, h, hidden, state);
+      case RecurrentKind::rnn_relu:
+        for (size_t i = 0; i < hidden; ++i) state[i] = std::max(x[i] + h[i], 0.0f);
+    }
+  }
+
+  RecurrentKind kind_;
+  size_t size_;
+  Cell forward_, backward_;
+};
+
+}  // namespace
+
+std::unique_ptr<Layer> make_recurrent(const Node& node, const Signal& input) {
+  return std::make_unique<Recurrent>(node, input);
+}
+
+}  // namespace tinyvox

@@ -1,0 +1,192 @@
+#include "stream.h"
+
+#include <algorithm>
+
+namespace tinyvox {
+namespace {
+
+constexpr uint64_t max_waiting = 1u << 27;          // values in all queues of a stream
+constexpr uint64_t max_rehearsal = uint64_t{1} << 20;  // frames
+
+}  // namespace
+
+Stream::Stream(std::shared_ptr<const Model> model)
+    : model_(std::move(model)), work_{model_->kernels(), {}, {}} {
+  size_t scratch = 0, inputs = 0;
+  for (const Model::Step& step : model_->steps()) {
+    step.layer->reserve(work_.matrix);
+    scratch = std::max(scratch, step.layer->scratch_size());
+    inputs = std::max(inputs, step.inputs.size());
+    states_.emplace_back(step.layer->state_size());
+  }
+  work_.scratch.resize(scratch);
+  inputs_.resize(inputs);
+  make_queues(true);
+  rehearse();
+  reserve();
+  reset();
+}
+
+void Stream::make_queues(bool counting) {
+  counting_ = counting;
+  const auto size = [&](uint32_t signal) { return counting ? 0 : model_->signal_size(signal); };
+  edges_.clear();
+  for (const Model::Step& step : model_->steps()) {
+    std::vector<Edge>& edges = edges_.emplace_back();
+    for (uint32_t input : step.inputs) edges.push_back({Frames(size(input))});
+  }
+  const auto last = static_cast<uint32_t>(model_->steps().size());
+  outputs_ = Frames(size(last));
+  consumers_.assign(last + 1, {});
+  for (size_t i = 0; i < edges_.size(); ++i)
+    for (size_t j = 0; j < edges_[i].size(); ++j)
+      consumers_[model_->steps()[i].inputs[j]].push_back(&edges_[i][j].frames);
+  consumers_[last].push_back(&outputs_);
+}
+
+// An utterance in which frames are only counted shows how many of them wait where.
+void Stream::rehearse() {
+  reset();
+  started_ = true;
+  for (uint64_t left = std::min(span() + 4 * max_frames, max_rehearsal); left > 0;) {
+    const size_t frames = std::min<uint64_t>(left, max_frames);
+    for (Frames* consumer : consumers_[0]) consumer->extend(frames);
+    advance_all();
+    outputs_.drop(outputs_.count());
+    left -= frames;
+  }
+  finish();
+}
+
+// Input frames after which every window was full once.
+uint64_t Stream::span() const {
+  uint64_t total = 0;
+  for (const Model::Step& step : model_->steps()) {
+    const Window window = step.layer->window();
+    const uint64_t frames = window.before + window.reach + window.stride + window.after;
+    total += std::min(frames * model_->signal_stride(step.inputs[0]), max_rehearsal);
+  }
+  return total;
+}
+
+void Stream::reserve() {
+  std::vector<size_t> peaks;
+  uint64_t values = 0;
+  for (size_t i = 0; i < edges_.size(); ++i)
+    for (size_t j = 0; j < edges_[i].size(); ++j) {
+      peaks.push_back(edges_[i][j].frames.peak() + max_frames);
+      values += peaks.back() * model_->signal_size(model_->steps()[i].inputs[j]);
+    }
+  const size_t output_peak = outputs_.peak() + max_frames;
+  values += output_peak * model_->output_size();
+  if (values > max_waiting)
+    throw FormatError("layers wait so long for each other that a stream needs over 2^27 values");
+  make_queues(false);
+  auto peak = peaks.begin();
+  for (std::vector<Edge>& edges : edges_)
+    for (Edge& edge : edges) edge.frames.reserve(*peak++);
+  outputs_.reserve(output_peak);
+}
+
+void Stream::reset() {
+  started_ = finished_ = false;
+  outputs_.clear();
+  for (std::vector<float>& state : states_) std::fill(state.begin(), state.end(), 0.0f);
+  for (size_t i = 0; i < edges_.size(); ++i)
+    for (size_t j = 0; j < edges_[i].size(); ++j) {
+      Edge& edge = edges_[i][j];
+      edge.frames.clear();
+      edge.owed = 0;
+      const size_t size = model_->signal_size(model_->steps()[i].inputs[j]);
+      add_zeros(edge, model_->steps()[i].layer->window().before, size);
+    }
+}
+
+void Stream::add_zeros(Edge& edge, size_t frames, size_t size) {
+  float* space = edge.frames.extend(frames);
+  if (!counting_) std::fill_n(space, frames * size, 0.0f);
+}
+
+void Stream::push(const float* features, size_t frames) {
+  started_ |= frames > 0;
+  const size_t size = model_->input_size();
+  for (size_t done = 0; done < frames; done += max_frames) {
+    const size_t some = std::min(frames - done, max_frames);
+    for (Frames* consumer : consumers_[0])
+      std::copy_n(features + done * size, some * size, consumer->extend(some));
+    advance_all();
+  }
+}
+
+void Stream::advance_all() {
+  for (size_t step = 0; step < edges_.size(); ++step) advance(step);
+}
+
+void Stream::finish() {
+  finished_ = true;
+  if (!started_) return;
+  for (size_t step = 0; step < edges_.size(); ++step) {
+    const size_t after = model_->steps()[step].layer->window().after;
+    for (size_t j = 0; j < edges_[step].size(); ++j)
+      add_zeros(edges_[step][j], after, model_->signal_size(model_->steps()[step].inputs[j]));
+    advance(step);
+  }
+}
+
+void Stream::advance(size_t step) {
+  for (Edge& edge : edges_[step]) {
+    const size_t dropped = std::min(edge.owed, edge.frames.count());
+    edge.frames.drop(dropped);
+    edge.owed -= dropped;
+  }
+  const bool whole = model_->steps()[step].layer->window().whole;
+  for (size_t left = ready(step); left > 0;) {
+    const size_t frames = whole ? left : std::min(left, max_frames);
+    run(step, frames);
+    left -= frames;
+  }
+}
+
+// How many frames a step can put out.
+size_t Stream::ready(size_t step) const {
+  const Window window = model_->steps()[step].layer->window();
+  size_t count = SIZE_MAX;
+  for (const Edge& edge : edges_[step]) count = std::min(count, edge.frames.count());
+  if (window.whole) return finished_ ? count : 0;
+  return count < window.reach ? 0 : (count - window.reach) / window.stride + 1;
+}
+
+void Stream::run(size_t step, size_t frames) {
+  const std::vector<Frames*>& consumers = consumers_[step + 1];
+  for (Frames* consumer : consumers) consumer->extend(frames);
+  if (!counting_ && !consumers.empty()) {
+    const std::vector<Edge>& edges = edges_[step];
+    for (size_t i = 0; i < edges.size(); ++i) inputs_[i] = edges[i].frames.data();
+    float* out = consumers[0]->last(frames);
+    model_->steps()[step].layer->run({inputs_.data(), edges.size()}, frames, out,
+                                     states_[step].data(), work_);
+    const size_t values = frames * model_->steps()[step].signal.size();
+    for (size_t i = 1; i < consumers.size(); ++i)
+      std::copy_n(out, values, consumers[i]->last(frames));
+  }
+  consume(step, frames);
+}
+
+void Stream::consume(size_t step, size_t frames) {
+  const size_t done = frames * model_->steps()[step].layer->window().stride;
+  for (Edge& edge : edges_[step]) {
+    const size_t dropped = std::min(done, edge.frames.count());
+    edge.frames.drop(dropped);
+    edge.owed += done - dropped;
+  }
+}
+
+size_t Stream::bytes() const {
+  size_t total = outputs_.bytes() + work_.matrix.bytes() + work_.scratch.size() * sizeof(float);
+  for (const auto& edges : edges_)
+    for (const Edge& edge : edges) total += edge.frames.bytes();
+  for (const auto& state : states_) total += state.size() * sizeof(float);
+  return total;
+}
+
+}  // namespace tinyvox

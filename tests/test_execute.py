@@ -1,0 +1,428 @@
+"""Every layer against PyTorch's own modules, and the way from a model to parameters and back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from small_models import chain, dense, features, linear, recurrent, speech_model
+from torch import Tensor, nn
+
+from tinyvox import layers
+from tinyvox.card import Features, SpeechCard
+from tinyvox.execute import Executor
+from tinyvox.layers import Cell, Layer, Recurrent
+from tinyvox.matrix import Coded, Dense, Matrix, Product, Table
+from tinyvox.model import INPUT, Model, Node
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+def run(model: Model, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        return Executor(model)(x)
+
+
+def output(layer: Layer, x: Tensor) -> Tensor:
+    return run(chain(x.shape[2], layer=layer), x)
+
+
+def coded(rows: int, columns: int) -> Coded:
+    codes = torch.randint(0, 4, (rows, columns), dtype=torch.uint8)
+    return Coded(codes, Table(torch.tensor([-0.6, -0.1, 0.2, 0.7])), torch.rand(rows) + 0.5)
+
+
+def product(rows: int, columns: int) -> Product:
+    return Product(coded(rows, 3), dense(3, columns))
+
+
+# Layers against torch's modules.
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_linear_is_torch_linear(bias: bool) -> None:
+    module = nn.Linear(6, 4, bias=bias)
+    layer = layers.Linear(Dense(module.weight.detach()), module.bias)
+    torch.testing.assert_close(output(layer, features(6)), module(features(6)).detach())
+
+
+MODULES: dict[str, Callable[..., nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn_tanh": nn.RNN}
+
+
+@pytest.mark.parametrize("two_ways", [False, True])
+@pytest.mark.parametrize("make", MODULES.values(), ids=MODULES)
+def test_recurrent_is_torch_recurrent_over_hundreds_of_steps(
+    make: Callable[..., nn.RNNBase], two_ways: bool
+) -> None:
+    module = make(5, 16, batch_first=True, bidirectional=two_ways)
+    x = features(5, 320)
+    expected = module(x)[0].detach()
+    torch.testing.assert_close(output(recurrent(module), x), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_relu_recurrence_is_torch_relu_rnn() -> None:
+    module = nn.RNN(5, 8, nonlinearity="relu", batch_first=True)
+    layer = dataclasses.replace(recurrent(module), kind="rnn_relu")
+    x = features(5, 300)
+    torch.testing.assert_close(output(layer, x), module(x)[0].detach(), rtol=1e-5, atol=1e-5)
+
+
+def test_a_chain_of_two_way_layers_is_a_torch_stack() -> None:
+    module = nn.LSTM(5, 7, 2, batch_first=True, bidirectional=True)
+    model = chain(5, first=recurrent(module, 0), second=recurrent(module, 1))
+    x = features(5, 60)
+    torch.testing.assert_close(run(model, x), module(x)[0].detach(), rtol=1e-5, atol=1e-5)
+
+
+def equations(kind: str, cell: Cell, x: Tensor) -> Tensor:
+    """The textbook recurrences in float64, step by step."""
+    assert cell.bias is not None
+    w_ih, w_hh, bias = (t.double() for t in (cell.weight_ih.decode(), cell.weight_hh.decode(),
+                                             cell.bias))  # fmt: skip
+    h = c = torch.zeros(x.shape[0], cell.hidden, dtype=torch.float64)
+    states = []
+    for frame in x.double().unbind(1):
+        from_x, from_h = frame @ w_ih.T + bias, h @ w_hh.T
+        if kind == "lstm":
+            i, f, g, o = (from_x + from_h).chunk(4, 1)
+            c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+            h = o.sigmoid() * c.tanh()
+        elif kind == "gru":
+            assert cell.bias_hn is not None
+            (xr, xz, xn), (hr, hz, hn) = from_x.chunk(3, 1), from_h.chunk(3, 1)
+            r, z = (xr + hr).sigmoid(), (xz + hz).sigmoid()
+            h = (1 - z) * (xn + r * (hn + cell.bias_hn.double())).tanh() + z * h
+        else:
+            h = (from_x + from_h).tanh() if kind == "rnn_tanh" else (from_x + from_h).relu()
+        states.append(h)
+    return torch.stack(states, 1).float()
+
+
+@pytest.mark.parametrize("kind", layers.GATES)
+def test_gates_stand_in_the_order_that_the_docstring_says(kind: str) -> None:
+    rows = layers.GATES[kind] * 6
+    bias_hn = torch.randn(6) if kind == "gru" else None
+    cell = Cell(dense(rows, 4), dense(rows, 6), torch.randn(rows), bias_hn)
+    found = output(Recurrent(kind, cell), x := features(4, 40))
+    torch.testing.assert_close(found, equations(kind, cell, x), rtol=1e-4, atol=1e-4)
+
+
+def test_a_backward_cell_alone_reads_the_utterance_from_its_end() -> None:
+    layer = recurrent(nn.GRU(4, 5))
+    turned = Recurrent("gru", None, layer.forward)
+    x = features(4, 30)
+    assert torch.equal(output(turned, x), output(layer, x.flip(1)).flip(1))
+
+
+def test_a_cell_without_bias_has_bias_zero() -> None:
+    without = Cell(dense(12, 4), dense(12, 3))
+    zero = dataclasses.replace(without, bias=torch.zeros(12))
+    x = features(4)
+    assert torch.equal(output(Recurrent("lstm", without), x), output(Recurrent("lstm", zero), x))
+
+
+@pytest.mark.parametrize("padding", [(0, 0), (2, 2), (3, 1)])
+@pytest.mark.parametrize(("stride", "dilation", "groups"), [(1, 1, 1), (2, 1, 2), (3, 2, 4)])
+def test_conv1d_is_torch_conv1d(
+    stride: int, dilation: int, groups: int, padding: tuple[int, int]
+) -> None:
+    module = nn.Conv1d(8, 12, 3, stride, 0, dilation, groups)
+    weight = Dense(module.weight.detach().flatten(1))
+    layer = layers.Conv1d(weight, module.bias, 3, stride, dilation, padding, groups)
+    x = features(8, 21)
+    expected = module(F.pad(x, (0, 0, *padding)).mT).mT.detach()
+    torch.testing.assert_close(output(layer, x), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("padding", [(0, 0, 0, 0), (1, 1, 2, 2), (3, 0, 0, 1)])
+@pytest.mark.parametrize("stride", [(1, 1), (2, 3)])
+def test_conv2d_is_torch_conv2d(
+    stride: tuple[int, int], padding: tuple[int, int, int, int]
+) -> None:
+    module = nn.Conv2d(2, 4, (3, 5), stride)
+    weight = Dense(module.weight.detach().flatten(1))
+    layer = layers.Conv2d(weight, module.bias, (3, 5), stride, padding)
+    x = features(2 * 9, 14)
+    image = F.pad(x.unflatten(2, (2, 9)).transpose(1, 2), (*padding[2:], *padding[:2]))
+    model = chain(18, image=layers.Unflatten(2), conv=layer, flat=layers.Flatten())
+    expected = module(image).transpose(1, 2).flatten(2).detach()
+    torch.testing.assert_close(run(model, x), expected, rtol=1e-5, atol=1e-5)
+
+
+def trained_norm(module: nn.BatchNorm1d | nn.BatchNorm2d) -> layers.BatchNorm:
+    """Random statistics and factors in the module, and the layer that holds the same."""
+    assert module.running_mean is not None
+    assert module.running_var is not None
+    module.running_mean.normal_()
+    module.running_var.uniform_(0.1, 2)
+    nn.init.normal_(module.weight)
+    nn.init.normal_(module.bias)
+    module.eval()
+    tensors = (module.running_mean, module.running_var, module.weight, module.bias)
+    return layers.BatchNorm(*(t.detach().clone() for t in tensors), eps=module.eps)
+
+
+def test_batch_norm_is_torch_batch_norm_in_eval_mode() -> None:
+    module = nn.BatchNorm1d(6, eps=1e-2)
+    x = features(6)
+    found = output(trained_norm(module), x)
+    torch.testing.assert_close(found, module(x.mT).mT.detach(), rtol=1e-5, atol=1e-5)
+
+
+def test_batch_norm_of_images_goes_by_channel() -> None:
+    module = nn.BatchNorm2d(3)
+    model = chain(12, i=layers.Unflatten(3), n=trained_norm(module), f=layers.Flatten())
+    x = features(12)
+    expected = module(x.unflatten(2, (3, 4)).transpose(1, 2)).transpose(1, 2).flatten(2).detach()
+    torch.testing.assert_close(run(model, x), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_layer_norm_is_torch_layer_norm() -> None:
+    module = nn.LayerNorm(6, eps=1e-2)
+    nn.init.normal_(module.weight)
+    nn.init.normal_(module.bias)
+    layer = layers.LayerNorm(module.weight.detach(), module.bias.detach(), 1e-2)
+    torch.testing.assert_close(output(layer, features(6)), module(features(6)).detach())
+
+
+@pytest.mark.parametrize(
+    ("layer", "module"),
+    [
+        (layers.Activation("relu"), nn.ReLU()),
+        (layers.Activation("clipped_relu", 0.7), nn.Hardtanh(0, 0.7)),
+        (layers.Activation("tanh"), nn.Tanh()),
+        (layers.Activation("sigmoid"), nn.Sigmoid()),
+        (layers.LogSoftmax(), nn.LogSoftmax(dim=-1)),
+    ],
+)
+def test_elementwise_layers_are_torch_modules(layer: Layer, module: nn.Module) -> None:
+    x = 3 * features(6)
+    torch.testing.assert_close(output(layer, x), module(x), rtol=0, atol=1e-6)
+
+
+# Layers that move frames, by hand.
+
+
+@pytest.mark.parametrize(("left", "right"), [(0, 0), (2, 1), (0, 3), (9, 9)])
+def test_context_window_lays_frames_out_in_the_order_of_time(left: int, right: int) -> None:
+    x = features(3, 5)
+    found = output(layers.ContextWindow(left, right), x)
+    for time in range(5):
+        for place, source in enumerate(range(time - left, time + right + 1)):
+            inside = 0 <= source < 5
+            expected = x[:, source] if inside else torch.zeros(2, 3)
+            assert torch.equal(found[:, time, 3 * place : 3 * place + 3], expected)
+
+
+@pytest.mark.parametrize(
+    ("count", "stride", "frames"), [(1, 1, 7), (3, 2, 3), (2, 2, 3), (2, 3, 2)]
+)
+def test_frame_stacking_drops_an_incomplete_stack(count: int, stride: int, frames: int) -> None:
+    x = features(4, 7)
+    found = output(layers.FrameStacking(count, stride), x)
+    assert found.shape == (2, frames, 4 * count)
+    for i in range(frames):
+        assert torch.equal(found[:, i], x[:, i * stride : i * stride + count].flatten(1))
+
+
+@pytest.mark.parametrize("frames", [1, 6, 7])
+def test_subsampling_keeps_the_first_frame(frames: int) -> None:
+    x = features(4, frames)
+    assert torch.equal(output(layers.Subsample(3), x), x[:, torch.arange(0, frames, 3)])
+
+
+def two_inputs(join: Layer, first: Layer, second: Layer) -> Model:
+    nodes = (
+        Node("a", first, (INPUT,)),
+        Node("b", second, (INPUT,)),
+        Node("join", join, ("a", "b")),
+    )
+    return Model(4, nodes)
+
+
+@pytest.mark.parametrize(
+    ("join", "expected"),
+    [(layers.Add(), torch.add), (layers.Concat(), lambda a, b: torch.cat([a, b], 2))],
+)
+def test_joins_end_with_the_shorter_input(
+    join: Layer, expected: Callable[[Tensor, Tensor], Tensor]
+) -> None:
+    first, second = layers.Conv1d(dense(4, 12), None, 3), layers.Activation("tanh")
+    x = features(4, 9)
+    found = run(two_inputs(join, first, second), x)
+    assert torch.equal(found, expected(output(first, x), x.tanh()[:, :7]))
+
+
+# Batches of unequal lengths.
+
+
+def mixed_model() -> Model:
+    """Every layer that looks at more than one frame."""
+    stack: list[tuple[str, Layer]] = [
+        ("context", layers.ContextWindow(2, 1)),
+        ("image", layers.Unflatten(4)),
+        ("conv2d", layers.Conv2d(dense(3, 36), torch.randn(3), (3, 3), (1, 2), (1, 1, 0, 1))),
+        ("norm", layers.BatchNorm(*(torch.rand(3) + 0.5 for _ in range(4)))),
+        ("flat", layers.Flatten()),
+        ("conv1d", layers.Conv1d(dense(6, 27), torch.randn(6), 3, 1, 2, (3, 1))),
+        ("lstm", recurrent(nn.LSTM(6, 3, bidirectional=True))),
+    ]
+    names = [INPUT, *(name for name, _ in stack)]
+    nodes = [Node(name, layer, (names[i],)) for i, (name, layer) in enumerate(stack)]
+    nodes += [
+        Node("sum", layers.Add(), ("conv1d", "lstm")),
+        Node("both", layers.Concat(), ("sum", "flat")),
+        Node("subsample", layers.Subsample(2), ("both",)),
+        Node("stacking", layers.FrameStacking(2, 1), ("subsample",)),
+        Node("back", Recurrent("rnn_tanh", None, Cell(dense(5, 30), dense(5, 5))), ("stacking",)),
+        Node("out", linear(3, 5), ("back",)),
+        Node("softmax", layers.LogSoftmax(), ("out",)),
+    ]
+    return Model(6, tuple(nodes))
+
+
+@pytest.mark.parametrize("lengths", [[20, 20, 20], [20, 9, 5], [7, 20, 8], [6, 6, 6]])
+def test_each_utterance_of_a_batch_gives_what_it_gives_alone(lengths: list[int]) -> None:
+    executor = Executor(mixed_model()).eval()
+    x = features(6, 20, 3)
+    for i, length in enumerate(lengths):
+        x[i, length:] = 1e3
+    with torch.no_grad():
+        values, found = executor.run(x, torch.tensor(lengths))
+        for i, length in enumerate(lengths):
+            alone = executor(x[i : i + 1, :length])
+            assert int(found[i]) == alone.shape[1]
+            torch.testing.assert_close(values[i, : alone.shape[1]], alone[0], rtol=1e-5, atol=1e-5)
+
+
+def test_an_utterance_too_short_for_a_kernel_has_length_zero() -> None:
+    model = chain(4, conv=layers.Conv1d(dense(2, 20), None, 5), stack=layers.FrameStacking(2, 2))
+    _, lengths = Executor(model).run(features(4, 9, 3), torch.tensor([9, 4, 1]))
+    assert lengths.tolist() == [2, 0, 0]
+
+
+# Matrices that are not dense, and the way back.
+
+
+def with_matrices(model: Model, make: Callable[[int, int], Matrix]) -> Model:
+    return model.map_matrices(lambda _, matrix: make(*matrix.shape))
+
+
+@pytest.mark.parametrize("make", [coded, product])
+def test_coded_and_factored_models_run_as_they_decode(make: Callable[[int, int], Matrix]) -> None:
+    model = with_matrices(mixed_model(), make)
+    plain = model.map_matrices(lambda _, matrix: Dense(matrix.decode()))
+    x = features(6, 20)
+    torch.testing.assert_close(run(model, x), run(plain, x), rtol=1e-4, atol=1e-5)
+
+
+def assert_same_matrix(a: Matrix, b: Matrix) -> None:
+    assert type(a) is type(b)
+    if isinstance(a, Product) and isinstance(b, Product):
+        assert_same_matrix(a.left, b.left)
+        assert_same_matrix(a.right, b.right)
+    elif isinstance(a, Coded) and isinstance(b, Coded):
+        assert b.codes.dtype == torch.uint8
+        pairs = ((a.codes, b.codes), (a.scale, b.scale))
+        assert all(torch.equal(x, y) for x, y in pairs)
+        assert torch.equal(a.codebook.centroids, b.codebook.centroids)
+    else:
+        assert torch.equal(a.decode(), b.decode())
+
+
+@pytest.mark.parametrize("make", [dense, coded, product])
+def test_a_model_comes_back_as_it_went_in(make: Callable[[int, int], Matrix]) -> None:
+    model = with_matrices(mixed_model(), make).with_provenance(source="x")
+    again = Executor(model).model()
+    for (name, before), (other, after) in zip(model.matrices(), again.matrices(), strict=True):
+        assert name == other
+        assert_same_matrix(before, after)
+    for (name, vector), (other, found) in zip(model.vectors(), again.vectors(), strict=True):
+        assert name == other
+        assert torch.equal(vector, found)
+    assert again.provenance == {"source": "x"}
+    assert [n.name for n in again.nodes] == [n.name for n in model.nodes]
+
+
+def test_the_card_comes_back() -> None:
+    card = SpeechCard(features=Features(coefficients=10), tokens=(*"abcdef", ""), blank=6)
+    assert Executor(speech_model().with_card(card)).model().card == card
+
+
+def test_training_moves_the_new_model_and_leaves_the_old_one() -> None:
+    model = speech_model()
+    before = {name: m.decode().clone() for name, m in model.matrices()}
+    before |= {name: v.clone() for name, v in model.vectors()}
+    executor = Executor(model)
+    optimizer = torch.optim.SGD(executor.parameters(), lr=0.1)
+    executor(features(10)).square().sum().backward()
+    optimizer.step()
+    trained = executor.model()
+    new = {name: m.decode() for name, m in trained.matrices()} | dict(trained.vectors())
+    old = {name: m.decode() for name, m in model.matrices()} | dict(model.vectors())
+    assert all(torch.equal(old[name], values) for name, values in before.items())
+    assert not any(torch.equal(new[name], values) for name, values in before.items())
+    torch.testing.assert_close(run(trained, features(10)), executor(features(10)).detach())
+
+
+# Gradients.
+
+
+@pytest.mark.parametrize("make", [dense, coded, product])
+def test_gradients_reach_every_leaf_but_fixed_statistics(
+    make: Callable[[int, int], Matrix],
+) -> None:
+    executor = Executor(with_matrices(mixed_model(), make))
+    executor(features(6, 20))[..., 0].sum().backward()
+    for name, parameter in executor.named_parameters():
+        if name.endswith(("mean", "variance")):
+            assert parameter.grad is None, name
+        else:
+            assert parameter.grad is not None, name
+            assert parameter.grad.abs().sum() > 0, name
+
+
+def test_gradients_of_codes_are_those_of_the_dense_matrix_gathered() -> None:
+    matrix = coded(5, 8)
+    x = features(8)
+    plain = matrix.decode().requires_grad_()
+    F.linear(x, plain).square().sum().backward()
+    executor = Executor(chain(8, out=layers.Linear(matrix)))
+    executor(x).square().sum().backward()
+    found = {name.split(".")[-1]: p.grad for name, p in executor.named_parameters()}
+    assert plain.grad is not None
+    flat = (plain.grad * matrix.scale[:, None]).flatten()
+    centroids = torch.zeros(4).index_add(0, matrix.codes.flatten().long(), flat)
+    scales = (plain.grad * matrix.codebook.centroids[matrix.codes.long()]).sum(1)
+    torch.testing.assert_close(found["centroids"], centroids, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found["scale"], scales, rtol=1e-4, atol=1e-4)
+
+
+def test_rounded_leaves_are_seen_rounded_and_trained_straight_through() -> None:
+    model = chain(6, a=linear(5, 6), b=linear(3, 5))
+    executor = Executor(model)
+    leaves = dict(executor.dense_leaves())
+    assert list(leaves) == ["a.weight", "b.weight"]
+    executor.set_rounding({leaves["a.weight"]: torch.round})
+    coarse = model.with_tensors({"a.weight": Dense(model.node("a").layer.weight.decode().round())})
+    x = features(6)
+    torch.testing.assert_close(executor(x).detach(), run(coarse, x))
+    executor(x).square().sum().backward()
+    plain = Executor(coarse)
+    plain(x).square().sum().backward()
+    expected = dict(plain.dense_leaves())["a.weight"].values.grad
+    torch.testing.assert_close(leaves["a.weight"].values.grad, expected)
+    executor.set_rounding({})
+    assert torch.equal(executor(x).detach(), run(model, x))
+
+
+def test_dense_leaves_of_a_product_share_its_name() -> None:
+    model = chain(6, out=layers.Linear(Product(dense(4, 2), dense(2, 6))))
+    shapes = [(name, tuple(leaf.values.shape)) for name, leaf in Executor(model).dense_leaves()]
+    assert shapes == [("out.weight", (4, 2)), ("out.weight", (2, 6))]
