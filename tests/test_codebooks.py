@@ -58,12 +58,13 @@ def test_a_uniform_source_loses_six_decibels_a_bit(bits: int) -> None:
     assert relative(values, kmeans(values, bits)) == pytest.approx(4.0**-bits, rel=0.02)
 
 
-def optimum(values: Tensor, entries: int) -> float:
+def optimum(values: Tensor, entries: int, weights: Tensor | None = None) -> float:
     """Squared error of the best codebook of one row, by dynamic programming over sorted values."""
-    x = values.flatten().double().sort().values
-    count = torch.arange(x.numel() + 1, dtype=torch.float64)
-    total, square = (torch.cat([torch.zeros(1).double(), p.cumsum(0)]) for p in (x, x.square()))
-    size = (count[:, None] - count).clamp(min=1)
+    x, order = values.flatten().double().sort()
+    w = torch.ones_like(x) if weights is None else weights.flatten().double()[order]
+    parts = (w, w * x, w * x.square())
+    mass, total, square = (torch.cat([torch.zeros(1).double(), p.cumsum(0)]) for p in parts)
+    size = (mass[:, None] - mass).abs() + torch.eye(mass.numel())
     cost = square[:, None] - square - (total[:, None] - total).square() / size  # [end, start]
     cost[torch.ones_like(cost).triu(1).bool()] = torch.inf
     best = cost[:, 0]
@@ -224,11 +225,11 @@ def test_values_of_weight_zero_do_not_count() -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 1000), bits=st.integers(1, 4))
-def test_weights_lower_the_weighted_error(seed: int, bits: int) -> None:
-    values, weights = normal(4, 60, seed), normal(4, 60, seed + 1).abs() + 0.01
-    weighted = squared_error(values, kmeans(values, bits, weights=weights), weights)
-    assert weighted <= 1.02 * squared_error(values, kmeans(values, bits), weights)
+@given(seed=st.integers(0, 1000), bits=st.integers(1, 4), power=st.integers(1, 3))
+def test_one_weighted_row_is_coded_at_the_exact_optimum(seed: int, bits: int, power: int) -> None:
+    values, weights = normal(1, 150, seed), normal(1, 150, seed + 1).abs() ** power + 0.01
+    found = squared_error(values, kmeans(values, bits, weights=weights), weights)
+    assert found == pytest.approx(optimum(values, 1 << bits, weights), rel=1e-3)
 
 
 def test_weights_of_zero_for_all_give_finite_values() -> None:

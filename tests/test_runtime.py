@@ -1,0 +1,378 @@
+"""The native runtime against the torch executor, and against itself in pieces."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_models import chain, dense, linear, recurrent, speech_model
+from torch import nn
+
+import tinyvox as tv
+from tinyvox import layers, packfile, runtime
+from tinyvox.card import Features, SpeechCard
+from tinyvox.codebooks import kmeans
+from tinyvox.errors import FileError
+from tinyvox.execute import Executor
+from tinyvox.matrix import Dense, Product
+from tinyvox.model import INPUT, Model, Node
+
+ROOT = Path(__file__).resolve().parents[1]
+TOKENS = (" ", "a", "b", "c", "d", "e", "<blank>")
+
+
+def noise(frames: int, size: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((frames, size)).astype(np.float32)
+
+
+def open_model(model: Model, folder: Path) -> runtime.Session:
+    packfile.save(model, folder / "model.tvx")
+    return tv.open(folder / "model.tvx")
+
+
+def by_torch(model: Model, features: np.ndarray) -> np.ndarray:
+    with torch.inference_mode():
+        result: np.ndarray = Executor(model).eval()(torch.from_numpy(features)[None])[0].numpy()
+    return result
+
+
+def network(input_size: int, *nodes: tuple[str, layers.Layer, tuple[str, ...]]) -> Model:
+    return Model(input_size, tuple(Node(*node) for node in nodes))
+
+
+def with_delays() -> Model:
+    """A residual around layers that look ahead, by different amounts, at several rates."""
+    window = layers.ContextWindow(2, 5)
+    return network(
+        6,
+        ("window", window, (INPUT,)),
+        ("narrow", linear(6, 48), ("window",)),
+        ("sum", layers.Add(), ("narrow", INPUT)),
+        ("conv", layers.Conv1d(dense(6, 30), torch.randn(6), 5, padding=(1, 3)), ("sum",)),
+        ("both", layers.Concat(), ("conv", INPUT, "narrow")),
+        ("stack", layers.FrameStacking(3, 2), ("both",)),
+        ("out", linear(4, 54), ("stack",)),
+    )
+
+
+def batch_norm(size: int) -> layers.BatchNorm:
+    return layers.BatchNorm(
+        torch.randn(size), torch.rand(size) + 0.5, torch.randn(size), torch.randn(size)
+    )
+
+
+def two_dimensional() -> Model:
+    conv = layers.Conv2d(dense(5, 2 * 3 * 3), torch.randn(5), (3, 3), (2, 2), (1, 1, 1, 2))
+    return chain(
+        16,
+        unflatten=layers.Unflatten(2),
+        conv=conv,
+        norm=batch_norm(5),
+        relu=layers.Activation("relu"),
+        flatten=layers.Flatten(),
+    )
+
+
+def grouped() -> Model:
+    strided = layers.Conv1d(dense(12, 4 * 3), torch.randn(12), 3, 2, 2, (2, 2), groups=2)
+    depthwise = layers.Conv1d(dense(12, 4), None, 4, groups=12)
+    return chain(8, strided=strided, depthwise=depthwise)
+
+
+MODELS = {
+    "linear": lambda: chain(10, out=linear(7, 10)),
+    "product": lambda: chain(
+        33, out=layers.Linear(Product(Product(dense(9, 3), dense(3, 5)), dense(5, 33)))
+    ),
+    "lstm": lambda: chain(10, rnn=recurrent(nn.LSTM(10, 17))),
+    "gru": lambda: chain(10, rnn=recurrent(nn.GRU(10, 17))),
+    "rnn": lambda: chain(10, rnn=recurrent(nn.RNN(10, 17))),
+    "bilstm": lambda: chain(10, rnn=recurrent(nn.LSTM(10, 17, bidirectional=True))),
+    "bigru": lambda: chain(10, rnn=recurrent(nn.GRU(10, 9, bidirectional=True))),
+    "speech": speech_model,
+    "delays": with_delays,
+    "conv2d": two_dimensional,
+    "grouped": grouped,
+    "layer_norm": lambda: chain(
+        12, norm=layers.LayerNorm(torch.randn(12), torch.randn(12)), act=layers.Activation("tanh")
+    ),
+    "clipped": lambda: chain(
+        12,
+        act=layers.Activation("clipped_relu", 0.7),
+        norm=batch_norm(12),
+        gate=layers.Activation("sigmoid"),
+    ),
+    "subsample": lambda: chain(5, sub=layers.Subsample(3), out=linear(4, 5)),
+    "sparse_stack": lambda: chain(5, stack=layers.FrameStacking(2, 5), out=linear(4, 10)),
+}
+
+models = pytest.mark.parametrize("name", list(MODELS))
+
+
+def build(name: str) -> Model:
+    torch.manual_seed(3)
+    return MODELS[name]()
+
+
+@models
+def test_layers_agree_with_torch(name: str, tmp_path: Path) -> None:
+    model = build(name)
+    features = noise(301, model.input_size)
+    expected = by_torch(model, features)
+    found = open_model(model, tmp_path).run(features)
+    assert found.shape == expected.reshape(len(expected), -1).shape
+    np.testing.assert_allclose(found, expected.reshape(found.shape), atol=2e-5, rtol=1e-4)
+
+
+@models
+def test_the_result_does_not_depend_on_the_pieces(name: str, tmp_path: Path) -> None:
+    session = open_model(build(name), tmp_path)
+    features = noise(67, session.input_size)
+    whole = session.run(features, 67)
+    for chunk in (1, 2, 3, 5, 16, 17, 50, 1000):
+        np.testing.assert_array_equal(session.run(features, chunk), whole)
+
+
+@models
+@pytest.mark.parametrize("frames", [1, 2, 9, 16, 40])
+def test_short_utterances_agree_with_torch(name: str, frames: int, tmp_path: Path) -> None:
+    model = build(name)
+    features = noise(frames, model.input_size)
+    try:
+        expected = by_torch(model, features)
+    except RuntimeError:
+        expected = np.zeros((0, 1), np.float32)  # shorter than a window: torch refuses
+    found = open_model(model, tmp_path).run(features)
+    assert len(found) == len(expected)
+    if len(found):
+        np.testing.assert_allclose(found, expected.reshape(found.shape), atol=2e-5, rtol=1e-4)
+
+
+@models
+def test_no_frames_give_no_frames(name: str, tmp_path: Path) -> None:
+    session = open_model(build(name), tmp_path)
+    assert session.run(noise(0, session.input_size)).shape == (0, session.output_size)
+
+
+@pytest.mark.parametrize("entries", [4, 8, 16, 64, 256])
+@pytest.mark.parametrize("name", ["linear", "product", "lstm", "gru", "bilstm", "grouped"])
+def test_coded_models_lie_close_to_torch(name: str, entries: int, tmp_path: Path) -> None:
+    model = build(name).map_matrices(lambda _, matrix: code(matrix, entries))
+    features = noise(200, model.input_size)
+    expected = by_torch(model, features)
+    found = open_model(model, tmp_path).run(features)
+    error = np.sqrt(np.mean((found - expected) ** 2) / np.mean(expected**2))
+    assert error < 0.03  # int8 activations: 1/127 of a frame's largest, through a recurrent layer
+
+
+def code(matrix: Dense | Product, entries: int) -> object:
+    if isinstance(matrix, Product):
+        return Product(code(matrix.left, entries), code(matrix.right, entries))
+    return kmeans(matrix.values, entries.bit_length() - 1)
+
+
+def test_instruction_sets_agree_on_a_coded_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = build("speech").map_matrices(lambda _, matrix: code(matrix, 8))
+    features = noise(100, model.input_size)
+    results = []
+    for isa in tv.runtime._native.isas():
+        monkeypatch.setenv("TINYVOX_ISA", isa)
+        session = open_model(model, tmp_path)
+        assert session.isa == isa
+        results.append(session.run(features))
+    for result in results:
+        np.testing.assert_array_equal(result, results[0])
+
+
+def test_an_unknown_instruction_set_is_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packfile.save(build("linear"), tmp_path / "model.tvx")
+    monkeypatch.setenv("TINYVOX_ISA", "mmx")
+    with pytest.raises(FileError, match=r"TINYVOX_ISA is 'mmx', expected .*scalar"):
+        tv.open(tmp_path / "model.tvx")
+
+
+def test_a_long_utterance_stays_finite(tmp_path: Path) -> None:
+    session = open_model(build("lstm"), tmp_path)
+    assert np.isfinite(session.run(noise(20000, 10) * 100)).all()
+
+
+def test_models_that_would_hold_too_many_frames_are_refused(tmp_path: Path) -> None:
+    """One path looks 2^20 frames ahead while a wide one waits for it."""
+    wide = layers.Linear(Dense(torch.zeros(4096, 1)))
+    ahead = [
+        (f"ahead{i}", layers.Conv1d(Dense(torch.zeros(1, 4096)), None, 4096, dilation=64),
+         (INPUT if i == 0 else f"ahead{i - 1}",))
+        for i in range(4)
+    ]  # fmt: skip
+    spread = ("spread", layers.Linear(Dense(torch.zeros(4096, 1))), ("ahead3",))
+    model = network(1, ("wide", wide, (INPUT,)), *ahead, spread,
+                    ("sum", layers.Add(), ("wide", "spread")))  # fmt: skip
+    packfile.save(model, tmp_path / "model.tvx")
+    with pytest.raises(FileError, match="a stream needs over"):
+        tv.open(tmp_path / "model.tvx")
+
+
+# Speech.
+
+
+def speech_file(folder: Path) -> Path:
+    torch.manual_seed(5)
+    features = Features(kind="log_mel", bands=10, window_ms=25, hop_ms=10, high_hz=7000)
+    model = chain(
+        10,
+        window=layers.ContextWindow(3, 4),
+        dense=linear(40, 80),
+        relu=layers.Activation("clipped_relu", 20.0),
+        lstm=recurrent(nn.LSTM(40, 24)),
+        out=layers.Linear(Dense(torch.randn(7, 24) * 3), torch.zeros(7)),
+        softmax=layers.LogSoftmax(),
+    ).with_card(SpeechCard(features=features, tokens=TOKENS, blank=6))
+    packfile.save(model.map_matrices(lambda _, m: code(m, 8)), folder / "speech.tvx")
+    return folder / "speech.tvx"
+
+
+def audio(seconds: float) -> np.ndarray:
+    rng = np.random.default_rng(2)
+    envelope = np.repeat(rng.uniform(0, 0.3, int(seconds * 10) + 1), 1600)
+    samples = rng.standard_normal(len(envelope)) * envelope
+    return samples[: int(seconds * 16000)].astype(np.float32)
+
+
+def test_text_does_not_depend_on_the_pieces(tmp_path: Path) -> None:
+    session = tv.open(speech_file(tmp_path))
+    samples = audio(3)
+    text = session.transcribe(samples)
+    assert len(text) >= 4
+    for piece in (1, 100, 160, 161, 4096):
+        stream = session.stream()
+        for start in range(0, len(samples), piece):
+            stream.feed(samples[start : start + piece])
+        assert stream.finish() == text
+
+
+def test_text_is_the_greedy_reading_of_the_outputs(tmp_path: Path) -> None:
+    from tinyvox.evaluate import greedy_text
+    from tinyvox.files import load
+
+    path = speech_file(tmp_path)
+    session, card = tv.open(path), load(path).card
+    assert card is not None
+    features = runtime.extract_features(card.features.model_dump(), audio(3))
+    best = session.run(features).argmax(axis=1).tolist()
+    assert session.transcribe(audio(3)) == greedy_text(best, card)
+
+
+def test_a_stream_can_be_used_again(tmp_path: Path) -> None:
+    stream = tv.open(speech_file(tmp_path)).stream()
+    stream.feed(audio(2))
+    first = stream.finish()
+    assert stream.finish() == first == stream.text
+    with pytest.raises(ValueError, match="finished"):
+        stream.feed(audio(1))
+    stream.reset()
+    assert stream.text == ""
+    stream.feed(audio(2))
+    assert stream.finish() == first
+
+
+def test_text_grows_while_audio_comes(tmp_path: Path) -> None:
+    stream = tv.open(speech_file(tmp_path)).stream()
+    stream.feed(audio(2))
+    early = stream.text
+    assert early
+    assert stream.finish().startswith(early)
+
+
+def test_streams_of_one_session_do_not_disturb_each_other(tmp_path: Path) -> None:
+    session = tv.open(speech_file(tmp_path))
+    samples = audio(2)
+    alone = session.transcribe(samples)
+    one, other = session.stream(), session.stream()
+    for start in range(0, len(samples), 1000):
+        one.feed(samples[start : start + 1000])
+        other.feed(samples[::-1][start : start + 1000])
+    assert one.finish() == alone
+
+
+def test_16_bit_samples_are_the_same_audio(tmp_path: Path) -> None:
+    session = tv.open(speech_file(tmp_path))
+    integers = np.round(audio(2) * 32768).astype(np.int16)
+    assert session.transcribe(integers) == session.transcribe(integers / np.float32(32768))
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (np.zeros((100, 2), np.float32), "one channel"),
+        (np.zeros(100, np.int64), "int64"),
+        (np.full(100, np.nan, np.float32), "NaN"),
+        (np.array(["a"]), "one channel"),
+    ],
+)
+def test_strange_audio_is_refused(samples: np.ndarray, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        tv.open(speech_file(tmp_path)).transcribe(samples)
+
+
+def test_a_model_without_speech_gives_no_text(tmp_path: Path) -> None:
+    session = open_model(build("linear"), tmp_path)
+    assert not session.has_speech
+    with pytest.raises(ValueError, match="no speech card"):
+        session.stream()
+    with pytest.raises(ValueError, match="no speech card"):
+        _ = session.sample_rate
+
+
+def test_features_of_another_shape_are_refused(tmp_path: Path) -> None:
+    session = open_model(build("linear"), tmp_path)
+    with pytest.raises(ValueError, match="11 values a frame, expected 10"):
+        session.run(noise(5, 11))
+    with pytest.raises(ValueError, match=r"expected \[frames, size\]"):
+        session.run(np.zeros(10, np.float32))
+    with pytest.raises(ValueError, match="chunk is 0"):
+        session.run(noise(5, 10), 0)
+
+
+def test_resident_bytes_hold_the_weights(tmp_path: Path) -> None:
+    session = open_model(chain(512, out=linear(1000, 512)), tmp_path)
+    assert 4 * 1000 * 513 <= session.resident_bytes < 8 * 1000 * 513
+
+
+def test_missing_and_damaged_files_are_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=r"missing\.tvx: cannot be read: No such file"):
+        tv.open(tmp_path / "missing.tvx")
+    path = speech_file(tmp_path)
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(FileError, match=r"speech\.tvx: truncated"):
+        tv.open(path)
+
+
+def test_running_needs_no_torch(tmp_path: Path) -> None:
+    path = speech_file(tmp_path)
+    script = (
+        "import sys\n"
+        "for name in ('torch', 'pydantic', 'typer', 'yaml', 'soundfile'): sys.modules[name] = None\n"
+        "import numpy, tinyvox\n"
+        f"print(len(tinyvox.open({str(path)!r}).transcribe(numpy.zeros(16000, 'float32'))))"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler on the path")
+def test_a_stream_allocates_nothing_after_it_was_made(tmp_path: Path) -> None:
+    native = ROOT / "native"
+    sources = [*sorted((native / "src").glob("*.cc")), native / "src/kernels/reference.cc"]
+    program = tmp_path / "test_alloc"
+    compiler = ["c++", "-std=c++20", "-O0", "-w", "-iquote", native / "src", "-o", program]
+    subprocess.run([*compiler, native / "tests/test_alloc.cc", *sources], check=True)
+    result = subprocess.run([program, speech_file(tmp_path)], capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout
