@@ -17,8 +17,8 @@ class Frames {
   const float* data() const { return data_.data() + begin_ * size_; }
   float* last(size_t frames) { return data_.data() + (end_ - frames) * size_; }
 
-  // Room for so many frames at once, without moving those that wait more than once a frame.
-  void reserve(size_t frames) { data_.resize(std::max(data_.size(), 2 * frames * size_)); }
+  // Room for so many frames at once.
+  void reserve(size_t frames) { data_.resize(std::max(data_.size(), frames * size_)); }
   size_t bytes() const { return data_.capacity() * sizeof(float); }
 
   // Space for `frames` more at the end, which the caller fills. Allocates where it was not reserved.

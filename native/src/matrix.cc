@@ -12,13 +12,33 @@ float magnitude(const std::vector<float>& values) {
   return most;
 }
 
-// Centroids as integers of at most `most` in magnitude, and the step between two of them.
-std::vector<int> to_integers(const std::vector<float>& centroids, int most, float& step) {
-  step = magnitude(centroids) / static_cast<float>(most);
-  std::vector<int> integers;
-  for (float centroid : centroids)
-    integers.push_back(step > 0 ? static_cast<int>(std::lround(centroid / step)) : 0);
-  return integers;
+struct Integers {
+  std::vector<int> values;
+  float step = 0, error = INFINITY;  // between two integers; squared, over all values
+};
+
+// Centroids as integers, the largest of magnitude `top`.
+Integers to_integers(const std::vector<float>& centroids, int top) {
+  Integers result;
+  result.step = magnitude(centroids) / static_cast<float>(top);
+  result.error = 0;
+  for (float centroid : centroids) {
+    const float exact = result.step > 0 ? centroid / result.step : 0.0f;
+    result.values.push_back(static_cast<int>(std::lround(exact)));
+    const float off = (exact - static_cast<float>(result.values.back())) * result.step;
+    result.error += off * off;
+  }
+  return result;
+}
+
+// A few centroids fall closer to the integers under some steps than under others: the best one, at
+// most `most` in magnitude.
+Integers best_integers(const std::vector<float>& centroids, int most) {
+  Integers best;
+  for (int top = most; top >= most * 2 / 3; --top)
+    if (Integers found = to_integers(centroids, top); found.error < best.error)
+      best = std::move(found);
+  return best;
 }
 
 // The leaves of an expression, left to right.
@@ -52,11 +72,11 @@ Leaf::Leaf(const Tensor& tensor, size_t first, size_t rows)
     form_ = Form::f32;
     pack_dense(tensor, first);
   } else if (tensor.centroids.size() <= 16) {
-    form_ = Form::c4;
-    pack_c4(tensor, first);
+    form_ = tensor.centroids.size() <= 8 ? Form::c3 : Form::c4;
+    pack_codes(tensor, first);
   } else {
     form_ = Form::i8;
-    pack_i8(tensor, first);
+    pack_values(tensor, first);
   }
 }
 
@@ -72,34 +92,41 @@ void Leaf::pack_dense(const Tensor& tensor, size_t first) {
 }
 
 void Leaf::pack_scales(const Tensor& tensor, size_t first, float step) {
-  for (size_t row = 0; row < rows_; ++row) scale_.push_back(tensor.scale[first + row] * step);
+  scale_.resize(blocks_of(rows_) * block_rows);
+  for (size_t row = 0; row < rows_; ++row) scale_[row] = tensor.scale[first + row] * step;
 }
 
-void Leaf::pack_c4(const Tensor& tensor, size_t first) {
-  float step;
-  const std::vector<int> integers = to_integers(tensor.centroids, 63, step);
-  for (size_t i = 0; i < integers.size(); ++i) table_[i] = static_cast<uint8_t>(integers[i] + 64);
-  pack_scales(tensor, first, step);
-  const size_t stride = blocks_of(columns_) * 32;
-  packed_.resize(rows_ * stride);
+void Leaf::pack_codes(const Tensor& tensor, size_t first) {
+  offset_ = form_ == Form::c3 ? 32 : 64;
+  const Integers table = best_integers(tensor.centroids, offset_ - 1);
+  for (size_t i = 0; i < table.values.size(); ++i)
+    table_[i] = static_cast<uint8_t>(table.values[i] + offset_);
+  pack_scales(tensor, first, table.step);
+  packed_.resize(blocks_of(rows_) * blocks_of(columns_) * 32);
   for (size_t row = 0; row < rows_; ++row)
     for (size_t column = 0; column < columns_; ++column) {
       const uint8_t code = tensor.codes[(first + row) * columns_ + column];
-      const size_t byte = row * stride + column / block_columns * 32 + column % 32;
-      packed_[byte] |= static_cast<uint8_t>(code << (column % block_columns < 32 ? 0 : 4));
+      const bool high = column % block_columns >= 4;
+      packed_[block_of(row, column) * 32 + row % block_rows * 4 + column % 4] |=
+          static_cast<uint8_t>(high ? code << 4 : code);
     }
 }
 
-void Leaf::pack_i8(const Tensor& tensor, size_t first) {
-  float step;
-  const std::vector<int> integers = to_integers(tensor.centroids, 127, step);
-  pack_scales(tensor, first, step);
-  const size_t stride = blocks_of(columns_) * block_columns;
-  values_.resize(rows_ * stride);
+void Leaf::pack_values(const Tensor& tensor, size_t first) {
+  const Integers table = to_integers(tensor.centroids, 127);
+  pack_scales(tensor, first, table.step);
+  values_.resize(blocks_of(rows_) * blocks_of(columns_) * 64);
   for (size_t row = 0; row < rows_; ++row)
-    for (size_t column = 0; column < columns_; ++column)
-      values_[row * stride + column] =
-          static_cast<int8_t>(integers[tensor.codes[(first + row) * columns_ + column]]);
+    for (size_t column = 0; column < columns_; ++column) {
+      const uint8_t code = tensor.codes[(first + row) * columns_ + column];
+      const size_t half = column % block_columns / 4;
+      values_[block_of(row, column) * 64 + half * 32 + row % block_rows * 4 + column % 4] =
+          static_cast<int8_t>(table.values[code]);
+    }
+}
+
+size_t Leaf::block_of(size_t row, size_t column) const {
+  return row / block_rows * blocks_of(columns_) + column / block_columns;
 }
 
 size_t Leaf::bytes() const {
@@ -118,9 +145,9 @@ void Leaf::apply(const Kernels& kernels, const float* x, size_t frames, float* y
                         work.sum_ + frame);
   if (form_ == Form::i8)
     return kernels.gemm_i8_i8({values_.data(), scale_.data(), rows_, blocks}, inputs, y);
-  CodesC4 codes{packed_.data(), scale_.data(), rows_, blocks, {}};
+  Codes codes{packed_.data(), scale_.data(), rows_, blocks, offset_, {}};
   std::copy_n(table_, 16, codes.table);
-  kernels.gemm_c4_i8(codes, inputs, y);
+  (form_ == Form::c3 ? kernels.gemm_c3_i8 : kernels.gemm_c4_i8)(codes, inputs, y);
 }
 
 PackedMatrix::PackedMatrix(const Tensor& tensor) : PackedMatrix(split_rows(tensor, 1)[0]) {}

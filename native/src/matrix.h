@@ -45,20 +45,22 @@ class Leaf {
              MatrixWork& work) const;
 
  private:
-  enum class Form { f32, c4, i8 };
+  enum class Form { f32, c3, c4, i8 };
 
   void pack_dense(const Tensor& tensor, size_t first);
-  void pack_c4(const Tensor& tensor, size_t first);
-  void pack_i8(const Tensor& tensor, size_t first);
+  void pack_codes(const Tensor& tensor, size_t first);
+  void pack_values(const Tensor& tensor, size_t first);
+  size_t block_of(size_t row, size_t column) const;
   void pack_scales(const Tensor& tensor, size_t first, float step);
 
   Form form_;
   size_t rows_, columns_;
   std::vector<float> dense_;     // f32: [rows, columns]
-  std::vector<uint8_t> packed_;  // c4: [rows, blocks, 32]
-  std::vector<int8_t> values_;   // i8: [rows, blocks, 64]
-  std::vector<float> scale_;     // [rows], the step of the table included
+  std::vector<uint8_t> packed_;  // c3, c4: as in Codes
+  std::vector<int8_t> values_;   // i8: as in ValuesI8
+  std::vector<float> scale_;     // of each row, the step of the table included
   uint8_t table_[16] = {};
+  int32_t offset_ = 0;
 };
 
 // A matrix expression as a chain of leaves, the rightmost of which is applied first.

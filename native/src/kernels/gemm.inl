@@ -1,63 +1,51 @@
 // Matrix products, the algorithm once. An instruction set's file includes this inside an anonymous
 // namespace after it has defined the primitives:
 //
-//   Simd::Integers, Simd::Floats          registers of 32-bit sums
-//   Simd::Table                           a 16-entry table, ready for lookups
-//   Simd::Row4, Simd::Row8                the 64 weights of a block, unpacked
-//   load_table(bytes), unpack(bytes, table) -> Row4, load(values) -> Row8
-//   dot(sums, Row, activations)           adds 64 products
-//   total(sums)                           the sum of all lanes
-//   multiply_add(sums, w, x), float_lanes
+//   Simd::Integers, Simd::Floats      registers; Integers hold a sum for each of 8 rows
+//   Simd::Table, load_table(bytes)    a 16-entry table, ready for lookups
+//   unpack_c3, unpack_c4(bytes, table), load(values)  the weights of an 8 x 8 block
+//   dot(sums, weights, activations)   adds the products with 8 activations
+//   subtract(sums, number)            from every row
+//   store(sums, row scales, frame scale, y)
+//   multiply_add(sums, w, x), total(sums), float_lanes
 //
-// A tile of Rows x Frames sums stays in registers: an unpacked block serves all of its frames, a
-// loaded block of activations all of its rows.
+// A tile keeps its sums in registers: an unpacked block serves all of its frames.
 
-template <typename Row, int Rows, int Frames, typename Load>
-inline void integer_tile(size_t blocks, Load load_row, const int8_t* x, size_t x_stride,
-                         int32_t (&sums)[Rows][Frames]) {
-  typename Simd::Integers lanes[Rows][Frames] = {};
-  for (size_t block = 0; block < blocks; ++block) {
-    for (int row = 0; row < Rows; ++row) {
-      const Row weights = load_row(row, block);
+template <int Blocks, int Frames, typename Load>
+inline void integer_tile(size_t blocks, Load load, const int8_t* x, size_t x_stride,
+                         typename Simd::Integers (&sums)[Blocks][Frames]) {
+  for (size_t column = 0; column < blocks; ++column) {
+    for (int row = 0; row < Blocks; ++row) {
+      const auto weights = load(row, column);
       for (int frame = 0; frame < Frames; ++frame)
-        lanes[row][frame] =
-            Simd::dot(lanes[row][frame], weights, x + frame * x_stride + block * block_columns);
+        sums[row][frame] = Simd::dot(sums[row][frame], weights,
+                                     x + frame * x_stride + column * block_columns);
     }
   }
-  for (int row = 0; row < Rows; ++row)
-    for (int frame = 0; frame < Frames; ++frame)
-      sums[row][frame] = Simd::total(lanes[row][frame]);
 }
 
-template <int Rows, int Frames>
-inline void tile_c4(const CodesC4& w, const Activations& x, size_t row, size_t frame, float* y) {
-  const typename Simd::Table table = Simd::load_table(w.table);
-  const size_t stride = x.blocks * block_columns;
-  int32_t sums[Rows][Frames];
-  integer_tile<typename Simd::Row4, Rows, Frames>(
-      w.blocks,
-      [&](int i, size_t block) {
-        return Simd::unpack(w.codes + ((row + i) * w.blocks + block) * 32, table);
-      },
-      x.values + frame * stride, stride, sums);
-  for (int i = 0; i < Rows; ++i)
-    for (int j = 0; j < Frames; ++j)
-      y[(frame + j) * w.rows + row + i] = static_cast<float>(sums[i][j] - 64 * x.sum[frame + j]) *
-                                          w.scale[row + i] * x.scale[frame + j];
+// Scales 8 sums and stores those of rows that exist.
+inline void store_rows(typename Simd::Integers sums, const float* scale, float frame_scale,
+                       size_t rows, float* y) {
+  if (rows >= block_rows) return Simd::store(sums, scale, frame_scale, y);
+  float all[block_rows];
+  Simd::store(sums, scale, frame_scale, all);
+  for (size_t row = 0; row < rows; ++row) y[row] = all[row];
 }
 
-template <int Rows, int Frames>
-inline void tile_i8(const CodesI8& w, const Activations& x, size_t row, size_t frame, float* y) {
+// `first` counts blocks of rows. The offset of the weights is taken off each frame's sums.
+template <int Blocks, int Frames, typename Load>
+inline void tile_i8(const float* scale, size_t rows, int32_t offset, const Activations& x,
+                    size_t first, size_t frame, Load load, float* y) {
   const size_t stride = x.blocks * block_columns;
-  int32_t sums[Rows][Frames];
-  integer_tile<typename Simd::Row8, Rows, Frames>(
-      w.blocks,
-      [&](int i, size_t block) { return Simd::load(w.values + (row + i) * stride + block * 64); },
-      x.values + frame * stride, stride, sums);
-  for (int i = 0; i < Rows; ++i)
-    for (int j = 0; j < Frames; ++j)
-      y[(frame + j) * w.rows + row + i] =
-          static_cast<float>(sums[i][j]) * w.scale[row + i] * x.scale[frame + j];
+  typename Simd::Integers sums[Blocks][Frames] = {};
+  integer_tile<Blocks, Frames>(x.blocks, load, x.values + frame * stride, stride, sums);
+  for (int j = 0; j < Frames; ++j)
+    for (int i = 0; i < Blocks; ++i) {
+      const size_t row = (first + i) * block_rows;
+      store_rows(Simd::subtract(sums[i][j], offset * x.sum[frame + j]), scale + row,
+                 x.scale[frame + j], rows - row, y + (frame + j) * rows + row);
+    }
 }
 
 template <int Rows, int Frames>
@@ -80,33 +68,50 @@ inline void tile_f32(const WeightsF32& w, const float* x, size_t row, size_t fra
     }
 }
 
-// Covers rows x frames with tiles: 2 x 4 where there are four frames, else 4 x 1, else 1 x 1.
-template <typename Tile>
+// Covers rows x frames with tiles: one by four where there are four frames, else `Most` by one.
+template <int Most, typename Tile>
 inline void cover(size_t rows, size_t frames, Tile tile) {
   size_t frame = 0;
-  for (; frame + 4 <= frames; frame += 4) {
-    size_t row = 0;
-    for (; row + 2 <= rows; row += 2) tile.template operator()<2, 4>(row, frame);
-    for (; row < rows; ++row) tile.template operator()<1, 4>(row, frame);
-  }
+  for (; frame + 4 <= frames; frame += 4)
+    for (size_t row = 0; row < rows; ++row) tile.template operator()<1, 4>(row, frame);
   for (; frame < frames; ++frame) {
     size_t row = 0;
-    for (; row + 4 <= rows; row += 4) tile.template operator()<4, 1>(row, frame);
+    for (; row + Most <= rows; row += Most) tile.template operator()<Most, 1>(row, frame);
     for (; row < rows; ++row) tile.template operator()<1, 1>(row, frame);
   }
 }
 
-void gemm_c4_i8(const CodesC4& w, const Activations& x, float* y) {
-  cover(w.rows, x.frames,
-        [&]<int Rows, int Frames>(size_t r, size_t f) { tile_c4<Rows, Frames>(w, x, r, f, y); });
+template <typename Unpack>
+inline void gemm_codes(const Codes& w, const Activations& x, Unpack unpack, float* y) {
+  cover<2>(blocks_of(w.rows), x.frames, [&]<int Blocks, int Frames>(size_t first, size_t frame) {
+    const auto load = [&](int row, size_t column) {
+      return unpack(w.codes + ((first + row) * w.blocks + column) * 32);
+    };
+    tile_i8<Blocks, Frames>(w.scale, w.rows, w.offset, x, first, frame, load, y);
+  });
 }
 
-void gemm_i8_i8(const CodesI8& w, const Activations& x, float* y) {
-  cover(w.rows, x.frames,
-        [&]<int Rows, int Frames>(size_t r, size_t f) { tile_i8<Rows, Frames>(w, x, r, f, y); });
+void gemm_c3_i8(const Codes& w, const Activations& x, float* y) {
+  const typename Simd::Table table = Simd::load_table(w.table);
+  gemm_codes(w, x, [&](const uint8_t* bytes) { return Simd::unpack_c3(bytes, table); }, y);
+}
+
+void gemm_c4_i8(const Codes& w, const Activations& x, float* y) {
+  const typename Simd::Table table = Simd::load_table(w.table);
+  gemm_codes(w, x, [&](const uint8_t* bytes) { return Simd::unpack_c4(bytes, table); }, y);
+}
+
+void gemm_i8_i8(const ValuesI8& w, const Activations& x, float* y) {
+  cover<2>(blocks_of(w.rows), x.frames, [&]<int Blocks, int Frames>(size_t first, size_t frame) {
+    const auto load = [&](int row, size_t column) {
+      return Simd::load(w.values + ((first + row) * w.blocks + column) * 64);
+    };
+    tile_i8<Blocks, Frames>(w.scale, w.rows, 0, x, first, frame, load, y);
+  });
 }
 
 void gemm_f32_f32(const WeightsF32& w, const float* x, size_t frames, float* y) {
-  cover(w.rows, frames,
-        [&]<int Rows, int Frames>(size_t r, size_t f) { tile_f32<Rows, Frames>(w, x, r, f, y); });
+  cover<4>(w.rows, frames, [&]<int Rows, int Frames>(size_t row, size_t frame) {
+    tile_f32<Rows, Frames>(w, x, row, frame, y);
+  });
 }

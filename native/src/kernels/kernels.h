@@ -14,32 +14,38 @@
 
 namespace tinyvox {
 
-// Codes and int8 activations come in blocks of 64 columns, zero activations filling the last one.
-inline constexpr size_t block_columns = 64;
-inline constexpr size_t blocks_of(size_t columns) {
-  return (columns + block_columns - 1) / block_columns;
-}
+// Weights other than float lie in blocks of 8 rows x 8 columns, so that a register holds 4 columns of
+// each of 8 rows and sums never cross its lanes. Zero activations fill the last block of a frame.
+inline constexpr size_t block_rows = 8, block_columns = 8;
+inline constexpr size_t blocks_of(size_t size) { return (size + 7) / 8; }
 
 // A sum of this many products of two numbers of at most 127 in magnitude fits int32.
 inline constexpr size_t max_columns = 131072;
 
-// Codes of a table of at most 16 entries.
+// Codes of a small table.
 //
-//   a block, 32 bytes:   byte i  =  code of column i  |  code of column 32 + i  << 4
+//   a block, 32 bytes:   byte 4 r + c  =  code of row r, column c  |  code of column 4 + c  << 4
 //
-// Table entries are 7 bits, offset by 64: a pair of products with int8 activations then fits int16,
-// 2 * 127 * 127 = 32258, which AVX2's vpmaddubsw needs. weight = (entry - 64) * scale[row].
-struct CodesC4 {
-  const uint8_t* codes;  // [rows, blocks, 32]
-  const float* scale;    // [rows]
-  size_t rows, blocks;
-  uint8_t table[16];  // 1 to 127
+// The table's entries are without sign: weight = (entry - offset) * scale[row]. Their size is what
+// int16 can hold of their products with int8 activations:
+//
+//   c4   16 entries of 7 bits, offset 64:   a pair, 2 * 127 * 127 = 32258
+//   c3    8 entries of 6 bits, offset 32:   two pairs, 4 * 63 * 127 = 32004; bits 3 and 7 of a byte
+//                                           are 0, so that it can be looked up as it is
+struct Codes {
+  const uint8_t* codes;  // [row blocks, column blocks, 32]
+  const float* scale;    // [row blocks * 8]
+  size_t rows, blocks;   // blocks of columns
+  int32_t offset;
+  uint8_t table[16];
 };
 
 // Codes of a larger table, looked up in advance. weight = value * scale[row].
-struct CodesI8 {
-  const int8_t* values;  // [rows, blocks, 64], -127 to 127
-  const float* scale;    // [rows]
+//
+//   a block, 64 bytes:   byte 32 h + 4 r + c  =  value of row r, column 4 h + c
+struct ValuesI8 {
+  const int8_t* values;  // [row blocks, column blocks, 64], -127 to 127
+  const float* scale;    // [row blocks * 8]
   size_t rows, blocks;
 };
 
@@ -50,7 +56,7 @@ struct WeightsF32 {
 
 // Frames as int8: x = values * scale.
 struct Activations {
-  int8_t* values;  // [frames, blocks, 64], -127 to 127
+  int8_t* values;  // [frames, blocks, 8], -127 to 127
   float* scale;    // [frames]
   int32_t* sum;    // [frames], of the values
   size_t frames, blocks;
@@ -60,8 +66,9 @@ struct Activations {
 struct Kernels {
   const char* isa;
 
-  void (*gemm_c4_i8)(const CodesC4& w, const Activations& x, float* y);
-  void (*gemm_i8_i8)(const CodesI8& w, const Activations& x, float* y);
+  void (*gemm_c3_i8)(const Codes& w, const Activations& x, float* y);
+  void (*gemm_c4_i8)(const Codes& w, const Activations& x, float* y);
+  void (*gemm_i8_i8)(const ValuesI8& w, const Activations& x, float* y);
   void (*gemm_f32_f32)(const WeightsF32& w, const float* x, size_t frames, float* y);
 
   // One frame of `columns` values to int8: its largest magnitude becomes 127; rounds to even.

@@ -1,0 +1,166 @@
+"""The speech card: what is read and written, and the one line for what cannot be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from tinyvox.card import Features, SpeechCard, card_path, load_card, save_card
+from tinyvox.errors import FileError
+
+TOKENS = (" ", "a", "ß", "'", "")
+
+
+def card(**changes: Any) -> SpeechCard:
+    facts = {"features": Features(), "tokens": TOKENS, "blank": 4, **changes}
+    return SpeechCard.model_validate(facts)
+
+
+def test_a_written_card_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "net.speech.yaml"
+    path.write_text(
+        "features: {kind: log_mel, sample_rate: 8000, window_ms: 25, bands: 3, high_hz: 4000,\n"
+        "  mean: [1, 2, 3], deviation: [0.5, 1, 2]}\n"
+        "tokens: [' ', a, '']\n"
+        "blank: 2\n"
+        "log_probabilities: false\n",
+        encoding="utf-8",
+    )
+    features = Features(
+        kind="log_mel", sample_rate=8000, window_ms=25.0, bands=3, high_hz=4000.0,
+        mean=(1.0, 2.0, 3.0), deviation=(0.5, 1.0, 2.0),
+    )  # fmt: skip
+    found = load_card(path)
+    assert found == SpeechCard(
+        features=features, tokens=(" ", "a", ""), blank=2, log_probabilities=False
+    )
+
+
+@pytest.mark.parametrize("kind", ["log_mel", "mfcc", "deepspeech_mfcc"])
+def test_a_card_comes_back(kind: str, tmp_path: Path) -> None:
+    features = Features.model_validate(
+        {"kind": kind, "bands": 30, "coefficients": 30, "hop_ms": 9.99, "mean": [0.1] * 30,
+         "deviation": [1e-3] * 30}
+    )  # fmt: skip
+    save_card(card(features=features, log_probabilities=False), tmp_path / "card.yaml")
+    again = load_card(tmp_path / "card.yaml")
+    assert again == card(features=features, log_probabilities=False)
+
+
+@settings(max_examples=40, deadline=None)
+@given(tokens=st.lists(st.text(max_size=3), min_size=1, max_size=6), data=st.data())
+def test_any_tokens_come_back(
+    tokens: list[str], data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "tokens.yaml"
+    before = card(tokens=tokens, blank=data.draw(st.integers(0, len(tokens) - 1)))
+    save_card(before, path)
+    assert load_card(path) == before
+
+
+def test_a_card_lies_beside_its_model() -> None:
+    assert card_path(Path("some/net.v2.pt2")) == Path("some/net.v2.speech.yaml")
+
+
+@pytest.mark.parametrize(("kind", "size"), [("log_mel", 40), ("mfcc", 26), ("deepspeech_mfcc", 26)])
+def test_a_frame_has_bands_or_coefficients(kind: str, size: int) -> None:
+    assert Features.model_validate({"kind": kind}).size == size
+
+
+def test_a_transcript_is_encoded_a_character_at_a_time() -> None:
+    assert card().encode("aß a'") == [1, 2, 0, 1, 3]
+    assert card().encode("") == []
+    with pytest.raises(KeyError, match="z"):
+        card().encode("az")
+
+
+def test_the_blank_is_never_encoded() -> None:
+    with pytest.raises(KeyError, match="a"):
+        card(tokens=("a", "b"), blank=0).encode("ba")
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kind": "mel"}, "features.kind: Input should be 'log_mel', 'mfcc'"),
+        ({"kid": "mfcc"}, "features.kid: Extra inputs are not permitted, found 'mfcc'"),
+        ({"sample_rate": 0}, "features.sample_rate: Input should be greater than 0, found 0"),
+        ({"sample_rate": 8000.5}, "features.sample_rate: Input should be a valid integer"),
+        ({"window_ms": -1}, "features.window_ms: Input should be greater than 0, found -1"),
+        ({"hop_ms": 0}, "features.hop_ms: Input should be greater than 0"),
+        ({"bands": 257}, "features.bands: Input should be less than or equal to 256"),
+        ({"coefficients": 0}, "features.coefficients: Input should be greater than or equal to 1"),
+        ({"low_hz": -1}, "features.low_hz: Input should be greater than or equal to 0"),
+        ({"high_hz": 9000}, "bands from 20.0 to 9000.0 Hz do not fit a sample rate of 16000 Hz"),
+        ({"low_hz": 4000}, "bands from 4000.0 to 4000.0 Hz do not fit"),
+        ({"coefficients": 41}, "41 coefficients from 40 bands"),
+        ({"mean": [1.0]}, "mean has 1 values, not 26"),
+        ({"mean": [1.0] * 26, "deviation": [1.0]}, "deviation has 1 values, not 26"),
+        ({"mean": [1.0] * 26}, "mean and deviation come together"),
+        ({"deviation": [1.0] * 26}, "mean and deviation come together"),
+        ({"mean": [0.0] * 26, "deviation": [1.0] * 25 + [0.0]}, "deviations above zero"),
+    ],
+)
+def test_features_that_do_not_fit_are_named(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    check_refused({"features": changes, "tokens": ["a", ""], "blank": 1}, message, tmp_path)
+
+
+FEATURES: dict[str, Any] = {}
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({"tokens": ["a"], "blank": 0}, "features: Field required"),
+        ({"features": FEATURES, "blank": 0}, "tokens: Field required"),
+        ({"features": FEATURES, "tokens": ["a"]}, "blank: Field required"),
+        ({"features": FEATURES, "tokens": ["a"], "blank": 1}, "blank is 1, but there are 1 tokens"),
+        ({"features": FEATURES, "tokens": [], "blank": 0}, "blank is 0, but there are 0 tokens"),
+        ({"features": FEATURES, "tokens": ["a"], "blank": -1}, "blank: Input should be greater"),
+        ({"features": FEATURES, "tokens": ["a", 3], "blank": 0}, "tokens.1: Input should be a val"),
+        ({"features": FEATURES, "tokens": ["a"], "blank": 0, "x": 1}, "x: Extra inputs are not"),
+        ([], "Input should be a valid dictionary or instance of SpeechCard, found []"),
+    ],
+)
+def test_cards_that_do_not_fit_are_named(document: Any, message: str, tmp_path: Path) -> None:
+    check_refused(document, message, tmp_path)
+
+
+def check_refused(document: Any, message: str, folder: Path) -> None:
+    path = folder / "card.yaml"
+    path.write_text(repr(document), encoding="utf-8")  # such literals are YAML too
+    with pytest.raises(FileError) as caught:
+        load_card(path)
+    found = str(caught.value)
+    assert found.startswith(f"{path}: ")
+    assert message in found
+    assert "\n" not in found
+
+
+@pytest.mark.parametrize("text", ["tokens: [", "x: !!python/object:os.system {}", "a: b: c"])
+def test_what_is_no_yaml_is_refused_in_one_line(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "card.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(FileError, match=r"card\.yaml: .*line 1, column") as caught:
+        load_card(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=r"none\.yaml: cannot be read: No such file"):
+        load_card(tmp_path / "none.yaml")
+
+
+def test_cards_are_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        card().blank = 1  # type: ignore[misc]

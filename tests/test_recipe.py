@@ -1,0 +1,317 @@
+"""Recipes: the YAML that is read, the one line for what cannot be, and which rule holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from tinyvox.errors import FileError, RecipeError
+from tinyvox.recipe import (
+    FactorizeSettings,
+    FinetuneSettings,
+    PruneSettings,
+    QuantizeRule,
+    QuantizeSettings,
+    Recipe,
+    Settings,
+    first_match,
+    load_recipe,
+    matches,
+    save_recipe,
+    with_finetune,
+)
+
+ROOT = Path(__file__).resolve().parents[1]
+
+GOOD = """
+steps:
+  - prune: {layers: lstm, keep: 0.5}
+  - factorize: {rank: 0.25}
+  - factorize: {layers: [dense*, out], energy: 0.9}
+  - finetune: {steps: 2000, quantize: [{bits: 4}]}
+  - quantize:
+      bits: 4
+      vectors: float32
+      rules:
+        - {layers: out, bits: 8}
+  - finetune:
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+# Reading.
+
+
+def test_every_kind_of_step_is_read(tmp_path: Path) -> None:
+    assert load_recipe(write(tmp_path, GOOD)) == Recipe.of(
+        PruneSettings(layers=("lstm",), keep=0.5, multiple=16),
+        FactorizeSettings(layers=("*",), rank=0.25),
+        FactorizeSettings(layers=("dense*", "out"), energy=0.9),
+        FinetuneSettings(steps=2000, quantize=(QuantizeRule(bits=4),)),
+        QuantizeSettings(bits=4, vectors="float32", rules=(QuantizeRule(layers=("out",), bits=8),)),
+        FinetuneSettings(),
+    )
+
+
+def test_steps_know_their_names_and_settings() -> None:
+    recipe = Recipe.of(PruneSettings(keep=3), FinetuneSettings())
+    assert [step.name for step in recipe.steps] == ["prune", "finetune"]
+    assert recipe.steps[0].settings == PruneSettings(keep=3)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
+def test_the_recipes_that_are_shipped_are_read(path: Path) -> None:
+    assert load_recipe(path).steps
+
+
+def test_a_recipe_is_read_as_it_was_written(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, GOOD))
+    save_recipe(recipe, tmp_path / "again.yaml")
+    assert load_recipe(tmp_path / "again.yaml") == recipe
+    assert Recipe.model_validate(recipe.document()) == recipe
+
+
+def test_the_document_leaves_defaults_out() -> None:
+    recipe = Recipe.of(PruneSettings(layers="lstm", keep=1.0, multiple=16), FinetuneSettings())
+    assert recipe.document() == {
+        "steps": [{"prune": {"layers": ["lstm"], "keep": 1.0}}, {"finetune": {}}]
+    }
+
+
+shares = st.integers(1, 500) | st.floats(0.001, 1.0)
+patterns = st.lists(st.text("abc*?.[]-: #'", min_size=1, max_size=8), min_size=1, max_size=3)
+bits = st.integers(1, 8)
+rules = st.builds(QuantizeRule, layers=patterns, bits=bits)
+any_settings = st.one_of(
+    st.builds(PruneSettings, layers=patterns, keep=shares, multiple=st.integers(1, 64)),
+    st.builds(FactorizeSettings, layers=patterns, rank=shares),
+    st.builds(FactorizeSettings, energy=st.floats(0.01, 1)),
+    st.builds(QuantizeSettings, layers=patterns, bits=bits, rules=st.lists(rules, max_size=2)),
+    st.builds(QuantizeSettings, rules=st.lists(rules, min_size=1, max_size=2)),
+    st.builds(FinetuneSettings, steps=st.integers(1, 9), quantize=st.lists(rules, max_size=2)),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(steps=st.lists(any_settings, min_size=1, max_size=3))
+def test_any_recipe_comes_back(
+    steps: list[Settings], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    recipe = Recipe.of(*steps)
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    save_recipe(recipe, path)
+    again = load_recipe(path)
+    assert again == recipe
+    kinds = [type(getattr(step.settings, "keep", None)) for step in again.steps]
+    assert kinds == [type(getattr(step.settings, "keep", None)) for step in recipe.steps]
+
+
+# What is refused.
+
+STEPS = "expected one of prune, factorize, quantize, finetune"
+SHARE = "expected a fraction above 0 and up to 1.0, or a whole number from 1"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "found None, expected a valid dictionary"),
+        ("[]", "found [], expected a valid dictionary"),
+        ("{}", "steps: is missing; found {}"),
+        ("steps: []", "steps: found [], "),
+        ("steps: 3", "steps: found 3, "),
+        ("steps: [{finetune: }]\nstep: 1", "found the unknown key 'step', expected one of steps"),
+        ("steps: [{squeeze: {}}]", f"step 1: found the unknown key 'squeeze', {STEPS}"),
+        ("steps: [prune]", f"step 1: found 'prune', {STEPS}"),
+        ("steps: [{}]", f"step 1: found {{}}, {STEPS}"),
+        ("steps: [{finetune: }, {finetune: , quantize: {bits: 3}}]", "step 2: found {'finetune'"),
+    ],
+)
+def test_what_is_no_list_of_steps_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    check_refused(text, message, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        ("prune: {}", "prune.keep: is missing; found {}"),
+        ("prune: {keep: 0}", f"prune.keep: found 0, {SHARE}"),
+        ("prune: {keep: 1.5}", f"prune.keep: found 1.5, {SHARE}"),
+        ("prune: {keep: -0.5}", f"prune.keep: found -0.5, {SHARE}"),
+        ("prune: {keep: .nan}", f"prune.keep: found nan, {SHARE}"),
+        ("prune: {keep: true}", f"prune.keep: found True, {SHARE}"),
+        ("prune: {keep: half}", f"prune.keep: found 'half', {SHARE}"),
+        ("prune: {keep: 0.5, multiple: 0}", "prune.multiple: found 0, expected greater than"),
+        ("prune: {keep: 0.5, layers: []}", "prune.layers: found [], "),
+        ("prune: {keep: 0.5, layers: 3}", "prune.layers: found 3, "),
+        ("prune: {keep: 0.5, layers: [a, 3]}", "prune.layers.2: found 3, expected a valid string"),
+        ("factorize: ", "factorize: found {}, expected one of rank and energy"),
+        ("factorize: {rank: 1, energy: 1}", "expected one of rank and energy"),
+        ("factorize: {rank: 0.0}", f"factorize.rank: found 0.0, {SHARE}"),
+        ("factorize: {energy: 0}", "factorize.energy: found 0, expected greater than 0"),
+        ("factorize: {energy: 1.1}", "factorize.energy: found 1.1, expected less than or equal"),
+        ("quantize: {}", "quantize: found {}, expected bits, or rules, or both"),
+        ("quantize: {bits: 9}", "quantize.bits: found 9, expected less than or equal to 8"),
+        ("quantize: {bits: 0}", "quantize.bits: found 0, expected greater than or equal to 1"),
+        ("quantize: {bits: 3.5}", "quantize.bits: found 3.5, expected a valid integer"),
+        ("quantize: {bits: 3, method: magic}", "quantize.method: found 'magic', expected 'kmeans'"),
+        (
+            "quantize: {bits: 3, vectors: int8}",
+            "quantize.vectors: found 'int8', expected 'float16'",
+        ),
+        ("quantize: {layers: a, rules: [{bits: 3}]}", "layers and method go with bits"),
+        ("quantize: {rules: [{bits: 4}, {bits: 0}]}", "quantize.rules.2.bits: found 0, expected"),
+        ("finetune: {steps: 0}", "finetune.steps: found 0, expected greater than or equal to 1"),
+        ("finetune: {learning_rate: 0}", "finetune.learning_rate: found 0, expected greater"),
+        ("finetune: {ctc: -1}", "finetune.ctc: found -1, expected greater than or equal to 0"),
+        ("finetune: {distill: x}", "finetune.distill: found 'x', expected a valid number"),
+        ("finetune: {batch_seconds: 0}", "finetune.batch_seconds: found 0, expected greater"),
+    ],
+)
+def test_a_bad_setting_is_named_by_step_and_key(step: str, message: str, tmp_path: Path) -> None:
+    text = f"steps:\n  - quantize: {{bits: 3}}\n  - {step}"
+    check_refused(text, message, tmp_path, "step 2, ")
+
+
+@pytest.mark.parametrize(
+    ("step", "place", "known"),
+    [
+        ("prune: {keep: 0.5, x: 1}", "prune", "layers, keep, multiple"),
+        ("factorize: {rank: 1, x: 1}", "factorize", "layers, rank, energy"),
+        ("quantize: {bits: 3, x: 1}", "quantize", "layers, method, bits, rules, vectors"),
+        ("quantize: {rules: [{bits: 3, x: 1}]}", "quantize.rules.1", "layers, method, bits"),
+        ("finetune: {quantize: [{bits: 3, x: 1}]}", "finetune.quantize.1", "layers, method, bits"),
+        ("finetune: {x: 1}", "finetune", "steps, learning_rate, ctc, distill, batch_seconds, seed"),
+    ],
+)
+def test_an_unknown_key_is_named_with_those_that_there_are(
+    step: str, place: str, known: str, tmp_path: Path
+) -> None:
+    message = f"step 1, {place}: found the unknown key 'x', expected one of {known}"
+    check_refused(f"steps:\n  - {step}", message, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["steps: [", "steps: [}", "a: b: c", "x: !!python/object:os.system {}", "a: 1\n---\nb: 1"],
+)
+def test_what_is_no_yaml_is_refused(text: str, tmp_path: Path) -> None:
+    check_refused(text, "no YAML: ", tmp_path)
+
+
+def check_refused(text: str, message: str, folder: Path, place: str = "") -> None:
+    path = write(folder, text)
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path)
+    found = str(caught.value)
+    assert found.startswith(f"{path}: {place}")
+    assert message in found
+    assert "\n" not in found
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_bytes(b"steps: \xff")
+    with pytest.raises(RecipeError, match=r"recipe\.yaml: no YAML: 'utf-8' codec can't decode"):
+        load_recipe(tmp_path / "recipe.yaml")
+
+
+def test_a_file_that_cannot_be_read_is_a_file_error(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=r"none\.yaml: cannot be read: No such file"):
+        load_recipe(tmp_path / "none.yaml")
+    with pytest.raises(FileError, match="cannot be read: Is a directory"):
+        load_recipe(tmp_path)
+
+
+def test_long_values_are_cut_short(tmp_path: Path) -> None:
+    path = write(tmp_path, f"steps: [{{prune: {{keep: {'x' * 500}}}}}]")
+    with pytest.raises(RecipeError, match=r"found 'x+\.\.\., expected") as caught:
+        load_recipe(path)
+    assert len(str(caught.value)) < len(str(path)) + 250
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        PruneSettings(keep=0.5).keep = 1  # type: ignore[misc]
+
+
+# Which names and which rule.
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "expected"),
+    [
+        ("lstm", "lstm.forward.weight_hh", True),
+        ("lstm", "lstm", True),
+        ("lstm", "lstm2.forward.weight_hh", False),
+        ("lstm", "my.lstm", False),
+        ("lstm*", "lstm2.forward.weight_hh", True),
+        ("lstm.forward", "lstm.forward.weight_hh", True),
+        ("lstm.forward.weight_hh", "lstm.forward.weight_hh", True),
+        ("lstm.forward.weight_hh", "lstm.forward.weight_ih", False),
+        ("*.weight_hh", "lstm.forward.weight_hh", True),
+        ("*_hh", "dense.weight", False),
+        ("dense?", "dense1.weight", True),
+        ("dense?", "dense12.weight", False),
+        ("dense[13]", "dense3.weight", True),
+        ("dense[!13]", "dense3.weight", False),
+        ("LSTM", "lstm.forward.weight_hh", False),
+        ("*", "anything.at.all", True),
+    ],
+)
+def test_a_pattern_matches_a_name_or_the_layer_it_begins_with(
+    pattern: str, name: str, expected: bool
+) -> None:
+    assert matches((pattern,), name) is expected
+    assert matches(("nothing", pattern), name) is expected
+
+
+def test_the_first_rule_that_matches_is_taken() -> None:
+    exact = QuantizeRule(layers="lstm.forward.weight_hh", bits=8)
+    layer = QuantizeRule(layers=("lstm", "out"), bits=4)
+    rules = (exact, layer)
+    assert first_match(rules, "lstm.forward.weight_hh") is exact
+    assert first_match(rules, "lstm.forward.weight_ih") is layer
+    assert first_match(rules, "out.weight") is layer
+    assert first_match(rules, "dense.weight") is None
+    assert first_match((), "dense.weight") is None
+
+
+def test_the_steps_own_bits_are_the_last_rule() -> None:
+    rule = QuantizeRule(layers="out", bits=8)
+    own = QuantizeRule(layers=("lstm", "out"), bits=2)
+    both = QuantizeSettings(layers=("lstm", "out"), bits=2, rules=(rule,))
+    assert both.in_order() == (rule, own)
+    assert QuantizeSettings(rules=(rule,)).in_order() == (rule,)
+
+
+# Fine-tuning around a quantisation.
+
+RULE = QuantizeRule(layers="out", bits=8)
+QUANTIZE = QuantizeSettings(bits=3, rules=(RULE,))
+
+
+def test_fine_tuning_stands_before_and_after_the_last_quantisation() -> None:
+    prune, first = PruneSettings(keep=0.5), QuantizeSettings(bits=8)
+    tune = FinetuneSettings(steps=7, learning_rate=1e-4)
+    found = with_finetune(Recipe.of(prune, first, QUANTIZE), tune)
+    aware = FinetuneSettings(steps=7, learning_rate=1e-4, quantize=(RULE, QuantizeRule(bits=3)))
+    assert found == Recipe.of(prune, first, aware, QUANTIZE, tune)
+
+
+def test_a_recipe_without_quantisation_ends_in_fine_tuning() -> None:
+    prune = PruneSettings(keep=0.5)
+    assert with_finetune(Recipe.of(prune)) == Recipe.of(prune, FinetuneSettings())
+
+
+def test_a_recipe_that_fine_tunes_is_left_as_it_is() -> None:
+    recipe = Recipe.of(FinetuneSettings(steps=3), QUANTIZE)
+    assert with_finetune(recipe, FinetuneSettings(steps=9)) is recipe
