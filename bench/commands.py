@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import testsets
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-import testsets
 from tinyvox import files, packfile, runtime
 from tinyvox.bench import bench
 from tinyvox.corpus import read_audio, read_manifest

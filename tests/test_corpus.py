@@ -86,7 +86,7 @@ def test_audio_is_mixed_down_and_resampled(tmp_path: Path) -> None:
 
 def test_no_audio_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "x.wav").write_bytes(b"RIFFnonsense")
-    with pytest.raises(DataError, match="x.wav"):
+    with pytest.raises(DataError, match=r"x\.wav"):
         read_audio(tmp_path / "x.wav", RATE)
 
 

@@ -16,9 +16,7 @@ isas = pytest.mark.parametrize("isa", ISAS)
 sizes = pytest.mark.parametrize(("rows", "columns"), SIZES)
 
 
-def coded(
-    rows: int, columns: int, entries: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def coded(rows: int, columns: int, entries: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(rows * 1000 + columns + entries)
     codes = rng.integers(0, entries, (rows, columns), dtype=np.uint8)
     centroids = np.sort(rng.standard_normal(entries)).astype(np.float32)

@@ -360,7 +360,8 @@ def test_running_needs_no_torch(tmp_path: Path) -> None:
     path = speech_file(tmp_path)
     script = (
         "import sys\n"
-        "for name in ('torch', 'pydantic', 'typer', 'yaml', 'soundfile'): sys.modules[name] = None\n"
+        "for name in ('torch', 'pydantic', 'typer', 'yaml', 'soundfile'):\n"
+        "    sys.modules[name] = None\n"
         "import numpy, tinyvox\n"
         f"print(len(tinyvox.open({str(path)!r}).transcribe(numpy.zeros(16000, 'float32'))))"
     )

@@ -77,7 +77,9 @@ def test_a_bad_configuration_is_named(tmp_path: Path, text: str, message: str) -
 
 
 def test_architecture_is_deepspeech(config: TrainConfig) -> None:
-    model = deepspeech(config.model.model_copy(update={"width": 512, "context": 9}), config.card(), 0)
+    model = deepspeech(
+        config.model.model_copy(update={"width": 512, "context": 9}), config.card(), 0
+    )
     assert model.signals["context"].size == 19 * 26
     assert [node.name for node in model.nodes if node.layer.matrices()] == [
         "dense1", "dense2", "dense3", "lstm", "dense5", "output",
@@ -127,7 +129,9 @@ def test_loss_is_torch_ctc_a_token() -> None:
     )
     module = torch.nn.CTCLoss(blank=3, reduction="none")
     each = module(log_probs.transpose(0, 1), batch.targets, batch.lengths, batch.target_lengths)
-    assert float(ctc_loss(log_probs, batch.lengths, batch, 3)) == pytest.approx(float(each.sum()) / 3)
+    assert float(ctc_loss(log_probs, batch.lengths, batch, 3)) == pytest.approx(
+        float(each.sum()) / 3
+    )
 
 
 def test_rate_warms_up_and_falls_to_nothing() -> None:

@@ -77,9 +77,7 @@ class Conv2d : public Layer {
         bias_(node.tensors[1].values) {}
 
   Window window() const override { return {before_, kernel_time_, stride_time_, after_}; }
-  size_t scratch_size() const override {
-    return max_frames * (weight_.columns() + weight_.rows());
-  }
+  size_t scratch_size() const override { return max_frames * (weight_.columns() + weight_.rows()); }
   size_t bytes() const override { return weight_.bytes() + bias_.size() * sizeof(float); }
   void reserve(MatrixWork& work) const override { weight_.reserve(work); }
 

@@ -15,8 +15,8 @@ void GreedyDecoder::begin() {
 }
 
 void GreedyDecoder::step(const float* scores) {
-  const auto best = static_cast<uint32_t>(
-      std::max_element(scores, scores + tokens_.size()) - scores);
+  const auto best =
+      static_cast<uint32_t>(std::max_element(scores, scores + tokens_.size()) - scores);
   if (best != last_ && best != blank_) text_ += tokens_[best];
   last_ = best;
 }

@@ -104,8 +104,7 @@ void FeatureTables::make_kaldi_filters() {
 void FeatureTables::make_tensorflow_filters() {
   const double hz_a_bin = static_cast<double>(config_.sample_rate) / fft_size_;
   const auto first = static_cast<uint32_t>(1.5 + config_.low_hz / hz_a_bin);
-  const auto last =
-      std::min(static_cast<uint32_t>(config_.high_hz / hz_a_bin), fft_size_ / 2);
+  const auto last = std::min(static_cast<uint32_t>(config_.high_hz / hz_a_bin), fft_size_ / 2);
   const double low = mel(config_.low_hz);
   const double delta = (mel(config_.high_hz) - low) / (config_.bands + 1);
   for (uint32_t band = 0; band < config_.bands; ++band) {
@@ -134,7 +133,8 @@ void FeatureTables::make_cosines() {
     const double norm = std::sqrt((kaldi && k == 0 ? 1.0 : 2.0) / bands);
     const double lift = kaldi ? 1 + 0.5 * kaldi_lifter * std::sin(pi * k / kaldi_lifter) : 1.0;
     for (uint32_t n = 0; n < bands; ++n)
-      cosines_[k * bands + n] = static_cast<float>(lift * norm * std::cos(pi / bands * (n + 0.5) * k));
+      cosines_[k * bands + n] =
+          static_cast<float>(lift * norm * std::cos(pi / bands * (n + 0.5) * k));
   }
 }
 

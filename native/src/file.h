@@ -1,8 +1,8 @@
 // The only door for untrusted bytes: a .tvx file, parsed and validated. Depends on nothing but the
 // entropy decoder. docs/format.md is the specification.
 //
-// Everything that `parse` returns may be used without further checks: shapes fit, codes lie in their
-// tables, numbers are finite, sizes are within the limits below.
+// Everything that `parse` returns may be used without further checks: shapes fit, codes lie in
+// their tables, numbers are finite, sizes are within the limits below.
 #pragma once
 
 #include <cstdint>
@@ -92,8 +92,8 @@ struct Node {
   std::vector<uint32_t> ints;
   std::vector<float> floats;
   std::vector<Tensor> tensors;
-  Signal signal;             // of the output
-  uint64_t file_bytes = 0;   // of the record without its tensors
+  Signal signal;            // of the output
+  uint64_t file_bytes = 0;  // of the record without its tensors
 };
 
 // What text needs: features in, tokens out.

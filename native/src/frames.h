@@ -1,5 +1,5 @@
-// A queue of frames, contiguous, so that a window over several of them is one pointer. Frames of size
-// 0 are only counted.
+// A queue of frames, contiguous, so that a window over several of them is one pointer. Frames of
+// size 0 are only counted.
 #pragma once
 
 #include <algorithm>
@@ -21,7 +21,8 @@ class Frames {
   void reserve(size_t frames) { data_.resize(std::max(data_.size(), frames * size_)); }
   size_t bytes() const { return data_.capacity() * sizeof(float); }
 
-  // Space for `frames` more at the end, which the caller fills. Allocates where it was not reserved.
+  // Space for `frames` more at the end, which the caller fills. Allocates where it was not
+  // reserved.
   float* extend(size_t frames) {
     if ((end_ + frames) * size_ > data_.size()) make_room(frames);
     float* space = data_.data() + end_ * size_;

@@ -5,7 +5,7 @@
 namespace tinyvox {
 namespace {
 
-constexpr uint64_t max_waiting = 1u << 27;          // values in all queues of a stream
+constexpr uint64_t max_waiting = 1u << 27;             // values in all queues of a stream
 constexpr uint64_t max_rehearsal = uint64_t{1} << 20;  // frames
 
 }  // namespace

@@ -49,11 +49,11 @@ class Stream {
   uint64_t span() const;
 
   std::shared_ptr<const Model> model_;
-  std::vector<std::vector<Edge>> edges_;          // [step][input]
-  std::vector<std::vector<Frames*>> consumers_;   // [signal]: queues that it fills
+  std::vector<std::vector<Edge>> edges_;         // [step][input]
+  std::vector<std::vector<Frames*>> consumers_;  // [signal]: queues that it fills
   Frames outputs_{0};
-  std::vector<std::vector<float>> states_;        // [step]
-  std::vector<const float*> inputs_;              // of the step that runs
+  std::vector<std::vector<float>> states_;  // [step]
+  std::vector<const float*> inputs_;        // of the step that runs
   Work work_;
   bool counting_ = false, started_ = false, finished_ = false;
 };

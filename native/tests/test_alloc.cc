@@ -1,5 +1,6 @@
-// Opens the .tvx file named first, then feeds a stream noise in pieces of every size while it counts
-// allocations. Prints how many there were after the stream was made; exits 0 only where none were.
+// Opens the .tvx file named first, then feeds a stream noise in pieces of every size while it
+// counts allocations. Prints how many there were after the stream was made; exits 0 only where none
+// were.
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -24,8 +25,8 @@ int main(int, char** arguments) {
   std::ifstream stream(arguments[1], std::ios::binary);
   const std::vector<char> chars{std::istreambuf_iterator<char>(stream), {}};
   const std::vector<uint8_t> bytes(chars.begin(), chars.end());
-  auto model = std::make_shared<const tinyvox::Model>(tinyvox::parse(bytes),
-                                                      tinyvox::kernels_scalar);
+  auto model =
+      std::make_shared<const tinyvox::Model>(tinyvox::parse(bytes), tinyvox::kernels_scalar);
   tinyvox::SpeechStream speech(model);
   std::vector<float> noise(30000);
   uint32_t state = 1;

@@ -228,8 +228,9 @@ def bench(
     out = console.console(as_json)
     rtf = "" if facts["rtf"] is None else f", real-time factor {facts['rtf']:.5f}"
     out.print(
-        f"{model.name}: {facts['ms_per_frame']:.4f} ms a frame (chunk {chunk}, {facts['isa']}){rtf}, "
-        f"opened in {facts['load_ms']:.1f} ms, {console.size_text(facts['resident_bytes'])} resident"
+        f"{model.name}: {facts['ms_per_frame']:.4f} ms a frame (chunk {chunk}, {facts['isa']})"
+        f"{rtf}, opened in {facts['load_ms']:.1f} ms, "
+        f"{console.size_text(facts['resident_bytes'])} resident"
     )
     if against is not None:
         out.print(

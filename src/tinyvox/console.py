@@ -83,7 +83,8 @@ def print_sizes(facts: dict[str, Any], out: Console) -> None:
 
 def print_score(title: str, score: dict[str, Any], out: Console) -> None:
     out.print(
-        f"{title}: WER {percent(score['wer'])} (95% interval {percent_interval(score['wer_interval'])}), "
+        f"{title}: WER {percent(score['wer'])} "
+        f"(95% interval {percent_interval(score['wer_interval'])}), "
         f"CER {percent(score['cer'])}, {score['utterances']} utterances, "
         f"real-time factor {score['rtf']:.4f}",
         soft_wrap=True,

@@ -227,7 +227,8 @@ class Corpus:
         else:
             audio = audio + rng.standard_normal(len(audio), np.float32) * np.float32(3e-5)
         gain = 10 ** (rng.uniform(*self.augment.gain_db) / 20)
-        return np.clip(audio * np.float32(gain), -1, 1).astype(np.float32)
+        loud: Audio = np.clip(audio * np.float32(gain), -1, 1).astype(np.float32)
+        return loud
 
 
 class NoiseBank:

@@ -121,7 +121,8 @@ class _NodeModule(nn.Module):
 
     def vector(self, name: str) -> Tensor | None:
         key = name.replace(".", "/")
-        return self.biases.get(key, None)
+        vector: Tensor | None = self.biases.get(key, None)
+        return vector
 
     def tensors(self) -> Iterator[tuple[str, Matrix | Tensor]]:
         for key, weight in self.weights.items():
@@ -361,7 +362,7 @@ def _subsample(module: _NodeModule, x: Frames) -> Frames:
 def _unflatten(module: _NodeModule, x: Frames) -> Frames:
     layer = module.layer
     assert isinstance(layer, layers.Unflatten)
-    return x.map(lambda values: values.unflatten(2, (layer.channels, -1)))
+    return x.map(lambda values: values.reshape(*values.shape[:2], layer.channels, -1))
 
 
 def _flatten(module: _NodeModule, x: Frames) -> Frames:

@@ -90,7 +90,7 @@ def _distance(log_probs: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
 def _fit_rounding(
     executor: Executor, rules: Sequence[QuantizeRule]
 ) -> dict[nn.Module, Callable[[Tensor], Tensor]]:
-    rounding = {}
+    rounding: dict[nn.Module, Callable[[Tensor], Tensor]] = {}
     for name, leaf in executor.dense_leaves():
         rule = first_match(rules, name)
         if rule is not None:

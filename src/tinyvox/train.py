@@ -143,11 +143,11 @@ def _linear(size: int, width: int) -> Linear:
 
 
 def _lstm_cell(width: int) -> Cell:
-    module = torch.nn.LSTM(width, width)
+    weights = dict(torch.nn.LSTM(width, width).named_parameters())
     bias = torch.zeros(4 * width)
     bias[width : 2 * width] = 1.0  # forget gates start open (Jozefowicz 2015)
-    weights = module.weight_ih_l0.detach(), module.weight_hh_l0.detach()
-    return Cell(Dense(weights[0]), Dense(weights[1]), bias)
+    weight_ih, weight_hh = weights["weight_ih_l0"], weights["weight_hh_l0"]
+    return Cell(Dense(weight_ih.detach()), Dense(weight_hh.detach()), bias)
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ class Batches:
                 total += len(audio) / self.corpus.rate
         drawn.sort(key=lambda item: len(item[0]))
         batches = list(self._cut(drawn))
-        self.rng.shuffle(batches)  # type: ignore[arg-type]
+        self.rng.shuffle(batches)
         return batches
 
     def _cut(self, drawn: list[tuple[Tensor, list[int]]]) -> Iterator[Batch]:

@@ -23,8 +23,7 @@ const Speech& speech_of(const Model& model) {
 }
 
 void open(Session* self, const nb::bytes& bytes) {
-  const std::span<const uint8_t> view(reinterpret_cast<const uint8_t*>(bytes.data()),
-                                      bytes.size());
+  const std::span<const uint8_t> view(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
   nb::gil_scoped_release unlocked;
   new (self) Session{std::make_shared<const Model>(parse(view), kernels())};
   try {

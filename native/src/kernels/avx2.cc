@@ -106,8 +106,8 @@ struct Simd {
 }  // namespace
 
 const Kernels kernels_avx2 = {
-    "avx2",       gemm_c3_i8, gemm_c4_i8, gemm_i8_i8,   gemm_f32_f32,    quantize_i8,
-    sigmoid_f32,  tanh_f32,   lstm_f32,   gru_f32,      rnn_tanh_f32,    log_softmax_f32,
+    "avx2",      gemm_c3_i8, gemm_c4_i8, gemm_i8_i8, gemm_f32_f32, quantize_i8,
+    sigmoid_f32, tanh_f32,   lstm_f32,   gru_f32,    rnn_tanh_f32, log_softmax_f32,
 };
 
 }  // namespace tinyvox

@@ -23,8 +23,8 @@ inline float exponential(float x) {
   p = p * r + 4.1665795894e-2f;
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
-  const float power = float_of(static_cast<int32_t>(
-      static_cast<uint32_t>(bits_of(shifted) - rounder_bits + 127) << 23));
+  const float power = float_of(
+      static_cast<int32_t>(static_cast<uint32_t>(bits_of(shifted) - rounder_bits + 127) << 23));
   return (p * r * r + r + 1.0f) * power;
 }
 
@@ -51,8 +51,8 @@ void lstm_f32(const float* __restrict x, const float* __restrict h, size_t hidde
   }
 }
 
-void gru_f32(const float* __restrict x, const float* __restrict h,
-             const float* __restrict bias_hn, size_t hidden, float* __restrict state) {
+void gru_f32(const float* __restrict x, const float* __restrict h, const float* __restrict bias_hn,
+             size_t hidden, float* __restrict state) {
   const float *xz = x + hidden, *xn = xz + hidden, *hz = h + hidden, *hn = hz + hidden;
   for (size_t i = 0; i < hidden; ++i) {
     const float reset = sigmoid(x[i] + h[i]), update = sigmoid(xz[i] + hz[i]);

@@ -18,8 +18,8 @@ inline void integer_tile(size_t blocks, Load load, const int8_t* x, size_t x_str
     for (int row = 0; row < Blocks; ++row) {
       const auto weights = load(row, column);
       for (int frame = 0; frame < Frames; ++frame)
-        sums[row][frame] = Simd::dot(sums[row][frame], weights,
-                                     x + frame * x_stride + column * block_columns);
+        sums[row][frame] =
+            Simd::dot(sums[row][frame], weights, x + frame * x_stride + column * block_columns);
     }
   }
 }

@@ -14,8 +14,9 @@
 
 namespace tinyvox {
 
-// Weights other than float lie in blocks of 8 rows x 8 columns, so that a register holds 4 columns of
-// each of 8 rows and sums never cross its lanes. Zero activations fill the last block of a frame.
+// Weights other than float lie in blocks of 8 rows x 8 columns, so that a register holds 4 columns
+// of each of 8 rows and sums never cross its lanes. Zero activations fill the last block of a
+// frame.
 inline constexpr size_t block_rows = 8, block_columns = 8;
 inline constexpr size_t blocks_of(size_t size) { return (size + 7) / 8; }
 

@@ -54,8 +54,8 @@ void gemm_f32_f32(const WeightsF32& w, const float* x, size_t frames, float* y) 
 }  // namespace
 
 const Kernels kernels_scalar = {
-    "scalar",     gemm_codes_i8, gemm_codes_i8, gemm_i8_i8,   gemm_f32_f32,    quantize_i8,
-    sigmoid_f32,  tanh_f32,      lstm_f32,      gru_f32,      rnn_tanh_f32,    log_softmax_f32,
+    "scalar",    gemm_codes_i8, gemm_codes_i8, gemm_i8_i8, gemm_f32_f32, quantize_i8,
+    sigmoid_f32, tanh_f32,      lstm_f32,      gru_f32,    rnn_tanh_f32, log_softmax_f32,
 };
 
 }  // namespace tinyvox
