@@ -110,6 +110,20 @@ def test_rows_of_any_size_are_coded_alike() -> None:
         assert relative(values[row : row + 1], part) < 0.05  # 0.0345 and the noise of one row
 
 
+@pytest.mark.parametrize(("bits", "share"), [(2, 0.88), (3, 0.85), (4, 0.82)])
+def test_fitting_scales_and_table_in_turn_beats_the_rms_of_the_rows(
+    bits: int, share: float
+) -> None:
+    found = plain = 0.0
+    for seed in range(5):
+        values = normal(20, 30, seed)
+        values = values * values.abs()
+        rms = values.square().mean(1, keepdim=True).sqrt()
+        found += squared_error(values, kmeans(values, bits))
+        plain += optimum(values / rms, 1 << bits, rms.square().expand_as(values))
+    assert found < share * plain
+
+
 def test_more_bits_lose_less() -> None:
     values = normal(20, 100)
     errors = [relative(values, kmeans(values, bits)) for bits in range(1, 9)]

@@ -30,7 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "corpus": {"errors"},
     "train": {"errors", "matrix", "layers", "model", "card", "execute", "corpus", "runtime"},
     "finetune": {"errors", "model", "execute", "corpus", "train", "codebooks", "recipe"},
-    "export": {"model", "execute"},
+    "export": {"layers", "model", "execute"},
     "files": {"errors", "matrix", "model", "card", "importers", "packfile"},
     "evaluate": {"errors", "model", "card", "execute", "corpus", "runtime"},
     "bench": {"model", "execute", "runtime"},
@@ -134,4 +134,4 @@ def test_native_includes_follow_the_arrows(path: Path) -> None:
 def test_only_the_bindings_know_python() -> None:
     for path in NATIVE.rglob("*.*"):
         knows = "nanobind" in path.read_text(encoding="utf-8")
-        assert knows == (path.parent.name == "bindings"), path.name
+        assert not knows or path.parent.name == "bindings", path.name
