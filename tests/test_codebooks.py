@@ -293,3 +293,19 @@ def test_nearest_is_the_centroid_at_the_smallest_distance(
     distance = (values[:, None] - table).abs()
     found = distance.gather(1, nearest(values, table)[:, None])[:, 0]
     assert torch.equal(found, distance.min(dim=1).values)
+
+
+@pytest.mark.parametrize("value", [2.5, -2.5, 1e-4])
+def test_a_single_value_keeps_its_sign(value: float) -> None:
+    values = torch.full((3, 4), value)
+    assert torch.equal(kmeans(values, 2).decode(), values)
+    nearly = values + value * 1e-6 * torch.randn(3, 4, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(kmeans(nearly, 1).decode(), nearly, rtol=1e-3, atol=0)
+
+
+def test_tiny_weights_do_not_spoil_the_table() -> None:
+    weights = torch.ones(10)
+    weights[9] = 1e-20
+    coded = kmeans(torch.arange(10.0)[None], 3, weights=weights)
+    assert torch.isfinite(coded.decode()).all()
+    assert coded.codebook.centroids.unique().numel() == 8

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tinyvox import layers
 from tinyvox.card import Features, SpeechCard
+from tinyvox.codebooks import kmeans
 from tinyvox.execute import Executor
 from tinyvox.layers import Cell, Layer, Recurrent
 from tinyvox.matrix import Coded, Dense, Matrix, Product, Table
@@ -406,20 +407,35 @@ def test_gradients_of_codes_are_those_of_the_dense_matrix_gathered() -> None:
 
 def test_rounded_leaves_are_seen_rounded_and_trained_straight_through() -> None:
     model = chain(6, a=linear(5, 6), b=linear(3, 5))
+    coded = kmeans(model.node("a").layer.weight.decode(), 2)
     executor = Executor(model)
-    leaves = dict(executor.dense_leaves())
-    assert list(leaves) == ["a.weight", "b.weight"]
-    executor.set_rounding({leaves["a.weight"]: torch.round})
-    coarse = model.with_tensors({"a.weight": Dense(model.node("a").layer.weight.decode().round())})
+    executor.set_rounding(lambda name, _: coded if name == "a.weight" else None)
+    coarse = model.with_tensors({"a.weight": coded})
     x = features(6)
     torch.testing.assert_close(executor(x).detach(), run(coarse, x))
     executor(x).square().sum().backward()
-    plain = Executor(coarse)
-    plain(x).square().sum().backward()
+    dense_model = model.with_tensors({"a.weight": Dense(coded.decode())})
+    plain, trained_codes = Executor(dense_model), Executor(coarse)
+    for other in (plain, trained_codes):
+        other(x).square().sum().backward()
+    leaf = dict(executor.dense_leaves())["a.weight"]
     expected = dict(plain.dense_leaves())["a.weight"].values.grad
-    torch.testing.assert_close(leaves["a.weight"].values.grad, expected)
-    executor.set_rounding({})
-    assert torch.equal(executor(x).detach(), run(model, x))
+    torch.testing.assert_close(leaf.values.grad, expected)
+    grads = {name.split(".")[-1]: p.grad for name, p in trained_codes.named_parameters()}
+    torch.testing.assert_close(leaf.rounding.centroids.grad, grads["centroids"])
+    torch.testing.assert_close(leaf.rounding.scale.grad, grads["scale"])
+
+
+def test_rounded_leaves_come_out_coded_and_the_others_dense() -> None:
+    model = chain(6, a=linear(5, 6), b=linear(3, 5))
+    coded = kmeans(model.node("a").layer.weight.decode(), 2)
+    executor = Executor(model)
+    executor.set_rounding(lambda name, _: coded if name == "a.weight" else None)
+    result = executor.model()
+    assert isinstance(result.node("b").layer.weight, Dense)
+    torch.testing.assert_close(result.node("a").layer.weight.decode(), coded.decode())
+    executor.set_rounding(lambda *_: None)
+    assert torch.equal(executor(features(6)).detach(), run(model, features(6)))
 
 
 def test_dense_leaves_of_a_product_share_its_name() -> None:

@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "plan": {"errors", "matrix", "model", "codebooks", "recipe", "passes"},
     "corpus": {"errors"},
     "train": {"errors", "matrix", "layers", "model", "card", "execute", "corpus", "runtime"},
-    "finetune": {"errors", "model", "execute", "corpus", "train", "codebooks", "recipe"},
+    "finetune": {"errors", "matrix", "model", "execute", "corpus", "train", "codebooks", "recipe"},
     "export": {"layers", "model", "execute"},
     "files": {"errors", "matrix", "model", "card", "importers", "packfile"},
     "evaluate": {"errors", "model", "card", "execute", "corpus", "runtime"},

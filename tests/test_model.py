@@ -196,10 +196,10 @@ def test_an_error_names_the_layer_and_its_class(name: str, reason: str) -> None:
     assert str(caught.value) == f"layer {name!r} ({reason}): input size is 4, expected 5"
 
 
-@pytest.mark.parametrize("name", ["", INPUT, "first"])
+@pytest.mark.parametrize("name", ["", INPUT, "first", "a/b"])
 def test_a_name_is_used_once_and_not_reserved_or_empty(name: str) -> None:
     nodes = (Node("first", linear(4, 4), (INPUT,)), Node(name, linear(4, 4), ("first",)))
-    with pytest.raises(ModelError, match=f"layer name '{name}' is used twice, reserved or empty"):
+    with pytest.raises(ModelError, match=f"layer name '{name}' is used twice, reserved, empty"):
         Model(4, nodes)
 
 

@@ -197,6 +197,10 @@ def test_a_fraction_is_rounded_up_to_a_multiple_and_a_count_is_exact(
 def test_every_group_gets_a_note() -> None:
     outcome = prune(deepspeech(), PruneSettings(layers=["lstm", "dense2"], keep=20))
     assert outcome.notes == (
+        Note(
+            "output",
+            "left alone: its units are tied to the model's input, output or a grouped layer",
+        ),
         Note("dense1", "left alone: no pattern matches its 32 units"),
         Note("lstm", "kept 20 of 24 units"),
         Note("dense2", "left alone: all 20 units are kept"),

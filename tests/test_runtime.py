@@ -267,6 +267,7 @@ def test_text_is_the_greedy_reading_of_the_outputs(tmp_path: Path) -> None:
     session, card = tv.open(path), load(path).card
     assert card is not None
     features = runtime.extract_features(card.features.model_dump(), audio(3))
+    np.testing.assert_array_equal(features, session.features(audio(3)))
     best = session.run(features).argmax(axis=1).tolist()
     assert session.transcribe(audio(3)) == greedy_text(best, card)
 

@@ -24,7 +24,7 @@ FeatureKind = Literal["log_mel", "mfcc", "deepspeech_mfcc"]
 class Features(BaseModel):
     """Settings of the native feature extractor (`native/src/features.cc` defines each kind)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     kind: FeatureKind = "deepspeech_mfcc"
     sample_rate: PositiveInt = 16000
@@ -96,6 +96,8 @@ def load_card(path: Path) -> SpeechCard:
         raise FileError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValidationError, yaml.YAMLError) as error:
         raise FileError(f"{path}: {describe(error)}") from error
+    except (ValueError, RecursionError) as error:
+        raise FileError(f"{path}: no YAML: {error}") from error
 
 
 def save_card(card: SpeechCard, path: Path) -> None:

@@ -51,9 +51,10 @@ def kmeans(values: Tensor, bits: int, *, weights: Tensor | None = None) -> Coded
         codes = nearest(_normalised(values, scale), centroids)
         scale = _fit_scale(values, centroids[codes], weight, scale)
         centroids = _fit_table(values, codes, weight, scale, centroids)
+    centroids = _at_least_two(centroids)
     codes = nearest(_normalised(values, scale), centroids)
     scale = _fit_scale(values, centroids[codes], weight, scale)
-    return Coded(codes.to(torch.uint8), Table(_at_least_two(centroids) * unit), scale)
+    return Coded(codes.to(torch.uint8), Table(centroids * unit), scale)
 
 
 CODEBOOKS: dict[str, Quantiser] = {"kmeans": kmeans}
@@ -62,7 +63,7 @@ CODEBOOKS: dict[str, Quantiser] = {"kmeans": kmeans}
 
 def nearest(x: Tensor, centroids: Tensor) -> Tensor:
     """Index of the centroid closest to each value, int64; centroids in rising order."""
-    return torch.bucketize(x, (centroids[1:] + centroids[:-1]) / 2)
+    return torch.bucketize(x.contiguous(), (centroids[1:] + centroids[:-1]) / 2)
 
 
 def _check(values: Tensor, bits: int, weights: Tensor | None) -> None:
@@ -86,19 +87,14 @@ def _check(values: Tensor, bits: int, weights: Tensor | None) -> None:
 def _few_values(values: Tensor, entries: int) -> Coded | None:
     """The matrix without loss, where a table of `entries` holds every value in it."""
     sample = values.flatten()[:: max(1, values.numel() // 4096)]
-    if _distinct(sample)[0].numel() > entries:
+    if sample.unique().numel() > entries:  # type: ignore[no-untyped-call]
         return None
-    centroids, codes = _distinct(values)
-    if centroids.numel() > entries:
+    distinct: Tensor = values.unique()  # type: ignore[no-untyped-call]
+    if distinct.numel() > entries:
         return None
-    table = Table(_at_least_two(centroids))
-    return Coded(codes.to(torch.uint8), table, torch.ones(values.shape[0]))
-
-
-def _distinct(values: Tensor) -> tuple[Tensor, Tensor]:
-    """The distinct values, rising, and the index of each value among them."""
-    distinct, index = values.unique(return_inverse=True)  # type: ignore[no-untyped-call]
-    return distinct, index
+    centroids = _at_least_two(distinct)
+    codes = torch.searchsorted(centroids, values.contiguous())
+    return Coded(codes.to(torch.uint8), Table(centroids), torch.ones(values.shape[0]))
 
 
 def _at_least_two(centroids: Tensor) -> Tensor:
@@ -154,7 +150,7 @@ def _table(x: Tensor, weight: Tensor, entries: int) -> Tensor:
     bins = _bin(x)
     weight = weight.expand_as(x)
     mass, moment = _sums(bins, weight, BINS), _sums(bins, weight * x, BINS)
-    occupied = mass > 0
+    occupied = mass > mass.sum() * 2.0**-50  # less would vanish in the prefix sums
     if not occupied.any():
         return torch.zeros(1)
     mass, moment, width = mass[occupied], moment[occupied], _bin_widths()[occupied]

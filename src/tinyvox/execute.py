@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import torch
@@ -26,25 +26,56 @@ class Weight(Protocol):
     def matrix(self) -> Matrix: ...
 
 
+class Rounding(nn.Module):
+    """A codebook that is trained together with the weights that it rounds.
+
+    Gradients pass straight through to the weights (Bengio 2013) and reach the centroids and the row
+    scales by way of the rounded values (Esser 2020, "Learned step size quantization").
+    """
+
+    def __init__(self, coded: Coded) -> None:
+        super().__init__()
+        self.centroids = nn.Parameter(coded.codebook.centroids.clone())
+        self.scale = nn.Parameter(coded.scale.clone())
+
+    def forward(self, values: Tensor) -> Tensor:
+        codes, centroids = self._codes(values)
+        return centroids[codes] * self.scale[:, None] + (values - values.detach())
+
+    def code(self, values: Tensor) -> Coded:
+        """The values as codes, as `forward` sees them."""
+        codes, centroids = self._codes(values)
+        table = Table(centroids.detach().cpu().clone())
+        return Coded(codes.to(torch.uint8).cpu(), table, self.scale.detach().cpu().clone())
+
+    def _codes(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        centroids = self.centroids.sort().values
+        scale = self.scale.detach()[:, None]
+        inverse = torch.where(scale == 0, 0, 1 / scale)
+        middles = (centroids[1:] + centroids[:-1]).detach() / 2
+        return torch.bucketize(values.detach() * inverse, middles), centroids
+
+
 class _DenseWeight(nn.Module):
-    """Values; where `rounding` is set, the forward pass sees them rounded (straight through)."""
+    """Values; where `rounding` is set, the forward pass sees them rounded."""
 
     def __init__(self, dense: Dense) -> None:
         super().__init__()
         self.values = nn.Parameter(dense.values.clone())
-        self.rounding: Callable[[Tensor], Tensor] | None = None
+        self.rounding: Rounding | None = None
 
     def forward(self) -> Tensor:
         if self.rounding is None:
             return self.values
-        fixed = self.values.detach()
-        return self.values + (self.rounding(fixed) - fixed)
+        rounded: Tensor = self.rounding(self.values)
+        return rounded
 
     def apply_to(self, x: Tensor) -> Tensor:
         return F.linear(x, self())
 
     def matrix(self) -> Matrix:
-        return Dense(self.values.detach().cpu().clone())
+        values = self.values.detach()
+        return Dense(values.cpu().clone()) if self.rounding is None else self.rounding.code(values)
 
 
 class _CodedWeight(nn.Module):
@@ -141,7 +172,7 @@ class Executor(nn.Module):
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.source = model
-        self.dropout = 0.0  # after each ReLU, while training
+        self.dropout = 0.0  # after each activation, while training
         self.layers = nn.ModuleList(_NodeModule(node.layer) for node in model.nodes)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -186,10 +217,15 @@ class Executor(nn.Module):
                     (name, leaf) for leaf in weight.modules() if isinstance(leaf, _DenseWeight)
                 )
 
-    def set_rounding(self, rounding: Mapping[nn.Module, Callable[[Tensor], Tensor]]) -> None:
-        """Round these leaves in the forward pass from now on, all others not."""
-        for _, leaf in self.dense_leaves():
-            leaf.rounding = rounding.get(leaf)
+    def set_rounding(self, choose: Callable[[str, Tensor], Coded | None]) -> None:
+        """Round dense leaves from now on, with codebooks that begin as `choose` codes them.
+
+        It is given the matrix's full name and the leaf's values; None leaves a leaf dense. The
+        leaves of `model()` are then coded.
+        """
+        for name, leaf in self.dense_leaves():
+            coded = choose(name, leaf.values.detach())
+            leaf.rounding = None if coded is None else Rounding(coded)
 
 
 class Frames:

@@ -56,6 +56,12 @@ def groups(model: Model) -> tuple[Group, ...]:
     return _Derivation(model).result()
 
 
+def fixed_layers(model: Model) -> tuple[str, ...]:
+    """Names of the layers none of whose units may go: they are the model's output, or coupled to
+    the output, the input, or to a layer that cannot lose units one by one."""
+    return _Derivation(model).fixed()
+
+
 def keep_units(model: Model, keep: Mapping[str, Tensor]) -> Model:
     """Keep only these units (rising int64 indices) of the named groups.
 
@@ -127,6 +133,10 @@ class _Derivation:
     def result(self) -> tuple[Group, ...]:
         live = [draft for draft in self.drafts if draft.merged_into is None and not draft.fixed]
         return tuple(Group(d.name, d.size, tuple(d.members)) for d in live if d.members)
+
+    def fixed(self) -> tuple[str, ...]:
+        drafts = [d for d in self.drafts if d.merged_into is None and d.fixed]
+        return tuple(d.name for d in drafts if any(m.axis == 0 for m in d.members))
 
     def _visit(self, node: Node) -> list[_Segment]:
         return _HANDLERS[type(node.layer)](self, node)

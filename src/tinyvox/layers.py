@@ -90,6 +90,12 @@ def _expect(what: str, found: object, expected: object) -> None:
         raise ModelError(f"{what} is {found}, expected {expected}")
 
 
+def _expect_least(least: int, **found: int) -> None:
+    for name, value in found.items():
+        if value < least:
+            raise ModelError(f"{name} is {value}, expected {least} or more")
+
+
 def _flat(signal: Signal) -> int:
     if len(signal.shape) != 1:
         raise ModelError(f"takes frames of shape (size,), found {signal.shape}; add a Flatten")
@@ -187,9 +193,12 @@ class Conv1d(Layer):
     groups: int = 1
 
     def _infer(self, *inputs: Signal) -> Signal:
+        _expect_least(1, kernel=self.kernel, stride=self.stride, dilation=self.dilation)
+        _expect_least(1, groups=self.groups)
+        _expect_least(0, padding=min(self.padding))
         rows, columns = self.weight.shape
         _expect("input channels", _flat(inputs[0]), columns // self.kernel * self.groups)
-        _expect("weight columns", columns % self.kernel, 0)
+        _expect("weight columns modulo kernel", columns % self.kernel, 0)
         _expect("output channels modulo groups", rows % self.groups, 0)
         if self.bias is not None:
             _expect("bias shape", tuple(self.bias.shape), (rows,))
@@ -213,6 +222,8 @@ class Conv2d(Layer):
     def _infer(self, *inputs: Signal) -> Signal:
         if len(inputs[0].shape) != 2:
             raise ModelError(f"takes frames of shape (channels, bands), found {inputs[0].shape}")
+        _expect_least(1, kernel=min(self.kernel), stride=min(self.stride))
+        _expect_least(0, padding=min(self.padding))
         channels, bands = inputs[0].shape
         rows, columns = self.weight.shape
         _expect("weight columns", columns, channels * math.prod(self.kernel))
@@ -238,6 +249,9 @@ class BatchNorm(Layer):
     def _infer(self, *inputs: Signal) -> Signal:
         for name, vector in self.vectors().items():
             _expect(f"{name} shape", tuple(vector.shape), (inputs[0].shape[0],))
+        least = float(self.variance.min())
+        if not (self.eps >= 0 and least >= 0 and least + self.eps > 0):
+            raise ModelError(f"variance {least} with eps {self.eps}, expected a sum above 0")
         return inputs[0]
 
 
@@ -268,7 +282,8 @@ class Activation(Layer):
     def _infer(self, *inputs: Signal) -> Signal:
         if self.kind not in ACTIVATIONS:
             raise ModelError(f"kind is {self.kind!r}, expected one of {', '.join(ACTIVATIONS)}")
-        if (self.kind == "clipped_relu") != (self.limit is not None and self.limit > 0):
+        limited = self.limit is not None and 0 < self.limit < math.inf
+        if limited != (self.kind == "clipped_relu") or (self.limit is not None and not limited):
             raise ModelError(f"{self.kind} has limit {self.limit}; clipped_relu alone needs one")
         return inputs[0]
 

@@ -44,6 +44,8 @@ class Model:
     def __post_init__(self) -> None:
         if not self.nodes:
             raise ModelError("a model needs at least one layer, found none")
+        if self.input_size < 1:
+            raise ModelError(f"the input size is {self.input_size}, expected 1 or more")
         signals = {INPUT: Signal((self.input_size,))}
         for node in self.nodes:
             signals[node.name] = _infer(node, signals)
@@ -90,6 +92,10 @@ class Model:
     def with_tensors(self, new: Mapping[str, Matrix | Tensor]) -> Model:
         """A model in which the tensors of these full names are replaced."""
         nodes = []
+        layers = {node.name + "." for node in self.nodes}
+        for name in new:
+            if not any(name.startswith(layer) for layer in layers):
+                raise ModelError(f"no layer holds {name!r}; there are {self._names()}")
         for node in self.nodes:
             prefix = node.name + "."
             mine = {k.removeprefix(prefix): v for k, v in new.items() if k.startswith(prefix)}
@@ -126,8 +132,10 @@ class Model:
 
 
 def _infer(node: Node, signals: Mapping[str, Signal]) -> Signal:
-    if node.name in signals or not node.name:
-        raise ModelError(f"layer name {node.name!r} is used twice, reserved or empty; rename one")
+    if node.name in signals or not node.name or "/" in node.name:
+        raise ModelError(
+            f"layer name {node.name!r} is used twice, reserved, empty or holds '/'; rename it"
+        )
     unknown = [name for name in node.inputs if name not in signals]
     if unknown:
         raise ModelError(f"layer {node.name!r}: input {unknown[0]!r} is no earlier layer")
@@ -144,5 +152,7 @@ def _check_finite(layer: Layer) -> None:
             if not torch.isfinite(leaf.decode()).all():
                 raise ModelError(f"{name} holds NaN or infinity; mend the source model")
     for name, vector in layer.vectors().items():
+        if vector.dtype != torch.float32:
+            raise ModelError(f"{name} is {vector.dtype}, expected torch.float32")
         if not torch.isfinite(vector).all():
             raise ModelError(f"{name} holds NaN or infinity; mend the source model")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -59,6 +60,9 @@ def plan(
     original = 4 * model.original_parameters
     if (ratio is None) == (size is None):
         raise RecipeError("a plan needs one of ratio and size")
+    for name, value in (("ratio", ratio), ("size", size)):
+        if value is not None and not 0 < value < math.inf:
+            raise RecipeError(f"the {name} to reach is {value}, expected a number above 0")
     budget = int(original / ratio) if ratio is not None else size
     assert budget is not None
     search = _Search(model, budget, progress or (lambda _: None))
@@ -77,7 +81,8 @@ class _Search:
     def __init__(self, model: Model, budget: int, progress: Callable[[str], None]) -> None:
         self.model, self.budget, self.progress = model, budget, progress
         self.decomposition = functools.cache(decompose)
-        self.energy = sum(_energy(m.decode()) for _, m in model.matrices())
+        energy = sum(_energy(m.decode()) for _, m in model.matrices())
+        self.energy = max(energy, torch.finfo(torch.float64).tiny)
         self.smallest = 0
 
     def run(self) -> _Candidate | None:

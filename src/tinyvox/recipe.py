@@ -49,13 +49,14 @@ def _share(value: object) -> int | float:
     raise ValueError("expected a fraction above 0 and up to 1.0, or a whole number from 1")
 
 
+Bits = Annotated[int, Field(ge=1, le=8, strict=True)]
 Patterns = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
 Share = Annotated[int | float, PlainValidator(_share)]
 """A fraction where it is written with a point (1.0 is all), else a count."""
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class PruneSettings(_Settings):
@@ -89,7 +90,7 @@ class QuantizeRule(_Settings):
 
     layers: Patterns = ("*",)
     method: Method = "kmeans"
-    bits: Annotated[int, Field(ge=1, le=8)]
+    bits: Bits
 
 
 class QuantizeSettings(_Settings):
@@ -100,7 +101,7 @@ class QuantizeSettings(_Settings):
 
     layers: Patterns = ("*",)
     method: Method = "kmeans"
-    bits: Annotated[int, Field(ge=1, le=8)] | None = None
+    bits: Bits | None = None
     rules: tuple[QuantizeRule, ...] = ()
     vectors: Literal["float16", "float32"] = "float16"
     """How biases and normalisation vectors are rounded, in the whole model."""
@@ -137,7 +138,7 @@ class FinetuneSettings(_Settings):
     """Seconds of audio to a batch."""
     seed: int = 0
     quantize: tuple[QuantizeRule, ...] = ()
-    """Rules by which dense matrices are seen rounded while they are trained."""
+    """Rules by which dense matrices are rounded while they are trained; they come out coded."""
 
 
 Settings = PruneSettings | FactorizeSettings | QuantizeSettings | FinetuneSettings
@@ -204,8 +205,9 @@ def first_match(rules: Sequence[QuantizeRule], name: str) -> QuantizeRule | None
 def with_finetune(recipe: Recipe, settings: FinetuneSettings | None = None) -> Recipe:
     """The recipe with fine-tuning around its last quantisation; as it is where it has some.
 
-    Before it, the forward pass sees the dense matrices rounded as they will be; after it, the
-    centroids and scales are trained. A recipe without quantisation ends in fine-tuning.
+    Before it, the dense matrices are trained while they are rounded by its rules, and come out
+    coded; after it, the centroids and scales are trained. A recipe without quantisation ends in
+    fine-tuning.
     """
     if any(step.name == "finetune" for step in recipe.steps):
         return recipe
@@ -237,6 +239,8 @@ def load_recipe(path: Path) -> Recipe:
         raise RecipeError(f"{path}: no YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
         raise RecipeError(f"{path}: {_describe(error)}") from error
+    except (ValueError, RecursionError) as error:
+        raise RecipeError(f"{path}: no YAML: {error}") from error
 
 
 def save_recipe(recipe: Recipe, path: Path) -> None:

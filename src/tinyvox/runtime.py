@@ -88,6 +88,10 @@ class Session:
         """Memory of the unpacked weights and of one stream."""
         return self._native.resident_bytes
 
+    def features(self, samples: ArrayLike) -> NDArray[np.float32]:
+        """What the model takes, [frames, input_size], for the samples of a whole utterance."""
+        return self._native.features(as_samples(samples))
+
     def run(self, features: ArrayLike, chunk: int = 16) -> NDArray[np.float32]:
         """Outputs [frames', output_size] for features [frames, input_size] of an utterance.
 

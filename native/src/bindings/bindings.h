@@ -3,7 +3,16 @@
 
 #include <nanobind/nanobind.h>
 
+#include <memory>
+#include <span>
+
+#include "features.h"
+
 namespace tinyvox {
+
+// Features [frames, size] of an utterance.
+nanobind::object features_of(std::shared_ptr<const FeatureTables> tables,
+                             std::span<const float> samples);
 
 void bind_features(nanobind::module_& m);
 void bind_file(nanobind::module_& m);

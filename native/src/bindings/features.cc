@@ -13,21 +13,6 @@ namespace {
 
 using Samples = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
-nb::ndarray<nb::numpy, float> features(const FeatureConfig& config, Samples samples) {
-  const size_t window = config.window(), hop = config.hop(), total = samples.shape(0);
-  const size_t frames = total < window ? 0 : 1 + (total - window) / hop;
-  const size_t size = config.size();
-  auto* out = new float[std::max<size_t>(1, frames * size)];
-  nb::capsule owner(out, [](void* p) noexcept { delete[] static_cast<float*>(p); });
-  {
-    nb::gil_scoped_release unlocked;
-    FeatureStream stream(std::make_shared<FeatureTables>(config));
-    std::span<const float> rest(samples.data(), total);
-    stream.push(rest, out, frames);
-  }
-  return nb::ndarray<nb::numpy, float>(out, {frames, size}, owner);
-}
-
 FeatureKind kind_of(const std::string& name) {
   if (name == "log_mel") return FeatureKind::log_mel;
   if (name == "mfcc") return FeatureKind::mfcc;
@@ -37,6 +22,20 @@ FeatureKind kind_of(const std::string& name) {
 }
 
 }  // namespace
+
+nb::object features_of(std::shared_ptr<const FeatureTables> tables,
+                       std::span<const float> samples) {
+  const size_t window = tables->config().window(), hop = tables->config().hop();
+  const size_t frames = samples.size() < window ? 0 : 1 + (samples.size() - window) / hop;
+  const size_t size = tables->config().size();
+  auto* out = new float[std::max<size_t>(1, frames * size)];
+  nb::capsule owner(out, [](void* p) noexcept { delete[] static_cast<float*>(p); });
+  {
+    nb::gil_scoped_release unlocked;
+    FeatureStream(std::move(tables)).push(samples, out, frames);
+  }
+  return nb::cast(nb::ndarray<nb::numpy, float>(out, {frames, size}, owner));
+}
 
 void bind_features(nb::module_& m) {
   nb::class_<FeatureConfig>(m, "FeatureConfig")
@@ -55,8 +54,14 @@ void bind_features(nb::module_& m) {
           nb::arg("hop_ms"), nb::arg("bands"), nb::arg("coefficients"), nb::arg("low_hz"),
           nb::arg("high_hz"), nb::arg("mean"), nb::arg("deviation"))
       .def_prop_ro("size", &FeatureConfig::size);
-  m.def("features", &features, nb::arg("config"), nb::arg("samples"),
-        "Features of an utterance, float32 [frames, size], of float32 samples in [-1, 1).");
+  m.def(
+      "features",
+      [](const FeatureConfig& config, Samples samples) {
+        return features_of(std::make_shared<FeatureTables>(config),
+                           {samples.data(), samples.shape(0)});
+      },
+      nb::arg("config"), nb::arg("samples"),
+      "Features of an utterance, float32 [frames, size], of float32 samples in [-1, 1).");
 }
 
 }  // namespace tinyvox

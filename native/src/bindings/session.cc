@@ -81,6 +81,13 @@ void bind_session(nb::module_& m) {
                    [](const Session& s) { return speech_of(*s.model).features.sample_rate; })
       .def_prop_ro("isa", [](const Session& s) { return s.model->kernels().isa; })
       .def_prop_ro("resident_bytes", &resident_bytes)
+      .def(
+          "features",
+          [](const Session& self, Samples samples) {
+            speech_of(*self.model);
+            return features_of(self.model->features(), {samples.data(), samples.shape(0)});
+          },
+          nb::arg("samples"))
       .def("run", &run, nb::arg("features"), nb::arg("chunk"));
   nb::class_<SpeechStream>(m, "SpeechStream", "One utterance: audio in, text out.")
       .def("__init__",

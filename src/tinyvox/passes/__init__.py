@@ -55,7 +55,7 @@ def apply(
         if isinstance(settings, FinetuneSettings):
             assert finetune is not None
             model = finetune(model, settings)
-            model = settle(model, quantized.vectors) if quantized else model
+            model = settle(model, quantized.vectors if quantized else "float32")
             notes.append(Note("all layers", f"fine-tuned for {settings.steps} steps"))
             continue
         try:

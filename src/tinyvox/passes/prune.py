@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from tinyvox.groups import Group, groups, keep_units
+from tinyvox.groups import Group, fixed_layers, groups, keep_units
 from tinyvox.model import Model
 from tinyvox.passes.outcome import Note, Outcome, check_patterns
 from tinyvox.recipe import PruneSettings, matches
@@ -20,7 +20,9 @@ def prune(model: Model, settings: PruneSettings) -> Outcome:
     """
     found = groups(model)
     check_patterns(settings.layers, [group.name for group in found], "prune")
-    keep, notes = {}, []
+    reason = "left alone: its units are tied to the model's input, output or a grouped layer"
+    notes = [Note(name, reason) for name in fixed_layers(model)]
+    keep = {}
     for group in found:
         count = _count(group.size, settings)
         if not matches(settings.layers, group.name):
