@@ -65,7 +65,7 @@ def test_the_clips_are_understood() -> None:
 def test_the_demonstration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     demo.run(MODELS, tmp_path, as_json=True)
     rows = json.loads(capsys.readouterr().out)["rows"]
-    assert [row["ratio"] >= least for row, least in zip(rows, (1, 20, 60), strict=True)]
+    assert all(row["ratio"] >= least for row, least in zip(rows, (1, 20, 60), strict=True))
     assert rows[1]["file_bytes"] == (tmp_path / "demo.tvx").stat().st_size
     assert all(row["score"]["utterances"] == 60 for row in rows)
 

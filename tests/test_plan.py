@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tinyvox.errors import RecipeError
 from tinyvox.matrix import Dense
 from tinyvox.model import Model
 from tinyvox.passes import compress, factorize, quantize
+from tinyvox.passes.quantize import relative_error
 from tinyvox.plan import estimate_bytes, plan
 from tinyvox.recipe import (
     FactorizeSettings,
@@ -24,6 +26,7 @@ from tinyvox.recipe import (
     QuantizeRule,
     QuantizeSettings,
     Recipe,
+    first_match,
 )
 
 
@@ -40,19 +43,9 @@ def wide_model(hidden: int = 96) -> Model:
 
 
 def loss(model: Model, small: Model) -> float:
-    """Squared error of the weights over their energy."""
-    pairs = list(zip(model.matrices(), small.matrices(), strict=True))
-    error = sum(
-        float((a.decode() - b.decode()).double().square().sum()) for (_, a), (_, b) in pairs
-    )
-    return error / sum(float(a.decode().double().square().sum()) for (_, a), _ in pairs)
-
-
-@pytest.fixture
-def short_ladder(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few candidates, so that a plan takes a moment."""
-    monkeypatch.setattr(planning, "RANKS", (None, 0.5, 0.25, 0.125))
-    monkeypatch.setattr(planning, "BITS", (8, 4, 2))
+    """Sum over the matrices of their relative squared error."""
+    pairs = zip(model.matrices(), small.matrices(), strict=True)
+    return sum(relative_error(a, b) for (_, a), (_, b) in pairs)
 
 
 @pytest.mark.parametrize("ratio", [2.5, 12, 30])
@@ -70,53 +63,57 @@ def test_a_size_is_never_exceeded_and_well_used(budget: int, tmp_path: Path) -> 
     assert budget / 2 < size <= budget
 
 
-@pytest.mark.usefixtures("short_ladder")
 def test_a_tighter_budget_never_loses_less() -> None:
     model = speech_model(64)
     losses = [loss(model, compress(model, plan(model, ratio=ratio))) for ratio in (3, 5, 8, 14)]
     assert losses == sorted(losses)
-    assert losses[0] < 1e-3 < losses[-1]
+    assert losses[0] < 3e-3 < losses[-1]
 
 
 def test_a_wide_budget_leaves_the_matrices_whole_at_the_most_bits() -> None:
     assert plan(speech_model(), ratio=0.5) == Recipe.of(QuantizeSettings(bits=8))
 
 
-@pytest.mark.usefixtures("short_ladder")
-def test_no_candidate_that_fits_loses_less() -> None:
-    model = speech_model()
-    made = []
-    for rank in planning.RANKS:
+@pytest.mark.parametrize("ratio", [4, 6, 9, 14])
+def test_no_setting_for_all_matrices_that_fits_loses_less(ratio: int) -> None:
+    model = wide_model(64)
+    budget = 4 * model.count_parameters() // ratio
+    uniform = []
+    for rank in (None, 0.5, 0.25, 0.125):
         thin = model if rank is None else factorize(model, FactorizeSettings(rank=rank)).model
         for bits in planning.BITS:
             small = quantize(thin, QuantizeSettings(bits=bits)).model
-            made.append((estimate_bytes(small), loss(model, small)))
-    for ratio in (3, 4, 6, 9):
-        found = loss(model, compress(model, plan(model, ratio=ratio)))
-        budget = 4 * model.count_parameters() // ratio
-        best = min(candidate_loss for size, candidate_loss in made if size <= budget)
-        assert found == pytest.approx(best, rel=1e-6)
+            if estimate_bytes(small) <= budget:
+                uniform.append(loss(model, small))
+    assert loss(model, compress(model, plan(model, ratio=ratio))) <= 1.02 * min(uniform)
 
 
-@pytest.mark.usefixtures("short_ladder")
+def test_a_small_matrix_that_matters_keeps_more_bits() -> None:
+    """Bytes go where they remove most error: 29 x 64 weights of the output cost little."""
+    recipe = plan(wide_model(64), ratio=12)
+    quantized = recipe.steps[-1].settings
+    assert isinstance(quantized, QuantizeSettings)
+    bits = {n: first_match(quantized.in_order(), n).bits for n, _ in wide_model(64).matrices()}
+    assert bits["out.weight"] > bits["lstm.forward.weight_hh"]
+
+
 def test_matrices_of_low_rank_are_factored() -> None:
     torch.manual_seed(0)
     model = wide_model(64).map_matrices(
         lambda _, matrix: Dense(torch.randn(matrix.shape[0], 3) @ torch.randn(3, matrix.shape[1]))
     )
     recipe = plan(model, ratio=10)
-    assert [step.name for step in recipe.steps] == ["factorize", "quantize"]
-    assert loss(model, compress(model, recipe)) < 0.03
+    factored = [step.settings.layers for step in recipe.steps if step.name == "factorize"]
+    assert {"lstm.forward.weight_hh", "lstm.forward.weight_ih"} <= set(sum(factored, ()))
+    assert loss(model, compress(model, recipe)) < 0.1
 
 
-@pytest.mark.usefixtures("short_ladder")
 def test_the_ratio_counts_the_original_parameters() -> None:
     model = speech_model(64)
     pruned = compress(model, Recipe.of(PruneSettings(layers="lstm", keep=32)))
     assert plan(pruned, ratio=12) == plan(pruned, size=4 * model.count_parameters() // 12)
 
 
-@pytest.mark.usefixtures("short_ladder")
 def test_the_same_model_gives_the_same_plan_and_stays_as_it_is() -> None:
     model = speech_model(48)
     before = {name: matrix.decode().clone() for name, matrix in model.matrices()}
@@ -124,15 +121,33 @@ def test_the_same_model_gives_the_same_plan_and_stays_as_it_is() -> None:
     assert all(torch.equal(m.decode(), before[name]) for name, m in model.matrices())
 
 
-@pytest.mark.usefixtures("short_ladder")
-def test_progress_is_told_of_every_rank() -> None:
+def test_progress_is_told_of_every_matrix() -> None:
     told: list[str] = []
     plan(speech_model(), ratio=4, progress=told.append)
-    assert told[0] == "planning: rank 1.0"
-    assert told[1:] == [f"planning: rank {rank}" for rank in planning.RANKS[1 : len(told)]]
+    names = [name for name, _ in speech_model().matrices()]
+    assert told[: len(names)] == [f"planning: {name}" for name in names]
+    assert set(told[len(names) :]) == {"planning: trying a recipe"}
 
 
-@pytest.mark.usefixtures("short_ladder")
+def test_what_is_coded_already_is_left_as_it_is() -> None:
+    model = quantize(speech_model(), QuantizeSettings(rules=(QuantizeRule(layers="lstm", bits=3),)))
+    recipe = plan(model.model, ratio=4)
+    small = compress(model.model, recipe)
+    before, after = model.model.node("lstm").layer, small.node("lstm").layer
+    assert torch.equal(before.forward.weight_hh.codes, after.forward.weight_hh.codes)
+
+
+@pytest.mark.parametrize("wish", [{"ratio": 0}, {"ratio": -3}, {"size": 0}, {"ratio": math.nan}])
+def test_a_budget_is_a_number_above_0(wish: dict[str, float]) -> None:
+    with pytest.raises(RecipeError, match="expected a number above 0"):
+        plan(speech_model(), **wish)  # type: ignore[arg-type]
+
+
+def test_a_model_of_zeros_can_be_planned() -> None:
+    zeros = speech_model().map_matrices(lambda _, matrix: Dense(torch.zeros(matrix.shape)))
+    assert loss(zeros, compress(zeros, plan(zeros, ratio=4))) == 0
+
+
 def test_an_impossible_budget_names_the_smallest_size_and_that_one_is_possible(
     tmp_path: Path,
 ) -> None:

@@ -2,45 +2,46 @@
 
 from __future__ import annotations
 
-import functools
+import glob
 import json
 import math
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from tinyvox.errors import RecipeError
-from tinyvox.matrix import Coded, Dense, leaves
+from tinyvox.matrix import Coded, Dense, Matrix, leaves
 from tinyvox.model import Model
-from tinyvox.passes.factorize import decompose, factorize
+from tinyvox.passes.factorize import Decomposition, decompose, factorize
 from tinyvox.passes.quantize import quantize
-from tinyvox.recipe import FactorizeSettings, QuantizeSettings, Recipe
+from tinyvox.recipe import FactorizeSettings, QuantizeRule, QuantizeSettings, Recipe, Settings
 
-RANKS = (None, 0.75, 0.625, 0.5, 0.4375, 0.375, 0.3125, 0.25, 0.21875, 0.1875, 0.15625, 0.125,
-         0.09375, 0.0625, 0.046875, 0.03125, 0.0234375, 0.015625)  # fmt: skip
-"""Fractions of the full rank that are tried, None for the whole matrix."""
-BITS = (8, 7, 6, 5, 4, 3, 2)
-_ENTROPY_SHARE = 0.7
-"""Codes of b bits are taken to need at least this share of b, to skip what cannot fit."""
+BITS = (2, 3, 4, 5, 6, 7, 8)
+DISTORTION = dict(
+    zip(BITS, (0.1175, 0.03454, 9.497e-3, 2.499e-3, 6.42e-4, 1.63e-4, 4.13e-5), strict=True)
+)
+"""Squared error of a Gaussian source, relative to its energy, after the best quantiser of so many
+bits (Max, "Quantizing for minimum distortion", 1960, table I; Lloyd's asymptote above 5 bits)."""
+ENTROPY = dict(zip(BITS, (1.911, 2.825, 3.765, 4.730, 5.71, 6.70, 7.69), strict=True))
+"""Bits a code of that quantiser takes after entropy coding (the same table)."""
+RANK_STEP = 8
+"""Ranks that are tried are multiples of this, as the kernels take columns."""
 FILE_OVERHEAD = 640
 NODE_OVERHEAD = 48
 TENSOR_OVERHEAD = 32
 
 
 @dataclass(frozen=True)
-class _Candidate:
-    """Settings, the bytes that the file would have, and the relative squared error they cost."""
+class _Choice:
+    """What may be done to a matrix: bytes that it takes, relative squared error that it costs."""
 
-    rank: float | None
+    rank: int | None
     bits: int
-    size: int
+    size: float
     loss: float
-
-    def recipe(self) -> Recipe:
-        steps = [] if self.rank is None else [FactorizeSettings(rank=self.rank)]
-        return Recipe.of(*steps, QuantizeSettings(bits=self.bits))
 
 
 def plan(
@@ -52,10 +53,11 @@ def plan(
 ) -> Recipe:
     """The recipe, without data, that loses least among those that reach a ratio or a size.
 
-    One rank (a fraction of the full one) and one number of bits for the whole model: every rank of
-    a ladder is taken with the most bits that fit the budget, and the squared error of the weights,
-    relative to their energy, decides. `size` is in bytes; `ratio` counts 4 bytes a parameter of
-    the original. Raises RecipeError with the smallest size that can be reached.
+    Every dense matrix gets a rank and a number of bits of its own: those that minimise the sum over
+    the matrices of the relative squared error of their weights, a Lagrange multiplier for the
+    bytes (Shoham and Gersho, "Efficient bit allocation for an arbitrary set of quantizers", 1988).
+    `size` is in bytes; `ratio` counts 4 bytes a parameter of the original. Raises RecipeError with
+    the smallest size that can be reached.
     """
     original = 4 * model.original_parameters
     if (ratio is None) == (size is None):
@@ -66,78 +68,162 @@ def plan(
     budget = int(original / ratio) if ratio is not None else size
     assert budget is not None
     search = _Search(model, budget, progress or (lambda _: None))
-    best = search.run()
-    if best is None:
+    recipe = search.run()
+    if recipe is None:
         raise RecipeError(
             f"no plan fits {budget} bytes; the smallest that can be reached without fine-tuning is "
             f"about {search.smallest} bytes, a ratio of {original / search.smallest:.1f}"
         )
-    return best.recipe()
+    return recipe
 
 
 class _Search:
-    """Walks down the ladder of ranks; decomposes every matrix once."""
+    """Chooses by formula, then compresses to see what the choice really takes."""
+
+    ROUNDS = 6
+    CLOSE = 0.985
+    """A recipe that uses this much of the budget is not improved further."""
 
     def __init__(self, model: Model, budget: int, progress: Callable[[str], None]) -> None:
         self.model, self.budget, self.progress = model, budget, progress
-        self.decomposition = functools.cache(decompose)
-        energy = sum(_energy(m.decode()) for _, m in model.matrices())
-        self.energy = max(energy, torch.finfo(torch.float64).tiny)
         self.smallest = 0
+        self.parts: dict[str, Decomposition] = {}
+        self.choices: dict[str, list[_Choice]] = {}
+        for name, matrix in model.matrices():
+            progress(f"planning: {name}")
+            choices = list(self._list_choices(name, matrix))
+            if choices:
+                self.choices[name] = choices
 
-    def run(self) -> _Candidate | None:
-        best: _Candidate | None = None
-        sizes = []
-        for rank in RANKS:
-            model = self._factorized(rank)
-            if best is not None and self._loss(model) >= best.loss:
+    def run(self) -> Recipe | None:
+        best: Recipe | None = None
+        target = float(self.budget)
+        low, high = 0.0, math.inf
+        for _ in range(self.ROUNDS):
+            chosen = self._choose(target)
+            recipe = _recipe(chosen)
+            size = self._size(recipe)
+            self.smallest = min(self.smallest or size, size)
+            if size <= self.budget:
+                best, low = recipe, target
+                if size >= self.CLOSE * self.budget or self._is_finest(chosen):
+                    break
+            else:
+                high = target
+            if size > self.budget and self._is_coarsest(chosen):
                 break
-            self.progress(f"planning: rank {rank or 1.0}")
-            candidate = self._most_bits(rank, model)
-            sizes.append(candidate.size)
-            if candidate.size <= self.budget and (best is None or candidate.loss < best.loss):
-                best = candidate
-        self.smallest = min(sizes)
+            target *= 0.997 * self.budget / size
+            if not low < target < high:
+                target = (low + high) / 2 if high < math.inf else low * 1.02
         return best
 
-    def _factorized(self, rank: float | None) -> Model:
-        if rank is None:
-            return self.model
-        settings = FactorizeSettings(rank=rank)
-        return factorize(self.model, settings, decomposition=self.decomposition).model
-
-    def _most_bits(self, rank: float | None, model: Model) -> _Candidate:
-        """The first rung that fits; the lowest one where none does."""
-        weights = sum(
-            leaf.shape[0] * leaf.shape[1] for _, m in model.matrices() for leaf in leaves(m)
-        )
+    def _list_choices(self, name: str, matrix: Matrix) -> Iterator[_Choice]:
+        """The whole matrix, and every rank at which its factors are smaller, in every depth."""
+        dense = [leaf for leaf in leaves(matrix) if isinstance(leaf, Dense)]
+        if not dense:
+            return
+        weights = sum(leaf.shape[0] * leaf.shape[1] for leaf in dense)
+        rows = sum(leaf.shape[0] for leaf in dense)
         for bits in BITS:
-            if bits > BITS[-1] and weights * bits * _ENTROPY_SHARE / 8 > self.budget:
-                continue
-            small = quantize(model, QuantizeSettings(bits=bits)).model
-            size = estimate_bytes(small)
-            if size <= self.budget or bits == BITS[-1]:
-                break
-        return _Candidate(rank, bits, size, self._loss(small))
+            yield _Choice(
+                None, bits, _code_bytes(weights, rows, bits), len(dense) * DISTORTION[bits]
+            )
+        if not isinstance(matrix, Dense):
+            return
+        parts = self.parts[name] = decompose(name, matrix.values)
+        singular = parts.singular.double()
+        energy = max(float(singular.square().sum()), torch.finfo(torch.float64).tiny)
+        out, size = matrix.shape
+        for rank in range(RANK_STEP, out * size // (out + size) + 1, RANK_STEP):
+            # Noise of the left factor is multiplied by the right one, which has the singular
+            # values' square roots for norms, and the other way round.
+            spread = float(singular[:rank].sum()) ** 2 / rank / energy
+            for bits in BITS:
+                loss = parts.tail(rank) / energy + 2 * DISTORTION[bits] * spread
+                count = rank * (out + size)
+                yield _Choice(rank, bits, _code_bytes(count, out + rank, bits), loss)
 
-    def _loss(self, model: Model) -> float:
-        pairs = zip(self.model.matrices(), model.matrices(), strict=True)
-        return sum(_energy(a.decode() - b.decode()) for (_, a), (_, b) in pairs) / self.energy
+    def _choose(self, target: float) -> dict[str, _Choice]:
+        """The least loss in about `target` bytes by formula, the rest of the file included."""
+        low, high = -60.0, 20.0
+        for _ in range(50):
+            middle = (low + high) / 2
+            size = sum(choice.size for choice in self._with_price(2.0**middle).values())
+            low, high = (low, middle) if size <= target - self._rest() else (middle, high)
+        return self._with_price(2.0**high)
+
+    def _with_price(self, price: float) -> dict[str, _Choice]:
+        return {
+            name: min(choices, key=lambda choice: choice.loss + price * choice.size)
+            for name, choices in self.choices.items()
+        }
+
+    def _rest(self) -> float:
+        """Bytes of what the choices do not change."""
+        fixed = (leaf for _, m in self.model.matrices() for leaf in leaves(m))
+        coded = sum(_leaf_bytes(leaf) for leaf in fixed if isinstance(leaf, Coded))
+        return coded + _bytes_besides(self.model)
+
+    def _is_finest(self, chosen: dict[str, _Choice]) -> bool:
+        return all(choice.rank is None and choice.bits == BITS[-1] for choice in chosen.values())
+
+    def _is_coarsest(self, chosen: dict[str, _Choice]) -> bool:
+        return all(
+            choice.size <= min(c.size for c in self.choices[name])
+            for name, choice in chosen.items()
+        )
+
+    def _size(self, recipe: Recipe) -> int:
+        self.progress("planning: trying a recipe")
+        model = self.model
+        for step in recipe.steps:
+            if isinstance(step.settings, FactorizeSettings):
+                model = factorize(
+                    model, step.settings, decomposition=lambda name, _: self.parts[name]
+                ).model
+            elif isinstance(step.settings, QuantizeSettings):
+                model = quantize(model, step.settings).model
+        provenance = {"original_parameters": 0, "recipe": recipe.document()}
+        return estimate_bytes(model.with_provenance(**provenance))
 
 
-def _energy(values: Tensor) -> float:
-    return float(values.double().square().sum())
+def _recipe(chosen: dict[str, _Choice]) -> Recipe:
+    """One step a rank, then one rule a number of bits; the commonest is the step's own."""
+    ranks: dict[int, list[str]] = defaultdict(list)
+    depths: dict[int, list[str]] = defaultdict(list)
+    for name, choice in chosen.items():
+        depths[choice.bits].append(glob.escape(name))
+        if choice.rank is not None:
+            ranks[choice.rank].append(glob.escape(name))
+    steps: list[Settings] = [
+        FactorizeSettings(layers=tuple(names), rank=rank) for rank, names in sorted(ranks.items())
+    ]
+    common = max(depths, key=lambda bits: len(depths[bits]), default=BITS[-1])
+    rules = tuple(
+        QuantizeRule(layers=tuple(names), bits=bits)
+        for bits, names in sorted(depths.items())
+        if bits != common
+    )
+    return Recipe.of(*steps, QuantizeSettings(bits=common, rules=rules))
+
+
+def _code_bytes(weights: int, rows: int, bits: int) -> float:
+    return TENSOR_OVERHEAD + weights * ENTROPY[bits] / 8 + 2.0 * rows + 6.0 * (1 << bits)
 
 
 def estimate_bytes(model: Model) -> int:
     """About the size of the model's .tvx file: codes at their empirical entropy."""
     matrices = sum(_leaf_bytes(leaf) for _, matrix in model.matrices() for leaf in leaves(matrix))
+    return round(matrices + _bytes_besides(model))
+
+
+def _bytes_besides(model: Model) -> float:
+    """All but the matrices."""
     vectors = sum(TENSOR_OVERHEAD + _vector_bytes(vector) for _, vector in model.vectors())
     described = len(json.dumps(dict(model.provenance), default=str))
     if model.card is not None:
         described += len(model.card.model_dump_json())
-    nodes = NODE_OVERHEAD * len(model.nodes)
-    return round(matrices + vectors) + nodes + described + FILE_OVERHEAD
+    return vectors + NODE_OVERHEAD * len(model.nodes) + described + FILE_OVERHEAD
 
 
 def _leaf_bytes(leaf: Dense | Coded) -> float:

@@ -42,7 +42,8 @@ class Architecture(BaseModel):
 
 
 class Optimisation(BaseModel):
-    """AdamW, a linear warm-up, then a half cosine down to nothing."""
+    """AdamW, a linear warm-up, then a half cosine down to nothing; at every restart again
+    (Loshchilov 2017)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -50,6 +51,8 @@ class Optimisation(BaseModel):
     batch_seconds: Annotated[float, Field(gt=0)] = 200.0
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     warmup: Annotated[int, Field(ge=0)] = 200
+    restarts: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Steps at which the rate begins anew, in rising order."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.5
     """Of the matrices, decoupled. A strong one lets what training does not use fade away, which
     makes the model easier to factorise."""
@@ -255,9 +258,14 @@ class Progress:
 
 def learning_rate(step: int, optimisation: Optimisation) -> float:
     """The rate of a step, counted from 0."""
-    if step < optimisation.warmup:
-        return optimisation.learning_rate * (step + 1) / optimisation.warmup
-    done = (step - optimisation.warmup) / max(1, optimisation.steps - optimisation.warmup)
+    bounds = (0, *optimisation.restarts, optimisation.steps)
+    start = max((bound for bound in bounds[:-1] if bound <= step), default=0)
+    length = min((bound for bound in bounds[1:] if bound > step), default=step + 1) - start
+    warmup = min(optimisation.warmup, length // 4)
+    step -= start
+    if step < warmup:
+        return optimisation.learning_rate * (step + 1) / warmup
+    done = (step - warmup) / max(1, length - warmup)
     return optimisation.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
