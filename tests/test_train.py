@@ -157,3 +157,12 @@ def test_dropout_acts_in_training_alone(config: TrainConfig) -> None:
     x = torch.randn(1, 20, 26)
     assert not torch.equal(executor.train()(x), executor(x))
     assert torch.equal(executor.eval()(x), executor(x))
+
+
+def test_the_rate_begins_anew_at_a_restart() -> None:
+    options = Optimisation(steps=100, restarts=(60,), warmup=10, learning_rate=1.0)
+    rates = [learning_rate(step, options) for step in range(100)]
+    assert rates[9] == rates[69] == 1.0
+    assert rates[59] < 0.01 < 0.05 < rates[60] < 0.2
+    assert rates[99] < 0.01
+    assert rates[10:60] == sorted(rates[10:60], reverse=True)

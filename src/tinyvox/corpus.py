@@ -132,6 +132,8 @@ class Augment(BaseModel):
     noise_snr_db: tuple[float, float] = (8.0, 35.0)
     pad: tuple[float, float] = (0.0, 0.3)
     """Seconds of near silence before and after."""
+    pad_share: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """The share of the utterances that get it; the others teach to finish at the very end."""
 
 
 def join_takes(takes: Sequence[Audio], silences: Sequence[float], rate: int) -> Audio:
@@ -218,8 +220,9 @@ class Corpus:
     def _augmented(self, audio: Audio, rng: np.random.Generator) -> Audio:
         speed = rng.uniform(*self.augment.speed)
         audio = soxr.resample(audio, self.rate * speed, self.rate, quality="QQ")
-        pads = [round(s * self.rate) for s in rng.uniform(*self.augment.pad, 2)]
-        audio = np.pad(audio, pads)
+        if rng.random() < self.augment.pad_share:
+            pads = [round(s * self.rate) for s in rng.uniform(*self.augment.pad, 2)]
+            audio = np.pad(audio, pads)
         power = float(np.mean(audio**2)) + 1e-10
         if rng.random() < self.augment.noise_share:
             snr = 10 ** (rng.uniform(*self.augment.noise_snr_db) / 10)

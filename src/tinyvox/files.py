@@ -46,18 +46,8 @@ def describe_file(path: Path, model: Model) -> dict[str, Any]:
     """The keys that `compress` and `inspect` print; the bytes of `tensors` and `overhead` add up
     to `file_bytes`."""
     rows = packfile.sizes(path)
-    original = BYTES_A_PARAMETER * model.original_parameters
-    file_bytes = path.stat().st_size
-    return {
-        "file": str(path),
-        "file_bytes": file_bytes,
-        "original_bytes": original,
-        "ratio": original / file_bytes,
-        "parameters": model.count_parameters(),
-        "tensors": [_row(row) for row in rows if row.shape],
-        "overhead": [_row(row) for row in rows if not row.shape],
-        "left_float": left_float(model),
-    }
+    tensors = [_row(row) for row in rows if row.shape]
+    return _facts(path, model, tensors, [_row(row) for row in rows if not row.shape])
 
 
 def _row(row: packfile.Row) -> dict[str, Any]:
@@ -78,6 +68,12 @@ def describe_model(path: Path, model: Model) -> dict[str, Any]:
         }
         for name, matrix in model.matrices()
     ]
+    return _facts(path, model, tensors, [])
+
+
+def _facts(
+    path: Path, model: Model, tensors: list[dict[str, Any]], overhead: list[dict[str, Any]]
+) -> dict[str, Any]:
     file_bytes = path.stat().st_size
     original = BYTES_A_PARAMETER * model.original_parameters
     return {
@@ -87,6 +83,6 @@ def describe_model(path: Path, model: Model) -> dict[str, Any]:
         "ratio": original / file_bytes,
         "parameters": model.count_parameters(),
         "tensors": tensors,
-        "overhead": [],
+        "overhead": overhead,
         "left_float": left_float(model),
     }

@@ -284,6 +284,7 @@ class Trainer:
     def __init__(self, config: TrainConfig, card: SpeechCard) -> None:
         self.config, self.card, self.step = config, card, 0
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        _check_precision(config.optimisation, self.device)
         model = deepspeech(config.model, card, config.optimisation.seed)
         self.executor = Executor(model).to(self.device)
         self.executor.dropout = config.optimisation.dropout
@@ -339,6 +340,15 @@ class Trainer:
         self.rng.set_state(state["rng"].cpu())
         self.step = int(state["step"])
         self.card = SpeechCard.model_validate(state["card"])
+
+
+def _check_precision(optimisation: Optimisation, device: torch.device) -> None:
+    if optimisation.precision == "bfloat16" and device.type == "cpu":
+        supported = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        if not supported:
+            raise RecipeError(
+                "optimisation.precision is bfloat16, which this processor cannot do; set float32"
+            )
 
 
 def normalised(card: SpeechCard, corpus: Corpus, seed: int, utterances: int = 400) -> SpeechCard:

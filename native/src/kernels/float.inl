@@ -12,8 +12,8 @@ inline float float_of(int32_t bits) { return __builtin_bit_cast(float, bits); }
 // e^x, relative error below 2e-7, for finite x; saturates outside [-87, 88]. S. Moshier, Cephes,
 // expf: x = n ln 2 + r, then a polynomial in r.
 inline float exponential(float x) {
-  x = x > 88.0f ? 88.0f : x;
-  x = x < -87.0f ? -87.0f : x;
+  x = x < 88.0f ? x : 88.0f;
+  x = x > -87.0f ? x : -87.0f;
   const float shifted = x * 1.44269504088896341f + rounder;
   const float n = shifted - rounder;
   const float r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
@@ -39,15 +39,30 @@ void tanh_f32(float* x, size_t size) {
   for (size_t i = 0; i < size; ++i) x[i] = hyperbolic_tangent(x[i]);
 }
 
+// A gate at a time over short runs: loops with one exponential keep a processor busier than one long
+// chain of five.
+constexpr size_t run_length = 64;
+
+inline void sigmoid_sum(const float* x, const float* h, size_t size, float* gate) {
+  for (size_t i = 0; i < size; ++i) gate[i] = sigmoid(x[i] + h[i]);
+}
+
+inline void tanh_sum(const float* x, const float* h, size_t size, float* gate) {
+  for (size_t i = 0; i < size; ++i) gate[i] = hyperbolic_tangent(x[i] + h[i]);
+}
+
 void lstm_f32(const float* __restrict x, const float* __restrict h, size_t hidden,
               float* __restrict cell, float* __restrict state) {
-  const float *xf = x + hidden, *xg = xf + hidden, *xo = xg + hidden;
-  const float *hf = h + hidden, *hg = hf + hidden, *ho = hg + hidden;
-  for (size_t i = 0; i < hidden; ++i) {
-    const float kept = sigmoid(xf[i] + hf[i]) * cell[i];
-    const float added = sigmoid(x[i] + h[i]) * hyperbolic_tangent(xg[i] + hg[i]);
-    cell[i] = kept + added;
-    state[i] = sigmoid(xo[i] + ho[i]) * hyperbolic_tangent(cell[i]);
+  float in[run_length], forget[run_length], fresh[run_length], out[run_length];
+  for (size_t start = 0; start < hidden; start += run_length) {
+    const size_t size = hidden - start < run_length ? hidden - start : run_length;
+    sigmoid_sum(x + start, h + start, size, in);
+    sigmoid_sum(x + hidden + start, h + hidden + start, size, forget);
+    tanh_sum(x + 2 * hidden + start, h + 2 * hidden + start, size, fresh);
+    sigmoid_sum(x + 3 * hidden + start, h + 3 * hidden + start, size, out);
+    float* kept = cell + start;
+    for (size_t i = 0; i < size; ++i) kept[i] = forget[i] * kept[i] + in[i] * fresh[i];
+    for (size_t i = 0; i < size; ++i) state[start + i] = out[i] * hyperbolic_tangent(kept[i]);
   }
 }
 
