@@ -29,7 +29,9 @@ ALLOWED: dict[str, set[str]] = {
     "packfile": {"errors", "matrix", "layers", "model", "card", "_native"},
     "plan": {"errors", "matrix", "model", "codebooks", "recipe", "passes"},
     "corpus": {"errors"},
-    "train": {"errors", "matrix", "layers", "model", "card", "execute", "corpus", "runtime"},
+    "train": {
+        "errors", "matrix", "layers", "model", "card", "execute", "corpus", "runtime", "files",
+    },
     "finetune": {"errors", "matrix", "model", "execute", "corpus", "train", "codebooks", "recipe"},
     "export": {"layers", "model", "execute"},
     "files": {"errors", "matrix", "model", "card", "importers", "packfile"},

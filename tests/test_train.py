@@ -10,9 +10,11 @@ import soundfile
 import torch
 import yaml
 
+from tinyvox.card import card_path, save_card
 from tinyvox.corpus import Utterance, write_manifest
 from tinyvox.errors import RecipeError
 from tinyvox.execute import Executor
+from tinyvox.export import export_pt2
 from tinyvox.train import (
     Batch,
     Batches,
@@ -166,3 +168,24 @@ def test_the_rate_begins_anew_at_a_restart() -> None:
     assert rates[59] < 0.01 < 0.05 < rates[60] < 0.2
     assert rates[99] < 0.01
     assert rates[10:60] == sorted(rates[10:60], reverse=True)
+
+
+def test_training_begins_with_another_model(config: TrainConfig, tmp_path: Path) -> None:
+    model = train(config)
+    assert model.card is not None
+    export_pt2(model, tmp_path / "start.pt2")
+    options = config.optimisation.model_copy(update={"steps": 1, "learning_rate": 1e-9})
+    update = {
+        "init": tmp_path / "start.pt2",
+        "checkpoints": tmp_path / "other",
+        "optimisation": options,
+    }
+    with pytest.raises(RecipeError, match="no speech card"):
+        train(config.model_copy(update=update))
+    save_card(model.card, card_path(tmp_path / "start.pt2"))
+    again = train(config.model_copy(update=update))
+    for (_, one), (_, other) in zip(model.matrices(), again.matrices(), strict=True):
+        torch.testing.assert_close(one.decode(), other.decode(), atol=1e-6, rtol=1e-4)
+    wider = config.model.model_copy(update={"width": 25})
+    with pytest.raises(RecipeError, match="of another architecture"):
+        train(config.model_copy(update={**update, "model": wider, "checkpoints": tmp_path / "x"}))

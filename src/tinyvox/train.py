@@ -19,6 +19,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
+from tinyvox import files
 from tinyvox.card import Features, SpeechCard, describe
 from tinyvox.corpus import Augment, Corpus, Source
 from tinyvox.errors import RecipeError
@@ -73,6 +74,8 @@ class TrainConfig(BaseModel):
     model: Architecture = Architecture()
     features: Features = Features()
     tokens: tuple[str, ...] = (" ", *"abcdefghijklmnopqrstuvwxyz", "'", "<blank>")
+    init: Path | None = None
+    """A model of this architecture, with its card, whose weights to begin with."""
     data: Annotated[tuple[Source, ...], Field(min_length=1)]
     augment: Augment = Augment()
     optimisation: Optimisation = Optimisation()
@@ -95,6 +98,8 @@ def load_config(path: Path) -> TrainConfig:
     base = path.resolve().parent
     data = tuple(s.model_copy(update={"manifest": base / s.manifest}) for s in config.data)
     paths = {"output": base / config.output, "checkpoints": base / config.checkpoints}
+    if config.init is not None:
+        paths["init"] = base / config.init
     return config.model_copy(update={"data": data, **paths})
 
 
@@ -260,12 +265,12 @@ def learning_rate(step: int, optimisation: Optimisation) -> float:
     """The rate of a step, counted from 0."""
     bounds = (0, *optimisation.restarts, optimisation.steps)
     start = max((bound for bound in bounds[:-1] if bound <= step), default=0)
-    length = min((bound for bound in bounds[1:] if bound > step), default=step + 1) - start
+    length = min((bound for bound in bounds[1:] if bound > step), default=optimisation.steps) - start
     warmup = min(optimisation.warmup, length // 4)
     step -= start
     if step < warmup:
         return optimisation.learning_rate * (step + 1) / warmup
-    done = (step - warmup) / max(1, length - warmup)
+    done = min(1.0, (step - warmup) / max(1, length - warmup))
     return optimisation.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
@@ -281,12 +286,14 @@ def decay_groups(executor: Executor, weight_decay: float) -> list[dict[str, obje
 class Trainer:
     """Model, optimiser and position of a training run, which a checkpoint holds in full."""
 
-    def __init__(self, config: TrainConfig, card: SpeechCard) -> None:
+    def __init__(self, config: TrainConfig, card: SpeechCard, start: Model | None = None) -> None:
         self.config, self.card, self.step = config, card, 0
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         _check_precision(config.optimisation, self.device)
-        model = deepspeech(config.model, card, config.optimisation.seed)
-        self.executor = Executor(model).to(self.device)
+        self.executor = Executor(deepspeech(config.model, card, config.optimisation.seed))
+        if start is not None:
+            self._begin_with(start)
+        self.executor.to(self.device)
         self.executor.dropout = config.optimisation.dropout
         self.optimiser = torch.optim.AdamW(
             decay_groups(self.executor, config.optimisation.weight_decay)
@@ -324,6 +331,14 @@ class Trainer:
         temporary = path.with_suffix(".partial")
         torch.save(state, temporary)
         temporary.replace(path)
+
+    def _begin_with(self, start: Model) -> None:
+        try:
+            self.executor.load_state_dict(Executor(start).state_dict())
+        except RuntimeError as error:
+            raise RecipeError(
+                f"{self.config.init}: is of another architecture than `model` describes"
+            ) from error
 
     def restore(self, path: Path) -> None:
         """Go on from a checkpoint. Raises RecipeError where it is of another architecture."""
@@ -393,6 +408,11 @@ def train(
     if checkpoint.exists():
         trainer = Trainer(config, config.card())
         trainer.restore(checkpoint)
+    elif config.init is not None:
+        start = files.load(config.init)
+        if start.card is None:
+            raise RecipeError(f"{config.init}: has no speech card beside it")
+        trainer = Trainer(config, start.card, start)
     else:
         trainer = Trainer(config, normalised(config.card(), corpus, seed))
     batches = Batches(
