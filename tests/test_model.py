@@ -380,3 +380,11 @@ def test_models_layers_and_cells_are_frozen() -> None:
                          (layer.forward, "bias")):  # fmt: skip
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(value, field, None)
+
+
+def test_two_tensors_of_one_name_are_refused() -> None:
+    lstm = recurrent(nn.LSTM(4, 4))
+    inner = linear(4, 4)
+    nodes = (Node("a", lstm, (INPUT,)), Node("a.forward", inner, ("a",)))
+    with pytest.raises(ModelError, match=r"two layers hold a tensor 'a\.forward\.bias'"):
+        Model(4, nodes)

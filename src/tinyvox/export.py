@@ -67,7 +67,10 @@ def _example(model: Model) -> Tensor:
 
 
 def export_pt2(model: Model, path: Path) -> None:
-    """Write a model as `.pt2`; its weights are written as they decode, its card is not written.
+    """Write a model as `.pt2`; its card is not written.
+
+    Coded weights are written as they decode. A product stays one: a factored linear layer is read
+    back as two layers.
 
     The file appears whole or not at all. Raises OSError where it cannot be written.
     """

@@ -50,6 +50,7 @@ class Model:
         for node in self.nodes:
             signals[node.name] = _infer(node, signals)
         object.__setattr__(self, "_signals", signals)
+        self._check_tensor_names()
         self._check_card(signals[self.output])
 
     @property
@@ -115,6 +116,13 @@ class Model:
 
     def _names(self) -> str:
         return ", ".join(node.name for node in self.nodes)
+
+    def _check_tensor_names(self) -> None:
+        seen: set[str] = set()
+        for name, _ in (*self.matrices(), *self.vectors()):
+            if name in seen:
+                raise ModelError(f"two layers hold a tensor {name!r}; rename one of them")
+            seen.add(name)
 
     def _check_card(self, output: Signal) -> None:
         if self.card is None:

@@ -265,7 +265,9 @@ def learning_rate(step: int, optimisation: Optimisation) -> float:
     """The rate of a step, counted from 0."""
     bounds = (0, *optimisation.restarts, optimisation.steps)
     start = max((bound for bound in bounds[:-1] if bound <= step), default=0)
-    length = min((bound for bound in bounds[1:] if bound > step), default=optimisation.steps) - start
+    length = (
+        min((bound for bound in bounds[1:] if bound > step), default=optimisation.steps) - start
+    )
     warmup = min(optimisation.warmup, length // 4)
     step -= start
     if step < warmup:
