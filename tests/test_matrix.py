@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tinyvox.errors import ModelError
-from tinyvox.matrix import Coded, Dense, Matrix, Product, Table, leaves, parameters
+from tinyvox.matrix import Coded, Dense, Matrix, Product, Table, leaves, on_grid, parameters
 
 Make = Callable[[int, int], Matrix]
 TABLE = Table(torch.tensor([-1.0, -0.25, 0.5, 2.0]))
@@ -199,3 +199,24 @@ def test_matrices_are_frozen(make: Make) -> None:
     for field in dataclasses.fields(matrix):
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(matrix, field.name, None)
+
+
+@pytest.mark.parametrize(("entries", "most"), [(2, 31), (8, 31), (9, 63), (16, 63)])
+def test_small_tables_come_to_lie_on_the_kernels_grid(entries: int, most: int) -> None:
+    centroids = torch.randn(entries, generator=torch.Generator().manual_seed(entries)).sort().values
+    found = on_grid(centroids)
+    largest = found.abs().max()
+    fits = [
+        top
+        for top in range(1, most + 1)
+        if torch.allclose(found * top / largest, (found * top / largest).round(), atol=1e-4)
+    ]
+    assert fits
+    assert (found - centroids).abs().max() <= largest / (most * 2 // 3) / 2 * 1.001
+    torch.testing.assert_close(on_grid(found), found)
+
+
+def test_large_tables_and_zeros_stay_as_they_are() -> None:
+    large = torch.randn(17)
+    assert torch.equal(on_grid(large), large)
+    assert torch.equal(on_grid(torch.zeros(4)), torch.zeros(4))

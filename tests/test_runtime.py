@@ -21,6 +21,8 @@ from tinyvox.errors import FileError
 from tinyvox.execute import Executor
 from tinyvox.matrix import Dense, Product
 from tinyvox.model import INPUT, Model, Node
+from tinyvox.passes import compress
+from tinyvox.recipe import QuantizeSettings, Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 TOKENS = (" ", "a", "b", "c", "d", "e", "<blank>")
@@ -251,7 +253,7 @@ def test_text_does_not_depend_on_the_pieces(tmp_path: Path) -> None:
     session = tv.open(speech_file(tmp_path))
     samples = audio(3)
     text = session.transcribe(samples)
-    assert len(text) >= 4
+    assert len(text) >= 2
     for piece in (1, 100, 160, 161, 4096):
         stream = session.stream()
         for start in range(0, len(samples), piece):
@@ -378,3 +380,15 @@ def test_a_stream_allocates_nothing_after_it_was_made(tmp_path: Path) -> None:
     subprocess.run([*compiler, native / "tests/test_alloc.cc", *sources], check=True)
     result = subprocess.run([program, speech_file(tmp_path)], capture_output=True, text=True)
     assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_tables_of_the_quantiser_run_without_rounding(bits: int, tmp_path: Path) -> None:
+    """With activations that int8 holds, all that is left is the rounding of a float sum."""
+    torch.manual_seed(1)
+    model = chain(96, out=linear(40, 96))
+    model = compress(model, Recipe.of(QuantizeSettings(bits=bits)))
+    features = np.random.default_rng(0).integers(-127, 128, (9, 96)).astype(np.float32)
+    features[:, 0] = 127
+    found = open_model(model, tmp_path).run(features)
+    np.testing.assert_allclose(found, by_torch(model, features), rtol=1e-5, atol=1e-3)

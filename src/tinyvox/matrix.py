@@ -54,6 +54,24 @@ class Table:
         return (self.centroids.numel() - 1).bit_length()
 
 
+def on_grid(centroids: Tensor) -> Tensor:
+    """Centroids of a small table as the kernels hold them: whole multiples of a step.
+
+    Up to 8 centroids become integers of at most 31 times the step in magnitude, up to 16 of at most
+    63 (`native/src/kernels/kernels.h`); the step is the one that moves them least. Larger tables
+    stay as they are: the kernels' 8 bits are fine enough for what such tables are for.
+    """
+    entries, largest = centroids.numel(), float(centroids.abs().max())
+    if entries > 16 or largest == 0:
+        return centroids
+    most = 31 if entries <= 8 else 63
+    tops = torch.arange(most, most * 2 // 3 - 1, -1, dtype=torch.float64)
+    steps = (largest / tops)[:, None]
+    grids = (centroids.double() / steps).round() * steps
+    best = (grids - centroids).square().sum(1).argmin()
+    return grids[best].float()
+
+
 @dataclass(frozen=True, eq=False)
 class Coded:
     """Codes uint8 [out, in] into a codebook, times one scale a row, float32 [out]."""

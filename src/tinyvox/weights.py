@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tinyvox.matrix import Coded, Dense, Matrix, Product, Table
+from tinyvox.matrix import Coded, Dense, Matrix, Product, Table, on_grid
 
 
 class Weight(Protocol):
@@ -45,6 +45,7 @@ class Rounding(nn.Module):
 
     def _codes(self, values: Tensor) -> tuple[Tensor, Tensor]:
         centroids = self.centroids.sort().values
+        centroids = centroids + (on_grid(centroids.detach()) - centroids.detach())
         scale = self.scale.detach()[:, None]
         inverse = torch.where(scale == 0, 0, 1 / scale)
         middles = (centroids[1:] + centroids[:-1]).detach() / 2

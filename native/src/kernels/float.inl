@@ -39,8 +39,8 @@ void tanh_f32(float* x, size_t size) {
   for (size_t i = 0; i < size; ++i) x[i] = hyperbolic_tangent(x[i]);
 }
 
-// A gate at a time over short runs: loops with one exponential keep a processor busier than one long
-// chain of five.
+// A gate at a time over short runs: loops with one exponential keep a processor busier than one
+// long chain of five.
 constexpr size_t run_length = 64;
 
 inline void sigmoid_sum(const float* x, const float* h, size_t size, float* gate) {

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tinyvox.codebooks import CODEBOOKS
-from tinyvox.matrix import Coded, Dense, Matrix, Product, Table, leaves
+from tinyvox.matrix import Coded, Dense, Matrix, Product, Table, leaves, on_grid
 from tinyvox.model import Model
 from tinyvox.passes.outcome import Note, Outcome, check_patterns
 from tinyvox.recipe import QuantizeRule, QuantizeSettings, first_match
@@ -20,6 +20,9 @@ SMALLEST_NORMAL = 2.0**-14
 
 def quantize(model: Model, settings: QuantizeSettings) -> Outcome:
     """Code the dense matrices, factors of products included; round the vectors.
+
+    Small tables come to lie on the kernels' grid (`matrix.on_grid`), so that the native runtime
+    multiplies by the very weights that the model holds.
 
     Raises RecipeError for a pattern that matches no matrix.
     """
@@ -52,7 +55,10 @@ def _reason_against(matrix: Matrix, rule: QuantizeRule | None) -> str | None:
 def _code(matrix: Matrix, rule: QuantizeRule) -> Matrix:
     method = CODEBOOKS[rule.method]
     return _map_leaves(
-        matrix, lambda leaf: method(leaf.values, rule.bits) if isinstance(leaf, Dense) else leaf
+        matrix,
+        lambda leaf: (
+            _settle_leaf(method(leaf.values, rule.bits)) if isinstance(leaf, Dense) else leaf
+        ),
     )
 
 
@@ -72,7 +78,8 @@ def relative_error(matrix: Matrix, other: Matrix) -> float:
 def settle(model: Model, vectors: Literal["float16", "float32"]) -> Model:
     """A quantised model as the file stores it best, after training has moved its numbers.
 
-    Centroids in rising order again; row scales, and vectors if asked, rounded to float16.
+    Centroids in rising order and on the kernels' grid again; row scales, and vectors if asked,
+    rounded to float16.
     """
     settled = model.map_matrices(lambda _, matrix: _map_leaves(matrix, _settle_leaf))
     return _round_vectors(settled, vectors).model
@@ -86,7 +93,9 @@ def _settle_leaf(leaf: Dense | Coded) -> Matrix:
     place[order] = torch.arange(order.numel())
     codes = place[leaf.codes.long()].to(torch.uint8)
     half = _half(leaf.scale)
-    return Coded(codes, Table(centroids), half if torch.isfinite(half).all() else leaf.scale)
+    return Coded(
+        codes, Table(on_grid(centroids)), half if torch.isfinite(half).all() else leaf.scale
+    )
 
 
 def _half(values: Tensor) -> Tensor:
