@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from tinyvox import layers
 from tinyvox.card import Features, SpeechCard
-from tinyvox.codebooks import kmeans
+from tinyvox.codebooks import kmeans, nearest
 from tinyvox.execute import Executor
 from tinyvox.layers import Cell, Layer, Recurrent
-from tinyvox.matrix import Coded, Dense, Matrix, Product, Table
+from tinyvox.matrix import Coded, Dense, Matrix, Product, Table, on_grid
 from tinyvox.model import INPUT, Model, Node
 
 
@@ -405,9 +405,17 @@ def test_gradients_of_codes_are_those_of_the_dense_matrix_gathered() -> None:
     torch.testing.assert_close(found["scale"], scales, rtol=1e-4, atol=1e-4)
 
 
+def code_on_grid(values: Tensor) -> Coded:
+    """Two bits, with centroids that are on the kernels' grid already."""
+    coded = kmeans(values, 2)
+    centroids = on_grid(coded.codebook.centroids)
+    codes = nearest(values / coded.scale[:, None], centroids).to(torch.uint8)
+    return Coded(codes, Table(centroids), coded.scale)
+
+
 def test_rounded_leaves_are_seen_rounded_and_trained_straight_through() -> None:
     model = chain(6, a=linear(5, 6), b=linear(3, 5))
-    coded = kmeans(model.node("a").layer.weight.decode(), 2)
+    coded = code_on_grid(model.node("a").layer.weight.decode())
     executor = Executor(model)
     executor.set_rounding(lambda name, _: coded if name == "a.weight" else None)
     coarse = model.with_tensors({"a.weight": coded})
@@ -428,7 +436,7 @@ def test_rounded_leaves_are_seen_rounded_and_trained_straight_through() -> None:
 
 def test_rounded_leaves_come_out_coded_and_the_others_dense() -> None:
     model = chain(6, a=linear(5, 6), b=linear(3, 5))
-    coded = kmeans(model.node("a").layer.weight.decode(), 2)
+    coded = code_on_grid(model.node("a").layer.weight.decode())
     executor = Executor(model)
     executor.set_rounding(lambda name, _: coded if name == "a.weight" else None)
     result = executor.model()
