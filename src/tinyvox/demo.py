@@ -42,19 +42,19 @@ def run(models: Path, out: Path, as_json: bool) -> None:
     timings = {path: bench.bench(path, original, chunk=16) for path in (fresh, shipped)}
     entries = [
         Entry(
-            "original, torch float32",
+            "original (torch)",
             original_bytes,
             1.0,
             evaluate.evaluate(original, utterances).summary(),
             timings[fresh]["original_ms_per_frame"],
         )
     ]
-    for name, path in (("no retraining, no audio", fresh), ("fine-tuned", shipped)):
+    for name, path in (("not retrained", fresh), ("fine-tuned", shipped)):
         score = evaluate.evaluate(runtime.open(path), utterances).summary()
         size = path.stat().st_size
         entries.append(
             Entry(
-                f"{path.name}: {name}",
+                f"{path.name} ({name})",
                 size,
                 original_bytes / size,
                 score,
@@ -76,17 +76,17 @@ def run(models: Path, out: Path, as_json: bool) -> None:
 
 def _table(entries: list[Entry]) -> Table:
     table = Table()
-    table.add_column("model")
-    for column in ("bytes", "times smaller", "WER", "95% interval", "ms a frame", "times as fast"):
-        table.add_column(column, justify="right")
+    table.add_column("model", overflow="fold")
+    for column in ("bytes", "ratio", "WER [95%]", "ms/frame", "speed"):
+        table.add_column(column, justify="right", no_wrap=True)
     for entry in entries:
+        low, high = entry.score["wer_interval"]
         table.add_row(
             entry.name,
             f"{entry.file_bytes:,}",
-            f"{entry.ratio:.1f}",
-            console.percent(entry.score["wer"]),
-            console.percent_interval(entry.score["wer_interval"]),
+            f"{entry.ratio:.1f}x",
+            f"{100 * entry.score['wer']:.1f}% [{100 * low:.1f}, {100 * high:.1f}]",
             f"{entry.ms_per_frame:.4f}",
-            f"{entries[0].ms_per_frame / entry.ms_per_frame:.1f}",
+            f"{entries[0].ms_per_frame / entry.ms_per_frame:.1f}x",
         )
     return table
