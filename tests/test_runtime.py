@@ -371,6 +371,23 @@ def test_running_needs_no_torch(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
 
 
+def test_what_needs_more_says_what_to_install() -> None:
+    script = (
+        "import sys\n"
+        "for name in ('torch', 'typer', 'yaml'): sys.modules[name] = None\n"
+        "import tinyvox\n"
+        "try: tinyvox.load\n"
+        "except ImportError as error: print(error)\n"
+        "from tinyvox.__main__ import main\n"
+        "main()"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "pip install 'tinyvox[compress]'" in result.stdout
+    assert "pip install 'tinyvox[compress]'" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 @pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler on the path")
 def test_a_stream_allocates_nothing_after_it_was_made(tmp_path: Path) -> None:
     native = ROOT / "native"

@@ -40,5 +40,10 @@ _LATER = {
 def __getattr__(name: str) -> Any:
     if name not in _LATER:
         raise AttributeError(f"module 'tinyvox' has no attribute {name!r}")
-    module = importlib.import_module(f"tinyvox.{_LATER[name]}")
+    try:
+        module = importlib.import_module(f"tinyvox.{_LATER[name]}")
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"tinyvox.{name} needs {error.name!r}; pip install 'tinyvox[compress]'"
+        ) from error
     return getattr(module, name)
