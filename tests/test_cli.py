@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 from tinyvox import cli
 from tinyvox.card import card_path, save_card
 from tinyvox.corpus import Source, Utterance, write_manifest
+from tinyvox.deepspeech import Architecture, deepspeech
 from tinyvox.export import export_pt2
-from tinyvox.train import Architecture, TrainConfig, deepspeech
+from tinyvox.train import TrainConfig
 
 RATE = 16000
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tinyvox.corpus import Augment, Corpus, Source, Utterance, write_manifest
+from tinyvox.deepspeech import Architecture, deepspeech
 from tinyvox.errors import ModelError
 from tinyvox.execute import Executor
 from tinyvox.finetune import finetune
@@ -25,7 +26,7 @@ from tinyvox.recipe import (
     Recipe,
 )
 from tinyvox.runtime import extract_features
-from tinyvox.train import Architecture, TrainConfig, deepspeech
+from tinyvox.train import TrainConfig
 
 RATE = 16000
 

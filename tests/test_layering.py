@@ -29,8 +29,9 @@ ALLOWED: dict[str, set[str]] = {
     "packfile": {"errors", "matrix", "layers", "model", "card", "_native"},
     "plan": {"errors", "matrix", "model", "codebooks", "recipe", "passes"},
     "corpus": {"errors"},
+    "deepspeech": {"matrix", "layers", "model", "card"},
     "train": {
-        "errors", "matrix", "layers", "model", "card", "execute", "corpus", "runtime", "files",
+        "errors", "model", "card", "execute", "corpus", "deepspeech", "runtime", "files",
     },
     "finetune": {"errors", "matrix", "model", "execute", "corpus", "train", "codebooks", "recipe"},
     "export": {"layers", "model", "execute"},

@@ -12,6 +12,7 @@ import yaml
 
 from tinyvox.card import card_path, save_card
 from tinyvox.corpus import Utterance, write_manifest
+from tinyvox.deepspeech import deepspeech
 from tinyvox.errors import RecipeError
 from tinyvox.execute import Executor
 from tinyvox.export import export_pt2
@@ -23,11 +24,11 @@ from tinyvox.train import (
     TrainConfig,
     Trainer,
     ctc_loss,
-    deepspeech,
     learning_rate,
     load_config,
     load_corpus,
     mask_time,
+    product_precision,
     train,
 )
 
@@ -118,7 +119,7 @@ def test_batches_hold_what_ctc_needs(config: TrainConfig) -> None:
     batches = Batches(load_corpus(config), config.card(), 6.0, 0)
     batch = next(iter(batches))
     assert batch.features.shape[0] == len(batch.lengths) == len(batch.target_lengths)
-    assert batch.features.shape[1] == int(batch.lengths.max())
+    assert batch.features.shape[1] == -(-int(batch.lengths.max()) // 16) * 16
     assert int(batch.target_lengths.sum()) == len(batch.targets)
     assert int(batch.targets.max()) < config.card().blank
 
@@ -159,6 +160,23 @@ def test_dropout_acts_in_training_alone(config: TrainConfig) -> None:
     x = torch.randn(1, 20, 26)
     assert not torch.equal(executor.train()(x), executor(x))
     assert torch.equal(executor.eval()(x), executor(x))
+
+
+def test_dropout_drops_a_unit_in_all_frames_of_an_utterance(config: TrainConfig) -> None:
+    executor = Executor(deepspeech(config.model, config.card(), 0))
+    executor.dropout = 0.5
+    dropped = executor._drop(torch.ones(3, 20, 400)) == 0
+    assert bool((dropped == dropped[:, :1]).all())
+    assert not torch.equal(dropped[0], dropped[1])
+    assert 0.4 < float(dropped.float().mean()) < 0.6
+
+
+def test_precision_is_what_the_processor_multiplies() -> None:
+    cpu = torch.device("cpu")
+    fast = torch.cpu.get_capabilities().get("avx512_bf16", False)
+    assert product_precision("auto", cpu) == (torch.bfloat16 if fast else torch.float32)
+    assert product_precision("float32", cpu) == torch.float32
+    assert product_precision("auto", torch.device("cuda")) == torch.bfloat16
 
 
 def test_the_rate_begins_anew_at_a_restart() -> None:

@@ -8,14 +8,14 @@ namespace {
 
 class Conv1d : public Layer {
  public:
-  Conv1d(const Node& node, const Signal& input)
+  Conv1d(const Node& node, const Signal& input, const Kernels& kernels)
       : channels_(input.channels),
         kernel_(node.ints[0]),
         stride_(node.ints[1]),
         dilation_(node.ints[2]),
         before_(node.ints[3]),
         after_(node.ints[4]),
-        groups_(PackedMatrix::split_rows(node.tensors[0], node.ints[5])),
+        groups_(PackedMatrix::split_rows(node.tensors[0], node.ints[5], kernels)),
         bias_(node.tensors[1].values) {}
 
   Window window() const override {
@@ -39,7 +39,7 @@ class Conv1d : public Layer {
     for (size_t group = 0; group < groups_.size(); ++group) {
       for (size_t frame = 0; frame < frames; ++frame)
         gather(inputs[0] + frame * stride_ * channels_, group, window + frame * columns);
-      groups_[group].apply(work.kernels, window, frames, result, work.matrix);
+      groups_[group].apply(window, frames, result, work.matrix);
       for (size_t frame = 0; frame < frames; ++frame)
         std::copy_n(result + frame * rows, rows, out + (frame * groups_.size() + group) * rows);
     }
@@ -62,7 +62,7 @@ class Conv1d : public Layer {
 
 class Conv2d : public Layer {
  public:
-  Conv2d(const Node& node, const Signal& input)
+  Conv2d(const Node& node, const Signal& input, const Kernels& kernels)
       : channels_(input.channels),
         bands_(input.bands),
         kernel_time_(node.ints[0]),
@@ -73,7 +73,7 @@ class Conv2d : public Layer {
         after_(node.ints[5]),
         below_(node.ints[6]),
         bands_out_(node.signal.bands),
-        weight_(node.tensors[0]),
+        weight_(node.tensors[0], kernels),
         bias_(node.tensors[1].values) {}
 
   Window window() const override { return {before_, kernel_time_, stride_time_, after_}; }
@@ -97,7 +97,7 @@ class Conv2d : public Layer {
     float* window = work.scratch.data();
     float* result = window + max_frames * columns;
     for (size_t i = 0; i < count; ++i) gather(frames, first + i, window + i * columns);
-    weight_.apply(work.kernels, window, count, result, work.matrix);
+    weight_.apply(window, count, result, work.matrix);
     for (size_t i = 0; i < count; ++i)
       for (size_t row = 0; row < rows; ++row)
         out[row * bands_out_ + first + i] =
@@ -124,12 +124,12 @@ class Conv2d : public Layer {
 
 }  // namespace
 
-std::unique_ptr<Layer> make_conv1d(const Node& node, const Signal& input) {
-  return std::make_unique<Conv1d>(node, input);
+std::unique_ptr<Layer> make_conv1d(const Node& node, const Signal& input, const Kernels& kernels) {
+  return std::make_unique<Conv1d>(node, input, kernels);
 }
 
-std::unique_ptr<Layer> make_conv2d(const Node& node, const Signal& input) {
-  return std::make_unique<Conv2d>(node, input);
+std::unique_ptr<Layer> make_conv2d(const Node& node, const Signal& input, const Kernels& kernels) {
+  return std::make_unique<Conv2d>(node, input, kernels);
 }
 
 }  // namespace tinyvox

@@ -48,7 +48,7 @@ const char* FeatureConfig::fault() const {
 }
 
 FeatureTables::FeatureTables(const FeatureConfig& config)
-    : config_(config), fft_size_(std::max(4u, std::bit_ceil(config.window()))) {
+    : config_(config), fft_size_(std::max(8u, std::bit_ceil(config.window()))) {
   make_window();
   make_fft();
   if (config_.kind == FeatureKind::deepspeech_mfcc) {
@@ -69,15 +69,19 @@ void FeatureTables::make_window() {
   }
 }
 
+void FeatureTables::Twiddles::push(double turns) {
+  real.push_back(static_cast<float>(std::cos(2 * pi * turns)));
+  imaginary.push_back(static_cast<float>(-std::sin(2 * pi * turns)));
+}
+
 void FeatureTables::make_fft() {
-  const uint32_t half = fft_size_ / 2;
-  const int bits = std::countr_zero(half);
-  twiddles_.resize(half / 2);
-  split_twiddles_.resize(half);
-  reversed_.assign(half, 0);
-  for (uint32_t i = 0; i < half / 2; ++i) twiddles_[i] = std::polar(1.0, -2 * pi * i / half);
-  for (uint32_t i = 0; i < half; ++i) split_twiddles_[i] = std::polar(1.0, -2 * pi * i / fft_size_);
-  for (uint32_t i = 1; i < half; ++i)
+  const uint32_t size = fft_size_ / 2;
+  const int bits = std::countr_zero(size);
+  for (uint32_t half = 4; half < size; half *= 2)
+    for (uint32_t k = 0; k < half; ++k) stages_.push(k / (2.0 * half));
+  for (uint32_t k = 0; k <= size / 2; ++k) split_.push(static_cast<double>(k) / fft_size_);
+  reversed_.assign(size, 0);
+  for (uint32_t i = 1; i < size; ++i)
     reversed_[i] = (reversed_[i >> 1] >> 1) | ((i & 1) << (bits - 1));
 }
 
@@ -133,25 +137,24 @@ void FeatureTables::make_cosines() {
     const double norm = std::sqrt((kaldi && k == 0 ? 1.0 : 2.0) / bands);
     const double lift = kaldi ? 1 + 0.5 * kaldi_lifter * std::sin(pi * k / kaldi_lifter) : 1.0;
     for (uint32_t n = 0; n < bands; ++n)
-      cosines_[k * bands + n] =
+      cosines_[n * config_.coefficients + k] =
           static_cast<float>(lift * norm * std::cos(pi / bands * (n + 0.5) * k));
   }
 }
 
-size_t FeatureTables::work_size() const { return fft_size_ + 2 + config_.bands; }
+// Samples and then powers; the transform's real and imaginary parts; bands.
+size_t FeatureTables::work_size() const { return 2 * fft_size_ + config_.bands; }
 
 void FeatureTables::frame(const float* samples, float* out, float* work) const {
   prepare(samples, work);
   power_spectrum(work);
-  float* bands = config_.kind == FeatureKind::log_mel ? out : work + fft_size_ + 2;
+  float* bands = config_.kind == FeatureKind::log_mel ? out : work + 2 * fft_size_;
   log_bands(work, bands);
   if (config_.kind != FeatureKind::log_mel) {
-    for (uint32_t k = 0; k < config_.coefficients; ++k) {
-      const float* cosines = cosines_.data() + static_cast<size_t>(k) * config_.bands;
-      float sum = 0;
-      for (uint32_t n = 0; n < config_.bands; ++n) sum += cosines[n] * bands[n];
-      out[k] = sum;
-    }
+    const size_t count = config_.coefficients;
+    std::fill_n(out, count, 0.0f);
+    for (size_t n = 0; n < config_.bands; ++n)
+      for (size_t k = 0; k < count; ++k) out[k] += cosines_[n * count + k] * bands[n];
   }
   for (size_t i = 0; i < config_.mean.size(); ++i)
     out[i] = (out[i] - config_.mean[i]) / config_.deviation[i];
@@ -173,60 +176,70 @@ void FeatureTables::prepare(const float* samples, float* work) const {
   for (size_t i = 0; i < length; ++i) work[i] *= window_[i];
 }
 
-// In-place radix-2 transform of fft_size / 2 complex values.
-void FeatureTables::fft(std::complex<float>* values) const {
-  const uint32_t size = fft_size_ / 2;
-  for (uint32_t i = 0; i < size; ++i)
-    if (i < reversed_[i]) std::swap(values[i], values[reversed_[i]]);
-  for (uint32_t half = 1; half < size; half *= 2) {
-    const uint32_t step = size / (2 * half);
-    for (uint32_t start = 0; start < size; start += 2 * half) {
-      for (uint32_t k = 0; k < half; ++k) {
-        const std::complex<float> w = twiddles_[k * step], b = values[start + k + half];
-        // Written out: std::complex's product checks for infinities.
-        const std::complex<float> t(b.real() * w.real() - b.imag() * w.imag(),
-                                    b.real() * w.imag() + b.imag() * w.real());
-        const std::complex<float> a = values[start + k];
-        values[start + k] = a + t;
-        values[start + k + half] = a - t;
+// Transform of fft_size / 2 complex values, the even samples their real parts and the odd samples
+// their imaginary ones: the first two stages in one pass without a product, then radix 2.
+void FeatureTables::fft(const float* samples, float* real, float* imaginary) const {
+  const size_t size = fft_size_ / 2;
+  for (size_t i = 0; i < size; ++i) {
+    real[i] = samples[2 * reversed_[i]];
+    imaginary[i] = samples[2 * reversed_[i] + 1];
+  }
+  for (size_t i = 0; i < size; i += 4) {
+    float* r = real + i;
+    float* m = imaginary + i;
+    const float r0 = r[0] + r[1], r1 = r[0] - r[1], r2 = r[2] + r[3], r3 = r[2] - r[3];
+    const float m0 = m[0] + m[1], m1 = m[0] - m[1], m2 = m[2] + m[3], m3 = m[2] - m[3];
+    r[0] = r0 + r2, m[0] = m0 + m2;
+    r[1] = r1 + m3, m[1] = m1 - r3;
+    r[2] = r0 - r2, m[2] = m0 - m2;
+    r[3] = r1 - m3, m[3] = m1 + r3;
+  }
+  for (size_t half = 4; half < size; half *= 2) {
+    const float* wr = stages_.real.data() + half - 4;
+    const float* wm = stages_.imaginary.data() + half - 4;
+    for (size_t start = 0; start < size; start += 2 * half) {
+      float *ar = real + start, *am = imaginary + start;
+      float *br = ar + half, *bm = am + half;
+      for (size_t k = 0; k < half; ++k) {
+        const float tr = br[k] * wr[k] - bm[k] * wm[k], tm = br[k] * wm[k] + bm[k] * wr[k];
+        br[k] = ar[k] - tr, bm[k] = am[k] - tm;
+        ar[k] += tr, am[k] += tm;
       }
     }
   }
 }
 
-// Squared magnitudes of bins 0 to fft_size / 2. Real samples are transformed as half as many
-// complex ones; E and O, the transforms of the even and the odd samples, are then separated:
-// X[k] = E[k] + w^k O[k], X[half - k] = conj(E[k] - w^k O[k]).
+// Squared magnitudes of bins 0 to fft_size / 2, in place of the samples. Real samples are
+// transformed as half as many complex ones; E and O, the transforms of the even and the odd
+// samples, are then separated: X[k] = E[k] + w^k O[k], X[half - k] = conj(E[k] - w^k O[k]).
 void FeatureTables::power_spectrum(float* work) const {
-  auto* z = reinterpret_cast<std::complex<float>*>(work);  // array-compatible by the standard
-  const uint32_t half = fft_size_ / 2;
-  fft(z);
-  const float first = (z[0].real() + z[0].imag()) * (z[0].real() + z[0].imag());
-  const float last = (z[0].real() - z[0].imag()) * (z[0].real() - z[0].imag());
-  for (uint32_t k = 1; k <= half / 2; ++k) {
-    const std::complex<float> a = z[k], b = std::conj(z[half - k]), w = split_twiddles_[k];
-    const std::complex<float> even = (a + b) * 0.5f, d = (a - b) * 0.5f;
-    const std::complex<float> odd(d.imag(), -d.real());  // d / i
-    const std::complex<float> t(odd.real() * w.real() - odd.imag() * w.imag(),
-                                odd.real() * w.imag() + odd.imag() * w.real());
-    // Kept in place: real part of z[k] for bin k, of z[half - k] for bin half - k.
-    const float low = std::norm(even + t), high = std::norm(even - t);
-    z[k].real(low);
-    z[half - k].real(k == half - k ? low : high);
+  const size_t half = fft_size_ / 2;
+  float *real = work + fft_size_, *imaginary = real + half;
+  fft(work, real, imaginary);
+  for (size_t k = 1; k <= half / 2; ++k) {
+    const float ar = real[k], am = imaginary[k], br = real[half - k], bm = -imaginary[half - k];
+    const float even_r = (ar + br) * 0.5f, even_m = (am + bm) * 0.5f;
+    const float odd_r = (am - bm) * 0.5f, odd_m = (br - ar) * 0.5f;
+    const float tr = odd_r * split_.real[k] - odd_m * split_.imaginary[k];
+    const float tm = odd_r * split_.imaginary[k] + odd_m * split_.real[k];
+    work[k] = (even_r + tr) * (even_r + tr) + (even_m + tm) * (even_m + tm);
+    work[half - k] = (even_r - tr) * (even_r - tr) + (even_m - tm) * (even_m - tm);
   }
-  for (uint32_t k = 1; k < half; ++k) work[k] = work[2 * k];
-  work[0] = first;
-  work[half] = last;
+  const float sum = real[0] + imaginary[0], difference = real[0] - imaginary[0];
+  work[0] = sum * sum;
+  work[half] = difference * difference;
 }
 
-void FeatureTables::log_bands(const float* power, float* out) const {
+// TensorFlow's filters take magnitudes, Kaldi's take powers.
+void FeatureTables::log_bands(float* power, float* out) const {
   const bool tensorflow = config_.kind == FeatureKind::deepspeech_mfcc;
+  if (tensorflow)
+    for (size_t bin = 0; bin <= fft_size_ / 2; ++bin) power[bin] = std::sqrt(power[bin]);
   for (size_t band = 0; band < filters_.size(); ++band) {
     const Filter& filter = filters_[band];
     const float* bins = power + filter.first;
     float sum = 0;
-    for (size_t i = 0; i < filter.weights.size(); ++i)
-      sum += filter.weights[i] * (tensorflow ? std::sqrt(bins[i]) : bins[i]);
+    for (size_t i = 0; i < filter.weights.size(); ++i) sum += filter.weights[i] * bins[i];
     out[band] = std::log(std::max(sum, tensorflow ? tensorflow_floor : kaldi_floor));
   }
 }

@@ -10,7 +10,6 @@
 // Samples are float32 in [-1, 1). Kaldi's kinds scale them to 16-bit range first, as Kaldi does.
 #pragma once
 
-#include <complex>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -68,18 +67,24 @@ class FeatureTables {
   void make_cosines();
 
   void prepare(const float* samples, float* work) const;
-  void fft(std::complex<float>* values) const;
+  void fft(const float* samples, float* real, float* imaginary) const;
   void power_spectrum(float* work) const;
-  void log_bands(const float* power, float* out) const;
+  void log_bands(float* power, float* out) const;
 
   FeatureConfig config_;
   uint32_t fft_size_;
-  std::vector<float> window_;                        // [config.window()]
-  std::vector<std::complex<float>> twiddles_;        // of the half-size complex transform
-  std::vector<std::complex<float>> split_twiddles_;  // half-size complex to full-size real
-  std::vector<uint32_t> reversed_;                   // bit-reversed indices, [fft_size / 2]
-  std::vector<Filter> filters_;                      // [bands]
-  std::vector<float> cosines_;                       // [coefficients, bands], lifter included
+  // Factors of the transform, real and imaginary parts apart so that loops over them vectorise.
+  struct Twiddles {
+    std::vector<float> real, imaginary;
+    void push(double turns);  // e^(-2 pi i turns)
+  };
+
+  std::vector<float> window_;       // [config.window()]
+  Twiddles stages_;                 // of the half-size complex transform, a stage after the other
+  Twiddles split_;                  // half-size complex to full-size real, [fft_size / 4 + 1]
+  std::vector<uint32_t> reversed_;  // bit-reversed indices, [fft_size / 2]
+  std::vector<Filter> filters_;     // [bands]
+  std::vector<float> cosines_;      // [bands, coefficients], lifter included
 };
 
 // The samples that the next frames still need. No allocation after construction.

@@ -8,14 +8,15 @@ namespace {
 
 class Linear : public Layer {
  public:
-  explicit Linear(const Node& node) : weight_(node.tensors[0]), bias_(node.tensors[1].values) {}
+  Linear(const Node& node, const Kernels& kernels)
+      : weight_(node.tensors[0], kernels), bias_(node.tensors[1].values) {}
 
   size_t bytes() const override { return weight_.bytes() + bias_.size() * sizeof(float); }
   void reserve(MatrixWork& work) const override { weight_.reserve(work); }
 
   void run(std::span<const float* const> inputs, size_t frames, float* out, float*,
            Work& work) const override {
-    weight_.apply(work.kernels, inputs[0], frames, out, work.matrix);
+    weight_.apply(inputs[0], frames, out, work.matrix);
     add_bias(bias_, frames, out);
   }
 
@@ -181,18 +182,19 @@ void add_bias(const std::vector<float>& bias, size_t frames, float* y) {
     for (size_t i = 0; i < bias.size(); ++i) y[frame * bias.size() + i] += bias[i];
 }
 
-std::unique_ptr<Layer> make_layer(const Node& node, std::span<const Signal> inputs) {
+std::unique_ptr<Layer> make_layer(const Node& node, std::span<const Signal> inputs,
+                                  const Kernels& kernels) {
   const Signal& input = inputs[0];
   const auto& ints = node.ints;
   switch (node.kind) {
     case LayerKind::linear:
-      return std::make_unique<Linear>(node);
+      return std::make_unique<Linear>(node, kernels);
     case LayerKind::recurrent:
-      return make_recurrent(node, input);
+      return make_recurrent(node, input, kernels);
     case LayerKind::conv1d:
-      return make_conv1d(node, input);
+      return make_conv1d(node, input, kernels);
     case LayerKind::conv2d:
-      return make_conv2d(node, input);
+      return make_conv2d(node, input, kernels);
     case LayerKind::batch_norm:
       return std::make_unique<BatchNorm>(node, input);
     case LayerKind::layer_norm:

@@ -42,12 +42,14 @@ class Layer {
 };
 
 // `inputs` are the signals that feed the node.
-std::unique_ptr<Layer> make_layer(const Node& node, std::span<const Signal> inputs);
+std::unique_ptr<Layer> make_layer(const Node& node, std::span<const Signal> inputs,
+                                  const Kernels& kernels);
 
 // The rooms that make_layer calls on.
-std::unique_ptr<Layer> make_recurrent(const Node& node, const Signal& input);
-std::unique_ptr<Layer> make_conv1d(const Node& node, const Signal& input);
-std::unique_ptr<Layer> make_conv2d(const Node& node, const Signal& input);
+std::unique_ptr<Layer> make_recurrent(const Node& node, const Signal& input,
+                                      const Kernels& kernels);
+std::unique_ptr<Layer> make_conv1d(const Node& node, const Signal& input, const Kernels& kernels);
+std::unique_ptr<Layer> make_conv2d(const Node& node, const Signal& input, const Kernels& kernels);
 
 // Adds a bias, if there is one, to each frame.
 void add_bias(const std::vector<float>& bias, size_t frames, float* y);

@@ -66,8 +66,8 @@ size_t MatrixWork::bytes() const {
   return bytes_of(values_) + bytes_of(between_[0]) + bytes_of(between_[1]);
 }
 
-Leaf::Leaf(const Tensor& tensor, size_t first, size_t rows)
-    : rows_(rows), columns_(tensor.columns) {
+Leaf::Leaf(const Tensor& tensor, size_t first, size_t rows, const Kernels& kernels)
+    : kernels_(kernels), rows_(rows), columns_(tensor.columns) {
   if (tensor.kind == TensorKind::dense || tensor.columns > max_columns) {
     form_ = Form::f32;
     pack_dense(tensor, first);
@@ -92,7 +92,7 @@ void Leaf::pack_dense(const Tensor& tensor, size_t first) {
 }
 
 void Leaf::pack_scales(const Tensor& tensor, size_t first, float step) {
-  scale_.resize(blocks_of(rows_) * block_rows);
+  scale_.resize((rows_ + kernels_.block_rows - 1) / kernels_.block_rows * kernels_.block_rows);
   for (size_t row = 0; row < rows_; ++row) scale_[row] = tensor.scale[first + row] * step;
 }
 
@@ -102,12 +102,13 @@ void Leaf::pack_codes(const Tensor& tensor, size_t first) {
   for (size_t i = 0; i < table.values.size(); ++i)
     table_[i] = static_cast<uint8_t>(table.values[i] + offset_);
   pack_scales(tensor, first, table.step);
-  packed_.resize(blocks_of(rows_) * blocks_of(columns_) * 32);
+  const size_t height = kernels_.block_rows;
+  packed_.resize(blocks() * height * 4);
   for (size_t row = 0; row < rows_; ++row)
     for (size_t column = 0; column < columns_; ++column) {
       const uint8_t code = tensor.codes[(first + row) * columns_ + column];
       const bool high = column % block_columns >= 4;
-      packed_[block_of(row, column) * 32 + row % block_rows * 4 + column % 4] |=
+      packed_[(block_of(row, column) * height + row % height) * 4 + column % 4] |=
           static_cast<uint8_t>(high ? code << 4 : code);
     }
 }
@@ -115,53 +116,59 @@ void Leaf::pack_codes(const Tensor& tensor, size_t first) {
 void Leaf::pack_values(const Tensor& tensor, size_t first) {
   const Integers table = to_integers(tensor.centroids, 127);
   pack_scales(tensor, first, table.step);
-  values_.resize(blocks_of(rows_) * blocks_of(columns_) * 64);
+  const size_t height = kernels_.block_rows;
+  values_.resize(blocks() * height * 8);
   for (size_t row = 0; row < rows_; ++row)
     for (size_t column = 0; column < columns_; ++column) {
       const uint8_t code = tensor.codes[(first + row) * columns_ + column];
       const size_t half = column % block_columns / 4;
-      values_[block_of(row, column) * 64 + half * 32 + row % block_rows * 4 + column % 4] =
+      values_[((block_of(row, column) * 2 + half) * height + row % height) * 4 + column % 4] =
           static_cast<int8_t>(table.values[code]);
     }
 }
 
+size_t Leaf::blocks() const {
+  return (rows_ + kernels_.block_rows - 1) / kernels_.block_rows * blocks_of(columns_);
+}
+
 size_t Leaf::block_of(size_t row, size_t column) const {
-  return row / block_rows * blocks_of(columns_) + column / block_columns;
+  return row / kernels_.block_rows * blocks_of(columns_) + column / block_columns;
 }
 
 size_t Leaf::bytes() const {
   return bytes_of(dense_) + bytes_of(packed_) + bytes_of(values_) + bytes_of(scale_);
 }
 
-void Leaf::apply(const Kernels& kernels, const float* x, size_t frames, float* y,
-                 MatrixWork& work) const {
+void Leaf::apply(const float* x, size_t frames, float* y, MatrixWork& work) const {
   if (form_ == Form::f32)
-    return kernels.gemm_f32_f32({dense_.data(), rows_, columns_}, x, frames, y);
+    return kernels_.gemm_f32_f32({dense_.data(), rows_, columns_}, x, frames, y);
   const size_t blocks = blocks_of(columns_);
   const Activations inputs{work.values_.data(), work.scale_, work.sum_, frames, blocks};
   for (size_t frame = 0; frame < frames; ++frame)
-    kernels.quantize_i8(x + frame * columns_, columns_, blocks,
-                        work.values_.data() + frame * blocks * block_columns, work.scale_ + frame,
-                        work.sum_ + frame);
+    kernels_.quantize_i8(x + frame * columns_, columns_, blocks,
+                         work.values_.data() + frame * blocks * block_columns, work.scale_ + frame,
+                         work.sum_ + frame);
   if (form_ == Form::i8)
-    return kernels.gemm_i8_i8({values_.data(), scale_.data(), rows_, blocks}, inputs, y);
+    return kernels_.gemm_i8_i8({values_.data(), scale_.data(), rows_, blocks}, inputs, y);
   Codes codes{packed_.data(), scale_.data(), rows_, blocks, offset_, {}};
   std::copy_n(table_, 16, codes.table);
-  (form_ == Form::c3 ? kernels.gemm_c3_i8 : kernels.gemm_c4_i8)(codes, inputs, y);
+  (form_ == Form::c3 ? kernels_.gemm_c3_i8 : kernels_.gemm_c4_i8)(codes, inputs, y);
 }
 
-PackedMatrix::PackedMatrix(const Tensor& tensor) : PackedMatrix(split_rows(tensor, 1)[0]) {}
+PackedMatrix::PackedMatrix(const Tensor& tensor, const Kernels& kernels)
+    : PackedMatrix(split_rows(tensor, 1, kernels)[0]) {}
 
-std::vector<PackedMatrix> PackedMatrix::split_rows(const Tensor& tensor, size_t groups) {
+std::vector<PackedMatrix> PackedMatrix::split_rows(const Tensor& tensor, size_t groups,
+                                                   const Kernels& kernels) {
   std::vector<const Tensor*> leaves;
   collect(tensor, leaves);
   std::vector<std::shared_ptr<const Leaf>> shared;
   for (size_t i = 1; i < leaves.size(); ++i)
-    shared.push_back(std::make_shared<Leaf>(*leaves[i], 0, leaves[i]->rows));
+    shared.push_back(std::make_shared<Leaf>(*leaves[i], 0, leaves[i]->rows, kernels));
   const size_t rows = tensor.rows / groups;
   std::vector<PackedMatrix> result(groups);
   for (size_t group = 0; group < groups; ++group) {
-    result[group].chain_ = {std::make_shared<Leaf>(*leaves[0], group * rows, rows)};
+    result[group].chain_ = {std::make_shared<Leaf>(*leaves[0], group * rows, rows, kernels)};
     result[group].chain_.insert(result[group].chain_.end(), shared.begin(), shared.end());
   }
   return result;
@@ -178,11 +185,10 @@ void PackedMatrix::reserve(MatrixWork& work) const {
     work.reserve(chain_[i]->columns(), i > 0 ? chain_[i]->rows() : 0);
 }
 
-void PackedMatrix::apply(const Kernels& kernels, const float* x, size_t frames, float* y,
-                         MatrixWork& work) const {
+void PackedMatrix::apply(const float* x, size_t frames, float* y, MatrixWork& work) const {
   for (size_t i = chain_.size(); i-- > 0;) {
     float* to = i == 0 ? y : work.between_[i % 2].data();
-    chain_[i]->apply(kernels, x, frames, to, work);
+    chain_[i]->apply(x, frames, to, work);
     x = to;
   }
 }

@@ -1,4 +1,4 @@
-// Weight matrices, packed for the kernels.
+// Weight matrices, packed for the kernels that they are then multiplied by.
 #pragma once
 
 #include <cstdint>
@@ -35,14 +35,13 @@ class MatrixWork {
 class Leaf {
  public:
   // Rows [first, first + rows) of a dense or coded tensor.
-  Leaf(const Tensor& tensor, size_t first, size_t rows);
+  Leaf(const Tensor& tensor, size_t first, size_t rows, const Kernels& kernels);
 
   size_t rows() const { return rows_; }
   size_t columns() const { return columns_; }
   size_t bytes() const;
 
-  void apply(const Kernels& kernels, const float* x, size_t frames, float* y,
-             MatrixWork& work) const;
+  void apply(const float* x, size_t frames, float* y, MatrixWork& work) const;
 
  private:
   enum class Form { f32, c3, c4, i8 };
@@ -50,9 +49,11 @@ class Leaf {
   void pack_dense(const Tensor& tensor, size_t first);
   void pack_codes(const Tensor& tensor, size_t first);
   void pack_values(const Tensor& tensor, size_t first);
-  size_t block_of(size_t row, size_t column) const;
   void pack_scales(const Tensor& tensor, size_t first, float step);
+  size_t blocks() const;  // of rows and columns
+  size_t block_of(size_t row, size_t column) const;
 
+  const Kernels& kernels_;
   Form form_;
   size_t rows_, columns_;
   std::vector<float> dense_;     // f32: [rows, columns]
@@ -67,10 +68,11 @@ class Leaf {
 class PackedMatrix {
  public:
   PackedMatrix() = default;
-  explicit PackedMatrix(const Tensor& tensor);
+  PackedMatrix(const Tensor& tensor, const Kernels& kernels);
 
   // `groups` matrices, each of so many of the rows; factors but the leftmost are shared.
-  static std::vector<PackedMatrix> split_rows(const Tensor& tensor, size_t groups);
+  static std::vector<PackedMatrix> split_rows(const Tensor& tensor, size_t groups,
+                                              const Kernels& kernels);
 
   explicit operator bool() const { return !chain_.empty(); }
   size_t rows() const { return chain_.front()->rows(); }
@@ -79,8 +81,7 @@ class PackedMatrix {
   void reserve(MatrixWork& work) const;
 
   // y [frames, rows] from x [frames, columns]; at most max_frames.
-  void apply(const Kernels& kernels, const float* x, size_t frames, float* y,
-             MatrixWork& work) const;
+  void apply(const float* x, size_t frames, float* y, MatrixWork& work) const;
 
  private:
   std::vector<std::shared_ptr<const Leaf>> chain_;

@@ -8,7 +8,7 @@ Model::Model(File file, const Kernels& kernels)
   for (Node& node : file.nodes) {
     std::vector<Signal> inputs;
     for (uint32_t input : node.inputs) inputs.push_back(signals[input]);
-    steps_.push_back({make_layer(node, inputs), node.inputs, node.signal});
+    steps_.push_back({make_layer(node, inputs, kernels), node.inputs, node.signal});
     signals.push_back(node.signal);
     node.tensors.clear();  // so that a model is never there twice as a whole
   }

@@ -13,10 +13,10 @@ struct Cell {
   std::vector<float> bias;     // [gates * hidden], or empty
   std::vector<float> bias_hn;  // [hidden]: GRU
 
-  Cell(const Node& node, size_t slot) {
+  Cell(const Node& node, size_t slot, const Kernels& kernels) {
     if (!node.tensors[slot]) return;
-    weight_ih = PackedMatrix(node.tensors[slot]);
-    weight_hh = PackedMatrix(node.tensors[slot + 1]);
+    weight_ih = PackedMatrix(node.tensors[slot], kernels);
+    weight_hh = PackedMatrix(node.tensors[slot + 1], kernels);
     bias = node.tensors[slot + 2].values;
     bias_hn = node.tensors[slot + 3].values;
     bias_hn.resize(hidden(), 0.0f);
@@ -32,11 +32,11 @@ struct Cell {
 
 class Recurrent : public Layer {
  public:
-  Recurrent(const Node& node, const Signal& input)
+  Recurrent(const Node& node, const Signal& input, const Kernels& kernels)
       : kind_(static_cast<RecurrentKind>(node.ints[0])),
         size_(input.size()),
-        forward_(node, 0),
-        backward_(node, 4) {}
+        forward_(node, 0, kernels),
+        backward_(node, 4, kernels) {}
 
   Window window() const override {
     Window window;
@@ -77,11 +77,11 @@ class Recurrent : public Layer {
     const size_t stride = forward_.hidden() + backward_.hidden();
     float* from_input = work.scratch.data();
     float* from_hidden = from_input + max_frames * cell.rows();
-    cell.weight_ih.apply(work.kernels, x + first * size_, frames, from_input, work.matrix);
+    cell.weight_ih.apply(x + first * size_, frames, from_input, work.matrix);
     add_bias(cell.bias, frames, from_input);
     for (size_t i = 0; i < frames; ++i) {
       const size_t frame = reverse ? frames - 1 - i : i;
-      cell.weight_hh.apply(work.kernels, state, 1, from_hidden, work.matrix);
+      cell.weight_hh.apply(state, 1, from_hidden, work.matrix);
       step(cell, from_input + frame * cell.rows(), from_hidden, state, work.kernels);
       std::copy_n(state, cell.hidden(), out + (first + frame) * stride);
     }
@@ -110,8 +110,9 @@ class Recurrent : public Layer {
 
 }  // namespace
 
-std::unique_ptr<Layer> make_recurrent(const Node& node, const Signal& input) {
-  return std::make_unique<Recurrent>(node, input);
+std::unique_ptr<Layer> make_recurrent(const Node& node, const Signal& input,
+                                      const Kernels& kernels) {
+  return std::make_unique<Recurrent>(node, input, kernels);
 }
 
 }  // namespace tinyvox

@@ -87,7 +87,9 @@ class Executor(nn.Module):
         return signals[self.source.output]
 
     def _drop(self, values: Tensor) -> Tensor:
-        return F.dropout(values, self.dropout)
+        """One mask an utterance, the same in all of its frames (Gal 2016)."""
+        batch, _, *shape = values.shape
+        return values * F.dropout(values.new_ones(batch, 1, *shape), self.dropout)
 
     def model(self) -> Model:
         """The model with the parameters as they are now."""

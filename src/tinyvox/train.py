@@ -1,4 +1,4 @@
-"""CTC training from manifests: configuration, the DeepSpeech architecture, the loop, resume."""
+"""CTC training from manifests: configuration, batches, the loop, resume."""
 
 from __future__ import annotations
 
@@ -22,24 +22,11 @@ from torch import Tensor
 from tinyvox import files
 from tinyvox.card import Features, SpeechCard, describe
 from tinyvox.corpus import Augment, Corpus, Source
+from tinyvox.deepspeech import Architecture, deepspeech
 from tinyvox.errors import RecipeError
 from tinyvox.execute import Executor
-from tinyvox.layers import Activation, Cell, ContextWindow, Layer, Linear, LogSoftmax, Recurrent
-from tinyvox.matrix import Dense
-from tinyvox.model import INPUT, Model, Node
+from tinyvox.model import Model
 from tinyvox.runtime import extract_features
-
-
-class Architecture(BaseModel):
-    """DeepSpeech (Hannun 2014, as Mozilla built it): three clipped-ReLU layers over a context
-    window, an LSTM, one more layer, one output a token."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    kind: Literal["deepspeech"] = "deepspeech"
-    width: Annotated[int, Field(ge=1)] = 512
-    context: Annotated[int, Field(ge=0)] = 9
-    clip: Annotated[float, Field(gt=0)] = 20.0
 
 
 class Optimisation(BaseModel):
@@ -62,7 +49,8 @@ class Optimisation(BaseModel):
     time_masks: Annotated[int, Field(ge=0)] = 2
     """Stretches of up to `time_mask_frames` features set to zero (SpecAugment, Park 2019)."""
     time_mask_frames: Annotated[int, Field(ge=1)] = 8
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the matrix products; `auto` is bfloat16 where the processor multiplies it in hardware."""
     seed: int = 0
 
 
@@ -115,49 +103,6 @@ def plain_config(manifest: Path, card: SpeechCard) -> TrainConfig:
     )
 
 
-def deepspeech(architecture: Architecture, card: SpeechCard, seed: int) -> Model:
-    """An untrained model. Weights as PyTorch initialises its own layers."""
-    torch.manual_seed(seed)
-    width, window = architecture.width, 2 * architecture.context + 1
-    clip = architecture.clip
-    chain: list[tuple[str, Layer]] = [
-        ("context", ContextWindow(architecture.context, architecture.context))
-    ]
-    size = card.features.size * window
-    for i in (1, 2, 3):
-        chain += [(f"dense{i}", _linear(size, width)), (f"relu{i}", _clipped(clip))]
-        size = width
-    chain += [("lstm", Recurrent("lstm", _lstm_cell(width)))]
-    chain += [("dense5", _linear(width, width)), ("relu5", _clipped(clip))]
-    output = _linear(width, len(card.tokens))
-    # Blanks from the start: else the space becomes the filler, and single words unlearn it.
-    output = output.with_tensors(
-        {"bias": F.one_hot(torch.tensor(card.blank), len(card.tokens)) * 3.0}
-    )
-    chain += [("output", output), ("log_softmax", LogSoftmax())]
-    names = [INPUT, *(name for name, _ in chain)]
-    nodes = tuple(Node(n, layer, (names[i],)) for i, (n, layer) in enumerate(chain))
-    return Model(card.features.size, nodes, card)
-
-
-def _clipped(clip: float) -> Activation:
-    return Activation("clipped_relu", clip)
-
-
-def _linear(size: int, width: int) -> Linear:
-    module = torch.nn.Linear(size, width)
-    torch.nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
-    return Linear(Dense(module.weight.detach()), torch.zeros(width))
-
-
-def _lstm_cell(width: int) -> Cell:
-    weights = dict(torch.nn.LSTM(width, width).named_parameters())
-    bias = torch.zeros(4 * width)
-    bias[width : 2 * width] = 1.0  # forget gates start open (Jozefowicz 2015)
-    weight_ih, weight_hh = weights["weight_ih_l0"], weights["weight_hh_l0"]
-    return Cell(Dense(weight_ih.detach()), Dense(weight_hh.detach()), bias)
-
-
 @dataclass(frozen=True)
 class Batch:
     """features [batch, frames, size], their lengths, targets end to end and their lengths."""
@@ -166,6 +111,10 @@ class Batch:
     lengths: Tensor
     targets: Tensor
     target_lengths: Tensor
+
+
+Items = list[tuple[Tensor, list[int]]]
+"""Features [frames, size] and target of some utterances."""
 
 
 class Batches:
@@ -183,10 +132,12 @@ class Batches:
             while True:
                 batches = ahead.result()
                 ahead = pool.submit(self._pool)
-                yield from batches
+                # Here, as a second thread that calls torch's parallel operators has OpenMP's
+                # threads sleep where they would have spun: steps took half as long again.
+                yield from map(_collate, batches)
 
-    def _pool(self) -> list[Batch]:
-        drawn: list[tuple[Tensor, list[int]]] = []
+    def _pool(self) -> list[Items]:
+        drawn: Items = []
         total = 0.0
         while total < self.seconds * self.POOL:
             audio, text = self.corpus.draw(self.rng)
@@ -200,15 +151,19 @@ class Batches:
         self.rng.shuffle(batches)
         return batches
 
-    def _cut(self, drawn: list[tuple[Tensor, list[int]]]) -> Iterator[Batch]:
+    def _cut(self, drawn: Items) -> Iterator[Items]:
         frames_a_batch = self.seconds * 1000 / self.card.features.hop_ms
-        batch: list[tuple[Tensor, list[int]]] = []
+        batch: Items = []
         for item in drawn:
             if batch and (len(batch) + 1) * len(item[0]) > frames_a_batch:
-                yield _collate(batch)
+                yield batch
                 batch = []
             batch.append(item)
-        yield _collate(batch)
+        yield batch
+
+
+FRAMES_MULTIPLE = 16
+"""Batches are padded to multiples of it: oneDNN makes a kernel for every shape it meets."""
 
 
 def _frames_needed(target: list[int]) -> int:
@@ -216,10 +171,10 @@ def _frames_needed(target: list[int]) -> int:
     return len(target) + sum(a == b for a, b in itertools.pairwise(target))
 
 
-def _collate(items: list[tuple[Tensor, list[int]]]) -> Batch:
+def _collate(items: Items) -> Batch:
     features = torch.nn.utils.rnn.pad_sequence([f for f, _ in items], batch_first=True)
     return Batch(
-        features,
+        F.pad(features, [0, 0, 0, -features.shape[1] % FRAMES_MULTIPLE]),
         torch.tensor([len(f) for f, _ in items]),
         torch.tensor([token for _, target in items for token in target]),
         torch.tensor([len(target) for _, target in items]),
@@ -291,7 +246,7 @@ class Trainer:
     def __init__(self, config: TrainConfig, card: SpeechCard, start: Model | None = None) -> None:
         self.config, self.card, self.step = config, card, 0
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        _check_precision(config.optimisation, self.device)
+        self.precision = product_precision(config.optimisation.precision, self.device)
         self.executor = Executor(deepspeech(config.model, card, config.optimisation.seed))
         if start is not None:
             self._begin_with(start)
@@ -309,8 +264,7 @@ class Trainer:
             group["lr"] = learning_rate(self.step, options)
         masked = mask_time(batch.features, options.time_masks, options.time_mask_frames, self.rng)
         self.executor.train()
-        low = options.precision == "bfloat16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=low):
+        with autocast(self.device, self.precision):
             log_probs, lengths = self.executor.run(masked.to(self.device), batch.lengths)
         loss = ctc_loss(log_probs.float(), lengths, batch, self.card.blank)
         self.optimiser.zero_grad(set_to_none=True)
@@ -359,13 +313,25 @@ class Trainer:
         self.card = SpeechCard.model_validate(state["card"])
 
 
-def _check_precision(optimisation: Optimisation, device: torch.device) -> None:
-    if optimisation.precision == "bfloat16" and device.type == "cpu":
-        supported = torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        if not supported:
+def product_precision(wanted: str, device: torch.device) -> torch.dtype:
+    """The type of matrix products; `auto` as `Optimisation` says.
+
+    Raises RecipeError where bfloat16 is asked for and the processor cannot do it.
+    """
+    if wanted == "bfloat16" and device.type == "cpu":
+        if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
             raise RecipeError(
                 "optimisation.precision is bfloat16, which this processor cannot do; set float32"
             )
+        return torch.bfloat16
+    if wanted == "auto" and device.type == "cpu":
+        fast = torch.cpu.get_capabilities().get("avx512_bf16", False)
+        return torch.bfloat16 if fast else torch.float32
+    return torch.float32 if wanted == "float32" else torch.bfloat16
+
+
+def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == torch.bfloat16)
 
 
 def normalised(card: SpeechCard, corpus: Corpus, seed: int, utterances: int = 400) -> SpeechCard:

@@ -37,14 +37,14 @@ Result own(std::vector<float> values, const std::vector<size_t>& shape) {
 }
 
 Result apply(const std::string& isa, const Tensor& tensor, Array2d x) {
-  const PackedMatrix matrix(tensor);
+  const PackedMatrix matrix(tensor, named(isa));
   if (x.shape(1) != matrix.columns()) throw nb::value_error("columns of weights and x differ");
   MatrixWork work;
   matrix.reserve(work);
   const size_t frames = x.shape(0), rows = matrix.rows(), columns = matrix.columns();
   std::vector<float> y(frames * rows);
   for (size_t first = 0; first < frames; first += max_frames)
-    matrix.apply(named(isa), x.data() + first * columns, std::min(max_frames, frames - first),
+    matrix.apply(x.data() + first * columns, std::min(max_frames, frames - first),
                  y.data() + first * rows, work);
   return own(std::move(y), {frames, rows});
 }

@@ -20,7 +20,8 @@ struct Simd {
   using Integers = __m256i;
   using Floats = __m256;
   using Table = __m256i;
-  static constexpr size_t float_lanes = 8;
+  static constexpr size_t rows = 8, float_lanes = 8;
+  static constexpr int32_t value_offset = 0;
 
   static __m256i load_bytes(const void* p) {
     return _mm256_loadu_si256(static_cast<const __m256i*>(p));
@@ -80,11 +81,9 @@ struct Simd {
     return widen(sums, products(w.high, four(x + 4)));
   }
 
-  static Integers subtract(Integers sums, int32_t number) {
-    return _mm256_sub_epi32(sums, _mm256_set1_epi32(number));
-  }
-
-  static void store(Integers sums, const float* scale, float frame_scale, float* y) {
+  static void store(Integers sums, int32_t offset, const float* scale, float frame_scale,
+                    float* y) {
+    sums = _mm256_sub_epi32(sums, _mm256_set1_epi32(offset));
     const __m256 scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(sums), _mm256_loadu_ps(scale));
     _mm256_storeu_ps(y, _mm256_mul_ps(scaled, _mm256_set1_ps(frame_scale)));
   }
@@ -106,7 +105,7 @@ struct Simd {
 }  // namespace
 
 const Kernels kernels_avx2 = {
-    "avx2",      gemm_c3_i8, gemm_c4_i8, gemm_i8_i8, gemm_f32_f32, quantize_i8,
+    "avx2",      Simd::rows, gemm_c3_i8, gemm_c4_i8, gemm_i8_i8,   gemm_f32_f32,    quantize_i8,
     sigmoid_f32, tanh_f32,   lstm_f32,   gru_f32,    rnn_tanh_f32, log_softmax_f32,
 };
 

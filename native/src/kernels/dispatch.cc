@@ -17,6 +17,13 @@ struct Isa {
 // Best first.
 constexpr Isa isas[] = {
 #if defined(__x86_64__)
+    {&kernels_avx512,
+     [] {
+       return __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
+              __builtin_cpu_supports("avx512dq") != 0 && __builtin_cpu_supports("avx512vl") != 0 &&
+              __builtin_cpu_supports("avx512vbmi") != 0 &&
+              __builtin_cpu_supports("avx512vnni") != 0;
+     }},
     {&kernels_avx2,
      [] { return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0; }},
 #endif

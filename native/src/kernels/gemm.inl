@@ -1,13 +1,14 @@
 // Matrix products, the algorithm once. An instruction set's file includes this inside an anonymous
 // namespace after it has defined the primitives:
 //
-//   Simd::Integers, Simd::Floats      registers; Integers hold a sum for each of 8 rows
+//   Simd::rows, Simd::float_lanes     of a block; of Floats
+//   Simd::value_offset                what load adds to the weights
+//   Simd::Integers, Simd::Floats      registers; Integers hold a sum for each row of a block
 //   Simd::Table, load_table(bytes)    a 16-entry table, ready for lookups
-//   unpack_c3, unpack_c4(bytes, table), load(values)  the weights of an 8 x 8 block
+//   unpack_c3, unpack_c4(bytes, table), load(values)  the weights of a block
 //   dot(sums, weights, activations)   adds the products with 8 activations
-//   subtract(sums, number)            from every row
-//   store(sums, row scales, frame scale, y)
-//   multiply_add(sums, w, x), total(sums), float_lanes
+//   store(sums, offset, row scales, frame scale, y)   takes the offset off, scales
+//   multiply_add(sums, w, x), total(sums)
 //
 // A tile keeps its sums in registers: an unpacked block serves all of its frames.
 
@@ -24,12 +25,12 @@ inline void integer_tile(size_t blocks, Load load, const int8_t* x, size_t x_str
   }
 }
 
-// Scales 8 sums and stores those of rows that exist.
-inline void store_rows(typename Simd::Integers sums, const float* scale, float frame_scale,
-                       size_t rows, float* y) {
-  if (rows >= block_rows) return Simd::store(sums, scale, frame_scale, y);
-  float all[block_rows];
-  Simd::store(sums, scale, frame_scale, all);
+// Scales a block's sums and stores those of rows that exist.
+inline void store_rows(typename Simd::Integers sums, int32_t offset, const float* scale,
+                       float frame_scale, size_t rows, float* y) {
+  if (rows >= Simd::rows) return Simd::store(sums, offset, scale, frame_scale, y);
+  float all[Simd::rows];
+  Simd::store(sums, offset, scale, frame_scale, all);
   for (size_t row = 0; row < rows; ++row) y[row] = all[row];
 }
 
@@ -42,9 +43,9 @@ inline void tile_i8(const float* scale, size_t rows, int32_t offset, const Activ
   integer_tile<Blocks, Frames>(x.blocks, load, x.values + frame * stride, stride, sums);
   for (int j = 0; j < Frames; ++j)
     for (int i = 0; i < Blocks; ++i) {
-      const size_t row = (first + i) * block_rows;
-      store_rows(Simd::subtract(sums[i][j], offset * x.sum[frame + j]), scale + row,
-                 x.scale[frame + j], rows - row, y + (frame + j) * rows + row);
+      const size_t row = (first + i) * Simd::rows;
+      store_rows(sums[i][j], offset * x.sum[frame + j], scale + row, x.scale[frame + j], rows - row,
+                 y + (frame + j) * rows + row);
     }
 }
 
@@ -68,27 +69,30 @@ inline void tile_f32(const WeightsF32& w, const float* x, size_t row, size_t fra
     }
 }
 
-// Covers rows x frames with tiles: one by four where there are four frames, else `Most` by one.
-template <int Most, typename Tile>
-inline void cover(size_t rows, size_t frames, Tile tile) {
-  size_t frame = 0;
-  for (; frame + 4 <= frames; frame += 4)
-    for (size_t row = 0; row < rows; ++row) tile.template operator()<1, 4>(row, frame);
-  for (; frame < frames; ++frame) {
+// Covers rows x frames with tiles: one by `Frames`, by half as many, and so on where there are so
+// many frames; by a single frame, four rows at once.
+template <int Frames, typename Tile>
+inline void cover(size_t rows, size_t frames, Tile tile, size_t frame = 0) {
+  for (; frame + Frames <= frames; frame += Frames) {
     size_t row = 0;
-    for (; row + Most <= rows; row += Most) tile.template operator()<Most, 1>(row, frame);
-    for (; row < rows; ++row) tile.template operator()<1, 1>(row, frame);
+    if constexpr (Frames == 1) {
+      for (; row + 4 <= rows; row += 4) tile.template operator()<4, 1>(row, frame);
+      for (; row + 2 <= rows; row += 2) tile.template operator()<2, 1>(row, frame);
+    }
+    for (; row < rows; ++row) tile.template operator()<1, Frames>(row, frame);
   }
+  if constexpr (Frames > 1) cover<Frames / 2>(rows, frames, tile, frame);
 }
 
 template <typename Unpack>
 inline void gemm_codes(const Codes& w, const Activations& x, Unpack unpack, float* y) {
-  cover<2>(blocks_of(w.rows), x.frames, [&]<int Blocks, int Frames>(size_t first, size_t frame) {
-    const auto load = [&](int row, size_t column) {
-      return unpack(w.codes + ((first + row) * w.blocks + column) * 32);
-    };
-    tile_i8<Blocks, Frames>(w.scale, w.rows, w.offset, x, first, frame, load, y);
-  });
+  cover<8>((w.rows + Simd::rows - 1) / Simd::rows, x.frames,
+           [&]<int Blocks, int Frames>(size_t first, size_t frame) {
+             const auto load = [&](int row, size_t column) {
+               return unpack(w.codes + ((first + row) * w.blocks + column) * 4 * Simd::rows);
+             };
+             tile_i8<Blocks, Frames>(w.scale, w.rows, w.offset, x, first, frame, load, y);
+           });
 }
 
 void gemm_c3_i8(const Codes& w, const Activations& x, float* y) {
@@ -102,12 +106,13 @@ void gemm_c4_i8(const Codes& w, const Activations& x, float* y) {
 }
 
 void gemm_i8_i8(const ValuesI8& w, const Activations& x, float* y) {
-  cover<2>(blocks_of(w.rows), x.frames, [&]<int Blocks, int Frames>(size_t first, size_t frame) {
-    const auto load = [&](int row, size_t column) {
-      return Simd::load(w.values + ((first + row) * w.blocks + column) * 64);
-    };
-    tile_i8<Blocks, Frames>(w.scale, w.rows, 0, x, first, frame, load, y);
-  });
+  cover<8>((w.rows + Simd::rows - 1) / Simd::rows, x.frames,
+           [&]<int Blocks, int Frames>(size_t first, size_t frame) {
+             const auto load = [&](int row, size_t column) {
+               return Simd::load(w.values + ((first + row) * w.blocks + column) * 8 * Simd::rows);
+             };
+             tile_i8<Blocks, Frames>(w.scale, w.rows, Simd::value_offset, x, first, frame, load, y);
+           });
 }
 
 void gemm_f32_f32(const WeightsF32& w, const float* x, size_t frames, float* y) {

@@ -14,18 +14,19 @@
 
 namespace tinyvox {
 
-// Weights other than float lie in blocks of 8 rows x 8 columns, so that a register holds 4 columns
-// of each of 8 rows and sums never cross its lanes. Zero activations fill the last block of a
-// frame.
-inline constexpr size_t block_rows = 8, block_columns = 8;
-inline constexpr size_t blocks_of(size_t size) { return (size + 7) / 8; }
+// Weights other than float lie in blocks of Kernels::block_rows x 8 columns, so that a register
+// holds 4 columns of each row and sums never cross its lanes. Zero activations fill the last block
+// of a frame.
+inline constexpr size_t block_columns = 8;
+inline constexpr size_t blocks_of(size_t columns) { return (columns + 7) / 8; }
 
 // A sum of this many products of two numbers of at most 127 in magnitude fits int32.
 inline constexpr size_t max_columns = 131072;
 
 // Codes of a small table.
 //
-//   a block, 32 bytes:   byte 4 r + c  =  code of row r, column c  |  code of column 4 + c  << 4
+//   a block, 4 bytes a row:   byte 4 r + c  =  code of row r, column c  |  code of column 4 + c  <<
+//   4
 //
 // The table's entries are without sign: weight = (entry - offset) * scale[row]. Their size is what
 // int16 can hold of their products with int8 activations:
@@ -34,8 +35,8 @@ inline constexpr size_t max_columns = 131072;
 //   c3    8 entries of 6 bits, offset 32:   two pairs, 4 * 63 * 127 = 32004; bits 3 and 7 of a byte
 //                                           are 0, so that it can be looked up as it is
 struct Codes {
-  const uint8_t* codes;  // [row blocks, column blocks, 32]
-  const float* scale;    // [row blocks * 8]
+  const uint8_t* codes;  // [row blocks, column blocks, 4 * block_rows]
+  const float* scale;    // [row blocks * block_rows]
   size_t rows, blocks;   // blocks of columns
   int32_t offset;
   uint8_t table[16];
@@ -43,10 +44,10 @@ struct Codes {
 
 // Codes of a larger table, looked up in advance. weight = value * scale[row].
 //
-//   a block, 64 bytes:   byte 32 h + 4 r + c  =  value of row r, column 4 h + c
+//   a block, 8 bytes a row:   byte (h * block_rows + r) * 4 + c  =  value of row r, column 4 h + c
 struct ValuesI8 {
-  const int8_t* values;  // [row blocks, column blocks, 64], -127 to 127
-  const float* scale;    // [row blocks * 8]
+  const int8_t* values;  // [row blocks, column blocks, 8 * block_rows], -127 to 127
+  const float* scale;    // [row blocks * block_rows]
   size_t rows, blocks;
 };
 
@@ -66,6 +67,7 @@ struct Activations {
 // y is [frames, rows] throughout.
 struct Kernels {
   const char* isa;
+  size_t block_rows;  // weights for this set lie in blocks of so many rows
 
   void (*gemm_c3_i8)(const Codes& w, const Activations& x, float* y);
   void (*gemm_c4_i8)(const Codes& w, const Activations& x, float* y);
@@ -93,7 +95,7 @@ struct Kernels {
 
 extern const Kernels kernels_scalar;
 #if defined(__x86_64__)
-extern const Kernels kernels_avx2;
+extern const Kernels kernels_avx2, kernels_avx512;
 #endif
 
 // The best set that this processor has, or the one that TINYVOX_ISA names. Raises

@@ -6,6 +6,8 @@ namespace {
 
 #include "kernels/float.inl"
 
+constexpr size_t block_rows = 8;
+
 uint8_t entry_at(const Codes& w, size_t row, size_t column) {
   const size_t block = row / block_rows * w.blocks + column / block_columns;
   const uint8_t pair = w.codes[block * 32 + row % block_rows * 4 + column % 4];
@@ -54,8 +56,9 @@ void gemm_f32_f32(const WeightsF32& w, const float* x, size_t frames, float* y) 
 }  // namespace
 
 const Kernels kernels_scalar = {
-    "scalar",    gemm_codes_i8, gemm_codes_i8, gemm_i8_i8, gemm_f32_f32, quantize_i8,
-    sigmoid_f32, tanh_f32,      lstm_f32,      gru_f32,    rnn_tanh_f32, log_softmax_f32,
+    "scalar",     block_rows,   gemm_codes_i8,   gemm_codes_i8, gemm_i8_i8,
+    gemm_f32_f32, quantize_i8,  sigmoid_f32,     tanh_f32,      lstm_f32,
+    gru_f32,      rnn_tanh_f32, log_softmax_f32,
 };
 
 }  // namespace tinyvox
