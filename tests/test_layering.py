@@ -24,10 +24,11 @@ ALLOWED: dict[str, set[str]] = {
     "runtime": {"errors", "_native"},
     "codebooks": {"errors", "matrix"},
     "recipe": {"errors", "card"},
-    "passes": {"errors", "matrix", "model", "groups", "codebooks", "recipe"},
+    "evidence": {"matrix", "layers", "model", "execute"},
+    "passes": {"errors", "matrix", "model", "groups", "codebooks", "evidence", "recipe"},
     "importers": {"errors", "matrix", "layers", "model", "card", "execute"},
     "packfile": {"errors", "matrix", "layers", "model", "card", "_native"},
-    "plan": {"errors", "matrix", "model", "codebooks", "recipe", "passes"},
+    "plan": {"errors", "matrix", "model", "codebooks", "evidence", "recipe", "passes"},
     "corpus": {"errors"},
     "deepspeech": {"matrix", "layers", "model", "card"},
     "train": {

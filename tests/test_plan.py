@@ -125,8 +125,12 @@ def test_progress_is_told_of_every_matrix() -> None:
     told: list[str] = []
     plan(speech_model(), ratio=4, progress=told.append)
     names = [name for name, _ in speech_model().matrices()]
-    assert told[: len(names)] == [f"planning: {name}" for name in names]
-    assert set(told[len(names) :]) == {"planning: trying a recipe"}
+    assert told[0] == "planning: how much each matrix matters"
+    assert told[1 : len(names) + 1] == [f"planning: {name}" for name in names]
+    assert set(told[len(names) + 1 :]) == {
+        "planning: trying a recipe",
+        "planning: listening to what it costs",
+    }
 
 
 def test_what_is_coded_already_is_left_as_it_is() -> None:

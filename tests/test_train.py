@@ -29,6 +29,7 @@ from tinyvox.train import (
     load_corpus,
     mask_time,
     product_precision,
+    shift_channel,
     train,
 )
 
@@ -144,6 +145,14 @@ def test_rate_warms_up_and_falls_to_nothing() -> None:
     assert rates[:10] == sorted(rates[:10])
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert rates[100] == pytest.approx(0, abs=1e-9)
+
+
+def test_the_channel_shifts_each_feature_of_an_utterance_by_a_constant() -> None:
+    features = torch.randn(40, 9, 50)
+    shift = shift_channel(features, 0.5, torch.Generator().manual_seed(1)) - features
+    assert torch.allclose(shift, shift[:, :1].expand_as(shift), atol=1e-5)
+    assert float(shift[:, 0].std()) == pytest.approx(0.5, rel=0.1)
+    assert torch.equal(shift_channel(features, 0.0, torch.Generator()), features)
 
 
 def test_masks_zero_whole_frames() -> None:

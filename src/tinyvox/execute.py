@@ -24,6 +24,7 @@ class _NodeModule(nn.Module):
     def __init__(self, layer: Layer) -> None:
         super().__init__()
         self.layer = layer
+        self.watch: Callable[[str, Tensor], None] | None = None
         self.weights = nn.ModuleDict(
             {name.replace(".", "/"): weight_module(m) for name, m in layer.matrices().items()}
         )
@@ -36,6 +37,11 @@ class _NodeModule(nn.Module):
 
     def forward(self, *inputs: Frames) -> Frames:
         return _RUN[type(self.layer)](self, *inputs)
+
+    def show(self, name: str, inputs: Frames) -> None:
+        """Tell who watches what a matrix is about to be multiplied by."""
+        if self.watch is not None:
+            self.watch(name, inputs.alive())
 
     def weight(self, name: str) -> Weight:
         return self.weights[name.replace(".", "/")]  # type: ignore[return-value]
@@ -99,6 +105,13 @@ class Executor(nn.Module):
             new.update({f"{node.name}.{name}": value for name, value in module.tensors()})
         return self.source.with_tensors(new)
 
+    def watch(self, tell: Callable[[str, Tensor], None]) -> None:
+        """Call `tell(name, inputs)` whenever a matrix of a linear or a recurrent layer is applied:
+        its full name and what it is multiplied by, [frames, in]."""
+        for node, module in zip(self.source.nodes, self.layers, strict=True):
+            assert isinstance(module, _NodeModule)
+            module.watch = functools.partial(_tell_full_name, tell, node.name)
+
     def dense_leaves(self) -> Iterator[tuple[str, DenseWeight]]:
         """Every dense leaf under the full name of its matrix (factors share it)."""
         for node, module in zip(self.source.nodes, self.layers, strict=True):
@@ -118,6 +131,12 @@ class Executor(nn.Module):
         for name, leaf in self.dense_leaves():
             coded = choose(name, leaf.values.detach())
             leaf.rounding = None if coded is None else Rounding(coded)
+
+
+def _tell_full_name(
+    tell: Callable[[str, Tensor], None], node: str, matrix: str, inputs: Tensor
+) -> None:
+    tell(f"{node}.{matrix}", inputs)
 
 
 class Frames:
@@ -142,6 +161,14 @@ class Frames:
             values = values * alive.view(*alive.shape, *([1] * (values.ndim - 2)))
         return F.pad(values, [0, 0] * (values.ndim - 2) + [before, after])
 
+    def alive(self) -> Tensor:
+        """The frames inside the utterances, end to end, [total, ...shape]."""
+        if self.lengths is None:
+            return self.values.flatten(0, 1)
+        index = torch.arange(self.values.shape[1], device=self.values.device)
+        inside: Tensor = index[None] < self.lengths.to(self.values.device)[:, None]
+        return self.values[inside]
+
     def reversed(self) -> Frames:
         """Each utterance backwards, the frames past its end left in place."""
         if self.lengths is None:
@@ -154,6 +181,7 @@ class Frames:
 
 def _linear(module: _NodeModule, x: Frames) -> Frames:
     bias = module.vector("bias")
+    module.show("weight", x)
     y = module.weight("weight").apply_to(x.values)
     return Frames(y if bias is None else y + bias, x.lengths)
 
@@ -163,12 +191,11 @@ def _recurrent(module: _NodeModule, x: Frames) -> Frames:
     assert isinstance(layer, layers.Recurrent)
     outputs = []
     for side in layer.cells():
-        if side == "forward":
-            outputs.append(_run_cell(module, side, x.values))
-        else:
-            backward = x.reversed()
-            states = Frames(_run_cell(module, side, backward.values), x.lengths)
-            outputs.append(states.reversed().values)
+        inputs = x if side == "forward" else x.reversed()
+        states = Frames(_run_cell(module, side, inputs.values), inputs.lengths)
+        module.show(f"{side}.weight_ih", inputs)
+        module.show(f"{side}.weight_hh", states.map(lambda v: F.pad(v[:, :-1], (0, 0, 1, 0))))
+        outputs.append((states if side == "forward" else states.reversed()).values)
     joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
     return Frames(joined, x.lengths)
 

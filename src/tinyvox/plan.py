@@ -8,11 +8,13 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from tinyvox.errors import RecipeError
+from tinyvox.evidence import Trial, imagine
 from tinyvox.matrix import Coded, Dense, Matrix, leaves
 from tinyvox.model import Model
 from tinyvox.passes.factorize import Decomposition, decompose, factorize
@@ -44,6 +46,16 @@ class _Choice:
     loss: float
 
 
+class _Found(NamedTuple):
+    """A choice for every matrix, and what came of it."""
+
+    chosen: dict[str, _Choice]
+    recipe: Recipe
+    model: Model
+    distance: float = math.inf
+    """Of the model's outputs from the original's."""
+
+
 def plan(
     model: Model,
     *,
@@ -54,8 +66,10 @@ def plan(
     """The recipe, without data, that loses least among those that reach a ratio or a size.
 
     Every dense matrix gets a rank and a number of bits of its own: those that minimise the sum over
-    the matrices of the relative squared error of their weights, a Lagrange multiplier for the
-    bytes (Shoham and Gersho, "Efficient bit allocation for an arbitrary set of quantizers", 1988).
+    the matrices of the relative error of what they give times what the model's outputs suffer from
+    it, a Lagrange multiplier for the bytes (Shoham and Gersho, "Efficient bit allocation for an
+    arbitrary set of quantizers", 1988). What they suffer is measured on made-up features
+    (`evidence.Trial`), first with noise, then with what the plan does to each matrix.
     `size` is in bytes; `ratio` counts 4 bytes a parameter of the original. Raises RecipeError with
     the smallest size that can be reached.
     """
@@ -80,6 +94,8 @@ def plan(
 class _Search:
     """Chooses by formula, then compresses to see what the choice really takes."""
 
+    CORRECTIONS = 3
+    """How often the sensitivities are set right by what a plan did."""
     ROUNDS = 6
     CLOSE = 0.985
     """A recipe that uses this much of the budget is not improved further."""
@@ -89,6 +105,10 @@ class _Search:
         self.smallest = 0
         self.parts: dict[str, Decomposition] = {}
         self.choices: dict[str, list[_Choice]] = {}
+        progress("planning: how much each matrix matters")
+        self.evidence = imagine(model)
+        self.trial = Trial(model)
+        self.sensitivities = self.trial.sensitivities(self.evidence)
         for name, matrix in model.matrices():
             progress(f"planning: {name}")
             choices = list(self._list_choices(name, matrix))
@@ -96,16 +116,40 @@ class _Search:
                 self.choices[name] = choices
 
     def run(self) -> Recipe | None:
-        best: Recipe | None = None
+        best: _Found | None = None
+        for correction in range(self.CORRECTIONS + 1):
+            found = self._fit()
+            if found is None:
+                break
+            self.progress("planning: listening to what it costs")
+            found = found._replace(distance=self.trial.distance(found.model))
+            if best is None or found.distance < best.distance:
+                best = found
+            if correction < self.CORRECTIONS:
+                self._correct(found)
+        return best.recipe if best else None
+
+    def _correct(self, found: _Found) -> None:
+        """Sensitivities so that the distance foretold for each matrix becomes the measured one."""
+        small = dict(found.model.matrices())
+        for name, choice in found.chosen.items():
+            foretold = self.sensitivities[name] * choice.loss
+            measured = self.trial.distance(self.model.with_tensors({name: small[name]}))
+            if foretold > 0:
+                self.sensitivities[name] *= min(max(measured / foretold, 0.1), 10.0)
+
+    def _fit(self) -> _Found | None:
+        """The best choice by formula, within the budget by measured size."""
+        best: _Found | None = None
         target = float(self.budget)
         low, high = 0.0, math.inf
         for _ in range(self.ROUNDS):
             chosen = self._choose(target)
             recipe = _recipe(chosen)
-            size = self._size(recipe)
+            model, size = self._try(recipe)
             self.smallest = min(self.smallest or size, size)
             if size <= self.budget:
-                best, low = recipe, target
+                best, low = _Found(chosen, recipe, model), target
                 if size >= self.CLOSE * self.budget or self._is_finest(chosen):
                     break
             else:
@@ -124,22 +168,24 @@ class _Search:
             return
         weights = sum(leaf.shape[0] * leaf.shape[1] for leaf in dense)
         rows = sum(leaf.shape[0] for leaf in dense)
+        moments = self.evidence.get(name)
+        metric = moments.damped() if moments else None
+        noise = _noise_factor(matrix.decode(), metric)
         for bits in BITS:
-            yield _Choice(
-                None, bits, _code_bytes(weights, rows, bits), len(dense) * DISTORTION[bits]
-            )
+            loss = len(dense) * noise * DISTORTION[bits]
+            yield _Choice(None, bits, _code_bytes(weights, rows, bits), loss)
         if not isinstance(matrix, Dense):
             return
-        parts = self.parts[name] = decompose(name, matrix.values)
+        parts = self.parts[name] = decompose(matrix.values, metric)
         singular = parts.singular.double()
-        energy = max(float(singular.square().sum()), torch.finfo(torch.float64).tiny)
+        whole = max(float(singular.square().sum()), torch.finfo(torch.float64).tiny)
         out, size = matrix.shape
         for rank in range(RANK_STEP, out * size // (out + size) + 1, RANK_STEP):
-            # Noise of the left factor is multiplied by the right one, which has the singular
-            # values' square roots for norms, and the other way round.
-            spread = float(singular[:rank].sum()) ** 2 / rank / energy
+            # Noise of the left factor is multiplied by the right one's outputs, whose energies are
+            # the singular values, and the other way round.
+            spread = float(singular[:rank].sum()) ** 2 / rank / whole
             for bits in BITS:
-                loss = parts.tail(rank) / energy + 2 * DISTORTION[bits] * spread
+                loss = parts.tail(rank) / whole + (1 + noise) * DISTORTION[bits] * spread
                 count = rank * (out + size)
                 yield _Choice(rank, bits, _code_bytes(count, out + rank, bits), loss)
 
@@ -154,7 +200,7 @@ class _Search:
 
     def _with_price(self, price: float) -> dict[str, _Choice]:
         return {
-            name: min(choices, key=lambda choice: choice.loss + price * choice.size)
+            name: min(choices, key=lambda c: self.sensitivities[name] * c.loss + price * c.size)
             for name, choices in self.choices.items()
         }
 
@@ -173,18 +219,34 @@ class _Search:
             for name, choice in chosen.items()
         )
 
-    def _size(self, recipe: Recipe) -> int:
+    def _try(self, recipe: Recipe) -> tuple[Model, int]:
+        """What a recipe makes, and about the size of its file."""
         self.progress("planning: trying a recipe")
         model = self.model
         for step in recipe.steps:
             if isinstance(step.settings, FactorizeSettings):
                 model = factorize(
-                    model, step.settings, decomposition=lambda name, _: self.parts[name]
+                    model, step.settings, self.evidence, known=self.parts.__getitem__
                 ).model
             elif isinstance(step.settings, QuantizeSettings):
-                model = quantize(model, step.settings).model
+                model = quantize(model, step.settings, self.evidence).model
         provenance = {"original_parameters": 0, "recipe": recipe.document()}
-        return estimate_bytes(model.with_provenance(**provenance))
+        return model, estimate_bytes(model.with_provenance(**provenance))
+
+
+def _noise_factor(values: Tensor, metric: Tensor | None) -> float:
+    """What quantisation noise costs of the outputs' energy, over what it is of the weights'.
+
+    1 where nothing is known of the inputs. Error feedback leaves of the noise of a column its pivot
+    in the decomposition of the inputs' second moment (`passes.feedback`).
+    """
+    if metric is None:
+        return 1.0
+    order = metric.diagonal().argsort(descending=False)
+    pivots = torch.linalg.cholesky(metric[order][:, order]).diagonal().square().mean()
+    wide = values.double()
+    outputs = float(((wide @ metric) * wide).sum())
+    return float(wide.square().sum() * pivots) / max(outputs, torch.finfo(torch.float64).tiny)
 
 
 def _recipe(chosen: dict[str, _Choice]) -> Recipe:

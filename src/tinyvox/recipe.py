@@ -91,6 +91,8 @@ class QuantizeRule(_Settings):
     layers: Patterns = ("*",)
     method: Method = "kmeans"
     bits: Bits
+    unbiased: bool = True
+    """Scale each row to keep its length, at the price of a larger squared error."""
 
 
 class QuantizeSettings(_Settings):

@@ -49,6 +49,9 @@ class Optimisation(BaseModel):
     time_masks: Annotated[int, Field(ge=0)] = 2
     """Stretches of up to `time_mask_frames` features set to zero (SpecAugment, Park 2019)."""
     time_mask_frames: Annotated[int, Field(ge=1)] = 8
+    channel_shift: Annotated[float, Field(ge=0)] = 0.0
+    """Deviation of a random constant added to each feature of an utterance, in units of the
+    feature's own: what another microphone or room adds to logarithms of spectra."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the matrix products; `auto` is bfloat16 where the processor multiplies it in hardware."""
     seed: int = 0
@@ -181,6 +184,12 @@ def _collate(items: Items) -> Batch:
     )
 
 
+def shift_channel(features: Tensor, deviation: float, rng: torch.Generator) -> Tensor:
+    """Features with a random constant added to each, its own for every utterance."""
+    batch, _, size = features.shape
+    return features + deviation * torch.randn(batch, 1, size, generator=rng)
+
+
 def mask_time(features: Tensor, count: int, longest: int, rng: torch.Generator) -> Tensor:
     """Features with `count` random stretches of each utterance zeroed."""
     batch, frames, _ = features.shape
@@ -262,7 +271,8 @@ class Trainer:
         options = self.config.optimisation
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.step, options)
-        masked = mask_time(batch.features, options.time_masks, options.time_mask_frames, self.rng)
+        shifted = shift_channel(batch.features, options.channel_shift, self.rng)
+        masked = mask_time(shifted, options.time_masks, options.time_mask_frames, self.rng)
         self.executor.train()
         with autocast(self.device, self.precision):
             log_probs, lengths = self.executor.run(masked.to(self.device), batch.lengths)

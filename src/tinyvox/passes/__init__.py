@@ -1,6 +1,7 @@
 """Passes rewrite a model's matrices; `apply` takes a recipe's steps one after the other.
 
-Every pass has the shape `pass_(model, settings) -> Outcome` and changes nothing that it was given.
+Every pass has the shape `pass_(model, settings, evidence) -> Outcome` and changes nothing that it
+was given.
 """
 
 from __future__ import annotations
@@ -9,16 +10,17 @@ from collections.abc import Callable
 from typing import Any
 
 from tinyvox.errors import RecipeError
+from tinyvox.evidence import Evidence, imagine
 from tinyvox.model import Model
 from tinyvox.passes.factorize import factorize
 from tinyvox.passes.outcome import Note, Outcome
 from tinyvox.passes.prune import prune
 from tinyvox.passes.quantize import quantize, settle
-from tinyvox.recipe import FinetuneSettings, QuantizeSettings, Recipe
+from tinyvox.recipe import FinetuneSettings, PruneSettings, QuantizeSettings, Recipe
 
 __all__ = ["PASSES", "Note", "Outcome", "apply", "compress", "factorize", "prune", "quantize"]
 
-PASSES: dict[str, Callable[[Model, Any], Outcome]] = {
+PASSES: dict[str, Callable[[Model, Any, Evidence], Outcome]] = {
     "prune": prune,
     "factorize": factorize,
     "quantize": quantize,
@@ -47,6 +49,7 @@ def apply(
         raise RecipeError(f"step {number} of the recipe fine-tunes; give --finetune MANIFEST")
     model = model.with_provenance(original_parameters=model.original_parameters)
     notes: list[Note] = []
+    evidence: Evidence | None = None
     quantized: QuantizeSettings | None = None
     for number, step in enumerate(recipe.steps, start=1):
         if progress is not None:
@@ -54,14 +57,18 @@ def apply(
         settings = step.settings
         if isinstance(settings, FinetuneSettings):
             assert finetune is not None
-            model = finetune(model, settings)
+            model, evidence = finetune(model, settings), None
             model = settle(model, quantized.vectors if quantized else "float32")
             notes.append(Note("all layers", f"fine-tuned for {settings.steps} steps"))
             continue
+        if evidence is None:
+            evidence = imagine(model)
         try:
-            model, more = PASSES[step.name](model, settings)
+            model, more = PASSES[step.name](model, settings, evidence)
         except RecipeError as error:
             raise RecipeError(f"step {number} of the recipe: {error}") from None
+        if isinstance(settings, PruneSettings):
+            evidence = None  # inputs have other sizes now
         quantized = settings if isinstance(settings, QuantizeSettings) else quantized
         notes.extend(more)
     return Outcome(model.with_provenance(recipe=recipe.document()), tuple(notes))

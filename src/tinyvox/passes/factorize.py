@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from tinyvox.evidence import NOTHING, Evidence
 from tinyvox.matrix import Coded, Dense, Matrix, Product
 from tinyvox.model import Model
 from tinyvox.passes.outcome import Note, Outcome, check_patterns
@@ -26,18 +27,31 @@ class Decomposition(NamedTuple):
         return float(self.singular[rank:].double().square().sum())
 
 
-def decompose(name: str, values: Tensor) -> Decomposition:
-    """The singular value decomposition of a matrix; its name is there for those that remember."""
-    return Decomposition(*torch.linalg.svd(values, full_matrices=False))
+def decompose(values: Tensor, metric: Tensor | None = None) -> Decomposition:
+    """The singular value decomposition of a matrix.
+
+    With `metric`, the second moment of its inputs (float64 [in, in], positive definite), of its
+    outputs rather: truncation then loses the least of their energy, and `right` has no longer rows
+    of length 1. Source: Eckart and Young in the metric's norm, as in Acharya et al., "Online
+    embedding compression", 2019, and Chen et al., "DRONE", 2021.
+    """
+    if metric is None:
+        return Decomposition(*torch.linalg.svd(values, full_matrices=False))
+    root = torch.linalg.cholesky(metric)
+    left, singular, right = torch.linalg.svd(values.double() @ root, full_matrices=False)
+    right = torch.linalg.solve_triangular(root, right, upper=False, left=False)
+    return Decomposition(left.float(), singular.float(), right.float())
 
 
 def factorize(
     model: Model,
     settings: FactorizeSettings,
+    evidence: Evidence = NOTHING,
     *,
-    decomposition: Callable[[str, Tensor], Decomposition] = decompose,
+    known: Callable[[str], Decomposition] | None = None,
 ) -> Outcome:
-    """Replace the dense matrices that match by their best approximation of a lower rank.
+    """Replace the dense matrices that match by their best approximation of a lower rank: best for
+    their inputs where there is evidence of them. `known` gives decompositions made before.
 
     Both factors get the square root of the singular values, so that quantisation finds them alike.
     Left alone where the factors would hold as many weights as the matrix, or more. Raises
@@ -53,7 +67,7 @@ def factorize(
         reason = _reason_against(name, matrix, settings)
         if reason is None:
             assert isinstance(matrix, Dense)
-            parts = decomposition(name, matrix.values)
+            parts = _parts(name, matrix, evidence) if known is None else known(name)
             rank = _fixed_rank(matrix.shape, settings) or _rank_for(parts, settings.energy or 1.0)
             reason = _too_large(matrix.shape, rank)
         if reason is not None:
@@ -64,6 +78,11 @@ def factorize(
         full = parts.singular.numel()
         notes.append(Note(name, f"rank {rank} of {full}, relative squared error {lost:.3g}"))
     return Outcome(model.with_tensors(changed), tuple(notes))
+
+
+def _parts(name: str, matrix: Dense, evidence: Evidence) -> Decomposition:
+    moments = evidence.get(name)
+    return decompose(matrix.values, moments.damped() if moments else None)
 
 
 def _reason_against(name: str, matrix: Matrix, settings: FactorizeSettings) -> str | None:

@@ -7,14 +7,15 @@ import math
 import torch
 from torch import Tensor
 
+from tinyvox.evidence import NOTHING, Evidence
 from tinyvox.groups import Group, fixed_layers, groups, keep_units
 from tinyvox.model import Model
 from tinyvox.passes.outcome import Note, Outcome, check_patterns
 from tinyvox.recipe import PruneSettings, matches
 
 
-def prune(model: Model, settings: PruneSettings) -> Outcome:
-    """Keep the units of the largest norm in every group that matches.
+def prune(model: Model, settings: PruneSettings, evidence: Evidence = NOTHING) -> Outcome:
+    """Keep the units of the largest norm in every group that matches; evidence is not looked at.
 
     Raises RecipeError for a pattern that matches no group.
     """

@@ -1,0 +1,146 @@
+"""Quantisation with error feedback, against nearest codes and least squares."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+
+from tinyvox.codebooks import kmeans, nearest
+from tinyvox.matrix import Coded, Dense, Product, Table
+from tinyvox.passes.factorize import decompose, product
+from tinyvox.passes.feedback import feed_back, inner_metric, refit_left
+from tinyvox.passes.quantize import unbiased
+
+
+def correlated(size: int, seed: int = 0) -> Tensor:
+    """The second moment of inputs that go together, float64 [size, size]."""
+    generator = torch.Generator().manual_seed(seed)
+    mix = torch.randn(size, size // 2, generator=generator, dtype=torch.float64)
+    return mix @ mix.T + 0.1 * torch.eye(size, dtype=torch.float64)
+
+
+def loss(values: Tensor, other: Tensor, metric: Tensor) -> float:
+    error = (values - other).double()
+    return float(((error @ metric) * error).sum())
+
+
+def test_nothing_is_fed_back_where_inputs_do_not_go_together() -> None:
+    torch.manual_seed(0)
+    values = torch.randn(20, 70)
+    coded = kmeans(values, 3)
+    energies = torch.rand(70, dtype=torch.float64) + 0.1
+    expected = nearest(values / coded.scale[:, None], coded.codebook.centroids)
+    assert torch.equal(feed_back(values, coded, energies.diag()).codes.long(), expected)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 4])
+def test_feedback_loses_less_than_nearest_codes(bits: int) -> None:
+    torch.manual_seed(bits)
+    values, metric = torch.randn(64, 130), correlated(130)
+    coded = kmeans(values, bits)
+    fed = feed_back(values, coded, metric)
+    assert loss(values, fed.decode(), metric) < 0.75 * loss(values, coded.decode(), metric)
+    assert torch.equal(fed.scale, coded.scale)
+
+
+def test_blocks_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(1)
+    values, metric = torch.randn(9, 37), correlated(37)
+    coded = kmeans(values, 2)
+    whole = feed_back(values, coded, metric)
+    monkeypatch.setattr("tinyvox.passes.feedback.BLOCK", 5)
+    assert (feed_back(values, coded, metric).codes == whole.codes).float().mean() > 0.99
+
+
+def test_feedback_is_near_the_best_of_all_codes() -> None:
+    """Every choice of four codes of two levels, tried out."""
+    torch.manual_seed(0)
+    values, metric = torch.randn(200, 4), correlated(4)
+    coded = Coded(
+        torch.zeros(200, 4, dtype=torch.uint8), Table(torch.tensor([-0.8, 0.8])), torch.ones(200)
+    )
+    choices = torch.tensor(list(itertools.product([-0.8, 0.8], repeat=4)))
+    errors = (values[:, None] - choices[None]).double()
+    best = float(((errors @ metric) * errors).sum(2).min(1).values.sum())
+    nearest = loss(values, values.sign() * 0.8, metric)
+    fed = loss(values, feed_back(values, coded, metric).decode(), metric)
+    assert best <= fed < best + 0.5 * (nearest - best)
+
+
+def test_rows_of_zeros_stay_zero() -> None:
+    values = torch.randn(4, 16)
+    values[2] = 0
+    fed = feed_back(values, kmeans(values, 2), correlated(16))
+    assert bool((fed.decode()[2] == 0).all())
+
+
+def test_the_left_factor_is_refitted_by_least_squares() -> None:
+    torch.manual_seed(0)
+    left, right = torch.randn(12, 5), torch.randn(5, 30)
+    coarse = kmeans(right, 2).decode()
+    x = torch.randn(4000, 30) @ torch.randn(30, 30)
+    metric = (x.T @ x).double() / len(x)
+    wanted, given = x @ (left @ right).T, x @ coarse.T
+    expected = torch.linalg.lstsq(given.double(), wanted.double()).solution.T
+    found = refit_left(left, right, coarse, metric)
+    torch.testing.assert_close(found.double(), expected, rtol=0.05, atol=0.02)
+    refitted, before = (
+        loss(left @ right, found @ coarse, metric),
+        loss(left @ right, left @ coarse, metric),
+    )
+    assert refitted < before
+
+
+def test_the_inner_metric_is_the_second_moment_of_the_right_factors_outputs() -> None:
+    torch.manual_seed(0)
+    right, x = torch.randn(3, 8), torch.randn(5000, 8)
+    inputs = x @ right.T
+    expected = (inputs.T @ inputs).double() / len(x)
+    found = inner_metric(right, (x.T @ x).double() / len(x))
+    torch.testing.assert_close(found, expected, rtol=0.01, atol=0.02)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3])
+def test_unbiased_rows_are_as_long_along_their_originals(bits: int) -> None:
+    torch.manual_seed(bits)
+    values, metric = torch.randn(30, 64), correlated(64)
+    coded = kmeans(values, bits)
+    for weighing in (None, metric):
+        kept = unbiased(values, coded, weighing)
+        weighed = values.double() if weighing is None else values.double() @ weighing
+        along = (weighed * kept.decode()).sum(1)
+        torch.testing.assert_close(along, (weighed * values).sum(1), rtol=2e-3, atol=1e-3)
+        assert torch.equal(kept.codes, coded.codes)
+
+
+def test_a_row_of_codes_that_says_nothing_keeps_its_scale() -> None:
+    values = torch.tensor([[1.0, -1.0], [0.0, 0.0]])
+    coded = Coded(
+        torch.tensor([[1, 1], [0, 0]], dtype=torch.uint8),
+        Table(torch.tensor([0.0, 1.0])),
+        torch.ones(2),
+    )
+    assert torch.equal(unbiased(values, coded).scale, torch.ones(2))
+
+
+@pytest.mark.parametrize("rank", [1, 4, 9])
+def test_a_decomposition_for_inputs_loses_least_of_the_outputs(rank: int) -> None:
+    torch.manual_seed(0)
+    values, metric = torch.randn(14, 20), correlated(20)
+    for_inputs = product(decompose(values, metric), rank).decode()
+    plain = product(decompose(values), rank).decode()
+    found = loss(values, for_inputs, metric)
+    assert found < loss(values, plain, metric)
+    assert found == pytest.approx(decompose(values, metric).tail(rank), rel=1e-3)
+
+
+def test_a_decomposition_of_full_rank_is_the_matrix() -> None:
+    torch.manual_seed(0)
+    values = torch.randn(6, 9)
+    whole = product(decompose(values, correlated(9)), 6)
+    assert isinstance(whole, Product)
+    assert isinstance(whole.left, Dense)
+    torch.testing.assert_close(whole.decode(), values, rtol=1e-3, atol=1e-4)
