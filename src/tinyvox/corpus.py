@@ -229,9 +229,9 @@ class Corpus:
             audio = audio + self._noise.cut(len(audio), rng) * np.float32(np.sqrt(power / snr))
         else:
             audio = audio + rng.standard_normal(len(audio), np.float32) * np.float32(3e-5)
+        # Not clipped: a loud recording is no distorted one.
         gain = 10 ** (rng.uniform(*self.augment.gain_db) / 20)
-        loud: Audio = np.clip(audio * np.float32(gain), -1, 1).astype(np.float32)
-        return loud
+        return (audio * np.float32(gain)).astype(np.float32)
 
 
 class NoiseBank:

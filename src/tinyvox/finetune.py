@@ -16,7 +16,16 @@ from tinyvox.execute import Executor
 from tinyvox.matrix import Coded
 from tinyvox.model import Model
 from tinyvox.recipe import FinetuneSettings, QuantizeRule, first_match
-from tinyvox.train import Batch, Batches, Optimisation, Progress, ctc_loss, learning_rate
+from tinyvox.train import (
+    Batch,
+    Batches,
+    Optimisation,
+    Progress,
+    autocast,
+    ctc_loss,
+    learning_rate,
+    product_precision,
+)
 
 
 def finetune(
@@ -37,6 +46,8 @@ def finetune(
         raise ModelError("fine-tuning needs a speech card; add --speech FILE")
     executor, original = Executor(model).train(), Executor(teacher).eval()
     executor.set_rounding(functools.partial(_first_codes, settings.quantize))
+    device = torch.device("cpu")
+    precision = product_precision("auto", device)
     optimiser = torch.optim.AdamW(_groups(executor), weight_decay=0.0)
     batches = Batches(corpus, model.card, settings.batch_seconds, settings.seed)
     start = time.monotonic()
@@ -44,7 +55,8 @@ def finetune(
         if step >= settings.steps:
             break
         _set_rate(optimiser, step, settings)
-        loss = _loss(executor, original, batch, model.card.blank, settings)
+        with autocast(device, precision):
+            loss = _loss(executor, original, batch, model.card.blank, settings)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(executor.parameters(), 1.0)
@@ -83,12 +95,13 @@ def _set_rate(optimiser: torch.optim.Optimizer, step: int, settings: FinetuneSet
 def _loss(
     executor: Executor, original: Executor, batch: Batch, blank: int, settings: FinetuneSettings
 ) -> Tensor:
-    log_probs, lengths = executor.run(batch.features, batch.lengths)
+    outputs, lengths = executor.run(batch.features, batch.lengths)
+    log_probs = outputs.float()
     loss = settings.ctc * ctc_loss(log_probs, lengths, batch, blank)
     if settings.distill > 0:
         with torch.inference_mode():
             targets, _ = original.run(batch.features, batch.lengths)
-        loss = loss + settings.distill * _distance(log_probs, targets.clone(), lengths)
+        loss = loss + settings.distill * _distance(log_probs, targets.float().clone(), lengths)
     return loss
 
 
