@@ -26,7 +26,7 @@ from tinyvox.recipe import (
     Recipe,
 )
 from tinyvox.runtime import extract_features
-from tinyvox.train import TrainConfig
+from tinyvox.train import Progress, TrainConfig
 
 RATE = 16000
 
@@ -102,6 +102,43 @@ def test_products_stay_products(corpus: Corpus, teacher: Model) -> None:
     kinds = [type(matrix) for _, matrix in tuned.matrices()]
     assert kinds == [type(matrix) for _, matrix in small.matrices()]
     assert Product in kinds
+
+
+def test_what_was_interrupted_goes_on(corpus: Corpus, teacher: Model, tmp_path: Path) -> None:
+    """Quantisation-aware, so that codebooks are restored too."""
+    options = settings(steps=6, quantize=(QuantizeRule(bits=2),))
+    checkpoint = tmp_path / "tune.pt"
+    seen: list[int] = []
+
+    def interrupt(progress: Progress) -> None:
+        seen.append(progress.step)
+        if progress.step == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finetune(teacher, options, corpus, teacher, interrupt, checkpoint)
+    assert checkpoint.exists()
+    more: list[int] = []
+    tuned = finetune(teacher, options, corpus, teacher, lambda p: more.append(p.step), checkpoint)
+    assert more[0] in (4, 5)
+    assert more[-1] == 6
+    assert not checkpoint.exists()
+    assert all(isinstance(matrix, Coded) for _, matrix in tuned.matrices())
+
+
+def test_a_checkpoint_of_other_settings_is_not_looked_at(
+    corpus: Corpus, teacher: Model, tmp_path: Path
+) -> None:
+    checkpoint = tmp_path / "tune.pt"
+
+    def interrupt(progress: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finetune(teacher, settings(steps=6), corpus, teacher, interrupt, checkpoint)
+    seen: list[int] = []
+    finetune(teacher, settings(steps=3), corpus, teacher, lambda p: seen.append(p.step), checkpoint)
+    assert seen == [1, 2, 3]
 
 
 def test_it_reports_every_step_and_needs_a_card(corpus: Corpus, teacher: Model) -> None:

@@ -96,7 +96,7 @@ def compress(
     steps = load_recipe(recipe) if recipe else plan(original, ratio=ratio, size=size)
     if finetune is not None:
         steps = with_finetune(steps)
-    tune = _finetuner(finetune, original) if finetune is not None else None
+    tune = _finetuner(finetune, original, output) if finetune is not None else None
     small, notes = apply(original, steps, finetune=tune, progress=out.print)
     packfile.save(small, output)
     for note in notes:
@@ -107,8 +107,9 @@ def compress(
         console.print_json(facts)
 
 
-def _finetuner(data: Path, original: Any) -> Callable[[Any, Any], Any]:
-    """Fine-tuning on a manifest, or on the data of a training configuration."""
+def _finetuner(data: Path, original: Any, output: Path) -> Callable[[Any, Any], Any]:
+    """Fine-tuning on a manifest, or on the data of a training configuration; what was interrupted
+    goes on from a checkpoint beside the output."""
     from tinyvox import train as training
     from tinyvox.finetune import finetune
 
@@ -123,8 +124,11 @@ def _finetuner(data: Path, original: Any) -> Callable[[Any, Any], Any]:
         corpus = training.load_corpus(config, reading)
 
     def tune(model: Any, settings: Any) -> Any:
+        checkpoint = output.with_suffix(".finetune.pt")
         with console.progress_bar("fine-tuning") as bar:
-            return finetune(model, settings, corpus, original, lambda p: bar(p.step, p.steps))
+            return finetune(
+                model, settings, corpus, original, lambda p: bar(p.step, p.steps), checkpoint
+            )
 
     return tune
 

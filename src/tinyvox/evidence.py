@@ -60,7 +60,6 @@ def imagine(model: Model, seed: int = 0) -> Evidence:
     counts: dict[str, int] = {}
 
     def add(name: str, inputs: Tensor) -> None:
-        # A matrix that is shared by frames far apart may see more than there is memory for twice.
         product = (inputs.T @ inputs).double()
         sums[name] = sums[name] + product if name in sums else product
         counts[name] = counts.get(name, 0) + len(inputs)
@@ -69,12 +68,7 @@ def imagine(model: Model, seed: int = 0) -> Evidence:
     executor.watch(add)
     with torch.inference_mode():
         executor(imagined_features(UTTERANCES, model.input_size, seed))
-    known = {name: matrix.shape[1] for name, matrix in model.matrices()}
-    return {
-        name: Moments((total / counts[name]).clone())
-        for name, total in sums.items()
-        if known.get(name) == len(total)
-    }
+    return {name: Moments(total.clone() / counts[name]) for name, total in sums.items()}
 
 
 def imagined_features(utterances: int, size: int, seed: int) -> Tensor:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +29,8 @@ from tinyvox.train import (
     product_precision,
 )
 
+SECONDS_A_CHECKPOINT = 60.0
+
 
 def finetune(
     model: Model,
@@ -34,6 +38,7 @@ def finetune(
     corpus: Corpus,
     teacher: Model,
     report: Callable[[Progress], None] | None = None,
+    checkpoint: Path | None = None,
 ) -> Model:
     """A model of the same structure, trained on.
 
@@ -41,6 +46,10 @@ def finetune(
     a frame, Hinton 2015) of the outputs from the teacher's. Codes stay as they are: of coded
     matrices the centroids and the row scales are trained. With `quantize`, the dense matrices that
     a rule matches are rounded while they are trained, codebooks and all, and come out coded.
+
+    With `checkpoint`, the state is written there every minute and when training is interrupted; the
+    same call then goes on from it, and removes it when it is done. One of another model or of
+    other settings is not looked at.
     """
     if model.card is None:
         raise ModelError("fine-tuning needs a speech card; add --speech FILE")
@@ -49,22 +58,73 @@ def finetune(
     device = torch.device("cpu")
     precision = product_precision("auto", device)
     optimiser = torch.optim.AdamW(_groups(executor), weight_decay=0.0)
-    batches = Batches(corpus, model.card, settings.batch_seconds, settings.seed)
-    start = time.monotonic()
-    for step, batch in enumerate(batches):
-        if step >= settings.steps:
-            break
-        _set_rate(optimiser, step, settings)
-        with autocast(device, precision):
-            loss = _loss(executor, original, batch, model.card.blank, settings)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(executor.parameters(), 1.0)
-        optimiser.step()
-        if report is not None:
-            elapsed = time.monotonic() - start
-            report(Progress(step + 1, settings.steps, float(loss.detach()), elapsed))
+    state = _State(executor, optimiser, _key(model, teacher, settings), checkpoint)
+    first = state.restore()
+    batches = Batches(corpus, model.card, settings.batch_seconds, settings.seed + first)
+    start = saved = time.monotonic()
+    step = first
+    try:
+        for step, batch in zip(range(first, settings.steps), batches, strict=False):
+            _set_rate(optimiser, step, settings)
+            with autocast(device, precision):
+                loss = _loss(executor, original, batch, model.card.blank, settings)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(executor.parameters(), 1.0)
+            optimiser.step()
+            now = time.monotonic()
+            if report is not None:
+                report(Progress(step + 1, settings.steps, float(loss.detach()), now - start))
+            if now - saved > SECONDS_A_CHECKPOINT:
+                state.save(step + 1)
+                saved = now
+    except KeyboardInterrupt:
+        state.save(step)
+        raise
+    state.remove()
     return executor.model()
+
+
+class _State:
+    """Where fine-tuning is, in a file; of no effect without a path."""
+
+    def __init__(
+        self, executor: Executor, optimiser: torch.optim.Optimizer, key: str, path: Path | None
+    ) -> None:
+        self.executor, self.optimiser, self.key, self.path = executor, optimiser, key, path
+
+    def save(self, step: int) -> None:
+        if self.path is None:
+            return
+        parts = {"executor": self.executor.state_dict(), "optimiser": self.optimiser.state_dict()}
+        temporary = self.path.with_suffix(".partial")
+        torch.save({"key": self.key, "step": step, **parts}, temporary)
+        temporary.replace(self.path)
+
+    def restore(self) -> int:
+        """The step to go on with."""
+        if self.path is None or not self.path.exists():
+            return 0
+        state = torch.load(self.path, weights_only=True)
+        if state["key"] != self.key:
+            return 0
+        self.executor.load_state_dict(state["executor"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        return int(state["step"])
+
+    def remove(self) -> None:
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+
+def _key(model: Model, teacher: Model, settings: FinetuneSettings) -> str:
+    """The same for the same models and settings."""
+    digest = hashlib.sha256(settings.model_dump_json().encode())
+    for each in (model, teacher):
+        for name, matrix in each.matrices():
+            digest.update(name.encode())
+            digest.update(matrix.decode().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _first_codes(rules: Sequence[QuantizeRule], name: str, values: Tensor) -> Coded | None:
