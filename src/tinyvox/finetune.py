@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import time
@@ -27,6 +28,7 @@ from tinyvox.train import (
     ctc_loss,
     learning_rate,
     product_precision,
+    shift_channel,
 )
 
 SECONDS_A_CHECKPOINT = 60.0
@@ -58,6 +60,7 @@ def finetune(
     device = torch.device("cpu")
     precision = product_precision("auto", device)
     optimiser = torch.optim.AdamW(_groups(executor), weight_decay=0.0)
+    rng = torch.Generator().manual_seed(settings.seed)
     state = _State(executor, optimiser, _key(model, teacher, settings), checkpoint)
     first = state.restore()
     batches = Batches(corpus, model.card, settings.batch_seconds, settings.seed + first)
@@ -66,6 +69,8 @@ def finetune(
     try:
         for step, batch in zip(range(first, settings.steps), batches, strict=False):
             _set_rate(optimiser, step, settings)
+            shifted = shift_channel(batch.features, settings.channel_shift, rng)
+            batch = dataclasses.replace(batch, features=shifted)
             with autocast(device, precision):
                 loss = _loss(executor, original, batch, model.card.blank, settings)
             optimiser.zero_grad(set_to_none=True)

@@ -138,6 +138,9 @@ class FinetuneSettings(_Settings):
     distill: Annotated[float, Field(ge=0)] = 0.5
     batch_seconds: Annotated[float, Field(gt=0)] = 200.0
     """Seconds of audio to a batch."""
+    channel_shift: Annotated[float, Field(ge=0)] = 0.0
+    """Deviation of a random constant added to each feature of an utterance, as in training; the
+    original shows what to make of it."""
     seed: int = 0
     quantize: tuple[QuantizeRule, ...] = ()
     """Rules by which dense matrices are rounded while they are trained; they come out coded."""
