@@ -190,7 +190,11 @@ def test_a_bad_setting_is_named_by_step_and_key(step: str, message: str, tmp_pat
         ("quantize: {bits: 3, x: 1}", "quantize", "layers, method, bits, rules, vectors"),
         ("quantize: {rules: [{bits: 3, x: 1}]}", "quantize.rules.1", "layers, method, bits"),
         ("finetune: {quantize: [{bits: 3, x: 1}]}", "finetune.quantize.1", "layers, method, bits"),
-        ("finetune: {x: 1}", "finetune", "steps, learning_rate, ctc, distill, batch_seconds, seed"),
+        (
+            "finetune: {x: 1}",
+            "finetune",
+            "steps, learning_rate, ctc, distill, batch_seconds, channel_shift, seed",
+        ),
     ],
 )
 def test_an_unknown_key_is_named_with_those_that_there_are(
