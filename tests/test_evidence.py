@@ -85,8 +85,7 @@ def test_padding_is_not_seen() -> None:
 def test_energy_is_the_mean_square_of_the_outputs() -> None:
     torch.manual_seed(0)
     weight, x = torch.randn(5, 4), torch.randn(1000, 4)
-    moments = Moments((x.T @ x).double() / len(x))
-    assert energy(weight, moments) == pytest.approx(
+    assert energy(weight, (x.T @ x).double() / len(x)) == pytest.approx(
         float((x @ weight.T).square().sum(1).mean()), rel=1e-4
     )
     assert energy(weight, None) == pytest.approx(float(weight.square().sum()), rel=1e-6)

@@ -56,19 +56,16 @@ def imagine(model: Model, seed: int = 0) -> Evidence:
     """
     if model.card is None or not model.card.features.mean:
         return NOTHING
-    sums: dict[str, Tensor] = {}
-    counts: dict[str, int] = {}
+    evidence: dict[str, Moments] = {}
 
-    def add(name: str, inputs: Tensor) -> None:
-        product = (inputs.T @ inputs).double()
-        sums[name] = sums[name] + product if name in sums else product
-        counts[name] = counts.get(name, 0) + len(inputs)
+    def gather(name: str, inputs: Tensor) -> None:
+        evidence[name] = Moments((inputs.T @ inputs).double() / len(inputs))
 
     executor = Executor(model).eval()
-    executor.watch(add)
-    with torch.inference_mode():
+    executor.watch(gather)
+    with torch.no_grad():
         executor(imagined_features(UTTERANCES, model.input_size, seed))
-    return {name: Moments(total.clone() / counts[name]) for name, total in sums.items()}
+    return evidence
 
 
 def imagined_features(utterances: int, size: int, seed: int) -> Tensor:
@@ -81,12 +78,11 @@ def imagined_features(utterances: int, size: int, seed: int) -> Tensor:
     return features
 
 
-def energy(values: Tensor, moments: Moments | None) -> float:
-    """The mean squared norm of the outputs of a matrix; its squared norm where nothing is known."""
+def energy(values: Tensor, metric: Tensor | None) -> float:
+    """The mean squared norm of the outputs of a matrix, `metric` being its inputs' second moment;
+    its own squared norm where nothing is known."""
     values = values.double()
-    if moments is None:
-        return float(values.square().sum())
-    return float(((values @ moments.second) * values).sum())
+    return float(((values if metric is None else values @ metric) * values).sum())
 
 
 class Trial:
@@ -115,10 +111,11 @@ class Trial:
         tiny = torch.finfo(torch.float32).tiny
         result = {}
         for name, matrix in self.model.matrices():
-            values, moments = matrix.decode(), evidence.get(name)
+            values = matrix.decode()
+            metric = evidence[name].second if name in evidence else None
             noise = torch.randn(values.shape, generator=generator)
             noise *= (NOISE * values.square().mean()).sqrt()
-            relative = energy(noise, moments) / max(energy(values, moments), tiny)
+            relative = energy(noise, metric) / max(energy(values, metric), tiny)
             moved = self.distance(self.model.with_tensors({name: Dense(values + noise)}))
             result[name] = moved / max(relative, tiny)
         return result

@@ -65,7 +65,7 @@ def finetune(
     first = state.restore()
     batches = Batches(corpus, model.card, settings.batch_seconds, settings.seed + first)
     start = saved = time.monotonic()
-    step = first
+    done = first
     try:
         for step, batch in zip(range(first, settings.steps), batches, strict=False):
             _set_rate(optimiser, step, settings)
@@ -77,14 +77,15 @@ def finetune(
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(executor.parameters(), 1.0)
             optimiser.step()
+            done = step + 1
             now = time.monotonic()
             if report is not None:
-                report(Progress(step + 1, settings.steps, float(loss.detach()), now - start))
+                report(Progress(done, settings.steps, float(loss.detach()), now - start))
             if now - saved > SECONDS_A_CHECKPOINT:
-                state.save(step + 1)
+                state.save(done)
                 saved = now
     except KeyboardInterrupt:
-        state.save(step)
+        state.save(done)
         raise
     state.remove()
     return executor.model()
@@ -110,8 +111,14 @@ class _State:
         """The step to go on with."""
         if self.path is None or not self.path.exists():
             return 0
-        state = torch.load(self.path, weights_only=True)
-        if state["key"] != self.key:
+        try:
+            state = torch.load(self.path, weights_only=True)
+            same = state["key"] == self.key
+        except Exception as error:  # torch.load raises whatever the bytes lead it to
+            raise ModelError(
+                f"{self.path}: found no checkpoint of fine-tuning; remove the file"
+            ) from error
+        if not same:
             return 0
         self.executor.load_state_dict(state["executor"])
         self.optimiser.load_state_dict(state["optimiser"])

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tinyvox.errors import RecipeError
-from tinyvox.evidence import Trial, imagine
+from tinyvox.evidence import Trial, energy, imagine
 from tinyvox.matrix import Coded, Dense, Matrix, leaves
 from tinyvox.model import Model
 from tinyvox.passes.factorize import Decomposition, decompose, factorize
@@ -244,9 +244,8 @@ def _noise_factor(values: Tensor, metric: Tensor | None) -> float:
         return 1.0
     order = metric.diagonal().argsort(descending=False)
     pivots = torch.linalg.cholesky(metric[order][:, order]).diagonal().square().mean()
-    wide = values.double()
-    outputs = float(((wide @ metric) * wide).sum())
-    return float(wide.square().sum() * pivots) / max(outputs, torch.finfo(torch.float64).tiny)
+    outputs = max(energy(values, metric), torch.finfo(torch.float64).tiny)
+    return energy(values, None) * float(pivots) / outputs
 
 
 def _recipe(chosen: dict[str, _Choice]) -> Recipe:

@@ -25,8 +25,7 @@ inline constexpr size_t max_columns = 131072;
 
 // Codes of a small table.
 //
-//   a block, 4 bytes a row:   byte 4 r + c  =  code of row r, column c  |  code of column 4 + c  <<
-//   4
+//   a block, 4 bytes a row:   byte 4 r + c  =  code of row r, column c | code of column 4 + c << 4
 //
 // The table's entries are without sign: weight = (entry - offset) * scale[row]. Their size is what
 // int16 can hold of their products with int8 activations:
