@@ -45,19 +45,37 @@ enum class ActivationKind : uint8_t { relu = 0, clipped_relu = 1, tanh = 2, sigm
 
 enum class TensorKind : uint8_t { absent = 0, vector = 1, dense = 2, coded = 3, product = 4 };
 
+// What codes stand for: an entry of a table, code - zero, or the sum of one number a bit, with the
+// sign that the bit says. A trellis is a grid of which each code may use a part (trellis.h).
+enum class CodebookKind : uint8_t { table = 0, grid = 1, trellis = 2, binary = 3 };
+
 // A vector, or a matrix expression.
 struct Tensor {
   TensorKind kind = TensorKind::absent;
   uint32_t rows = 0;  // a vector's length
   uint32_t columns = 0;
-  std::vector<float> values;            // vector [rows], dense [rows, columns]
-  std::vector<uint8_t> codes;           // coded [rows, columns]
-  std::vector<float> centroids;         // coded: 2 to 256, every code lies inside
-  std::vector<float> scale;             // coded [rows]
+  std::vector<float> values;  // vector [rows], dense [rows, columns]
+
+  // Coded: weight = level(row, code) * scale[row].
+  CodebookKind codebook = CodebookKind::table;
+  uint32_t entries = 0;        // 2 to 256; every code is below it
+  uint32_t groups = 1;         // of rows, 1 to 256
+  std::vector<uint8_t> group;  // of each row; empty where there is one
+  std::vector<float> levels;   // table [1 or groups, entries]; binary [rows, bits]
+  std::vector<uint8_t> zero;   // grid [1 or rows]: the code of level 0; trellis [1]
+  std::vector<float> scale;    // [rows]
+  std::vector<uint8_t> codes;  // [rows, columns]
+  uint64_t code_bytes = 0;     // on disk, without all else
+
   std::unique_ptr<Tensor> left, right;  // product: [rows, rank], [rank, columns]
   uint64_t file_bytes = 0;              // on disk, record header included
 
   explicit operator bool() const { return kind != TensorKind::absent; }
+
+  // Coded: what the row's codes stand for, before its scale; `entries` of them.
+  void levels_of(uint32_t row, float* to) const;
+  // Whether codes stand for the same levels in every row.
+  bool one_codebook() const;
 };
 
 struct Signal {

@@ -41,6 +41,26 @@ Integers best_integers(const std::vector<float>& centroids, int most) {
   return best;
 }
 
+// The levels of a grid are integers as they are.
+Integers grid_integers(const std::vector<float>& levels) {
+  return {{levels.begin(), levels.end()}, 1.0f, 0.0f};
+}
+
+// The levels that every row has, as integers of at most `most` in magnitude.
+Integers small_table(const Tensor& tensor, int most) {
+  std::vector<float> levels(tensor.entries);
+  tensor.levels_of(0, levels.data());
+  return tensor.zero.empty() ? best_integers(levels, most) : grid_integers(levels);
+}
+
+// The levels of a row as int8.
+Integers row_integers(const Tensor& tensor, uint32_t row) {
+  std::vector<float> levels(tensor.entries);
+  tensor.levels_of(row, levels.data());
+  const bool exact = !tensor.zero.empty() && magnitude(levels) <= 127;
+  return exact ? grid_integers(levels) : to_integers(levels, 127);
+}
+
 // The leaves of an expression, left to right.
 void collect(const Tensor& tensor, std::vector<const Tensor*>& leaves) {
   if (tensor.kind != TensorKind::product) return leaves.push_back(&tensor);
@@ -68,11 +88,12 @@ size_t MatrixWork::bytes() const {
 
 Leaf::Leaf(const Tensor& tensor, size_t first, size_t rows, const Kernels& kernels)
     : kernels_(kernels), rows_(rows), columns_(tensor.columns) {
+  scale_.resize((rows + kernels.block_rows - 1) / kernels.block_rows * kernels.block_rows);
   if (tensor.kind == TensorKind::dense || tensor.columns > max_columns) {
     form_ = Form::f32;
     pack_dense(tensor, first);
-  } else if (tensor.centroids.size() <= 16) {
-    form_ = tensor.centroids.size() <= 8 ? Form::c3 : Form::c4;
+  } else if (tensor.entries <= 16 && tensor.one_codebook()) {
+    form_ = tensor.entries <= 8 ? Form::c3 : Form::c4;
     pack_codes(tensor, first);
   } else {
     form_ = Form::i8;
@@ -87,21 +108,20 @@ void Leaf::pack_dense(const Tensor& tensor, size_t first) {
     std::copy_n(tensor.values.data() + begin, size, dense_.data());
     return;
   }
-  for (size_t i = 0; i < size; ++i)
-    dense_[i] = tensor.centroids[tensor.codes[begin + i]] * tensor.scale[(begin + i) / columns_];
-}
-
-void Leaf::pack_scales(const Tensor& tensor, size_t first, float step) {
-  scale_.resize((rows_ + kernels_.block_rows - 1) / kernels_.block_rows * kernels_.block_rows);
-  for (size_t row = 0; row < rows_; ++row) scale_[row] = tensor.scale[first + row] * step;
+  std::vector<float> levels(tensor.entries);
+  for (size_t row = 0, i = 0; row < rows_; ++row) {
+    tensor.levels_of(static_cast<uint32_t>(first + row), levels.data());
+    for (size_t column = 0; column < columns_; ++column, ++i)
+      dense_[i] = levels[tensor.codes[begin + i]] * tensor.scale[first + row];
+  }
 }
 
 void Leaf::pack_codes(const Tensor& tensor, size_t first) {
   offset_ = form_ == Form::c3 ? 32 : 64;
-  const Integers table = best_integers(tensor.centroids, offset_ - 1);
+  const Integers table = small_table(tensor, offset_ - 1);
   for (size_t i = 0; i < table.values.size(); ++i)
     table_[i] = static_cast<uint8_t>(table.values[i] + offset_);
-  pack_scales(tensor, first, table.step);
+  for (size_t row = 0; row < rows_; ++row) scale_[row] = tensor.scale[first + row] * table.step;
   const size_t height = kernels_.block_rows;
   packed_.resize(blocks() * height * 4);
   for (size_t row = 0; row < rows_; ++row)
@@ -114,17 +134,20 @@ void Leaf::pack_codes(const Tensor& tensor, size_t first) {
 }
 
 void Leaf::pack_values(const Tensor& tensor, size_t first) {
-  const Integers table = to_integers(tensor.centroids, 127);
-  pack_scales(tensor, first, table.step);
   const size_t height = kernels_.block_rows;
   values_.resize(blocks() * height * 8);
-  for (size_t row = 0; row < rows_; ++row)
+  Integers table;
+  for (size_t row = 0; row < rows_; ++row) {
+    if (row == 0 || !tensor.one_codebook())
+      table = row_integers(tensor, static_cast<uint32_t>(first + row));
+    scale_[row] = tensor.scale[first + row] * table.step;
     for (size_t column = 0; column < columns_; ++column) {
       const uint8_t code = tensor.codes[(first + row) * columns_ + column];
       const size_t half = column % block_columns / 4;
       values_[((block_of(row, column) * 2 + half) * height + row % height) * 4 + column % 4] =
           static_cast<int8_t>(table.values[code]);
     }
+  }
 }
 
 size_t Leaf::blocks() const {

@@ -49,7 +49,6 @@ class Leaf {
   void pack_dense(const Tensor& tensor, size_t first);
   void pack_codes(const Tensor& tensor, size_t first);
   void pack_values(const Tensor& tensor, size_t first);
-  void pack_scales(const Tensor& tensor, size_t first, float step);
   size_t blocks() const;  // of rows and columns
   size_t block_of(size_t row, size_t column) const;
 

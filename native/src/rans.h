@@ -1,23 +1,42 @@
-// Entropy coding of a matrix's codes: rANS (J. Duda, arXiv:1311.2540, section 3) with one static
-// frequency for each symbol, interleaved (F. Giesen, arXiv:1402.3392).
+// Entropy coding of a matrix's codes: rANS (J. Duda, arXiv:1311.2540, section 3), interleaved
+// (F. Giesen, arXiv:1402.3392), with static frequencies: one set for the matrix, or one for each
+// group of rows; under a trellis, one for each quantiser of each of them.
 //
-// Code i belongs to state i mod 8, so that a processor works on eight independent chains at once. A
-// state lies in [2^16, 2^32) and moves 16 bits at a time, so that a code costs at most one word.
+// Code j of a row belongs to state j mod 8, so that a processor works on eight independent chains
+// at once. A state lies in [2^16, 2^32) and moves 16 bits at a time, so that a code costs at most
+// one word.
 //
-//   frequency of each of `entries` symbols, varint, sum 2^12 | 8 states, u32 | words, u16, as read
+//   for each model, the frequency of each of `entries` codes, varint, sum 2^12; or only a 0 and
+//   nothing more for a model that no code has | 8 states, u32 | words, u16, as read
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
 namespace tinyvox {
 
-// Every code is below `entries`, which is 1 to 256.
-std::vector<uint8_t> rans_encode(std::span<const uint8_t> codes, uint32_t entries);
+// What the coder knows of codes [rows, columns] besides themselves.
+struct CodeShape {
+  size_t rows, columns;
+  uint32_t entries;                // every code is below it, 1 to 256
+  std::span<const uint8_t> group;  // of each row; empty: one model for all rows
+  uint32_t groups = 1;
+  std::optional<uint32_t> trellis = std::nullopt;  // the code of level zero, where there is one
+
+  uint32_t models() const { return groups * (trellis ? 2 : 1); }
+};
+
+// Raises FormatError where codes do not follow the trellis.
+std::vector<uint8_t> rans_encode(std::span<const uint8_t> codes, const CodeShape& shape);
+
+// How often each model has each code, [models, entries]. Raises FormatError as rans_encode does.
+std::vector<uint64_t> count_codes(std::span<const uint8_t> codes, const CodeShape& shape);
 
 // Fills `codes`, all below `entries`. Raises FormatError unless the bytes are what rans_encode
 // could have written for that many codes; reads no byte outside them.
-void rans_decode(std::span<const uint8_t> bytes, uint32_t entries, std::span<uint8_t> codes);
+void rans_decode(std::span<const uint8_t> bytes, const CodeShape& shape, std::span<uint8_t> codes);
 
 }  // namespace tinyvox

@@ -2,10 +2,8 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
-#include <cmath>
 
-#include "rans.h"
+#include "coded.h"
 #include "shapes.h"
 
 namespace tinyvox {
@@ -73,37 +71,15 @@ const std::array<Form, 15> forms{{
 
 // The first byte of a tensor's record; a flag that means nothing to the kind is 0:
 //
-//   7    6           5                4               3            2 1 0
-//   0    rANS codes  scale the same   half centroids  half values  TensorKind
-//                    for every row                    or scales
-constexpr uint8_t half_values = 8, half_centroids = 16, one_scale = 32, rans_codes = 64;
+//   7    6                5                4              3             2 1 0
+//   0    an entropy model one scale        half levels    half values   TensorKind
+//        a group of rows  a group of rows                 or scales
+constexpr uint8_t half_values = 8, half_levels = 16, scale_a_group = 32, model_a_group = 64;
 
 uint8_t allowed_flags(TensorKind kind) {
   if (kind == TensorKind::vector || kind == TensorKind::dense) return half_values;
-  if (kind == TensorKind::coded) return half_values | half_centroids | one_scale | rans_codes;
+  if (kind == TensorKind::coded) return half_values | half_levels | scale_a_group | model_a_group;
   return 0;
-}
-
-// Codes of `bits` bits after each other, lowest bit first; the last byte is filled up with zeros.
-void unpack_codes(std::span<const uint8_t> packed, uint32_t bits, std::span<uint8_t> codes) {
-  uint32_t window = 0, held = 0;
-  for (uint8_t& code : codes) {
-    if (held < bits) {
-      window |= static_cast<uint32_t>(packed[0]) << held;
-      packed = packed.subspan(1);
-      held += 8;
-    }
-    code = static_cast<uint8_t>(window & ((1u << bits) - 1));
-    window >>= bits;
-    held -= bits;
-  }
-  if (window) fail("bits after the last code are not zero");
-}
-
-float magnitude(const std::vector<float>& values) {
-  float most = 0;
-  for (float value : values) most = std::max(most, std::abs(value));
-  return most;
 }
 
 std::string read_name(Reader& reader) {
@@ -199,40 +175,13 @@ void NodeReader::read_vector(Tensor& tensor, uint8_t flags) {
 void NodeReader::read_leaf(Tensor& tensor, uint8_t flags) {
   tensor.rows = reader_.varint("rows", 1, max_dimension);
   tensor.columns = reader_.varint("columns", 1, max_dimension);
-  if (tensor.kind == TensorKind::coded) return read_coded(tensor, flags);
-  tensor.values = reader_.floats(spend(tensor), flags & half_values);
-}
-
-void NodeReader::read_coded(Tensor& tensor, uint8_t flags) {
   const uint64_t size = spend(tensor);
-  const uint32_t entries = reader_.varint("number of centroids", 2, 256);
-  tensor.centroids = reader_.floats(entries, flags & half_centroids);
-  tensor.scale = reader_.floats(flags & one_scale ? 1 : tensor.rows, flags & half_values);
-  if (!std::isfinite(magnitude(tensor.centroids) * magnitude(tensor.scale)))
-    fail("centroids times scales overflow");
-  read_codes(tensor, flags, size);
-  tensor.scale.resize(tensor.rows, tensor.scale[0]);
-}
-
-// Memory is taken only after the bytes that justify it are known to be there.
-void NodeReader::read_codes(Tensor& tensor, uint8_t flags, uint64_t size) {
-  const auto entries = static_cast<uint32_t>(tensor.centroids.size());
-  if (flags & rans_codes) {
-    const auto payload = reader_.take(reader_.varint("length of the codes", 1, 1u << 30));
-    if (size > max_codes_a_byte * payload.size())
-      fail("decodes " + std::to_string(payload.size()) + " bytes to " + std::to_string(size) +
-           " codes, expected at most 4096 a byte");
-    tensor.codes.resize(size);
-    rans_decode(payload, entries, tensor.codes);
-    return;
-  }
-  const uint32_t bits = std::bit_width(entries - 1);
-  const auto packed = reader_.take((size * bits + 7) / 8);
-  tensor.codes.resize(size);
-  unpack_codes(packed, bits, tensor.codes);
-  const uint8_t most = *std::max_element(tensor.codes.begin(), tensor.codes.end());
-  if (most >= entries)
-    fail("code " + std::to_string(most) + " lies outside a table of " + std::to_string(entries));
+  if (tensor.kind == TensorKind::dense)
+    tensor.values = reader_.floats(size, flags & half_values);
+  else
+    read_coded(reader_, tensor,
+               {(flags & half_values) != 0, (flags & half_levels) != 0,
+                (flags & scale_a_group) != 0, (flags & model_a_group) != 0});
 }
 
 // The size of a leaf, taken off what the whole file may hold.

@@ -18,7 +18,6 @@ inline constexpr uint32_t max_tokens = 1u << 16;
 inline constexpr uint32_t max_depth = 4;             // of products
 inline constexpr uint64_t max_matrix = 1ull << 28;   // weights of a matrix
 inline constexpr uint64_t max_weights = 1ull << 29;  // of a file
-inline constexpr uint64_t max_codes_a_byte = 4096;   // of an entropy-coded payload
 
 // Reads nodes one after the other.
 class NodeReader {
@@ -35,8 +34,6 @@ class NodeReader {
   void read_product(Tensor& tensor, uint32_t depth);
   void read_vector(Tensor& tensor, uint8_t flags);
   void read_leaf(Tensor& tensor, uint8_t flags);
-  void read_coded(Tensor& tensor, uint8_t flags);
-  void read_codes(Tensor& tensor, uint8_t flags, uint64_t size);
   uint64_t spend(const Tensor& tensor);
 
   Reader& reader_;

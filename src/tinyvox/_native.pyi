@@ -27,8 +27,38 @@ def features(config: FeatureConfig, samples: NDArray[np.float32]) -> NDArray[np.
 class FormatError(ValueError): ...
 
 def parse_file(bytes: bytes) -> dict[str, Any]: ...
-def rans_encode(codes: NDArray[np.uint8], entries: int) -> bytes: ...
-def rans_decode(bytes: bytes, entries: int, count: int) -> NDArray[np.uint8]: ...
+def rans_encode(
+    codes: NDArray[np.uint8],
+    entries: int,
+    group: NDArray[np.uint8],
+    groups: int = 1,
+    zero: int = -1,
+) -> bytes: ...
+def rans_decode(
+    bytes: bytes,
+    rows: int,
+    columns: int,
+    entries: int,
+    group: NDArray[np.uint8],
+    groups: int = 1,
+    zero: int = -1,
+) -> NDArray[np.uint8]: ...
+def count_codes(
+    codes: NDArray[np.uint8],
+    entries: int,
+    group: NDArray[np.uint8],
+    groups: int = 1,
+    zero: int = -1,
+) -> NDArray[np.uint64]: ...
+def choose_codes(
+    values: NDArray[np.float32],
+    weights: NDArray[np.float32],
+    codes: NDArray[np.uint8],
+    cost: NDArray[np.float32],
+    group: NDArray[np.uint8],
+    zero: int,
+    trellis: bool,
+) -> None: ...
 
 class Session:
     def __init__(self, bytes: bytes) -> None: ...
@@ -62,7 +92,7 @@ def multiply_dense(
 def multiply_coded(
     isa: str,
     codes: NDArray[np.uint8],
-    centroids: NDArray[np.float32],
+    levels: NDArray[np.float32],
     scale: NDArray[np.float32],
     x: NDArray[np.float32],
 ) -> NDArray[np.float32]: ...

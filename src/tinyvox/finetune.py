@@ -12,12 +12,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from tinyvox.codebooks import CODEBOOKS
 from tinyvox.corpus import Corpus
 from tinyvox.errors import ModelError
 from tinyvox.execute import Executor
 from tinyvox.matrix import Coded
 from tinyvox.model import Model
+from tinyvox.passes.quantize import quantise
 from tinyvox.recipe import FinetuneSettings, QuantizeRule, first_match
 from tinyvox.train import (
     Batch,
@@ -141,7 +141,7 @@ def _key(model: Model, teacher: Model, settings: FinetuneSettings) -> str:
 
 def _first_codes(rules: Sequence[QuantizeRule], name: str, values: Tensor) -> Coded | None:
     rule = first_match(rules, name)
-    return None if rule is None else CODEBOOKS[rule.method](values, rule.bits)
+    return None if rule is None else quantise(values, rule)
 
 
 def _groups(executor: Executor) -> list[dict[str, object]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,6 +11,8 @@ from torch import Tensor
 from tinyvox.errors import ModelError
 
 MAX_CODE_BITS = 8
+MAX_ENTRIES = 1 << MAX_CODE_BITS
+MAX_GROUPS = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,31 +40,108 @@ class Dense:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """A codebook of centroids, float32 [entries] in rising order, 2 to 256 of them."""
+    """A codebook of centroids in rising order, 2 to 256 of them.
+
+    float32 [entries], or [groups, entries]: one table for each group of rows.
+    """
 
     centroids: Tensor
 
     def __post_init__(self) -> None:
-        entries = self.centroids.numel()
-        if self.centroids.ndim != 1 or not 2 <= entries <= 1 << MAX_CODE_BITS:
+        if not 1 <= self.centroids.ndim <= 2 or not 2 <= self.entries <= MAX_ENTRIES:
             raise ModelError(
                 f"a table holds 2 to 256 centroids in one row, found {tuple(self.centroids.shape)}"
             )
 
     @property
-    def bits(self) -> int:
-        return (self.centroids.numel() - 1).bit_length()
+    def entries(self) -> int:
+        return self.centroids.shape[-1]
+
+    def levels(self, group: Tensor | None) -> Tensor:
+        if self.centroids.ndim == 1:
+            return self.centroids[None]
+        assert group is not None
+        return self.centroids[group.long()]
+
+    def take_rows(self, rows: Tensor) -> Table:
+        return self
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """A codebook of evenly spaced levels: code c stands for c - zero, the row's scale is the step.
+
+    `zero` is int64 [1] or [out], within the codes. With `trellis` (and one zero) the codes of each
+    column, from the first row to the last, follow the trellis of native/src/trellis.h: every code
+    comes from a part of the grid that the codes above it tell, and takes a bit less in a file.
+    """
+
+    entries: int
+    zero: Tensor
+    trellis: bool = False
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.entries <= MAX_ENTRIES:
+            raise ModelError(f"a grid has 2 to 256 levels, found {self.entries}")
+        if self.zero.ndim != 1 or not bool(((self.zero >= 0) & (self.zero < self.entries)).all()):
+            raise ModelError(f"the zeros of a grid lie within its {self.entries} codes")
+        if self.trellis and self.zero.numel() != 1:
+            raise ModelError("a trellis has one zero for all rows")
+
+    def levels(self, group: Tensor | None) -> Tensor:
+        return (torch.arange(self.entries) - self.zero[:, None]).float()
+
+    def take_rows(self, rows: Tensor) -> Grid:
+        """Codes without those of some rows follow no trellis any more."""
+        zero = self.zero if self.zero.numel() == 1 else self.zero[rows]
+        return Grid(self.entries, zero)
+
+
+@dataclass(frozen=True, eq=False)
+class Binary:
+    """Multi-bit binary codes: bit i of a code is the sign of alphas[row, i], float32 [out, bits].
+
+    Source: Xu et al., "Alternating multi-bit quantization for recurrent neural networks", 2018,
+    section 2.
+    """
+
+    alphas: Tensor
+
+    def __post_init__(self) -> None:
+        if self.alphas.ndim != 2 or not 1 <= self.alphas.shape[1] <= MAX_CODE_BITS:
+            raise ModelError(
+                f"binary codes have 1 to 8 alphas a row, found {tuple(self.alphas.shape)}"
+            )
+
+    @property
+    def entries(self) -> int:
+        return 1 << self.alphas.shape[1]
+
+    def levels(self, group: Tensor | None) -> Tensor:
+        return self.alphas @ signs(self.alphas.shape[1]).T
+
+    def take_rows(self, rows: Tensor) -> Binary:
+        return Binary(self.alphas[rows])
+
+
+Codebook = Table | Grid | Binary
+
+
+def signs(bits: int) -> Tensor:
+    """What each code says of each bit's sign, -1 or 1, float32 [2**bits, bits]."""
+    codes = torch.arange(1 << bits)[:, None]
+    return 2.0 * (codes >> torch.arange(bits) & 1) - 1
 
 
 def on_grid(centroids: Tensor) -> Tensor:
     """Centroids of a small table as the kernels hold them: whole multiples of a step.
 
     Up to 8 centroids become integers of at most 31 times the step in magnitude, up to 16 of at most
-    63 (`native/src/kernels/kernels.h`); the step is the one that moves them least. Larger tables
-    stay as they are: the kernels' 8 bits are fine enough for what such tables are for.
+    63 (`native/src/kernels/kernels.h`); the step is the one that moves them least. Larger tables,
+    and one for each group of rows, stay as they are: the kernels hold those as 8 bits.
     """
-    entries, largest = centroids.numel(), float(centroids.abs().max())
-    if entries > 16 or largest == 0:
+    entries, largest = centroids.shape[-1], float(centroids.abs().max())
+    if entries > 16 or centroids.ndim > 1 or largest == 0:
         return centroids
     most = 31 if entries <= 8 else 63
     tops = torch.arange(most, most * 2 // 3 - 1, -1, dtype=torch.float64)
@@ -74,42 +153,126 @@ def on_grid(centroids: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Coded:
-    """Codes uint8 [out, in] into a codebook, times one scale a row, float32 [out]."""
+    """Codes uint8 [out, in] into a codebook, times one scale a row, float32 [out].
+
+    `group`, uint8 [out], says which rows belong together, if not all: they may share a table and a
+    scale, and the file codes them by one model. Groups are counted from 0, without gaps.
+    """
 
     codes: Tensor
-    codebook: Table
+    codebook: Codebook
     scale: Tensor
+    group: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.codes.ndim != 2 or self.codes.dtype != torch.uint8:
             raise ModelError(
                 f"codes are uint8 [out, in], found {self.codes.dtype} {tuple(self.codes.shape)}"
             )
-        if self.scale.shape != self.codes.shape[:1]:
+        rows = self.codes.shape[:1]
+        if self.scale.shape != rows:
             raise ModelError(
-                f"{self.codes.shape[0]} rows of codes need as many scales, "
-                f"found {tuple(self.scale.shape)}"
+                f"{rows[0]} rows of codes need as many scales, found {tuple(self.scale.shape)}"
             )
-        if self.codes.numel() and int(self.codes.max()) >= self.codebook.centroids.numel():
+        if self.codes.numel() and int(self.codes.max()) >= self.codebook.entries:
             raise ModelError(
-                f"code {int(self.codes.max())} lies outside a table of "
-                f"{self.codebook.centroids.numel()} centroids"
+                f"code {int(self.codes.max())} lies outside a codebook of "
+                f"{self.codebook.entries} entries"
             )
+        self._check_groups()
+
+    def _check_groups(self) -> None:
+        rows, book = self.codes.shape[0], self.codebook
+        if self.group is not None and self.group.shape != (rows,):
+            raise ModelError(
+                f"{rows} rows of codes lie in as many groups, found {tuple(self.group.shape)}"
+            )
+        found = {Table: self.groups, Binary: rows, Grid: rows}[type(book)]
+        own = {Table: "centroids", Binary: "alphas", Grid: "zero"}[type(book)]
+        values = getattr(book, own)
+        expected = (found,) if isinstance(book, Grid) else (found, values.shape[-1])
+        shared = values.shape == (1,) if isinstance(book, Grid) else values.ndim == 1
+        if not shared and values.shape != expected:
+            raise ModelError(f"{own} {tuple(values.shape)} do not fit {rows} rows of codes")
 
     @property
     def shape(self) -> tuple[int, int]:
         return self.codes.shape[0], self.codes.shape[1]
 
     @property
+    def groups(self) -> int:
+        """How many groups of rows there are."""
+        return 1 if self.group is None or not self.group.numel() else int(self.group.max()) + 1
+
+    @property
     def bits(self) -> int:
-        return self.codebook.bits
+        """Bits of a code before entropy coding."""
+        return (self.codebook.entries - 1).bit_length()
+
+    @property
+    def shares_scale(self) -> bool:
+        """Whether the rows of each group have one scale (and all rows, where there is no group)."""
+        scale, index = self.scale, torch.zeros(len(self.scale), dtype=torch.long)
+        index = index if self.group is None else self.group.long()
+        low, high = (
+            scale.new_zeros(self.groups).scatter_reduce(0, index, scale, how, include_self=False)
+            for how in ("amin", "amax")
+        )
+        return torch.equal(low, high)
+
+    def levels(self) -> Tensor:
+        """What codes stand for before the scale, float32 [1 or out, entries]."""
+        return self.codebook.levels(self.group)
 
     def decode(self) -> Tensor:
-        return self.codebook.centroids[self.codes.long()] * self.scale[:, None]
+        return decoded(self.codes, self.levels(), self.scale)
+
+    def nearest(self, values: Tensor) -> Tensor:
+        """Codes of the levels closest to values [out, n], int64 [out, n]; scales are positive."""
+        inverse = torch.where(self.scale > 0, 1 / self.scale, 0)[:, None]
+        return nearest(values * inverse, self.levels())
+
+    def zero_codes(self) -> Tensor | None:
+        """Each row's code of exactly zero, int64 [out]; None where a row has none."""
+        is_zero = self.levels() == 0
+        if not bool(is_zero.any(1).all()):
+            return None
+        return is_zero.int().argmax(1).expand(self.codes.shape[0])
+
+    def with_codes(self, codes: Tensor, *, untied: bool = False) -> Coded:
+        """Other codes for the same levels; `untied` where they need not follow a trellis."""
+        book = self.codebook
+        if untied and isinstance(book, Grid):
+            book = replace(book, trellis=False)
+        return replace(self, codes=codes.to(torch.uint8), codebook=book)
 
     def take(self, rows: Tensor | None = None, columns: Tensor | None = None) -> Coded:
-        scale = self.scale if rows is None else self.scale[rows]
-        return Coded(_take(self.codes, rows, columns), self.codebook, scale)
+        if rows is None:
+            return replace(self, codes=_take(self.codes, None, columns))
+        codes, book = _take(self.codes, rows, columns), self.codebook.take_rows(rows)
+        group = None if self.group is None else self.group[rows]
+        if group is not None:
+            kept, group = group.unique(return_inverse=True)  # type: ignore[no-untyped-call]
+            group = group.to(torch.uint8)
+            if isinstance(book, Table) and book.centroids.ndim == 2:
+                book = Table(book.centroids[kept.long()])
+        return Coded(codes, book, self.scale[rows], group)
+
+
+def decoded(codes: Tensor, levels: Tensor, scale: Tensor) -> Tensor:
+    """Codes [out, in] as values: `levels` [1 or out, entries], `scale` [out]."""
+    if levels.shape[0] == 1:
+        return levels[0][codes.long()] * scale[:, None]
+    return levels.gather(1, codes.long()) * scale[:, None]
+
+
+def nearest(x: Tensor, levels: Tensor) -> Tensor:
+    """Index of the level closest to each value, int64; x [out, n], levels [1 or out, entries]."""
+    ordered, order = levels.sort(dim=1)
+    middles = (ordered[:, 1:] + ordered[:, :-1]) / 2
+    if levels.shape[0] == 1:
+        return order[0][torch.bucketize(x.contiguous(), middles[0])]
+    return order.gather(1, torch.searchsorted(middles, x.contiguous()))
 
 
 @dataclass(frozen=True, eq=False)

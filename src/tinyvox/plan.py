@@ -13,9 +13,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from tinyvox.codebooks.rate import coded_bits
 from tinyvox.errors import RecipeError
 from tinyvox.evidence import Trial, energy, imagine
-from tinyvox.matrix import Coded, Dense, Matrix, leaves
+from tinyvox.matrix import Coded, Dense, Grid, Matrix, leaves
 from tinyvox.model import Model
 from tinyvox.passes.factorize import Decomposition, decompose, factorize
 from tinyvox.passes.quantize import quantize
@@ -291,11 +292,9 @@ def _leaf_bytes(leaf: Dense | Coded) -> float:
     rows, columns = leaf.shape
     if isinstance(leaf, Dense):
         return TENSOR_OVERHEAD + 4 * rows * columns
-    entries = leaf.codebook.centroids.numel()
-    counts = torch.bincount(leaf.codes.flatten().int(), minlength=entries).double()
-    shares = counts[counts > 0] / counts.sum()
-    codes = -float((shares * shares.log2()).sum()) * rows * columns / 8
-    return TENSOR_OVERHEAD + codes + 6 * entries + _vector_bytes(leaf.scale)
+    levels = 0 if isinstance(leaf.codebook, Grid) else 2 * leaf.levels().numel()
+    scales = _vector_bytes(leaf.scale[:1] if leaf.shares_scale else leaf.scale)
+    return TENSOR_OVERHEAD + coded_bits(leaf) * rows * columns / 8 + levels + scales
 
 
 def _vector_bytes(vector: Tensor) -> int:

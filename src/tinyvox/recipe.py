@@ -34,7 +34,10 @@ from pydantic import (
 
 from tinyvox.errors import FileError, RecipeError
 
-Method = Literal["kmeans"]
+Method = Literal[
+    "symmetric", "asymmetric", "omse", "kmeans", "greedy", "refined", "alternating", "entropy",
+    "trellis",
+]  # fmt: skip
 """The keys of `codebooks.CODEBOOKS`."""
 
 
@@ -49,7 +52,21 @@ def _share(value: object) -> int | float:
     raise ValueError("expected a fraction above 0 and up to 1.0, or a whole number from 1")
 
 
-Bits = Annotated[int, Field(ge=1, le=8, strict=True)]
+PRICED = ("entropy", "trellis")
+"""Methods whose bits are those of the file, a fraction too."""
+MOST_TRELLIS_BITS = 5
+GRANULAR = ("symmetric", "asymmetric", "omse", "kmeans")
+WITH_PERCENTILE = ("symmetric", "asymmetric")
+
+
+def _bits(value: object) -> int | float:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number and 0.05 <= value <= 8:  # type: ignore[operator]
+        return value  # type: ignore[return-value]
+    raise ValueError("expected a number from 1 to 8 (from 0.05 for entropy and trellis)")
+
+
+Bits = Annotated[int | float, PlainValidator(_bits)]
 Patterns = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
 Share = Annotated[int | float, PlainValidator(_share)]
 """A fraction where it is written with a point (1.0 is all), else a count."""
@@ -91,19 +108,51 @@ class QuantizeRule(_Settings):
     layers: Patterns = ("*",)
     method: Method = "kmeans"
     bits: Bits
+    """Of a code before entropy coding; of entropy and trellis, in the file."""
+    granularity: Literal["tensor", "row"] | Annotated[int, Field(ge=1, strict=True)] | None = None
+    """What shares a scale (symmetric, asymmetric, omse) or a table (k-means): the matrix, a row, or
+    so many consecutive rows."""
+    percentile: Annotated[float, Field(gt=0, le=100)] | None = None
+    """Of the magnitudes that a symmetric or asymmetric grid spans; all of them by default."""
+    feedback: bool = True
+    """Make up for each error with codes chosen later, where the inputs are known."""
     unbiased: bool = True
     """Scale each row to keep its length, at the price of a larger squared error."""
+
+    @property
+    def priced(self) -> bool:
+        """Whether bits are those of the file."""
+        return self.method in PRICED
+
+    @model_validator(mode="after")
+    def _options_of_the_method(self) -> QuantizeRule:
+        if not self.priced and (not isinstance(self.bits, int) or self.bits < 1):
+            raise ValueError(f"bits of {self.method} are whole, from 1 to 8, found {self.bits}")
+        if self.method == "trellis" and self.bits > MOST_TRELLIS_BITS:
+            raise ValueError(f"a trellis takes at most 5 bits, found {self.bits}; expected entropy")
+        if self.granularity is not None and self.method not in GRANULAR:
+            raise ValueError(f"granularity goes with {', '.join(GRANULAR)}, not {self.method}")
+        if self.granularity == "row" and self.method == "kmeans":
+            raise ValueError("k-means has one table, or one for so many rows, expected a number")
+        if self.percentile is not None and self.method not in WITH_PERCENTILE:
+            raise ValueError(f"percentile goes with {' and '.join(WITH_PERCENTILE)}")
+        return self
 
 
 class QuantizeSettings(_Settings):
     """Code every dense matrix, factors included, and shorten the vectors.
 
-    The first of `rules` that matches a matrix decides; where none does, the step's own `bits`.
+    The first of `rules` that matches a matrix decides; where none does, the step's own settings,
+    which are those of a rule.
     """
 
     layers: Patterns = ("*",)
     method: Method = "kmeans"
     bits: Bits | None = None
+    granularity: Literal["tensor", "row"] | Annotated[int, Field(ge=1, strict=True)] | None = None
+    percentile: Annotated[float, Field(gt=0, le=100)] | None = None
+    feedback: bool = True
+    unbiased: bool = True
     rules: tuple[QuantizeRule, ...] = ()
     vectors: Literal["float16", "float32"] = "float16"
     """How biases and normalisation vectors are rounded, in the whole model."""
@@ -112,16 +161,18 @@ class QuantizeSettings(_Settings):
     def _some_rule(self) -> QuantizeSettings:
         if self.bits is None and not self.rules:
             raise ValueError("expected bits, or rules, or both")
-        if self.bits is None and self.model_fields_set & {"layers", "method"}:
-            raise ValueError("layers and method go with bits; expected bits")
+        own = self.model_fields_set & (set(QuantizeRule.model_fields) - {"bits"})
+        if self.bits is None and own:
+            raise ValueError(f"{' and '.join(sorted(own))} go with bits; expected bits")
+        self.in_order()
         return self
 
     def in_order(self) -> tuple[QuantizeRule, ...]:
         """All rules, the step's own one last."""
         if self.bits is None:
             return self.rules
-        own = QuantizeRule(layers=self.layers, method=self.method, bits=self.bits)
-        return (*self.rules, own)
+        own = {name: getattr(self, name) for name in QuantizeRule.model_fields}
+        return (*self.rules, QuantizeRule(**own))
 
 
 class FinetuneSettings(_Settings):
@@ -144,6 +195,12 @@ class FinetuneSettings(_Settings):
     seed: int = 0
     quantize: tuple[QuantizeRule, ...] = ()
     """Rules by which dense matrices are rounded while they are trained; they come out coded."""
+
+    @model_validator(mode="after")
+    def _trainable(self) -> FinetuneSettings:
+        if any(rule.method == "trellis" for rule in self.quantize):
+            raise ValueError("codes of a trellis cannot change one by one, expected entropy")
+        return self
 
 
 Settings = PruneSettings | FactorizeSettings | QuantizeSettings | FinetuneSettings
@@ -205,6 +262,19 @@ def matches(patterns: Iterable[str], name: str) -> bool:
 def first_match(rules: Sequence[QuantizeRule], name: str) -> QuantizeRule | None:
     """The first rule for the matrix of this full name, if any."""
     return next((rule for rule in rules if matches(rule.layers, name)), None)
+
+
+def rule_of(recipe: Recipe, name: str) -> QuantizeRule | None:
+    """The rule by which a recipe coded the matrix of this full name: of the first step that did."""
+    for step in recipe.steps:
+        rules: Sequence[QuantizeRule] = ()
+        if isinstance(step.settings, QuantizeSettings):
+            rules = step.settings.in_order()
+        elif isinstance(step.settings, FinetuneSettings):
+            rules = step.settings.quantize
+        if (rule := first_match(rules, name)) is not None:
+            return rule
+    return None
 
 
 def with_finetune(recipe: Recipe, settings: FinetuneSettings | None = None) -> Recipe:

@@ -8,7 +8,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tinyvox.matrix import Coded, Dense, Matrix, Product, Table, on_grid
+from tinyvox.matrix import (
+    Binary,
+    Codebook,
+    Coded,
+    Dense,
+    Matrix,
+    Product,
+    Table,
+    decoded,
+    nearest,
+    on_grid,
+)
 
 
 class Weight(Protocol):
@@ -21,35 +32,70 @@ class Weight(Protocol):
     def matrix(self) -> Matrix: ...
 
 
+class Levels(nn.Module):
+    """The numbers of a codebook that are trained: centroids, or one a bit and row; a grid has none,
+    its step is the row's scale."""
+
+    def __init__(self, coded: Coded) -> None:
+        super().__init__()
+        self.book, self.group = coded.codebook, coded.group
+        if isinstance(self.book, Table):
+            self.centroids = nn.Parameter(self.book.centroids.clone())
+        elif isinstance(self.book, Binary):
+            self.alphas = nn.Parameter(self.book.alphas.clone())
+
+    def forward(self) -> Tensor:
+        """float32 [1 or out, entries]."""
+        return self._present().levels(self.group)
+
+    def settled(self) -> Tensor:
+        """The same, but small tables in rising order and on the kernels' grid."""
+        book = self._present()
+        if not isinstance(book, Table) or book.centroids.ndim > 1:
+            return book.levels(self.group)
+        centroids = book.centroids.sort().values
+        return (centroids + (on_grid(centroids.detach()) - centroids.detach()))[None]
+
+    def codebook(self, *, settled: bool = False) -> Codebook:
+        """With the numbers as they are now."""
+        if isinstance(self.book, Table):
+            now = self.settled() if settled and self.book.centroids.ndim == 1 else self.centroids
+            return Table(now.detach().cpu().clone().view(self.book.centroids.shape))
+        return Binary(self.alphas.detach().cpu().clone()) if hasattr(self, "alphas") else self.book
+
+    def _present(self) -> Codebook:
+        if isinstance(self.book, Table):
+            return Table(self.centroids)
+        return Binary(self.alphas) if isinstance(self.book, Binary) else self.book
+
+
 class Rounding(nn.Module):
     """A codebook that is trained together with the weights that it rounds.
 
-    Gradients pass straight through to the weights (Bengio 2013) and reach the centroids and the row
+    Gradients pass straight through to the weights (Bengio 2013) and reach the codebook and the row
     scales by way of the rounded values (Esser 2020, "Learned step size quantization").
     """
 
     def __init__(self, coded: Coded) -> None:
         super().__init__()
-        self.centroids = nn.Parameter(coded.codebook.centroids.clone())
+        self.levels = Levels(coded)
         self.scale = nn.Parameter(coded.scale.clone())
 
     def forward(self, values: Tensor) -> Tensor:
-        codes, centroids = self._codes(values)
-        return centroids[codes] * self.scale[:, None] + (values - values.detach())
+        codes, levels = self._codes(values)
+        return decoded(codes, levels, self.scale) + (values - values.detach())
 
     def code(self, values: Tensor) -> Coded:
         """The values as codes, as `forward` sees them."""
-        codes, centroids = self._codes(values)
-        table = Table(centroids.detach().cpu().clone())
-        return Coded(codes.to(torch.uint8).cpu(), table, self.scale.detach().cpu().clone())
+        codes, _ = self._codes(values)
+        book, scale = self.levels.codebook(settled=True), self.scale.detach().cpu().clone()
+        return Coded(codes.to(torch.uint8).cpu(), book, scale, self.levels.group)
 
     def _codes(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        centroids = self.centroids.sort().values
-        centroids = centroids + (on_grid(centroids.detach()) - centroids.detach())
+        levels = self.levels.settled()
         scale = self.scale.detach()[:, None]
         inverse = torch.where(scale == 0, 0, 1 / scale)
-        middles = (centroids[1:] + centroids[:-1]).detach() / 2
-        return torch.bucketize(values.detach() * inverse, middles), centroids
+        return nearest(values.detach() * inverse, levels.detach()), levels
 
 
 class DenseWeight(nn.Module):
@@ -75,25 +121,25 @@ class DenseWeight(nn.Module):
 
 
 class CodedWeight(nn.Module):
-    """Fixed codes; the centroids and the row scales are trained."""
+    """Fixed codes; the codebook's numbers and the row scales are trained."""
 
     codes: Tensor
 
     def __init__(self, coded: Coded) -> None:
         super().__init__()
         self.register_buffer("codes", coded.codes.long())
-        self.centroids = nn.Parameter(coded.codebook.centroids.clone())
+        self.levels = Levels(coded)
         self.scale = nn.Parameter(coded.scale.clone())
 
     def forward(self) -> Tensor:
-        return self.centroids[self.codes] * self.scale[:, None]
+        return decoded(self.codes, self.levels(), self.scale)
 
     def apply_to(self, x: Tensor) -> Tensor:
         return F.linear(x, self())
 
     def matrix(self) -> Matrix:
-        codebook = Table(self.centroids.detach().cpu().clone())
-        return Coded(self.codes.to(torch.uint8).cpu(), codebook, self.scale.detach().cpu().clone())
+        codes, scale = self.codes.to(torch.uint8).cpu(), self.scale.detach().cpu().clone()
+        return Coded(codes, self.levels.codebook(), scale, self.levels.group)
 
 
 class ProductWeight(nn.Module):

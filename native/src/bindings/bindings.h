@@ -17,6 +17,7 @@ nanobind::object features_of(std::shared_ptr<const FeatureTables> tables,
 void bind_features(nanobind::module_& m);
 void bind_file(nanobind::module_& m);
 void bind_kernels(nanobind::module_& m);
+void bind_rdo(nanobind::module_& m);
 void bind_session(nanobind::module_& m);
 
 }  // namespace tinyvox

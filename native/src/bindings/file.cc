@@ -5,6 +5,8 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
+
 #include "bindings.h"
 #include "rans.h"
 
@@ -13,7 +15,8 @@ namespace nb = nanobind;
 namespace tinyvox {
 namespace {
 
-using Codes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Codes = nb::ndarray<const uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Group = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
 std::span<const uint8_t> view(const nb::bytes& bytes) {
   return {reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()};
@@ -27,6 +30,20 @@ nb::object array(std::vector<T> values, const std::vector<size_t>& shape) {
   return nb::cast(nb::ndarray<nb::numpy, T>(owned->data(), shape.size(), shape.data(), owner));
 }
 
+void add_coded(nb::dict& result, Tensor tensor, const std::vector<size_t>& shape) {
+  static constexpr const char* codebooks[] = {"table", "grid", "trellis", "binary"};
+  const size_t levels = tensor.levels.size(), zeros = tensor.zero.size();
+  const size_t grouped = tensor.group.size();
+  result["codebook"] = codebooks[static_cast<size_t>(tensor.codebook)];
+  result["entries"] = tensor.entries;
+  result["levels"] = array(std::move(tensor.levels), {levels});
+  result["zero"] = array(std::move(tensor.zero), {zeros});
+  result["group"] = array(std::move(tensor.group), {grouped});
+  result["codes"] = array(std::move(tensor.codes), shape);
+  result["code_bytes"] = tensor.code_bytes;
+  result["scale"] = array(std::move(tensor.scale), {tensor.rows});
+}
+
 nb::dict to_python(Tensor tensor) {
   static constexpr const char* kinds[] = {"absent", "vector", "dense", "coded", "product"};
   nb::dict result;
@@ -37,12 +54,7 @@ nb::dict to_python(Tensor tensor) {
   result["shape"] = nb::tuple(nb::cast(shape));
   if (tensor.kind == TensorKind::vector || tensor.kind == TensorKind::dense)
     result["values"] = array(std::move(tensor.values), shape);
-  if (tensor.kind == TensorKind::coded) {
-    const size_t entries = tensor.centroids.size();
-    result["codes"] = array(std::move(tensor.codes), shape);
-    result["centroids"] = array(std::move(tensor.centroids), {entries});
-    result["scale"] = array(std::move(tensor.scale), {tensor.rows});
-  }
+  if (tensor.kind == TensorKind::coded) add_coded(result, std::move(tensor), shape);
   if (tensor.kind == TensorKind::product) {
     result["left"] = to_python(std::move(*tensor.left));
     result["right"] = to_python(std::move(*tensor.right));
@@ -107,20 +119,48 @@ void check_entries(uint32_t entries) {
   if (entries < 1 || entries > 256) throw nb::value_error("entries are 1 to 256");
 }
 
-nb::bytes encode(Codes codes, uint32_t entries) {
+// What the coder is told besides the codes; `zero` is below 0 where there is no trellis.
+CodeShape code_shape(size_t rows, size_t columns, uint32_t entries, const Group& group,
+                     uint32_t groups, int zero) {
   check_entries(entries);
-  const std::span<const uint8_t> all(codes.data(), codes.shape(0));
-  for (uint8_t code : all)
-    if (code >= entries) throw nb::value_error("a code lies outside its table");
-  const std::vector<uint8_t> bytes = rans_encode(all, entries);
+  if (zero >= static_cast<int>(entries)) throw nb::value_error("zero is one of the codes");
+  CodeShape shape{rows, columns, entries, {group.data(), group.size()}, groups};
+  if (group.size() != 0 && group.size() != rows) throw nb::value_error("one group a row");
+  if (group.size() == 0 && groups != 1) throw nb::value_error("no groups, but more than one");
+  for (uint8_t each : shape.group)
+    if (each >= groups) throw nb::value_error("a group lies outside their number");
+  if (zero >= 0) shape.trellis = static_cast<uint32_t>(zero);
+  return shape;
+}
+
+std::span<const uint8_t> inside(const Codes& codes, uint32_t entries) {
+  const std::span<const uint8_t> all(codes.data(), codes.size());
+  if (std::ranges::any_of(all, [&](uint8_t code) { return code >= entries; }))
+    throw nb::value_error("a code lies outside its table");
+  return all;
+}
+
+nb::bytes encode(Codes codes, uint32_t entries, Group group, uint32_t groups, int zero) {
+  const CodeShape shape = code_shape(codes.shape(0), codes.shape(1), entries, group, groups, zero);
+  const std::span<const uint8_t> all = inside(codes, entries);
+  const std::vector<uint8_t> bytes = rans_encode(all, shape);
   return nb::bytes(bytes.data(), bytes.size());
 }
 
-nb::object decode(const nb::bytes& bytes, uint32_t entries, size_t count) {
-  check_entries(entries);
-  std::vector<uint8_t> codes(count);
-  rans_decode(view(bytes), entries, codes);
-  return array(std::move(codes), {count});
+nb::object count(Codes codes, uint32_t entries, Group group, uint32_t groups, int zero) {
+  const CodeShape shape = code_shape(codes.shape(0), codes.shape(1), entries, group, groups, zero);
+  return array(count_codes(inside(codes, entries), shape), {shape.models(), entries});
+}
+
+nb::object decode(const nb::bytes& bytes, size_t rows, size_t columns, uint32_t entries,
+                  Group group, uint32_t groups, int zero) {
+  const CodeShape shape = code_shape(rows, columns, entries, group, groups, zero);
+  std::vector<uint8_t> codes(rows * columns);
+  {
+    nb::gil_scoped_release unlocked;
+    rans_decode(view(bytes), shape, codes);
+  }
+  return array(std::move(codes), {rows, columns});
 }
 
 }  // namespace
@@ -129,10 +169,15 @@ void bind_file(nb::module_& m) {
   nb::exception<FormatError>(m, "FormatError", PyExc_ValueError);
   m.def("parse_file", &parse_file, nb::arg("bytes"),
         "The content of a .tvx file as dictionaries and arrays. Raises FormatError.");
-  m.def("rans_encode", &encode, nb::arg("codes"), nb::arg("entries"),
-        "Entropy-coded uint8 codes, each below `entries`.");
-  m.def("rans_decode", &decode, nb::arg("bytes"), nb::arg("entries"), nb::arg("count"),
-        "The `count` codes that rans_encode was given. Raises FormatError.");
+  m.def("rans_encode", &encode, nb::arg("codes"), nb::arg("entries"), nb::arg("group"),
+        nb::arg("groups") = 1, nb::arg("zero") = -1,
+        "Entropy-coded uint8 codes [rows, columns], each below `entries`; `group` [rows] or [0].");
+  m.def("count_codes", &count, nb::arg("codes"), nb::arg("entries"), nb::arg("group"),
+        nb::arg("groups") = 1, nb::arg("zero") = -1,
+        "How often each model has each code, [models, entries].");
+  m.def("rans_decode", &decode, nb::arg("bytes"), nb::arg("rows"), nb::arg("columns"),
+        nb::arg("entries"), nb::arg("group"), nb::arg("groups") = 1, nb::arg("zero") = -1,
+        "The codes that rans_encode was given. Raises FormatError.");
 }
 
 }  // namespace tinyvox

@@ -58,16 +58,22 @@ Result multiply_dense(const std::string& isa, Array2d weights, Array2d x) {
   return apply(isa, tensor, x);
 }
 
-Result multiply_coded(const std::string& isa, Codes codes, Array1d centroids, Array1d scale,
+// Levels [1 or rows, entries]: one table for all rows, or one a row.
+Result multiply_coded(const std::string& isa, Codes codes, Array2d levels, Array1d scale,
                       Array2d x) {
   Tensor tensor;
   tensor.kind = TensorKind::coded;
   tensor.rows = static_cast<uint32_t>(codes.shape(0));
   tensor.columns = static_cast<uint32_t>(codes.shape(1));
   tensor.codes.assign(codes.data(), codes.data() + codes.size());
-  tensor.centroids.assign(centroids.data(), centroids.data() + centroids.size());
+  tensor.entries = static_cast<uint32_t>(levels.shape(1));
+  tensor.levels.assign(levels.data(), levels.data() + levels.size());
+  for (size_t row = 0; levels.shape(0) > 1 && row < levels.shape(0); ++row)
+    tensor.group.push_back(static_cast<uint8_t>(row));
   tensor.scale.assign(scale.data(), scale.data() + scale.size());
-  const auto outside = [&](uint8_t code) { return code >= tensor.centroids.size(); };
+  const auto outside = [&](uint8_t code) { return code >= tensor.entries; };
+  if (levels.shape(0) != 1 && (levels.shape(0) != tensor.rows || tensor.rows > 256))
+    throw nb::value_error("one table, or one a row of at most 256");
   if (scale.size() != tensor.rows || std::ranges::any_of(tensor.codes, outside))
     throw nb::value_error("one scale a row, and every code inside the table");
   return apply(isa, tensor, x);
@@ -104,7 +110,7 @@ Result elementwise(const std::string& isa, const std::string& function, Array1d 
 void bind_kernels(nb::module_& m) {
   m.def("isas", &names, "Instruction sets that run here, best first.");
   m.def("multiply_dense", &multiply_dense, nb::arg("isa"), nb::arg("weights"), nb::arg("x"));
-  m.def("multiply_coded", &multiply_coded, nb::arg("isa"), nb::arg("codes"), nb::arg("centroids"),
+  m.def("multiply_coded", &multiply_coded, nb::arg("isa"), nb::arg("codes"), nb::arg("levels"),
         nb::arg("scale"), nb::arg("x"));
   m.def("quantize_i8", &quantize, nb::arg("isa"), nb::arg("x"));
   m.def("elementwise", &elementwise, nb::arg("isa"), nb::arg("function"), nb::arg("x"));

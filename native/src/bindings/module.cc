@@ -5,5 +5,6 @@ NB_MODULE(_native, m) {
   tinyvox::bind_features(m);
   tinyvox::bind_file(m);
   tinyvox::bind_kernels(m);
+  tinyvox::bind_rdo(m);
   tinyvox::bind_session(m);
 }

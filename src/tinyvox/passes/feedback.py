@@ -6,47 +6,92 @@ H their second moment, and not that of W - Q.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from tinyvox.codebooks import nearest
-from tinyvox.matrix import Coded
+from tinyvox.matrix import Coded, Grid, decoded
 
 BLOCK = 64
 """Columns whose errors reach the columns after the block in one product."""
 
 
-def feed_back(values: Tensor, coded: Coded, metric: Tensor) -> Coded:
-    """The codes chosen anew, column by column, with the table and the row scales as they are.
+Choose = Callable[[Tensor, Tensor], Tensor]
+"""Codes [out, 1] for a column [out, 1], whose squared errors count `weights` [out, 1] times; the
+mean of the columns' weights is 1."""
+HELD = 1e6
+"""Weight of a zero that has to stay one where codes depend on each other."""
+
+
+def feed_back(values: Tensor, coded: Coded, metric: Tensor, choose: Choose | None = None) -> Coded:
+    """The codes chosen anew, column by column, with the codebook and the scales as they are.
 
     Each column's error is spread over the columns not yet chosen so that the loss grows least.
     `values` is float32 [out, in], `metric` float64 [in, in] and positive definite. Columns with
-    the largest input come first, when most columns are left to make up for them.
+    the largest input come first, when most columns are left to make up for them. `choose` picks the
+    codes of a column, by default those of the nearest levels. What is exactly zero, by sparsity
+    that was asked for, stays zero where the codebook can say so.
 
     Source: Frantar et al., "GPTQ", 2022, algorithm 1; Hassibi and Stork, "Optimal brain surgeon",
     1993 (where an error goes).
     """
     order = metric.diagonal().argsort(descending=True)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(metric[order][:, order]))
-    spread = torch.linalg.cholesky(inverse, upper=True).float()
-    scale, centroids = coded.scale, coded.codebook.centroids
-    unscale = torch.where(scale > 0, 1 / scale, 0)
+    spread = spreading(metric[order][:, order])
+    importance = spread.diagonal().double().pow(-2)
+    weight_of: list[float] = (importance / importance.mean()).tolist()
+    pick = _keep_zeros(choose or _nearest(coded), coded)
+    zeros = values[:, order] == 0
+    levels, scale = coded.levels(), coded.scale
     rest = values[:, order].clone()
     codes = torch.empty(rest.shape, dtype=torch.uint8)
     for start in range(0, rest.shape[1], BLOCK):
         stop = min(start + BLOCK, rest.shape[1])
         errors = torch.empty(rest.shape[0], stop - start)
         for i in range(start, stop):
-            column = rest[:, i]
-            picked = nearest(column * unscale, centroids)
-            codes[:, i] = picked
-            error = (column - centroids[picked] * scale) / spread[i, i]
+            column = rest[:, i : i + 1]
+            codes[:, i : i + 1] = picked = pick(column, weight_of[i], zeros[:, i : i + 1])
+            found = decoded(picked, levels, scale)
+            error = (column - found)[:, 0] / spread[i, i]
             rest[:, i + 1 : stop] -= error[:, None] * spread[i, i + 1 : stop]
             errors[:, i - start] = error
         rest[:, stop:] -= errors @ spread[start:stop, stop:]
     placed = torch.empty_like(codes)
     placed[:, order] = codes
-    return Coded(placed, coded.codebook, scale)
+    return coded.with_codes(placed)
+
+
+def spreading(metric: Tensor) -> Tensor:
+    """How the error of each column is spread over those after it, float32 [in, in], upper: row i
+    over its own diagonal entry."""
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(metric))
+    spread: Tensor = torch.linalg.cholesky(inverse, upper=True).float()
+    return spread
+
+
+def _nearest(coded: Coded) -> Choose:
+    """What `Coded.nearest` gives, with what does not depend on the column worked out in advance."""
+    ordered, order = coded.levels().sort(dim=1)
+    middles = (ordered[:, 1:] + ordered[:, :-1]) / 2
+    inverse = torch.where(coded.scale > 0, 1 / coded.scale, 0)[:, None]
+    if len(ordered) == 1:
+        return lambda column, _: order[0][torch.bucketize(column * inverse, middles[0])]
+    return lambda column, _: order.gather(1, torch.searchsorted(middles, column * inverse))
+
+
+def _keep_zeros(choose: Choose, coded: Coded) -> Callable[[Tensor, float, Tensor], Tensor]:
+    """Choices for a column, its importance and where it was zero."""
+    codes = coded.zero_codes()
+
+    def pick(column: Tensor, importance: float, zero: Tensor) -> Tensor:
+        weights = torch.full_like(column, importance)
+        if codes is None or not bool(zero.any()):
+            return choose(column, weights)
+        picked = choose(torch.where(zero, 0, column), torch.where(zero, HELD, weights))
+        return torch.where(zero, codes[:, None].to(picked.dtype), picked) if free else picked
+
+    free = not (isinstance(coded.codebook, Grid) and coded.codebook.trellis)
+    return pick
 
 
 def inner_metric(right: Tensor, metric: Tensor) -> Tensor:

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from tinyvox.codebooks import CODEBOOKS
+from tinyvox.codebooks import CODEBOOKS, choose, price_codes
+from tinyvox.codebooks.rate import coded_bits, trimmed, widened, with_step
+from tinyvox.codebooks.values import SMALLEST_NORMAL, compact
+from tinyvox.errors import ModelError
 from tinyvox.evidence import NOTHING, Evidence
-from tinyvox.matrix import Coded, Dense, Matrix, Product, Table, leaves, on_grid
+from tinyvox.matrix import Binary, Coded, Dense, Grid, Matrix, Product, Table, leaves, on_grid
 from tinyvox.model import Model
 from tinyvox.passes.feedback import feed_back, inner_metric, refit_left
 from tinyvox.passes.outcome import Note, Outcome, check_patterns
 from tinyvox.recipe import QuantizeRule, QuantizeSettings, first_match
 
-SMALLEST_NORMAL = 2.0**-14
-"""Below this a float16 number loses digits."""
+CORRECTIONS, CLOSE = 4, 0.99
+"""How often a step is tried with feedback; the share of the bits asked for that will do."""
 
 
 def quantize(model: Model, settings: QuantizeSettings, evidence: Evidence = NOTHING) -> Outcome:
@@ -29,7 +37,8 @@ def quantize(model: Model, settings: QuantizeSettings, evidence: Evidence = NOTH
     Small tables come to lie on the kernels' grid (`matrix.on_grid`), so that the native runtime
     multiplies by the very weights that the model holds.
 
-    Raises RecipeError for a pattern that matches no matrix.
+    Raises RecipeError for a pattern that matches no matrix, ModelError, with the layer, for values
+    that cannot be quantised.
     """
     rules = settings.in_order()
     patterns = [pattern for rule in rules for pattern in rule.layers]
@@ -43,9 +52,13 @@ def quantize(model: Model, settings: QuantizeSettings, evidence: Evidence = NOTH
             continue
         assert rule is not None
         moments = evidence.get(name)
-        changed[name] = coded = _code(matrix, rule, moments.damped() if moments else None)
+        try:
+            coded = _code(matrix, rule, moments.damped() if moments else None)
+        except ModelError as fault:
+            raise ModelError(f"layer {name!r}: {fault}") from None
+        changed[name] = coded
         error = relative_error(matrix, coded)
-        what = f"{rule.bits} bits ({rule.method}), relative squared error {error:.3g}"
+        what = f"{rule.bits:g} bits ({rule.method}), relative squared error {error:.3g}"
         notes.append(Note(name, what))
     small, vector_notes = _round_vectors(model.with_tensors(changed), settings.vectors)
     return Outcome(small, (*notes, *vector_notes))
@@ -63,20 +76,65 @@ def _code(matrix: Matrix, rule: QuantizeRule, metric: Tensor | None) -> Matrix:
     if isinstance(matrix, Coded):
         return matrix
     if isinstance(matrix, Dense):
-        return _code_leaf(matrix.values, rule, metric)
+        return code_leaf(matrix.values, rule, metric)
     right = _code(matrix.right, rule, metric)
     if metric is None or not isinstance(matrix.left, Dense):
         return Product(_code(matrix.left, rule, None), right)
     coded = right.decode()
     left = refit_left(matrix.left.values, matrix.right.decode(), coded, metric)
-    return Product(_code_leaf(left, rule, inner_metric(coded, metric)), right)
+    return Product(code_leaf(left, rule, inner_metric(coded, metric)), right)
 
 
-def _code_leaf(values: Tensor, rule: QuantizeRule, metric: Tensor | None) -> Coded:
-    coded = _settle_leaf(CODEBOOKS[rule.method](values, rule.bits))
-    if metric is not None:
+def code_leaf(values: Tensor, rule: QuantizeRule, metric: Tensor | None) -> Coded:
+    """The codes of one matrix by a rule: float32 [out, in], and the second moment of its inputs,
+    float64 [in, in], where it is known."""
+    metric = metric if rule.feedback else None
+    coded = _settle_leaf(quantise(values, rule))
+    if metric is not None and rule.priced and isinstance(coded.codebook, Grid):
+        coded = _feed_back_within(values, coded, metric, rule.bits)
+    elif metric is not None:
         coded = feed_back(values, coded, metric)
     return unbiased(values, coded, metric) if rule.unbiased else coded
+
+
+def _feed_back_within(values: Tensor, coded: Coded, metric: Tensor, bits: float) -> Coded:
+    """Error feedback with codes that are chosen by price. It moves what they come to in the file,
+    so the step is changed until that is what was asked for."""
+    found: list[tuple[float, Coded]] = []
+    for _ in range(CORRECTIONS):
+        wide = widened(coded)
+        prices = price_codes(wide)
+        fed = feed_back(values, wide, metric, functools.partial(_choose, wide, prices))
+        found.append((coded_bits(fed), fed))
+        if CLOSE * bits <= found[-1][0] <= bits:
+            break
+        coded = with_step(fed, values, _step_factor(found, bits))
+    inside = [pair for pair in found if pair[0] <= bits]
+    best = max(inside, key=lambda p: p[0]) if inside else min(found, key=lambda p: p[0])
+    return trimmed(best[1])
+
+
+def _choose(wide: Coded, prices: NDArray[np.float32], column: Tensor, weights: Tensor) -> Tensor:
+    return choose(wide, column, prices, weights)
+
+
+def _step_factor(found: list[tuple[float, Coded]], bits: float) -> float:
+    """By how much the step has to grow, from what its logarithm last did to the bits."""
+    slope = min(1.0, 0.3 + 0.4 * bits)
+    if len(found) > 1:
+        (before, a), (now, b) = found[-2:]
+        moved = math.log2(float(b.scale.max()) / float(a.scale.max()))
+        if abs(moved) > 1e-4:
+            slope = min(max((before - now) / moved, 0.3), 2.0)
+    return float(2.0 ** ((found[-1][0] - 0.997 * bits) / slope))
+
+
+def quantise(values: Tensor, rule: QuantizeRule) -> Coded:
+    """The codes that a rule's method gives for a matrix, float32 [out, in], without feedback."""
+    method = CODEBOOKS[rule.method]
+    options = {name: getattr(rule, name) for name in method.options}
+    options = {name: value for name, value in options.items() if value is not None}
+    return method.quantise(values, rule.bits, **options)
 
 
 def unbiased(values: Tensor, coded: Coded, metric: Tensor | None = None) -> Coded:
@@ -91,8 +149,11 @@ def unbiased(values: Tensor, coded: Coded, metric: Tensor | None = None) -> Code
     wide, decoded = values.double(), coded.decode().double()
     weighed = wide if metric is None else wide @ metric
     own, along = (weighed * wide).sum(1), (weighed * decoded).sum(1)
+    if coded.shares_scale and len(own) > 1:
+        index = torch.zeros(len(own)) if coded.group is None else coded.group
+        own, along = (torch.bincount(index.long(), each)[index.long()] for each in (own, along))
     gain = torch.where(along > 0.1 * own, own / along, 1.0).float()
-    return Coded(coded.codes, coded.codebook, _half(coded.scale * gain))
+    return replace(coded, scale=compact(coded.scale * gain))
 
 
 def _map_leaves(matrix: Matrix, change: Callable[[Coded], Coded]) -> Matrix:
@@ -120,14 +181,17 @@ def settle(model: Model, vectors: Literal["float16", "float32"]) -> Model:
 
 
 def _settle_leaf(leaf: Coded) -> Coded:
-    centroids, order = leaf.codebook.centroids.sort()
+    leaf = replace(leaf, scale=compact(leaf.scale) if bool((leaf.scale >= 0).all()) else leaf.scale)
+    book = leaf.codebook
+    if isinstance(book, Binary):
+        return replace(leaf, codebook=Binary(compact(book.alphas.abs()) * book.alphas.sign()))
+    if not isinstance(book, Table) or book.centroids.ndim > 1:
+        return leaf
+    centroids, order = book.centroids.sort()
     place = torch.empty_like(order)
     place[order] = torch.arange(order.numel())
     codes = place[leaf.codes.long()].to(torch.uint8)
-    half = _half(leaf.scale)
-    return Coded(
-        codes, Table(on_grid(centroids)), half if torch.isfinite(half).all() else leaf.scale
-    )
+    return replace(leaf, codes=codes, codebook=Table(on_grid(centroids)))
 
 
 def _half(values: Tensor) -> Tensor:

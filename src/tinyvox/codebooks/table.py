@@ -1,14 +1,21 @@
-"""Quantisers: one function a method, each `(values, bits, weights) -> Coded`."""
+"""k-means: the centroids of a table that leave the least squared error."""
 
 from __future__ import annotations
-
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from tinyvox.codebooks.values import (
+    Granularity,
+    at_least_two,
+    blocks_of_rows,
+    check_bits,
+    check_values,
+    row_groups,
+    without_loss,
+)
 from tinyvox.errors import ModelError
-from tinyvox.matrix import MAX_CODE_BITS, Coded, Table
+from tinyvox.matrix import Coded, Table, nearest
 
 BINS = 1 << 16
 """Bins of the histogram: one for each float16 number."""
@@ -16,93 +23,92 @@ CELLS = 512
 """Runs of bins between which the dynamic programme may cut."""
 LLOYD_STEPS = 500
 REFINEMENTS = 2
+ZEROS = 0.1
+"""From this share of zeros on, zero is a centroid, so that they stay zero."""
 
 
-class Quantiser(Protocol):
-    def __call__(self, values: Tensor, bits: int, *, weights: Tensor | None = None) -> Coded: ...
-
-
-def kmeans(values: Tensor, bits: int, *, weights: Tensor | None = None) -> Coded:
+def kmeans(
+    values: Tensor,
+    bits: int,
+    *,
+    weights: Tensor | None = None,
+    granularity: Granularity = "tensor",
+) -> Coded:
     """Codes of at most `bits` bits into one table for the matrix, with one scale a row.
 
     `values` is float32 [out, in]; `weights`, zero or above and of a shape that broadcasts to it,
-    says how much the squared error of each value counts. Rows are divided by their root mean
+    says how much the squared error of each value counts. With a number for `granularity`, so many
+    consecutive rows have a table of their own. Rows are divided by their root mean
     square; the table is the optimal one-dimensional k-means of a fine histogram, then refined on
     the values in turn with the row scales, which are float16 numbers. The result depends on
     nothing but the arguments. A matrix of at most 2**bits distinct values is coded without loss; a
-    row of zeros has scale 0.
+    row of zeros has scale 0; where many values are zero, one centroid is.
 
-    Raises ModelError for NaN, infinity, negative weights, or bits outside 1 to 8.
+    Raises ModelError for NaN, infinity, negative weights, bits outside 1 to 8, or more than 256
+    groups.
 
     Sources: Han, Mao, Dally, "Deep Compression", 2015, section 3 (shared weights); Wu, "Optimal
     quantization by matrix searching", 1991 (the dynamic programme); Lloyd, "Least squares
     quantization in PCM", 1982, method I (the refinement).
     """
-    _check(values, bits, weights)
-    lossless = _few_values(values, 1 << bits)
+    check_values(values, weights)
+    check_bits(bits)
+    if granularity == "row":
+        raise ModelError("k-means has a table for the matrix or for a number of rows, not for each")
+    weight = torch.ones(()) if weights is None else weights
+    group = row_groups(values.shape[0], granularity)
+    if group is None:
+        return _one_table(values, bits, weight)
+    size = int(granularity)
+    parts = zip(
+        blocks_of_rows(values, size), blocks_of_rows(weight.expand_as(values), size), strict=True
+    )
+    return _join([_one_table(x, bits, w) for x, w in parts], group)
+
+
+def _join(parts: list[Coded], group: Tensor) -> Coded:
+    """Groups of rows, each coded alone; shorter tables are filled up with what no code means."""
+    tables = [part.codebook.levels(None)[0] for part in parts]
+    entries = max(table.numel() for table in tables)
+    filled = [torch.cat([t, t[-1:].expand(entries - t.numel())]) for t in tables]
+    codes = torch.cat([part.codes for part in parts])
+    scale = torch.cat([part.scale for part in parts])
+    return Coded(codes, Table(torch.stack(filled)), scale, group)
+
+
+def _one_table(values: Tensor, bits: int, weight: Tensor) -> Coded:
+    lossless = without_loss(values, 1 << bits)
     if lossless is not None:
         return lossless
     unit = _unit(values)
     values = values / unit
     scale = _half(values.double().square().mean(1).sqrt())
-    weight = torch.ones(()) if weights is None else weights
-    centroids = _table(_normalised(values, scale), weight * scale[:, None].square(), 1 << bits)
+    pin = _pin_zero if float((values == 0).float().mean()) > ZEROS else _leave
+    x, importance = _normalised(values, scale), weight * scale[:, None].square()
+    centroids = pin(_table(x, importance, 1 << bits))
     for _ in range(REFINEMENTS):
-        codes = nearest(_normalised(values, scale), centroids)
+        codes = _codes(values, scale, centroids)
         scale = _fit_scale(values, centroids[codes], weight, scale)
-        centroids = _fit_table(values, codes, weight, scale, centroids)
-    centroids = _at_least_two(centroids)
-    codes = nearest(_normalised(values, scale), centroids)
+        centroids = pin(_fit_table(values, codes, weight, scale, centroids))
+    centroids = at_least_two(centroids)
+    codes = _codes(values, scale, centroids)
     scale = _fit_scale(values, centroids[codes], weight, scale)
     return Coded(codes.to(torch.uint8), Table(centroids * unit), scale)
 
 
-CODEBOOKS: dict[str, Quantiser] = {"kmeans": kmeans}
-"""The methods by the name that recipes use."""
+def _codes(values: Tensor, scale: Tensor, centroids: Tensor) -> Tensor:
+    return nearest(_normalised(values, scale), centroids[None])
 
 
-def nearest(x: Tensor, centroids: Tensor) -> Tensor:
-    """Index of the centroid closest to each value, int64; centroids in rising order."""
-    return torch.bucketize(x.contiguous(), (centroids[1:] + centroids[:-1]) / 2)
+def _pin_zero(centroids: Tensor) -> Tensor:
+    """The centroid closest to zero becomes zero."""
+    pinned = centroids.clone()
+    pinned[centroids.abs().argmin()] = 0
+    return pinned
 
 
-def _check(values: Tensor, bits: int, weights: Tensor | None) -> None:
-    if values.ndim != 2 or values.dtype != torch.float32:
-        raise ModelError(
-            f"a quantiser takes float32 [out, in], found {values.dtype} {tuple(values.shape)}"
-        )
-    if not 1 <= bits <= MAX_CODE_BITS:
-        raise ModelError(f"bits is {bits}, expected 1 to {MAX_CODE_BITS}")
-    if not torch.isfinite(values).all():
-        raise ModelError("the values to quantise hold NaN or infinity; mend the source model")
-    if weights is None:
-        return
-    fits = all(w in (1, v) for w, v in zip(weights.shape[::-1], values.shape[::-1], strict=False))
-    if weights.ndim > 2 or not fits:
-        raise ModelError(f"weights {tuple(weights.shape)} do not fit values {tuple(values.shape)}")
-    if not bool(((weights >= 0) & torch.isfinite(weights)).all()):
-        raise ModelError("the weights of a quantiser must be finite and zero or above")
-
-
-def _few_values(values: Tensor, entries: int) -> Coded | None:
-    """The matrix without loss, where a table of `entries` holds every value in it."""
-    sample = values.flatten()[:: max(1, values.numel() // 4096)]
-    if sample.unique().numel() > entries:  # type: ignore[no-untyped-call]
-        return None
-    distinct: Tensor = values.unique()  # type: ignore[no-untyped-call]
-    if distinct.numel() > entries:
-        return None
-    centroids = _at_least_two(distinct)
-    codes = torch.searchsorted(centroids, values.contiguous())
-    return Coded(codes.to(torch.uint8), Table(centroids), torch.ones(values.shape[0]))
-
-
-def _at_least_two(centroids: Tensor) -> Tensor:
-    """A lone centroid gets its mirror image, which leaves the largest magnitude as it is."""
-    if centroids.numel() >= 2:
-        return centroids
-    magnitude = float(centroids.abs().max()) if centroids.numel() else 0.0
-    return torch.tensor([-magnitude, magnitude]) if magnitude else torch.tensor([0.0, 1.0])
+def _leave(centroids: Tensor) -> Tensor:
+    return centroids
 
 
 def _unit(values: Tensor) -> float:

@@ -1,0 +1,55 @@
+// How the compressor chooses codes of a grid.
+#include "rdo.h"
+
+#include <nanobind/ndarray.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "bindings.h"
+
+namespace nb = nanobind;
+
+namespace tinyvox {
+namespace {
+
+using Floats2d = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Bytes1d = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Codes = nb::ndarray<uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+void check(const Rdo& rdo, size_t rows, size_t models) {
+  if (rdo.entries < 1 || rdo.entries > 256 || rdo.zero >= rdo.entries)
+    throw nb::value_error("entries are 1 to 256, zero is one of them");
+  if (!rdo.group.empty() && rdo.group.size() != rows)
+    throw nb::value_error("one group a row, or none");
+  const size_t most = rdo.group.empty() ? 0 : *std::ranges::max_element(rdo.group);
+  if (models < (most + 1) * (rdo.trellis ? 2 : 1)) throw nb::value_error("costs for every model");
+}
+
+void choose(Floats2d values, Floats2d weights, Codes codes, Floats2d cost, Bytes1d group,
+            uint32_t zero, bool trellis) {
+  const Rdo rdo{static_cast<uint32_t>(cost.shape(1)),
+                zero,
+                trellis,
+                {cost.data(), cost.size()},
+                {group.data(), group.size()}};
+  const size_t rows = values.shape(1);
+  check(rdo, rows, cost.shape(0));
+  if (codes.shape(0) != values.shape(0) || codes.shape(1) != rows ||
+      weights.shape(0) != values.shape(0) || weights.shape(1) != rows)
+    throw nb::value_error("as many codes and weights as values");
+  const nb::gil_scoped_release unlocked;
+  for (size_t column = 0; column < values.shape(0); ++column)
+    choose_codes(rdo, {values.data() + column * rows, rows}, {weights.data() + column * rows, rows},
+                 {codes.data() + column * rows, rows});
+}
+
+}  // namespace
+
+void bind_rdo(nb::module_& m) {
+  m.def("choose_codes", &choose, nb::arg("values"), nb::arg("weights"), nb::arg("codes"),
+        nb::arg("cost"), nb::arg("group"), nb::arg("zero"), nb::arg("trellis"),
+        "Fills `codes` for `values` and their `weights`, all [columns, rows] (rdo.h).");
+}
+
+}  // namespace tinyvox

@@ -1,0 +1,133 @@
+#include "rdo.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <limits>
+#include <vector>
+
+#include "trellis.h"
+
+namespace tinyvox {
+namespace {
+
+struct Choice {
+  float cost = std::numeric_limits<float>::infinity();
+  uint8_t code = 0;
+};
+
+// One row's value against levels of the grid.
+class Row {
+ public:
+  Row(const Rdo& rdo, const float* cost, float weight, float value)
+      : rdo_(rdo), cost_(cost), weight_(weight), value_(value) {}
+
+  void consider(Choice& best, int level) const {
+    const int code = level + static_cast<int>(rdo_.zero);
+    if (code < 0 || code >= static_cast<int>(rdo_.entries)) return;
+    const float error = value_ - static_cast<float>(level);
+    const float cost = weight_ * error * error + cost_[code];
+    if (cost < best.cost) best = {cost, static_cast<uint8_t>(code)};
+  }
+
+  // Of the levels first, first + spacing, ... away from zero on the value's side: the nearest one
+  // and the next one towards zero, which is usually cheaper.
+  void consider_run(Choice& best, int first, int spacing) const {
+    const int sign = value_ < 0 ? -1 : 1;
+    const int most = sign < 0 ? static_cast<int>(rdo_.zero)
+                              : static_cast<int>(rdo_.entries) - 1 - static_cast<int>(rdo_.zero);
+    if (most < first) return;
+    const float place =
+        (std::abs(value_) - static_cast<float>(first)) / static_cast<float>(spacing);
+    const int last = (most - first) / spacing;
+    const int nearest =
+        place < static_cast<float>(last) ? std::max(0, static_cast<int>(place + 0.5f)) : last;
+    consider(best, sign * (first + nearest * spacing));
+    if (nearest > 0) consider(best, sign * (first + (nearest - 1) * spacing));
+  }
+
+ private:
+  const Rdo& rdo_;
+  const float* cost_;
+  float weight_, value_;
+};
+
+size_t group_of(const Rdo& rdo, size_t row) { return rdo.group.empty() ? 0 : rdo.group[row]; }
+
+void choose_alone(const Rdo& rdo, std::span<const float> values, std::span<const float> weights,
+                  std::span<uint8_t> codes) {
+  for (size_t i = 0; i < values.size(); ++i) {
+    const Row row(rdo, &rdo.cost[group_of(rdo, i) * rdo.entries], weights[i], values[i]);
+    Choice best{std::numeric_limits<float>::infinity(), static_cast<uint8_t>(rdo.zero)};
+    row.consider(best, 0);
+    row.consider_run(best, 1, 1);
+    codes[i] = best.code;
+  }
+}
+
+// The best codes of one row by quantiser and bit, which is all that a state tells apart.
+struct Subsets {
+  Choice of[2][2];
+
+  Subsets(const Rdo& rdo, size_t group, float weight, float value) {
+    const Row even(rdo, &rdo.cost[2 * group * rdo.entries], weight, value);
+    even.consider(of[0][0], 0);
+    even.consider_run(of[0][0], 4, 4);
+    even.consider_run(of[0][1], 2, 4);
+    const Row odd(rdo, &rdo.cost[(2 * group + 1) * rdo.entries], weight, value);
+    odd.consider(of[1][0], 0);
+    odd.consider_run(of[1][0], 3, 4);
+    odd.consider_run(of[1][1], 1, 4);
+  }
+};
+
+// The survivor that came to each state: the state and the code before.
+struct Survivor {
+  uint8_t from[trellis_states];
+  uint8_t code[trellis_states];
+};
+
+using Costs = std::array<float, trellis_states>;
+
+Costs advance(const Costs& costs, const Subsets& subsets, Survivor& survivor) {
+  Costs next;
+  next.fill(std::numeric_limits<float>::infinity());
+  for (uint32_t state = 0; state < trellis_states; ++state)
+    for (uint32_t bit = 0; bit < 2; ++bit) {
+      const Choice& choice = subsets.of[quantiser_of(state)][bit];
+      const uint8_t to = next_state(state, bit);
+      if (const float cost = costs[state] + choice.cost; cost < next[to]) {
+        next[to] = cost;
+        survivor.from[to] = static_cast<uint8_t>(state);
+        survivor.code[to] = choice.code;
+      }
+    }
+  // The differences are what matters; the sums would lose digits.
+  const float least = *std::min_element(next.begin(), next.end());
+  for (float& cost : next) cost -= least;
+  return next;
+}
+
+void choose_path(const Rdo& rdo, std::span<const float> values, std::span<const float> weights,
+                 std::span<uint8_t> codes) {
+  std::vector<Survivor> survivors(values.size());
+  Costs costs;
+  costs.fill(std::numeric_limits<float>::infinity());
+  costs[0] = 0;
+  for (size_t i = 0; i < values.size(); ++i)
+    costs = advance(costs, Subsets(rdo, group_of(rdo, i), weights[i], values[i]), survivors[i]);
+  size_t state = static_cast<size_t>(std::min_element(costs.begin(), costs.end()) - costs.begin());
+  for (size_t i = values.size(); i-- > 0;) {
+    codes[i] = survivors[i].code[state];
+    state = survivors[i].from[state];
+  }
+}
+
+}  // namespace
+
+void choose_codes(const Rdo& rdo, std::span<const float> values, std::span<const float> weights,
+                  std::span<uint8_t> codes) {
+  (rdo.trellis ? choose_path : choose_alone)(rdo, values, weights, codes);
+}
+
+}  // namespace tinyvox
