@@ -57,16 +57,27 @@ def sizes_table(facts: dict[str, Any]) -> Table:
     table.add_column("what")
     table.add_column("shape")
     table.add_column("kind")
-    table.add_column("bits a weight", justify="right")
-    table.add_column("bytes", justify="right")
+    table.add_column("method")
+    for column in ("code bits", "coded bits", "bits a weight", "relative MSE", "bytes"):
+        table.add_column(column, justify="right")
     for row in (*facts["tensors"], *facts["overhead"]):
         shape = "" if row["shape"] is None else " x ".join(map(str, row["shape"]))
-        bits = "" if row["bits_per_weight"] is None else f"{row['bits_per_weight']:.2f}"
-        table.add_row(row["name"], shape, row["kind"], bits, f"{row['bytes']:,}")
+        numbers = [
+            _number(row.get("code_bits"), "d"),
+            _number(row.get("coded_bits"), ".2f"),
+            _number(row["bits_per_weight"], ".2f"),
+            _number(row.get("relative_mse"), ".2g"),
+        ]
+        method = row.get("method") or ""
+        table.add_row(row["name"], shape, row["kind"], method, *numbers, f"{row['bytes']:,}")
     total = sum(row["bytes"] for row in (*facts["tensors"], *facts["overhead"]))
     table.add_section()
-    table.add_row("sum", "", "", "", f"{total:,}")
+    table.add_row("sum", *[""] * 7, f"{total:,}")
     return table
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
 
 
 def print_sizes(facts: dict[str, Any], out: Console) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from tinyvox import importers, packfile
 from tinyvox.card import card_path, load_card
 from tinyvox.errors import FileError
 from tinyvox.matrix import Dense, leaves
 from tinyvox.model import Model
+from tinyvox.recipe import Recipe, rule_of
 
 BYTES_A_PARAMETER = 4
 """Sizes of originals are counted as float32."""
@@ -46,7 +49,7 @@ def describe_file(path: Path, model: Model) -> dict[str, Any]:
     """The keys that `compress` and `inspect` print; the bytes of `tensors` and `overhead` add up
     to `file_bytes`."""
     rows = packfile.sizes(path)
-    tensors = [_row(row) for row in rows if row.shape]
+    tensors = [_row(row) | _coding(row, model) for row in rows if row.shape]
     return _facts(path, model, tensors, [_row(row) for row in rows if not row.shape])
 
 
@@ -54,6 +57,31 @@ def _row(row: packfile.Row) -> dict[str, Any]:
     shape = list(row.shape) or None
     facts = {"name": row.name, "shape": shape, "kind": row.kind}
     return {**facts, "bits_per_weight": row.bits_per_weight, "bytes": row.bytes}
+
+
+def _coding(row: packfile.Row, model: Model) -> dict[str, Any]:
+    """How a coded tensor was coded, as the file's recipe tells, and what it cost: the relative
+    squared error of the whole matrix against the original's, where it was measured."""
+    if row.code_bits is None:
+        return {}
+    name = row.name
+    while name.endswith((".left", ".right")):
+        name = name.rpartition(".")[0]
+    errors = model.provenance.get("errors", {})
+    return {
+        "method": _method(name, model),
+        "code_bits": row.code_bits,
+        "coded_bits": row.coded_bits,
+        "relative_mse": errors.get(name) if isinstance(errors, dict) else None,
+    }
+
+
+def _method(name: str, model: Model) -> str | None:
+    try:
+        rule = rule_of(Recipe.model_validate(model.provenance.get("recipe")), name)
+    except ValidationError:
+        return None
+    return None if rule is None else rule.method
 
 
 def describe_model(path: Path, model: Model) -> dict[str, Any]:

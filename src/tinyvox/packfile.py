@@ -44,7 +44,9 @@ _FEATURE_KINDS: tuple[FeatureKind, ...] = ("log_mel", "mfcc", "deepspeech_mfcc")
 class Row:
     """Where bytes of a file went: a tensor, what a layer needs besides, or a part of the file.
 
-    `kind` is dense, coded, vector, layer or section; tensors alone have bits a weight.
+    `kind` is dense, coded, vector, layer or section; tensors alone have bits a weight. Of coded
+    ones, `code_bits` are those of a code before entropy coding, `coded_bits` those that the codes
+    take a weight in the file, without codebook and scales.
     """
 
     name: str
@@ -52,6 +54,8 @@ class Row:
     shape: tuple[int, ...]
     bits_per_weight: float | None
     bytes: int
+    code_bits: int | None = None
+    coded_bits: float | None = None
 
 
 def save(model: Model, path: Path | str) -> int:
@@ -487,4 +491,8 @@ def _tensor_rows(name: str, tensor: Mapping[str, Any]) -> Iterator[Row]:
         yield from _tensor_rows(f"{name}.right", tensor["right"])
     elif tensor["kind"] != "absent":
         shape, count = tuple(tensor["shape"]), tensor["file_bytes"]
-        yield Row(name, tensor["kind"], shape, 8 * count / math.prod(shape), count)
+        size = math.prod(shape)
+        coded: tuple[int, float] | tuple[()] = ()
+        if tensor["kind"] == "coded":
+            coded = ((tensor["entries"] - 1).bit_length(), 8 * tensor["code_bytes"] / size)
+        yield Row(name, tensor["kind"], shape, 8 * count / size, count, *coded)

@@ -15,7 +15,7 @@ from tinyvox.model import Model
 from tinyvox.passes.factorize import factorize
 from tinyvox.passes.outcome import Note, Outcome
 from tinyvox.passes.prune import prune
-from tinyvox.passes.quantize import quantize, settle
+from tinyvox.passes.quantize import quantize, relative_error, settle
 from tinyvox.recipe import FinetuneSettings, PruneSettings, QuantizeSettings, Recipe
 
 __all__ = ["PASSES", "Note", "Outcome", "apply", "compress", "factorize", "prune", "quantize"]
@@ -39,14 +39,16 @@ def apply(
 ) -> Outcome:
     """Take the steps of a recipe; `progress` is told of each one before it begins.
 
-    The recipe and the parameter count of the original go into the provenance. Raises RecipeError,
-    with the step's number, for what a step cannot do, and before anything is done where the recipe
-    fine-tunes and `finetune` is None.
+    The recipe, the parameter count of the original, and how far each matrix ended up from what it
+    was (relative squared error, where its shape is the same) go into the provenance. Raises
+    RecipeError, with the step's number, for what a step cannot do, and before anything is done
+    where the recipe fine-tunes and `finetune` is None.
     """
     names = [step.name for step in recipe.steps]
     if "finetune" in names and finetune is None:
         number = names.index("finetune") + 1
         raise RecipeError(f"step {number} of the recipe fine-tunes; give --finetune MANIFEST")
+    original = model
     model = model.with_provenance(original_parameters=model.original_parameters)
     notes: list[Note] = []
     evidence: Evidence | None = None
@@ -71,7 +73,18 @@ def apply(
             evidence = None  # inputs have other sizes now
         quantized = settings if isinstance(settings, QuantizeSettings) else quantized
         notes.extend(more)
-    return Outcome(model.with_provenance(recipe=recipe.document()), tuple(notes))
+    facts = {"recipe": recipe.document(), "errors": _errors(original, model)}
+    return Outcome(model.with_provenance(**facts), tuple(notes))
+
+
+def _errors(original: Model, model: Model) -> dict[str, float]:
+    """Relative squared error of every matrix that changed and kept its shape, to three digits."""
+    before = dict(original.matrices())
+    return {
+        name: float(f"{relative_error(before[name], matrix):.3g}")
+        for name, matrix in model.matrices()
+        if matrix is not before[name] and matrix.shape == before[name].shape
+    }
 
 
 def compress(model: Model, recipe: Recipe, *, finetune: Finetune | None = None) -> Model:
