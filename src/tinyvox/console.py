@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -52,27 +53,30 @@ def percent_interval(interval: list[float]) -> str:
 
 
 def sizes_table(facts: dict[str, Any]) -> Table:
-    """Every row of a file, and their sum."""
-    table = Table(title=facts["file"], title_justify="left")
-    table.add_column("what")
-    table.add_column("shape")
-    table.add_column("kind")
-    table.add_column("method")
-    for column in ("code bits", "coded bits", "bits a weight", "relative MSE", "bytes"):
+    """Every row of a file, and their sum; narrow enough for 80 columns."""
+    table = Table(
+        title=facts["file"], title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0),
+        pad_edge=False, show_edge=False,
+    )  # fmt: skip
+    table.add_column("what", no_wrap=True)
+    table.add_column("shape", no_wrap=True)
+    table.add_column("coding", no_wrap=True)
+    for column in ("code bits", "coded bits", "file bits", "rel. MSE"):
         table.add_column(column, justify="right")
+    table.add_column("bytes", justify="right", no_wrap=True)
     for row in (*facts["tensors"], *facts["overhead"]):
-        shape = "" if row["shape"] is None else " x ".join(map(str, row["shape"]))
+        shape = "" if row["shape"] is None else "x".join(map(str, row["shape"]))
         numbers = [
             _number(row.get("code_bits"), "d"),
             _number(row.get("coded_bits"), ".2f"),
             _number(row["bits_per_weight"], ".2f"),
             _number(row.get("relative_mse"), ".2g"),
         ]
-        method = row.get("method") or ""
-        table.add_row(row["name"], shape, row["kind"], method, *numbers, f"{row['bytes']:,}")
+        coding = row.get("method") or row["kind"]
+        table.add_row(row["name"], shape, coding, *numbers, f"{row['bytes']:,}")
     total = sum(row["bytes"] for row in (*facts["tensors"], *facts["overhead"]))
     table.add_section()
-    table.add_row("sum", *[""] * 7, f"{total:,}")
+    table.add_row("sum", *[""] * 6, f"{total:,}")
     return table
 
 
