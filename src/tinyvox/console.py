@@ -61,8 +61,8 @@ def sizes_table(facts: dict[str, Any]) -> Table:
     table.add_column("what", no_wrap=True)
     table.add_column("shape", no_wrap=True)
     table.add_column("coding", no_wrap=True)
-    for column in ("code bits", "coded bits", "file bits", "rel. MSE"):
-        table.add_column(column, justify="right")
+    for column in ("code\nbits", "coded\nbits", "file\nbits", "rel.\nMSE"):
+        table.add_column(column, justify="right", no_wrap=True)
     table.add_column("bytes", justify="right", no_wrap=True)
     for row in (*facts["tensors"], *facts["overhead"]):
         shape = "" if row["shape"] is None else "x".join(map(str, row["shape"]))
