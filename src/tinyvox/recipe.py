@@ -3,6 +3,7 @@
     steps:
       - prune: {layers: lstm, keep: 0.5}
       - factorize: {rank: 0.25}
+      - sparsify: {fraction: 0.5}
       - finetune: {steps: 2000, quantize: [{bits: 4}]}
       - quantize:
           bits: 4
@@ -85,6 +86,25 @@ class FactorizeSettings(_Settings):
         return self
 
 
+class SparsifySettings(_Settings):
+    """Set single weights to zero; one of `fraction` and `budget` is given."""
+
+    layers: Patterns = ("*",)
+    fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Of each dense matrix's weights, zero afterwards; a factor counts as a matrix."""
+    budget: Share | None = None
+    """Weights to keep of all dense matrices that match together, as a fraction or as a number."""
+    saliency: Literal["magnitude", "second_order"] = "second_order"
+    """What goes first: the smallest weights, or those whose loss the others make up for best, which
+    takes evidence."""
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> SparsifySettings:
+        if (self.fraction is None) == (self.budget is None):
+            raise ValueError("expected one of fraction and budget")
+        return self
+
+
 class QuantizeRule(_Settings):
     """How to code the matrices that match."""
 
@@ -146,7 +166,9 @@ class FinetuneSettings(_Settings):
     """Rules by which dense matrices are rounded while they are trained; they come out coded."""
 
 
-Settings = PruneSettings | FactorizeSettings | QuantizeSettings | FinetuneSettings
+Settings = (
+    PruneSettings | FactorizeSettings | SparsifySettings | QuantizeSettings | FinetuneSettings
+)
 
 
 class Step(_Settings):
@@ -154,6 +176,7 @@ class Step(_Settings):
 
     prune: PruneSettings | None = None
     factorize: FactorizeSettings | None = None
+    sparsify: SparsifySettings | None = None
     quantize: QuantizeSettings | None = None
     finetune: FinetuneSettings | None = None
 
@@ -192,6 +215,7 @@ class Recipe(_Settings):
 _NAMES: dict[type, str] = {
     PruneSettings: "prune",
     FactorizeSettings: "factorize",
+    SparsifySettings: "sparsify",
     QuantizeSettings: "quantize",
     FinetuneSettings: "finetune",
 }
