@@ -47,7 +47,8 @@ class Options:
     """Of the training text; all where None."""
     streams: int = 32
     unroll: int = 35
-    epochs: float = 0.75
+    epochs: float = 0.6
+    """The most; less than one, so that no text is seen twice."""
     learning_rate: float = 2e-3
     warmup: int = 100
     clip_norm: float = 1.0
@@ -250,7 +251,11 @@ def train_or_load(cache: Path = CACHE, options: Options = Options()) -> Language
     training = Training(options, text.train)
     if checkpoint.exists():
         training.restore(checkpoint)
-    _loop(training, text.valid, checkpoint)
+    try:
+        _loop(training, text.valid, checkpoint)
+    except KeyboardInterrupt:
+        training.save(checkpoint)
+        raise
     _save(asdict(training.best_weights), finished)
     checkpoint.unlink(missing_ok=True)
     return training.best_weights
