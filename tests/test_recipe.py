@@ -18,6 +18,7 @@ from tinyvox.recipe import (
     QuantizeSettings,
     Recipe,
     Settings,
+    SparsifySettings,
     first_match,
     load_recipe,
     matches,
@@ -32,6 +33,8 @@ steps:
   - prune: {layers: lstm, keep: 0.5}
   - factorize: {rank: 0.25}
   - factorize: {layers: [dense*, out], energy: 0.9}
+  - sparsify: {layers: lstm, fraction: 0.5, saliency: magnitude}
+  - sparsify: {budget: 0.25}
   - finetune: {steps: 2000, quantize: [{bits: 4}]}
   - quantize:
       bits: 4
@@ -56,6 +59,8 @@ def test_every_kind_of_step_is_read(tmp_path: Path) -> None:
         PruneSettings(layers=("lstm",), keep=0.5, multiple=16),
         FactorizeSettings(layers=("*",), rank=0.25),
         FactorizeSettings(layers=("dense*", "out"), energy=0.9),
+        SparsifySettings(layers=("lstm",), fraction=0.5, saliency="magnitude"),
+        SparsifySettings(budget=0.25),
         FinetuneSettings(steps=2000, quantize=(QuantizeRule(bits=4),)),
         QuantizeSettings(bits=4, vectors="float32", rules=(QuantizeRule(layers=("out",), bits=8),)),
         FinetuneSettings(),
@@ -95,6 +100,8 @@ any_settings = st.one_of(
     st.builds(PruneSettings, layers=patterns, keep=shares, multiple=st.integers(1, 64)),
     st.builds(FactorizeSettings, layers=patterns, rank=shares),
     st.builds(FactorizeSettings, energy=st.floats(0.01, 1)),
+    st.builds(SparsifySettings, layers=patterns, fraction=st.floats(0.01, 0.99)),
+    st.builds(SparsifySettings, budget=shares),
     st.builds(QuantizeSettings, layers=patterns, bits=bits, rules=st.lists(rules, max_size=2)),
     st.builds(QuantizeSettings, rules=st.lists(rules, min_size=1, max_size=2)),
     st.builds(FinetuneSettings, steps=st.integers(1, 9), quantize=st.lists(rules, max_size=2)),
@@ -117,7 +124,7 @@ def test_any_recipe_comes_back(
 
 # What is refused.
 
-STEPS = "expected one of prune, factorize, quantize, finetune"
+STEPS = "expected one of prune, factorize, sparsify, quantize, finetune"
 SHARE = "expected a fraction above 0 and up to 1.0, or a whole number from 1"
 
 
@@ -159,6 +166,21 @@ def test_what_is_no_list_of_steps_is_refused(text: str, message: str, tmp_path: 
         ("factorize: {rank: 0.0}", f"factorize.rank: found 0.0, {SHARE}"),
         ("factorize: {energy: 0}", "factorize.energy: found 0, expected greater than 0"),
         ("factorize: {energy: 1.1}", "factorize.energy: found 1.1, expected less than or equal"),
+        ("sparsify: ", "sparsify: found {}, expected one of fraction and budget"),
+        ("sparsify: {fraction: 0.5, budget: 0.5}", "expected one of fraction and budget"),
+        ("sparsify: {fraction: 1.0}", "sparsify.fraction: found 1.0, expected less than 1"),
+        ("sparsify: {fraction: 0}", "sparsify.fraction: found 0, expected greater than 0"),
+        ("sparsify: {fraction: .nan}", "sparsify.fraction: found nan, expected a finite number"),
+        ("sparsify: {budget: 0}", f"sparsify.budget: found 0, {SHARE}"),
+        ("sparsify: {budget: 1.5}", f"sparsify.budget: found 1.5, {SHARE}"),
+        (
+            "sparsify: {budget: 9, saliency: size}",
+            "sparsify.saliency: found 'size', expected 'magnitude' or 'second_order'",
+        ),
+        (
+            "sparsify: {keep: 0.5}",
+            "sparsify: found the unknown key 'keep', expected one of layers, fraction, budget, sal",
+        ),
         ("quantize: {}", "quantize: found {}, expected bits, or rules, or both"),
         ("quantize: {bits: 9}", "quantize.bits: found 9, expected less than or equal to 8"),
         ("quantize: {bits: 0}", "quantize.bits: found 0, expected greater than or equal to 1"),

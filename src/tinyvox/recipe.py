@@ -3,6 +3,7 @@
     steps:
       - prune: {layers: lstm, keep: 0.5}
       - factorize: {rank: 0.25}
+      - sparsify: {fraction: 0.5}
       - finetune: {steps: 2000, quantize: [{bits: 4}]}
       - quantize:
           bits: 4
@@ -99,6 +100,25 @@ class FactorizeSettings(_Settings):
     def _one_of_two(self) -> FactorizeSettings:
         if (self.rank is None) == (self.energy is None):
             raise ValueError("expected one of rank and energy")
+        return self
+
+
+class SparsifySettings(_Settings):
+    """Set single weights to zero; one of `fraction` and `budget` is given."""
+
+    layers: Patterns = ("*",)
+    fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Of each dense matrix's weights, zero afterwards; a factor counts as a matrix."""
+    budget: Share | None = None
+    """Weights to keep of all dense matrices that match together, as a fraction or as a number."""
+    saliency: Literal["magnitude", "second_order"] = "second_order"
+    """What goes first: the smallest weights, or those whose loss the others make up for best, which
+    takes evidence."""
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> SparsifySettings:
+        if (self.fraction is None) == (self.budget is None):
+            raise ValueError("expected one of fraction and budget")
         return self
 
 
@@ -203,7 +223,9 @@ class FinetuneSettings(_Settings):
         return self
 
 
-Settings = PruneSettings | FactorizeSettings | QuantizeSettings | FinetuneSettings
+Settings = (
+    PruneSettings | FactorizeSettings | SparsifySettings | QuantizeSettings | FinetuneSettings
+)
 
 
 class Step(_Settings):
@@ -211,6 +233,7 @@ class Step(_Settings):
 
     prune: PruneSettings | None = None
     factorize: FactorizeSettings | None = None
+    sparsify: SparsifySettings | None = None
     quantize: QuantizeSettings | None = None
     finetune: FinetuneSettings | None = None
 
@@ -249,6 +272,7 @@ class Recipe(_Settings):
 _NAMES: dict[type, str] = {
     PruneSettings: "prune",
     FactorizeSettings: "factorize",
+    SparsifySettings: "sparsify",
     QuantizeSettings: "quantize",
     FinetuneSettings: "finetune",
 }

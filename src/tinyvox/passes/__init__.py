@@ -16,13 +16,25 @@ from tinyvox.passes.factorize import factorize
 from tinyvox.passes.outcome import Note, Outcome
 from tinyvox.passes.prune import prune
 from tinyvox.passes.quantize import quantize, relative_error, settle
+from tinyvox.passes.sparsify import sparsify
 from tinyvox.recipe import FinetuneSettings, PruneSettings, QuantizeSettings, Recipe
 
-__all__ = ["PASSES", "Note", "Outcome", "apply", "compress", "factorize", "prune", "quantize"]
+__all__ = [
+    "PASSES",
+    "Note",
+    "Outcome",
+    "apply",
+    "compress",
+    "factorize",
+    "prune",
+    "quantize",
+    "sparsify",
+]
 
 PASSES: dict[str, Callable[[Model, Any, Evidence], Outcome]] = {
     "prune": prune,
     "factorize": factorize,
+    "sparsify": sparsify,
     "quantize": quantize,
 }
 """The passes by the name that recipes use, in the order in which they are best taken."""
