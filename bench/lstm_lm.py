@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from language_model import (
@@ -34,39 +35,23 @@ from rich.table import Table
 from torch import Tensor
 
 from tinyvox import packfile
-from tinyvox.codebooks import CODEBOOKS, Quantiser
+from tinyvox.codebooks import CODEBOOKS
 from tinyvox.layers import Cell, Linear, Recurrent
-from tinyvox.matrix import Coded, Dense, Matrix
+from tinyvox.matrix import Dense, Matrix
 from tinyvox.model import INPUT, Model, Node
-from tinyvox.passes.feedback import feed_back
-from tinyvox.passes.quantize import unbiased
+from tinyvox.passes.quantize import code_leaf
+from tinyvox.recipe import GRANULAR, QuantizeRule
 
-Method = Callable[[Tensor, int, Tensor | None], Coded]
-"""Values [out, in], bits and what is known of the inputs (float64 [in, in]) to codes."""
+PLAIN = {"feedback": False, "unbiased": False}
 
-
-def plain(quantiser: Quantiser) -> Method:
-    return lambda values, bits, metric: quantiser(values, bits)
-
-
-def fed_back(quantiser: Quantiser) -> Method:
-    def method(values: Tensor, bits: int, metric: Tensor | None) -> Coded:
-        coded = quantiser(values, bits)
-        return coded if metric is None else feed_back(values, coded, metric)
-
-    return method
-
-
-def long_rows(method: Method) -> Method:
-    """The codes of a method, with rows as long along their originals as those are."""
-    return lambda values, bits, metric: unbiased(values, method(values, bits, metric), metric)
-
-
-METHODS: list[tuple[str, Method]] = [
-    *((name, plain(quantiser)) for name, quantiser in CODEBOOKS.items()),
-    *((f"{name}, feedback", fed_back(quantiser)) for name, quantiser in CODEBOOKS.items()),
-    ("kmeans, feedback, unbiased", long_rows(fed_back(CODEBOOKS["kmeans"]))),
-]
+METHODS: list[tuple[str, dict[str, Any]]] = [
+    *((f"{name}, {rows}", {"method": name, "granularity": rows, **PLAIN})
+      for name in ("symmetric", "asymmetric", "omse") for rows in ("tensor", "row")),
+    *((name, {"method": name, **PLAIN}) for name in CODEBOOKS if name not in GRANULAR[:3]),
+    *((f"{name}, feedback", {"method": name, "unbiased": False}) for name in CODEBOOKS),
+    *((f"{name}, feedback, unbiased", {"method": name}) for name in CODEBOOKS),
+]  # fmt: skip
+"""What to call it, and the rule of a recipe. `symmetric, tensor` is the papers' naive baseline."""
 
 BITS = (2, 3, 4)
 XU_FLOAT = 89.8
@@ -99,10 +84,15 @@ def metrics(model: LanguageModel, tokens: Tensor) -> dict[str, Tensor]:
 
 
 def measure(
-    model: LanguageModel, method: Method, bits: int, known: Mapping[str, Tensor], test: Tensor
+    model: LanguageModel,
+    settings: Mapping[str, Any],
+    bits: int,
+    known: Mapping[str, Tensor],
+    test: Tensor,
 ) -> Result:
+    rule = QuantizeRule(bits=bits, **settings)
     values: dict[str, Tensor] = {name: getattr(model, name) for name in MATRICES}
-    coded = {name: method(w, bits, known.get(name)) for name, w in values.items()}
+    coded = {name: code_leaf(w, rule, known.get(name)) for name, w in values.items()}
     decoded = {name: matrix.decode() for name, matrix in coded.items()}
     lost = sum(float((values[n] - decoded[n]).double().square().sum()) for n in MATRICES)
     whole = sum(float(w.double().square().sum()) for w in values.values())
@@ -138,8 +128,8 @@ def table(
     result.add_row("float32", "32", f"{bits_a_weight(model, weights):.2f}", "0", f"{whole:.2f}", "")
     for depth in bits:
         result.add_section()
-        for title, method in METHODS:
-            found = measure(model, method, depth, known, test)
+        for title, settings in METHODS:
+            found = measure(model, settings, depth, known, test)
             result.add_row(
                 title, str(depth), f"{found.bits_a_weight:.3f}", f"{found.error:.4f}",
                 f"{found.perplexity:.2f}", f"{found.perplexity / whole - 1:+.1%}",

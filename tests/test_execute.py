@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tinyvox import layers
 from tinyvox.card import Features, SpeechCard
-from tinyvox.codebooks import kmeans, nearest
+from tinyvox.codebooks import kmeans
 from tinyvox.execute import Executor
 from tinyvox.layers import Cell, Layer, Recurrent
 from tinyvox.matrix import Coded, Dense, Matrix, Product, Table, on_grid
@@ -409,8 +409,8 @@ def code_on_grid(values: Tensor) -> Coded:
     """Two bits, with centroids that are on the kernels' grid already."""
     coded = kmeans(values, 2)
     centroids = on_grid(coded.codebook.centroids)
-    codes = nearest(values / coded.scale[:, None], centroids).to(torch.uint8)
-    return Coded(codes, Table(centroids), coded.scale)
+    on_the_grid = dataclasses.replace(coded, codebook=Table(centroids))
+    return on_the_grid.with_codes(on_the_grid.nearest(values))
 
 
 def test_rounded_leaves_are_seen_rounded_and_trained_straight_through() -> None:
@@ -430,7 +430,7 @@ def test_rounded_leaves_are_seen_rounded_and_trained_straight_through() -> None:
     expected = dict(plain.dense_leaves())["a.weight"].values.grad
     torch.testing.assert_close(leaf.values.grad, expected)
     grads = {name.split(".")[-1]: p.grad for name, p in trained_codes.named_parameters()}
-    torch.testing.assert_close(leaf.rounding.centroids.grad, grads["centroids"])
+    torch.testing.assert_close(leaf.rounding.levels.centroids.grad, grads["centroids"])
     torch.testing.assert_close(leaf.rounding.scale.grad, grads["scale"])
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tinyvox.codebooks import kmeans, nearest
+from tinyvox.codebooks import kmeans
 from tinyvox.matrix import Coded, Dense, Product, Table
 from tinyvox.passes.factorize import decompose, product
 from tinyvox.passes.feedback import feed_back, inner_metric, refit_left
@@ -32,7 +32,7 @@ def test_nothing_is_fed_back_where_inputs_do_not_go_together() -> None:
     values = torch.randn(20, 70)
     coded = kmeans(values, 3)
     energies = torch.rand(70, dtype=torch.float64) + 0.1
-    expected = nearest(values / coded.scale[:, None], coded.codebook.centroids)
+    expected = coded.nearest(values)
     assert torch.equal(feed_back(values, coded, energies.diag()).codes.long(), expected)
 
 

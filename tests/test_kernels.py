@@ -20,7 +20,7 @@ def coded(rows: int, columns: int, entries: int) -> tuple[np.ndarray, np.ndarray
     rng = np.random.default_rng(rows * 1000 + columns + entries)
     codes = rng.integers(0, entries, (rows, columns), dtype=np.uint8)
     centroids = np.sort(rng.standard_normal(entries)).astype(np.float32)
-    return codes, centroids, rng.uniform(0.1, 2, rows).astype(np.float32)
+    return codes, centroids[None], rng.uniform(0.1, 2, rows).astype(np.float32)
 
 
 def frames_of(frames: int, columns: int) -> np.ndarray:
@@ -54,7 +54,7 @@ def test_coded_products_lie_within_the_bound_of_int8(
     """Each factor is off by half a step at most: |w| dx + |x| dw + dw dx, summed over columns."""
     codes, centroids, scale = coded(rows, columns, entries)
     x = frames_of(5, columns)
-    weights = centroids[codes] * scale[:, None]
+    weights = centroids[0][codes] * scale[:, None]
     levels = 20 if entries <= 8 else 41 if entries <= 16 else 127
     dw = np.abs(centroids).max() / levels / 2 * scale
     dx = np.abs(x).max(axis=1) / 127 / 2
@@ -67,12 +67,72 @@ def test_coded_products_lie_within_the_bound_of_int8(
     assert (error <= bound * 1.001 + 1e-5).all()
 
 
+def by_row(rows: int, columns: int, entries: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A table for each row."""
+    codes, _, scale = coded(rows, columns, entries)
+    rng = np.random.default_rng(entries)
+    return codes, rng.standard_normal((rows, entries)).astype(np.float32), scale
+
+
+@pytest.mark.parametrize("entries", [2, 8, 16, 256])
+@isas
+@sizes
+def test_products_by_tables_of_rows_are_the_same_to_the_last_bit(
+    isa: str, rows: int, columns: int, entries: int
+) -> None:
+    """And to those of the row alone, where that is held as 8 bits too."""
+    codes, levels, scale = by_row(rows, columns, entries)
+    for frames in FRAMES[::2]:
+        x = frames_of(frames, columns)
+        expected = _native.multiply_coded("scalar", codes, levels, scale, x)
+        found = _native.multiply_coded(isa, codes, levels, scale, x)
+        np.testing.assert_array_equal(found, expected)
+        if entries == 256:
+            alone = [
+                _native.multiply_coded(
+                    isa, codes[i : i + 1], levels[i : i + 1], scale[i : i + 1], x
+                )
+                for i in range(rows)
+            ]
+            np.testing.assert_array_equal(found, np.concatenate(alone, axis=1))
+
+
+@isas
+@sizes
+def test_products_by_tables_of_rows_lie_within_the_bound_of_int8(
+    isa: str, rows: int, columns: int
+) -> None:
+    codes, levels, scale = by_row(rows, columns, 16)
+    x = frames_of(5, columns)
+    weights = np.take_along_axis(levels, codes.astype(int), axis=1) * scale[:, None]
+    dw = np.abs(levels).max(axis=1) / 127 / 2 * scale
+    dx = np.abs(x).max(axis=1) / 127 / 2
+    bound = (
+        np.abs(weights).sum(axis=1)[None] * dx[:, None]
+        + np.abs(x).sum(axis=1)[:, None] * dw[None]
+        + columns * dw[None] * dx[:, None]
+    )
+    error = np.abs(_native.multiply_coded(isa, codes, levels, scale, x) - x @ weights.T)
+    assert (error <= bound * 1.001 + 1e-5).all()
+
+
+@pytest.mark.parametrize("entries", range(2, 256))
+def test_evenly_spaced_levels_of_any_number_are_the_same_to_the_last_bit(entries: int) -> None:
+    codes, _, scale = coded(9, 33, entries)
+    levels = (np.arange(entries) - entries // 2).astype(np.float32)[None]
+    x = frames_of(3, 33)
+    expected = _native.multiply_coded("scalar", codes, levels, scale, x)
+    for isa in ISAS[:-1]:
+        found = _native.multiply_coded(isa, codes, levels, scale, x)
+        np.testing.assert_array_equal(found, expected)
+
+
 @isas
 @pytest.mark.parametrize("entries", [8, 16, 256])
 def test_the_largest_integers_do_not_overflow(isa: str, entries: int) -> None:
     """Every product at its largest, over as many columns as a kernel takes."""
     columns = 131072
-    centroids = np.full(entries, 1.0, np.float32)
+    centroids = np.full((1, entries), 1.0, np.float32)
     codes = np.zeros((2, columns), np.uint8)
     x = np.ones((1, columns), np.float32)
     for sign in (1.0, -1.0):
@@ -84,7 +144,7 @@ def test_the_largest_integers_do_not_overflow(isa: str, entries: int) -> None:
 def test_more_columns_than_an_int32_can_sum_are_multiplied_in_float(isa: str) -> None:
     codes, centroids, scale = coded(2, 131073, 4)
     x = frames_of(1, 131073)
-    expected = x.astype(np.float64) @ (centroids[codes] * scale[:, None]).T.astype(np.float64)
+    expected = x.astype(np.float64) @ (centroids[0][codes] * scale[:, None]).T.astype(np.float64)
     y = _native.multiply_coded(isa, codes, centroids, scale, x)
     np.testing.assert_allclose(y, expected, rtol=1e-3, atol=1e-2)
 

@@ -16,12 +16,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from trellis_walk import follow
 
 from tinyvox import _native, layers, packfile
 from tinyvox.card import Features, SpeechCard
 from tinyvox.errors import FileError, ModelError
 from tinyvox.layers import Cell, Layer
-from tinyvox.matrix import Coded, Dense, Matrix, Product, Table
+from tinyvox.matrix import Binary, Coded, Dense, Grid, Matrix, Product, Table
 from tinyvox.model import INPUT, Model, Node
 
 FORMAT = Path(__file__).resolve().parents[1] / "docs" / "format.md"
@@ -55,8 +56,58 @@ def product(rows: int, columns: int) -> Product:
     return Product(coded(rows, 3), Product(dense(3, 2), skewed(2, columns)))
 
 
+def groups_of(rows: int, most: int = 3) -> Tensor:
+    """Groups in no order, each with a row; a single one is told too."""
+    order = torch.randperm(rows) % most
+    return order.to(torch.uint8)
+
+
+def tables(rows: int, columns: int) -> Coded:
+    """A table, a scale and, as they are skewed, a model for each group of rows."""
+    group = groups_of(rows)
+    count = int(group.max()) + 1
+    base = skewed(rows, columns)
+    book = Table(torch.randn(count, 5).sort(1).values) if count > 1 else base.codebook
+    return Coded(base.codes, book, torch.rand(count)[group.long()], group)
+
+
+def grid(rows: int, columns: int) -> Coded:
+    codes = torch.randint(0, 9, (rows, columns), dtype=torch.uint8)
+    return Coded(codes, Grid(9, torch.tensor([4])), torch.full((rows,), 0.1))
+
+
+def zeros(rows: int, columns: int) -> Coded:
+    """A zero for each row, and a scale."""
+    codes = torch.randint(0, 9, (rows, columns), dtype=torch.uint8)
+    return Coded(codes, Grid(9, torch.arange(rows) % 9), torch.rand(rows))
+
+
+def group_zeros(rows: int, columns: int) -> Coded:
+    """A zero and a scale for each group of rows."""
+    base, group = zeros(rows, columns), groups_of(rows)
+    zero = torch.tensor([3, 0, 8])[group.long()]
+    return Coded(base.codes, Grid(9, zero), base.scale[group.long()], group)
+
+
+def tied(rows: int, columns: int) -> Coded:
+    codes = torch.from_numpy(follow(rows, columns, 11, 5, rows * columns))
+    return Coded(codes, Grid(11, torch.tensor([5]), trellis=True), torch.full((rows,), 0.25))
+
+
+def tied_groups(rows: int, columns: int) -> Coded:
+    base, group = tied(rows, columns), groups_of(rows)
+    return Coded(base.codes, base.codebook, torch.tensor([1.0, 0.5, 0.1])[group.long()], group)
+
+
+def binary(rows: int, columns: int) -> Coded:
+    codes = torch.randint(0, 8, (rows, columns), dtype=torch.uint8)
+    return Coded(codes, Binary(torch.randn(rows, 3).half().float()), torch.ones(rows))
+
+
 MATRICES: dict[str, Make] = {
-    "dense": dense, "half": half, "coded": coded, "skewed": skewed, "product": product
+    "dense": dense, "half": half, "coded": coded, "skewed": skewed, "product": product,
+    "tables": tables, "grid": grid, "zeros": zeros, "group_zeros": group_zeros, "tied": tied,
+    "tied_groups": tied_groups, "binary": binary,
 }  # fmt: skip
 
 
@@ -227,11 +278,40 @@ def test_any_codes_come_back(entries: int, rows: int, columns: int, skew: float,
 
 
 def test_codes_take_the_shorter_of_two_forms() -> None:
-    flat, bell = coded(64, 64, 16), skewed(64, 64)
-    assert packfile._codes(flat)[0] is False
-    assert len(packfile._codes(flat)[1]) == 64 * 64 // 2
-    assert packfile._codes(bell)[0] is True
-    assert len(packfile._codes(bell)[1]) < 64 * 64 * 3 // 8
+    _, flat = packfile._codes(coded(64, 64, 16))
+    assert flat[0] == 0
+    assert len(flat) == 1 + 64 * 64 // 2
+    _, bell = packfile._codes(skewed(64, 64))
+    assert bell[0] > 0
+    assert len(bell) < 64 * 64 * 3 // 8
+
+
+def test_each_group_has_a_model_where_that_is_shorter() -> None:
+    wide, narrow = coded(64, 64, 16), coded(64, 64, 3)
+    codes = torch.cat([wide.codes, narrow.codes])
+    matrix = Coded(codes, wide.codebook, torch.ones(128), torch.arange(128).ge(64).to(torch.uint8))
+    assert packfile._codes(matrix)[0] is True
+    same = dataclasses.replace(matrix, codes=torch.cat([wide.codes, wide.codes]))
+    assert packfile._codes(same)[0] is False
+
+
+def test_a_trellis_of_codes_that_shrink_too_far_is_stored_as_a_grid(tmp_path: Path) -> None:
+    book = Grid(3, torch.tensor([1]), trellis=True)
+    matrix = Coded(torch.ones(600, 600, dtype=torch.uint8), book, torch.ones(600))
+    packfile.save(chain(600, layers.Linear(matrix)), tmp_path / "m.tvx")
+    found = packfile.load(tmp_path / "m.tvx").nodes[0].layer.weight  # type: ignore[union-attr]
+    assert isinstance(found, Coded)
+    assert isinstance(found.codebook, Grid)
+    assert not found.codebook.trellis
+    assert torch.equal(found.decode(), matrix.decode())
+
+
+def test_one_group_of_all_rows_is_not_stored(tmp_path: Path) -> None:
+    matrix = dataclasses.replace(coded(4, 6), group=torch.zeros(4, dtype=torch.uint8))
+    packfile.save(chain(6, layers.Linear(matrix)), tmp_path / "m.tvx")
+    found = packfile.load(tmp_path / "m.tvx").nodes[0].layer.weight  # type: ignore[union-attr]
+    assert found.group is None
+    assert torch.equal(found.decode(), matrix.decode())
 
 
 def test_equal_codes_by_the_million_come_back(tmp_path: Path) -> None:
@@ -383,9 +463,11 @@ def small_files() -> Iterator[bytes]:
     yield packfile._encode(example())
     for build, make in zip(MODELS.values(), (product, coded, skewed), strict=True):
         yield packfile._encode(build(make))
+    for make in (tables, group_zeros, tied_groups, binary):
+        yield packfile._encode(chain(5, layers.Linear(make(6, 5))))
 
 
-def seal(*sections: tuple[bytes, bytes], version: int = 1, end: int = 0) -> bytes:
+def seal(*sections: tuple[bytes, bytes], version: int = 2, end: int = 0) -> bytes:
     """A file of these sections with right sizes and checksums; `end` is added to its size."""
     offset = 24 + 24 * len(sections) + 4
     table = b""
@@ -446,7 +528,7 @@ def test_a_flipped_bit_under_right_checksums_is_refused_or_makes_a_model() -> No
 
 def flipped_under_right_checksums() -> Iterator[bytes]:
     """Every bit of the smallest file; every seventh bit, and so each of a byte, of the others."""
-    for file, step in zip(small_files(), (1, 7, 7, 7), strict=True):
+    for file, step in zip(small_files(), (1, 7, 7, 7, 1, 1, 1, 1), strict=True):
         sections = sections_of(file)
         for which, (tag, data) in enumerate(sections):
             for bit in range(0, 8 * len(data), step):
@@ -459,7 +541,8 @@ def flipped_under_right_checksums() -> Iterator[bytes]:
 @given(st.data())
 def test_spliced_sections_are_refused_or_make_a_model(data: st.DataObject) -> None:
     torch.manual_seed(0)
-    body = sections_of(packfile._encode(recurrent_model(product)))[0][1]
+    make = data.draw(st.sampled_from([product, tables, tied_groups, binary]))
+    body = sections_of(packfile._encode(recurrent_model(make)))[0][1]
     start = data.draw(st.integers(0, len(body)))
     end = data.draw(st.integers(start, len(body)))
     spliced = body[:start] + data.draw(st.binary(max_size=8)) + body[end:]
@@ -523,13 +606,39 @@ def linear(weight: bytes, bias: bytes = b"\0", name: str = "n", source: int = 0)
 
 def coded_record(rows: int, columns: int, payload: bytes, scale: float = 1.0) -> bytes:
     """Two centroids, one scale, entropy-coded."""
-    head = b"\x7b" + v(rows, columns, 2)
+    head = b"\x3b" + v(rows, columns, 0, 1, 2, 1)
     return head + struct.pack("<3e", -1, 1, scale) + v(len(payload)) + payload
 
 
 def constant_payload() -> bytes:
     """Every code is 0, as many as one likes."""
-    return b"\x80\x20\x00" + 8 * (1 << 16).to_bytes(4, "little")
+    return b"\x01\x80\x20\x00" + STATES
+
+
+def halves(*values: float) -> bytes:
+    return struct.pack(f"<{len(values)}e", *values)
+
+
+def grid_record(
+    *zeros: int, rows: int = 2, groups: bytes = b"\x01", flags: int = 40, kind: int = 1
+) -> bytes:
+    """Three levels, scales of one, packed codes of 0; four columns."""
+    head = bytes([3 | flags]) + v(rows, 4, kind) + groups + v(3, len(zeros)) + bytes(zeros)
+    scales = groups[0] if flags & 32 else rows
+    return head + halves(*[1] * scales) + b"\0" + bytes(rows)
+
+
+def trellis_record(*zeros: int, codes: bytes) -> bytes:
+    head = b"\x2b" + v(2, 4, 2, 1, 3, len(zeros)) + bytes(zeros)
+    return head + halves(1) + codes
+
+
+def two_groups(*groups: int) -> bytes:
+    """Packed, of at most eight rows."""
+    return v(2, 0) + bytes([sum(group << row for row, group in enumerate(groups))])
+
+
+STATES = 8 * (1 << 16).to_bytes(4, "little")
 
 
 def deep(levels: int) -> bytes:
@@ -581,24 +690,99 @@ WRONG = {
     ),
     "bomb, ratio": (
         model(linear(coded_record(1 << 14, 1 << 14, constant_payload()))),
-        "decodes 35 bytes to 268435456 codes, expected at most 4096 a byte",
+        "decodes 36 bytes to 268435456 codes, expected at most 4096 a byte",
     ),
     "bomb, dense": (model(linear(b"\x02" + v(1 << 14, 1 << 14))), "needs 1073741824 more bytes"),
     "bomb, packed": (
-        model(linear(b"\x3b" + v(1 << 14, 1 << 14, 2) + bytes(6))),
+        model(linear(b"\x3b" + v(1 << 14, 1 << 14, 0, 1, 2, 1) + bytes(6) + v(0))),
         "needs 33554432 more bytes where 1 are left",
     ),
     "scale overflows": (
-        model(linear(b"\x53" + v(1, 4, 2) + struct.pack("<2ef", 2, 2, 3e38))),
-        "centroids times scales overflow",
+        model(linear(b"\x13" + v(1, 4, 0, 1, 2, 1) + struct.pack("<2ef", 2, 2, 3e38))),
+        "levels times scales overflow",
     ),
-    "one centroid": (model(linear(b"\x7b" + v(1, 4, 1))), "number of centroids is 1, expected 2"),
+    "alphas overflow": (
+        model(linear(b"\x03" + v(1, 4, 3, 1, 4) + struct.pack("<3f", 1e38, 1e38, 1))),
+        "levels times scales overflow",
+    ),
+    "steps overflow": (
+        model(linear(b"\x03" + v(1, 4, 1, 1, 2, 1, 0) + struct.pack("<f", 1e38))),
+        "levels times scales overflow",
+    ),
+    "codebook": (model(linear(b"\x3b" + v(1, 4, 4))), "kind of codebook is 4, expected 0 to 3"),
+    "one centroid": (model(linear(b"\x3b" + v(1, 4, 0, 1, 1))), "number of entries is 1, expected"),
+    "many centroids": (model(linear(b"\x3b" + v(1, 4, 0, 1, 257))), "number of entries is 257"),
+    "no group": (model(linear(b"\x3b" + v(1, 4, 0, 0))), "number of groups is 0, expected 1 to 1"),
+    "more groups than rows": (
+        model(linear(b"\x3b" + v(2, 4, 0, 3))),
+        "number of groups is 3, expected 1 to 2",
+    ),
+    "many groups": (
+        model(linear(b"\x3b" + v(999, 4, 0, 257))),
+        "number of groups is 257, expected 1 to 256",
+    ),
+    "group without rows": (
+        model(linear(b"\x3b" + v(3, 4, 0, 3, 0) + b"\x22" + v(2, 3) + bytes(18) + v(0) + bytes(2))),
+        "group 1 has no rows",
+    ),
+    "group outside": (
+        model(linear(b"\x3b" + v(3, 4, 0, 3, 0) + b"\x3f")),
+        "code 3 lies outside a table of 3",
+    ),
+    "group bomb": (
+        model(linear(b"\x3b" + v(1 << 20, 4, 0, 2, 36) + constant_payload())),
+        "decodes 36 bytes to 1048576 codes, expected at most 4096 a byte",
+    ),
+    "tables": (
+        model(linear(b"\x3b" + v(8, 4, 0, 3, 0) + bytes(2) + v(2, 2))),
+        "2 tables, expected one, or one for each of 3 groups",
+    ),
+    "two tables of one group": (
+        model(linear(b"\x3b" + v(8, 4, 0, 1, 2, 2))),
+        "number of tables is 2, expected 1 to 1",
+    ),
+    "zero outside": (model(linear(grid_record(3))), "a zero lies outside a grid of 3"),
+    "no zero": (model(linear(grid_record())), "number of zeros is 0, expected 1 to 1"),
+    "zeros of one scale": (model(linear(grid_record(1, 1))), "number of zeros is 2, expected 1 to"),
+    "zeros of some rows": (
+        model(linear(grid_record(1, 1, rows=3, flags=8))),
+        "2 zeros, expected one, or as many as scales",
+    ),
+    "zeros of rows, scales of groups": (
+        model(linear(grid_record(1, 1, 1, rows=3, groups=two_groups(0, 1, 0)))),
+        "number of zeros is 3, expected 1 to 2",
+    ),
+    "zeros of a trellis": (
+        model(linear(grid_record(1, 1, kind=2, flags=8))),
+        "2 zeros, expected one",
+    ),
+    "levels of a grid": (model(linear(grid_record(1, flags=56))), "a grid has the flag of levels"),
+    "model a group": (
+        model(linear(grid_record(1, flags=104))),
+        "a model for each group, but there is one group",
+    ),
+    "entries of bits": (
+        model(linear(b"\x3b" + v(1, 4, 3, 1, 6))),
+        "binary codes have 6 entries, expected a power of 2",
+    ),
+    "trellis, packed": (
+        model(linear(trellis_record(1, codes=v(0) + bytes(2)))),
+        "codes of a trellis are packed, expected rANS",
+    ),
+    "trellis, not followed": (
+        model(linear(trellis_record(1, codes=v(38) + b"\x01\x80\x20" + bytes(3) + STATES))),
+        "a code does not follow the trellis",
+    ),
+    "absent model": (
+        model(linear(trellis_record(0, codes=v(34) + bytes(2) + STATES))),
+        "a code has a model without frequencies",
+    ),
     "code outside": (
-        model(linear(b"\x3b" + v(1, 4, 3) + bytes(8) + b"\xff")),
+        model(linear(b"\x3b" + v(1, 4, 0, 1, 3, 1) + bytes(8) + b"\0\xff")),
         "code 3 lies outside a table of 3",
     ),
     "bits after": (
-        model(linear(b"\x3b" + v(3, 1, 2) + bytes(6) + b"\x08")),
+        model(linear(b"\x3b" + v(3, 1, 0, 1, 2, 1) + bytes(6) + b"\0\x08")),
         "bits after the last code are not zero",
     ),
     "codes' end": (
@@ -673,7 +857,8 @@ SPEECH = sections_of(packfile._encode(example()))[1][1]
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (seal((b"MODL", OUT), version=2), "is of version 2, this tinyvox reads version 1; update"),
+        (seal((b"MODL", OUT), version=1), "is of version 1, this tinyvox reads version 2; "),
+        (seal((b"MODL", OUT), version=3), "is of version 3, this tinyvox reads version 2; update"),
         (seal((b"MODL", OUT), end=5), "truncated"),
         (seal((b"MODL", OUT), end=-5), "too long"),
         (seal(), "has 0 sections, expected 1 to 3"),

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from tinyvox.codebooks import CODEBOOKS
+from tinyvox.codebooks.rate import LEAST_BITS, MOST_BITS, MOST_TRELLIS_BITS
 from tinyvox.errors import FileError, RecipeError
 from tinyvox.recipe import (
+    GRANULAR,
+    PRICED,
+    WITH_PERCENTILE,
     FactorizeSettings,
     FinetuneSettings,
+    Method,
     PruneSettings,
     QuantizeRule,
     QuantizeSettings,
@@ -24,6 +31,9 @@ from tinyvox.recipe import (
     matches,
     save_recipe,
     with_finetune,
+)
+from tinyvox.recipe import (
+    MOST_TRELLIS_BITS as MOST_OF_A_RULE,
 )
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -125,6 +135,7 @@ def test_any_recipe_comes_back(
 # What is refused.
 
 STEPS = "expected one of prune, factorize, sparsify, quantize, finetune"
+BITS = "expected a number from 1 to 8 (from 0.05 for entropy and trellis)"
 SHARE = "expected a fraction above 0 and up to 1.0, or a whole number from 1"
 
 
@@ -182,15 +193,51 @@ def test_what_is_no_list_of_steps_is_refused(text: str, message: str, tmp_path: 
             "sparsify: found the unknown key 'keep', expected one of layers, fraction, budget, sal",
         ),
         ("quantize: {}", "quantize: found {}, expected bits, or rules, or both"),
-        ("quantize: {bits: 9}", "quantize.bits: found 9, expected less than or equal to 8"),
-        ("quantize: {bits: 0}", "quantize.bits: found 0, expected greater than or equal to 1"),
-        ("quantize: {bits: 3.5}", "quantize.bits: found 3.5, expected a valid integer"),
-        ("quantize: {bits: 3, method: magic}", "quantize.method: found 'magic', expected 'kmeans'"),
+        ("quantize: {bits: 9}", f"quantize.bits: found 9, {BITS}"),
+        ("quantize: {bits: 0}", f"quantize.bits: found 0, {BITS}"),
+        ("quantize: {bits: true}", f"quantize.bits: found True, {BITS}"),
+        ("quantize: {bits: 0.04, method: entropy}", f"quantize.bits: found 0.04, {BITS}"),
+        ("quantize: {bits: .nan, method: entropy}", f"quantize.bits: found nan, {BITS}"),
+        ("quantize: {bits: 3.5}", "bits of kmeans are whole, from 1 to 8, found 3.5"),
+        ("quantize: {bits: 2.0, method: omse}", "bits of omse are whole, from 1 to 8, found 2.0"),
+        ("quantize: {bits: 6, method: trellis}", "at most 5 bits, found 6; expected entropy"),
+        (
+            "quantize: {bits: 3, method: magic}",
+            "quantize.method: found 'magic', expected 'symmetric', 'asymmetric', 'omse', 'kmeans'",
+        ),
+        ("quantize: {bits: 3, granularity: 0}", "quantize.granularity."),
+        ("quantize: {bits: 3, granularity: 1.5}", "quantize.granularity."),
+        ("quantize: {bits: 3, granularity: column}", "quantize.granularity."),
+        (
+            "quantize: {bits: 3, granularity: row}",
+            "k-means has one table, or one for so many rows, expected a number",
+        ),
+        (
+            "quantize: {bits: 3, method: greedy, granularity: row}",
+            "granularity goes with symmetric, asymmetric, omse, kmeans, not greedy",
+        ),
+        ("quantize: {bits: 3, percentile: 99}", "percentile goes with symmetric and asymmetric"),
+        (
+            "quantize: {bits: 3, method: symmetric, percentile: 0}",
+            "quantize.percentile: found 0, expected greater than 0",
+        ),
+        (
+            "quantize: {bits: 3, method: symmetric, percentile: 101}",
+            "quantize.percentile: found 101, expected less than or equal to 100",
+        ),
+        (
+            "finetune: {quantize: [{bits: 2, method: trellis}]}",
+            "codes of a trellis cannot change one by one, expected entropy",
+        ),
         (
             "quantize: {bits: 3, vectors: int8}",
             "quantize.vectors: found 'int8', expected 'float16'",
         ),
-        ("quantize: {layers: a, rules: [{bits: 3}]}", "layers and method go with bits"),
+        ("quantize: {layers: a, rules: [{bits: 3}]}", "layers go with bits; expected bits"),
+        (
+            "quantize: {method: omse, unbiased: false, rules: [{bits: 3}]}",
+            "method and unbiased go with bits; expected bits",
+        ),
         ("quantize: {rules: [{bits: 4}, {bits: 0}]}", "quantize.rules.2.bits: found 0, expected"),
         ("finetune: {steps: 0}", "finetune.steps: found 0, expected greater than or equal to 1"),
         ("finetune: {learning_rate: 0}", "finetune.learning_rate: found 0, expected greater"),
@@ -209,7 +256,7 @@ def test_a_bad_setting_is_named_by_step_and_key(step: str, message: str, tmp_pat
     [
         ("prune: {keep: 0.5, x: 1}", "prune", "layers, keep, multiple"),
         ("factorize: {rank: 1, x: 1}", "factorize", "layers, rank, energy"),
-        ("quantize: {bits: 3, x: 1}", "quantize", "layers, method, bits, rules, vectors"),
+        ("quantize: {bits: 3, x: 1}", "quantize", "layers, method, bits, granularity"),
         ("quantize: {rules: [{bits: 3, x: 1}]}", "quantize.rules.1", "layers, method, bits"),
         ("finetune: {quantize: [{bits: 3, x: 1}]}", "finetune.quantize.1", "layers, method, bits"),
         (
@@ -341,3 +388,44 @@ def test_a_recipe_without_quantisation_ends_in_fine_tuning() -> None:
 def test_a_recipe_that_fine_tunes_is_left_as_it_is() -> None:
     recipe = Recipe.of(FinetuneSettings(steps=3), QUANTIZE)
     assert with_finetune(recipe, FinetuneSettings(steps=9)) is recipe
+
+
+# What recipes know of the methods.
+
+
+def test_recipes_know_the_methods_that_there_are_and_their_options() -> None:
+    assert get_args(Method) == tuple(CODEBOOKS)
+    assert {*PRICED} == {name for name, method in CODEBOOKS.items() if method.priced}
+    for option, names in (("granularity", GRANULAR), ("percentile", WITH_PERCENTILE)):
+        assert {*names} == {n for n, method in CODEBOOKS.items() if option in method.options}
+    assert set().union(*(m.options for m in CODEBOOKS.values())) == {"granularity", "percentile"}
+
+
+def test_recipes_know_the_bits_that_the_methods_take() -> None:
+    assert MOST_OF_A_RULE == MOST_TRELLIS_BITS
+    for bits in (LEAST_BITS, MOST_BITS):
+        assert QuantizeRule(method="entropy", bits=bits).priced
+    with pytest.raises(ValidationError):
+        QuantizeRule(method="entropy", bits=LEAST_BITS * 0.99)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"method": "trellis", "bits": 0.5},
+        {"method": "symmetric", "bits": 4, "granularity": "tensor", "percentile": 99.9},
+        {"method": "asymmetric", "bits": 4, "granularity": "row"},
+        {"method": "omse", "bits": 4, "granularity": 32},
+        {"bits": 4, "granularity": 32, "feedback": False, "unbiased": False},
+    ],
+)
+def test_options_of_a_method_are_read_and_written(
+    settings: dict[str, object], tmp_path: Path
+) -> None:
+    recipe = Recipe.of(QuantizeSettings(**settings))  # type: ignore[arg-type]
+    save_recipe(recipe, tmp_path / "recipe.yaml")
+    again = load_recipe(tmp_path / "recipe.yaml")
+    assert again == recipe
+    found = again.steps[0].settings
+    assert isinstance(found, QuantizeSettings)
+    assert found.in_order() == (QuantizeRule(**settings),)  # type: ignore[arg-type]

@@ -16,10 +16,10 @@ from torch import nn
 import tinyvox as tv
 from tinyvox import layers, packfile, runtime
 from tinyvox.card import Features, SpeechCard
-from tinyvox.codebooks import kmeans
+from tinyvox.codebooks import CODEBOOKS, kmeans
 from tinyvox.errors import FileError
 from tinyvox.execute import Executor
-from tinyvox.matrix import Dense, Product
+from tinyvox.matrix import Coded, Dense, Grid, Matrix, Product
 from tinyvox.model import INPUT, Model, Node
 from tinyvox.passes import compress
 from tinyvox.recipe import QuantizeSettings, Recipe
@@ -191,6 +191,58 @@ def test_instruction_sets_agree_on_a_coded_model(
         results.append(session.run(features))
     for result in results:
         np.testing.assert_array_equal(result, results[0])
+
+
+def coded_by(matrix: Matrix, method: str) -> Matrix:
+    """Every leaf by a method; by tables and scales of groups of rows too."""
+    if isinstance(matrix, Product):
+        return Product(coded_by(matrix.left, method), coded_by(matrix.right, method))
+    name, _, rows = method.partition(" ")
+    options = {"granularity": int(rows)} if rows else {}
+    return CODEBOOKS[name].quantise(matrix.decode(), 4, **options)
+
+
+@pytest.mark.parametrize("method", [*CODEBOOKS, "symmetric 8", "asymmetric 8", "kmeans 8"])
+def test_a_model_coded_by_any_method_lies_close_to_torch(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = build("speech").map_matrices(lambda _, matrix: coded_by(matrix, method))
+    features = noise(100, model.input_size)
+    expected = by_torch(model, features)
+    results = []
+    for isa in tv.runtime._native.isas():
+        monkeypatch.setenv("TINYVOX_ISA", isa)
+        results.append(open_model(model, tmp_path).run(features))
+    for result in results:
+        np.testing.assert_array_equal(result, results[0])
+    error = np.sqrt(np.mean((results[0] - expected) ** 2) / np.mean(expected**2))
+    assert error < 0.03  # as above
+
+
+def grid_of(entries: int, zero: list[int]) -> Coded:
+    rng = np.random.default_rng(entries)
+    codes = torch.from_numpy(rng.integers(0, entries, (9, 33), dtype=np.uint8))
+    scale = torch.from_numpy(rng.integers(1, 9, 9).astype(np.float32) / 8)
+    return Coded(codes, Grid(entries, torch.tensor(zero)), scale)
+
+
+@pytest.mark.parametrize("isa", tv.runtime._native.isas())
+def test_grids_are_multiplied_exactly(
+    isa: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where levels reach 127 at most, and frames are integers of which the largest is 127."""
+    monkeypatch.setenv("TINYVOX_ISA", isa)
+    features = np.random.default_rng(0).integers(-127, 128, (20, 33)).astype(np.float32)
+    features[:, 0] = 127
+    path = tmp_path / "model.tvx"
+    for entries in range(2, 256):
+        middle = entries // 2
+        apart = [middle - (i % 2 if entries < 255 else 0) for i in range(9)]
+        for zero in ([middle], apart):
+            matrix = grid_of(entries, zero)
+            path.write_bytes(packfile._encode(chain(33, out=layers.Linear(matrix))))
+            found = tv.open(path).run(features)
+            np.testing.assert_array_equal(found, features @ matrix.decode().numpy().T)
 
 
 def test_an_unknown_instruction_set_is_one_clear_line(

@@ -262,14 +262,6 @@ def _fitted_scale(coded: Coded, values: Tensor, weights: Tensor | None) -> Coded
     return replace(coded, scale=compact(scale.float()))
 
 
-def with_step(coded: Coded, values: Tensor, factor: float) -> Coded:
-    """Codes of the same kind for a step so many times as large, at the prices of the codes now."""
-    wide = widened(coded)
-    prices = price_codes(wide)
-    wide = replace(wide, scale=compact(wide.scale * factor))
-    return wide.with_codes(choose(wide, values, prices))
-
-
 def widened(coded: Coded) -> Coded:
     """The same levels, and all others that a byte can tell apart."""
     grid = coded.codebook

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tinyvox.codebooks import CODEBOOKS, choose, price_codes
-from tinyvox.codebooks.rate import coded_bits, trimmed, widened, with_step
+from tinyvox.codebooks.rate import coded_bits, trimmed, widened
 from tinyvox.codebooks.values import SMALLEST_NORMAL, compact
 from tinyvox.errors import ModelError
 from tinyvox.evidence import NOTHING, Evidence
@@ -100,15 +100,16 @@ def code_leaf(values: Tensor, rule: QuantizeRule, metric: Tensor | None) -> Code
 def _feed_back_within(values: Tensor, coded: Coded, metric: Tensor, bits: float) -> Coded:
     """Error feedback with codes that are chosen by price. It moves what they come to in the file,
     so the step is changed until that is what was asked for."""
+    wide = widened(coded)
+    prices = price_codes(wide)
     found: list[tuple[float, Coded]] = []
     for _ in range(CORRECTIONS):
-        wide = widened(coded)
-        prices = price_codes(wide)
-        fed = feed_back(values, wide, metric, functools.partial(_choose, wide, prices))
+        choose_here = functools.partial(_choose, wide, prices)
+        fed = feed_back(values, wide, metric, choose_here)
         found.append((coded_bits(fed), fed))
         if CLOSE * bits <= found[-1][0] <= bits:
             break
-        coded = with_step(fed, values, _step_factor(found, bits))
+        wide = replace(wide, scale=compact(wide.scale * _step_factor(found, bits)))
     inside = [pair for pair in found if pair[0] <= bits]
     best = max(inside, key=lambda p: p[0]) if inside else min(found, key=lambda p: p[0])
     return trimmed(best[1])

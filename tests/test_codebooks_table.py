@@ -2,43 +2,16 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_matrices import normal, relative, same, squared_error
 from torch import Tensor
 
-from tinyvox.codebooks import CODEBOOKS, Quantiser, kmeans, nearest
+from tinyvox.codebooks import kmeans
 from tinyvox.errors import ModelError
-from tinyvox.matrix import Coded
-from tinyvox.recipe import Method
-
-EVERY = pytest.mark.parametrize("method", CODEBOOKS.values(), ids=CODEBOOKS)
-
-
-def normal(rows: int, columns: int, seed: int = 0) -> Tensor:
-    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed))
-
-
-def squared_error(values: Tensor, coded: Coded, weights: Tensor | None = None) -> float:
-    error = (values - coded.decode()).double().square()
-    return float((error if weights is None else error * weights).sum())
-
-
-def relative(values: Tensor, coded: Coded) -> float:
-    return squared_error(values, coded) / float(values.double().square().sum())
-
-
-def same(a: Coded, b: Coded) -> bool:
-    pairs = ((a.codes, b.codes), (a.codebook.centroids, b.codebook.centroids), (a.scale, b.scale))
-    return all(torch.equal(x, y) for x, y in pairs)
-
-
-def test_recipes_know_the_methods_that_there_are() -> None:
-    assert get_args(Method) == tuple(CODEBOOKS)
-
+from tinyvox.matrix import Table
 
 # Error.
 
@@ -134,7 +107,6 @@ def test_more_bits_lose_less() -> None:
 # Form.
 
 
-@EVERY
 @settings(max_examples=25, deadline=None)
 @given(
     rows=st.integers(1, 12),
@@ -142,29 +114,15 @@ def test_more_bits_lose_less() -> None:
     bits=st.integers(1, 8),
     seed=st.integers(0, 1000),
 )
-def test_codes_fit_the_bits_and_centroids_rise(
-    method: Quantiser, rows: int, columns: int, bits: int, seed: int
+def test_centroids_rise_and_scales_are_float16(
+    rows: int, columns: int, bits: int, seed: int
 ) -> None:
     values = normal(rows, columns, seed)
-    before = values.clone()
-    coded = method(values, bits)
-    assert isinstance(coded, Coded)
-    assert coded.shape == (rows, columns)
-    assert coded.bits <= bits
+    coded = kmeans(values, bits)
+    assert isinstance(coded.codebook, Table)
     assert (coded.codebook.centroids.diff() >= 0).all()
     assert torch.equal(coded.scale, coded.scale.half().float())
-    assert torch.equal(values, before)
     assert relative(values, coded) <= 0.64  # 1 bit and one sign a row: 1 - 2 / pi for many values
-
-
-@EVERY
-def test_the_result_depends_on_the_arguments_alone(method: Quantiser) -> None:
-    values = normal(30, 50)
-    torch.manual_seed(1)
-    first = method(values, 3)
-    torch.manual_seed(2)
-    second = method(values.clone(), 3)
-    assert same(first, second)
 
 
 @settings(max_examples=25, deadline=None)
@@ -191,15 +149,6 @@ def test_few_distinct_values_are_coded_without_loss(data: st.DataObject, bits: i
         assert torch.equal(kmeans(values, bits).decode(), values)
 
 
-@pytest.mark.parametrize("shape", [(3, 4), (1, 1), (0, 4), (4, 0)])
-@EVERY
-def test_zeros_and_nothing_are_coded_without_loss(
-    method: Quantiser, shape: tuple[int, int]
-) -> None:
-    coded = method(torch.zeros(shape), 2)
-    assert torch.equal(coded.decode(), torch.zeros(shape))
-
-
 def test_a_row_of_zeros_stays_zero_among_others() -> None:
     values = normal(6, 50)
     values[2] = 0
@@ -214,20 +163,7 @@ def test_a_column_is_coded_by_its_row_scales() -> None:
     assert relative(values, kmeans(values, 1)) < 1e-6
 
 
-@pytest.mark.parametrize("size", [1e-30, 1e-10, 1e10, 1e30])
-def test_sizes_far_from_one_lose_nothing_more(size: float) -> None:
-    values = normal(40, 200)
-    expected = relative(values, kmeans(values, 3))
-    assert relative(values * size, kmeans(values * size, 3)) == pytest.approx(expected, rel=0.02)
-
-
 # Weights.
-
-
-@pytest.mark.parametrize("shape", [(), (40,), (1, 40), (6, 1), (6, 40)])
-def test_weights_of_one_are_no_weights(shape: tuple[int, ...]) -> None:
-    values = normal(6, 40)
-    assert same(kmeans(values, 3, weights=torch.ones(shape)), kmeans(values, 3))
 
 
 def test_values_of_weight_zero_do_not_count() -> None:
@@ -246,55 +182,6 @@ def test_one_weighted_row_is_coded_at_the_exact_optimum(seed: int, bits: int, po
     assert found == pytest.approx(optimum(values, 1 << bits, weights), rel=1e-3)
 
 
-def test_weights_of_zero_for_all_give_finite_values() -> None:
-    coded = kmeans(normal(3, 50), 2, weights=torch.zeros(()))
-    assert torch.isfinite(coded.decode()).all()
-
-
-# Refusals.
-
-
-@pytest.mark.parametrize(
-    ("values", "bits", "weights", "message"),
-    [
-        (torch.zeros(4), 2, None, r"takes float32 \[out, in\], found torch.float32 \(4,\)"),
-        (torch.zeros(2, 2).double(), 2, None, r"found torch.float64 \(2, 2\)"),
-        (normal(2, 3), 0, None, "bits is 0, expected 1 to 8"),
-        (normal(2, 3), 9, None, "bits is 9, expected 1 to 8"),
-        (torch.tensor([[1.0, torch.nan]]), 2, None, "hold NaN or infinity; mend the source model"),
-        (torch.tensor([[1.0, -torch.inf]]), 2, None, "hold NaN or infinity"),
-        (normal(2, 3), 2, torch.ones(2), r"weights \(2,\) do not fit values \(2, 3\)"),
-        (normal(2, 3), 2, torch.ones(3, 2), r"weights \(3, 2\) do not fit"),
-        (normal(2, 3), 2, torch.ones(1, 2, 3), r"weights \(1, 2, 3\) do not fit"),
-        (normal(2, 3), 2, torch.tensor([1.0, -1, 1]), "must be finite and zero or above"),
-        (normal(2, 3), 2, torch.tensor([1.0, torch.nan, 1]), "must be finite and zero or above"),
-    ],
-)
-@EVERY
-def test_what_cannot_be_coded_is_refused(
-    method: Quantiser, values: Tensor, bits: int, weights: Tensor | None, message: str
-) -> None:
-    with pytest.raises(ModelError, match=message):
-        method(values, bits, weights=weights)
-
-
-# The nearest centroid.
-
-
-@settings(max_examples=50, deadline=None)
-@given(
-    centroids=st.lists(st.floats(-10, 10, width=16), min_size=2, max_size=20, unique=True),
-    x=st.lists(st.floats(-12, 12, width=16), min_size=1, max_size=20),
-)
-def test_nearest_is_the_centroid_at_the_smallest_distance(
-    centroids: list[float], x: list[float]
-) -> None:
-    table, values = torch.tensor(sorted(centroids)), torch.tensor(x)
-    distance = (values[:, None] - table).abs()
-    found = distance.gather(1, nearest(values, table)[:, None])[:, 0]
-    assert torch.equal(found, distance.min(dim=1).values)
-
-
 @pytest.mark.parametrize("value", [2.5, -2.5, 1e-4])
 def test_a_single_value_keeps_its_sign(value: float) -> None:
     values = torch.full((3, 4), value)
@@ -309,3 +196,61 @@ def test_tiny_weights_do_not_spoil_the_table() -> None:
     coded = kmeans(torch.arange(10.0)[None], 3, weights=weights)
     assert torch.isfinite(coded.decode()).all()
     assert coded.codebook.centroids.unique().numel() == 8
+
+
+# Tables of groups.
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 4), st.integers(1, 40), st.integers(1, 4), st.integers(0, 1000))
+def test_each_group_of_rows_has_the_exact_optimum(
+    groups: int, count: int, bits: int, seed: int
+) -> None:
+    """One row a group; groups of a different spread and place."""
+    values = normal(groups, count + 20, seed) * torch.logspace(0, 2, groups)[:, None]
+    values = values + torch.arange(groups)[:, None]
+    coded = kmeans(values, bits, granularity=1)
+    assert coded.groups == groups
+    for row in range(groups):
+        part = coded.take(rows=torch.tensor([row]))
+        best = optimum(values[row], 1 << bits)
+        slack = 1e-6 * float(values[row].double().square().sum())
+        assert squared_error(values[row : row + 1], part) <= best + slack
+
+
+@pytest.mark.parametrize("rows", [6, 7])
+def test_groups_are_coded_as_matrices_of_their_own(rows: int) -> None:
+    values, weights = normal(rows, 30), normal(rows, 30, 1).abs()
+    coded = kmeans(values, 3, granularity=3, weights=weights)
+    for start in range(0, rows, 3):
+        part = slice(start, min(start + 3, rows))
+        alone = kmeans(values[part], 3, weights=weights[part])
+        assert torch.equal(coded.decode()[part], alone.decode())
+
+
+def test_a_group_of_few_values_has_a_table_that_is_filled_up() -> None:
+    values = normal(4, 30)
+    values[:2] = values[:2].sign()
+    coded = kmeans(values, 3, granularity=2)
+    assert coded.codebook.entries == 8
+    assert torch.equal(coded.decode()[:2], values[:2])
+
+
+def test_groups_beat_one_table_where_they_differ() -> None:
+    values = normal(40, 200)
+    values[20:] = values[20:].sign() * (1 + 0.1 * values[20:])
+    grouped = relative(values, kmeans(values, 2, granularity=20))
+    assert grouped < 0.85 * relative(values, kmeans(values, 2))
+
+
+def test_k_means_has_no_table_a_row() -> None:
+    with pytest.raises(ModelError, match="a table for the matrix or for a number of rows"):
+        kmeans(normal(3, 4), 2, granularity="row")
+
+
+def test_many_zeros_stay_zero() -> None:
+    values = normal(20, 50)
+    values[normal(20, 50, 1) > -0.8] = 0
+    coded = kmeans(values, 3, granularity=5)
+    assert bool((coded.decode()[values == 0] == 0).all())
+    assert coded.zero_codes() is not None
