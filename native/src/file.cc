@@ -15,7 +15,7 @@ namespace {
 
 // The high bit shows a 7-bit channel, the line ends a transfer as text, as PNG's do.
 constexpr std::array<uint8_t, 8> magic{0x89, 'T', 'V', 'X', '\r', '\n', 0x1A, '\n'};
-constexpr uint32_t version = 1;
+constexpr uint32_t version = 2;
 constexpr size_t header_bytes = 24;  // magic, version, number of sections, file size
 constexpr size_t entry_bytes = 24;   // tag, checksum, offset, length
 constexpr size_t checksum_bytes = 4;

@@ -30,7 +30,7 @@ from tinyvox.matrix import Coded, Dense, Matrix, Product, Table
 from tinyvox.model import INPUT, Model, Node
 
 MAGIC = b"\x89TVX\r\n\x1a\n"
-VERSION = 1
+VERSION = 2
 
 _VECTOR, _DENSE, _CODED, _PRODUCT = 1, 2, 3, 4
 _HALF_VALUES, _HALF_CENTROIDS, _ONE_SCALE, _RANS = 8, 16, 32, 64
@@ -118,7 +118,7 @@ _FORMS = (
     _Form(layers.Conv2d, ("weight", "bias"), {"kernel": 2, "stride": 2, "padding": 4}),
     _Form(layers.BatchNorm, ("mean", "variance", "weight", "bias"), floats=("eps",)),
     _Form(layers.LayerNorm, ("weight", "bias"), floats=("eps",)),
-    _Form(layers.Activation, (), {"kind": 1}, ("limit",), layers.ACTIVATIONS),
+    _Form(layers.Activation, ("limits",), {"kind": 1}, ("limit",), layers.ACTIVATIONS),
     _Form(layers.ContextWindow, (), {"left": 1, "right": 1}),
     _Form(layers.FrameStacking, (), {"count": 1, "stride": 1}),
     _Form(layers.Subsample, (), {"factor": 1}),
