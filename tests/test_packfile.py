@@ -635,7 +635,7 @@ WRONG = {
         model(activation(1, 0, vector(4, math.inf))),
         "limits: holds NaN or infinity",
     ),
-    "limits as matrix": (model(activation(1, 0, matrix(4, 1))), "limits: is a matrix, expected a v"),
+    "limits as matrix": (model(activation(1, 0, matrix(4, 1))), "limits: is a matrix, expected"),
     "kernel": (model(t("n") + v(2, 0, 0)), "kernel is 0, expected 1 to 4096"),
     "groups": (
         model(t("n") + v(2, 0, 1, 1, 1, 0, 0, 2) + matrix(3, 2) + b"\0"),

@@ -148,10 +148,10 @@ class _Derivation:
         self.drafts: list[_Draft] = []
         self.segments: dict[str, list[_Segment]] = {}
         self.segments[INPUT] = [self._new(INPUT, model.input_size)]
-        self._bind(self.segments[INPUT], "they are tied to the model's input")
+        self._bind(self.segments[INPUT], "its units are tied to the model's input")
         for node in model.nodes:
             self.segments[node.name] = self._visit(node)
-        self._bind(self.segments[model.output], "they are tied to the model's output")
+        self._bind(self.segments[model.output], "its units are tied to the model's output")
 
     def live(self) -> list[_Draft]:
         return [draft for draft in self.drafts if draft.merged_into is None]
@@ -223,7 +223,7 @@ class _Derivation:
         kernel = layer.kernel[0] * layer.kernel[1]
         incoming = self.segments[node.inputs[0]]
         if len(incoming) != 1 or incoming[0].width != bands:
-            self._bind(incoming, f"{node.name!r} reads them across channels")
+            self._bind(incoming, f"{node.name!r} reads its units across channels")
             return
         self._draft(incoming[0]).members.append(Member(f"{node.name}.weight", 1, 0, kernel))
 
@@ -248,7 +248,7 @@ class _Derivation:
         shape = self.model.signals[node.inputs[0]].shape
         inner = shape[1] if len(shape) == 2 else 1
         if any(segment.width % inner for segment in incoming):
-            self._bind(incoming, f"{node.name!r} has channels across them")
+            self._bind(incoming, f"{node.name!r} has channels across its units")
             return incoming
         for tensor in node.layer.vectors():
             start = 0
@@ -272,7 +272,7 @@ class _Derivation:
         return self.segments[node.inputs[0]] * (layer.left + 1 + layer.right)
 
     def _unflatten(self, node: Node) -> list[_Segment]:
-        reason = f"{node.name!r} makes channels of them"
+        reason = f"{node.name!r} makes channels of its units"
         self._bind(self.segments[node.inputs[0]], reason)
         signal = self.model.signals[node.name]
         made = [self._new(node.name, *signal.shape)]
@@ -286,7 +286,9 @@ class _Derivation:
                 for a, b in zip(first, other, strict=True):
                     self._merge(a.group, b.group)
             else:
-                self._bind([*first, *other], f"{node.name!r} adds parts of other sizes")
+                self._bind(
+                    [*first, *other], f"{node.name!r} adds its units to parts of other sizes"
+                )
         return first
 
     def _shape(self, segment: _Segment) -> tuple[int, int]:

@@ -12,16 +12,28 @@ from typing import Any
 from tinyvox.errors import RecipeError
 from tinyvox.evidence import Evidence, imagine
 from tinyvox.model import Model
+from tinyvox.passes.correct import correct_biases
+from tinyvox.passes.equalize import equalize
 from tinyvox.passes.factorize import factorize
 from tinyvox.passes.outcome import Note, Outcome
 from tinyvox.passes.prune import prune
 from tinyvox.passes.quantize import quantize, settle
-from tinyvox.recipe import FinetuneSettings, PruneSettings, QuantizeSettings, Recipe
+from tinyvox.recipe import (
+    EqualizeSettings,
+    FinetuneSettings,
+    PruneSettings,
+    QuantizeSettings,
+    Recipe,
+)
 
-__all__ = ["PASSES", "Note", "Outcome", "apply", "compress", "factorize", "prune", "quantize"]
+__all__ = [
+    "PASSES", "Note", "Outcome", "apply", "compress", "correct_biases", "equalize", "factorize",
+    "prune", "quantize",
+]  # fmt: skip
 
 PASSES: dict[str, Callable[[Model, Any, Evidence], Outcome]] = {
     "prune": prune,
+    "equalize": equalize,
     "factorize": factorize,
     "quantize": quantize,
 }
@@ -67,8 +79,8 @@ def apply(
             model, more = PASSES[step.name](model, settings, evidence)
         except RecipeError as error:
             raise RecipeError(f"step {number} of the recipe: {error}") from None
-        if isinstance(settings, PruneSettings):
-            evidence = None  # inputs have other sizes now
+        if isinstance(settings, PruneSettings | EqualizeSettings):
+            evidence = None  # inputs have other sizes or scales now
         quantized = settings if isinstance(settings, QuantizeSettings) else quantized
         notes.extend(more)
     return Outcome(model.with_provenance(recipe=recipe.document()), tuple(notes))
