@@ -14,7 +14,7 @@ from tinyvox.execute import Executor
 from tinyvox.export import export_program, export_pt2
 from tinyvox.importers import load
 from tinyvox.matrix import Coded, Dense, leaves
-from tinyvox.model import Model
+from tinyvox.model import Model, Node
 from tinyvox.passes import compress
 from tinyvox.recipe import FactorizeSettings, QuantizeSettings, Recipe
 
@@ -86,6 +86,30 @@ def test_factored_layers_come_back_with_the_same_outputs(tmp_path: Path) -> None
     export_pt2(model, tmp_path / "m.pt2")
     x = features(10, 30)
     torch.testing.assert_close(run(load(tmp_path / "m.pt2"), x), run(model, x))
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_limits_of_channels_come_back(flat: bool, tmp_path: Path) -> None:
+    model = convolutional_model()
+    place = "flat" if flat else "conv"
+    limits = torch.rand(20 if flat else 4) + 0.1
+    clip = Node("clip", layers.Activation("clipped_relu", None, limits), (place,))
+    nodes = []
+    for node in model.nodes:
+        if node.name != "relu":
+            source = {"relu": "conv", place: "clip"}
+            inputs = tuple(source.get(name, name) for name in node.inputs)
+            nodes += [Node(node.name, node.layer, inputs)]
+        if node.name == place:
+            nodes.append(clip)
+    model = Model(10, tuple(nodes))
+    export_pt2(model, tmp_path / "m.pt2")
+    again = load(tmp_path / "m.pt2")
+    (found,) = [n.layer for n in again.nodes if isinstance(n.layer, layers.Activation)]
+    assert found.limits is not None
+    assert torch.equal(found.limits, limits)
+    x = 3 * features(10, 30)
+    torch.testing.assert_close(run(again, x), run(model, x))
 
 
 def test_names_with_dots_come_back(tmp_path: Path) -> None:

@@ -27,7 +27,8 @@ from tinyvox.model import INPUT, Model, Node
 QUADRATURE = 32
 """Points of the Gauss-Hermite rule: exact to six digits for tanh up to a deviation of 5."""
 SAMPLES = 16
-"""Made-up utterances that a recurrent layer is run on."""
+"""Made-up utterances that a recurrent layer is run on, and as many with the opposite sign, so that
+of what they happen to lean to nothing is left."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,8 @@ def rectified(normal: Normal, limit: Tensor | float = math.inf) -> Normal:
 
 
 def _below(x: Tensor) -> Tensor:
-    return torch.special.ndtr(x)
+    share: Tensor = torch.special.ndtr(x)
+    return share
 
 
 def _density(x: Tensor) -> Tensor:
@@ -146,6 +148,7 @@ def _recurrent(layer: Any, x: Normal) -> Normal:
     """Moments of the hidden states over made-up inputs, which drift as features do."""
     model = Model(x.mean.numel(), (Node("cell", layer, (INPUT,)),))
     features = imagined_features(SAMPLES, model.input_size, seed=0)
+    features = torch.cat([features, -features])
     features = features * x.variance.sqrt().float() + x.mean.float()
     with torch.no_grad():
         states = Executor(model).eval()(features).flatten(0, 1).double()
