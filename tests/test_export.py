@@ -14,7 +14,7 @@ from tinyvox.execute import Executor
 from tinyvox.export import export_program, export_pt2
 from tinyvox.importers import load
 from tinyvox.matrix import Coded, Dense, leaves
-from tinyvox.model import Model, Node
+from tinyvox.model import Model
 from tinyvox.passes import compress
 from tinyvox.recipe import FactorizeSettings, QuantizeSettings, Recipe
 
@@ -90,19 +90,18 @@ def test_factored_layers_come_back_with_the_same_outputs(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("flat", [True, False])
 def test_limits_of_channels_come_back(flat: bool, tmp_path: Path) -> None:
-    model = convolutional_model()
-    place = "flat" if flat else "conv"
+    torch.manual_seed(0)
     limits = torch.rand(20 if flat else 4) + 0.1
-    clip = Node("clip", layers.Activation("clipped_relu", None, limits), (place,))
-    nodes = []
-    for node in model.nodes:
-        if node.name != "relu":
-            source = {"relu": "conv", place: "clip"}
-            inputs = tuple(source.get(name, name) for name in node.inputs)
-            nodes += [Node(node.name, node.layer, inputs)]
-        if node.name == place:
-            nodes.append(clip)
-    model = Model(10, tuple(nodes))
+    clip = layers.Activation("clipped_relu", None, limits)
+    two = {"clip": clip, "flat": layers.Flatten()}
+    after = dict(reversed(two.items())) if flat else two
+    model = chain(
+        10,
+        image=layers.Unflatten(2),
+        conv=layers.Conv2d(dense(4, 2), torch.randn(4), (1, 1)),
+        **after,
+        out=linear(3, 20),
+    )
     export_pt2(model, tmp_path / "m.pt2")
     again = load(tmp_path / "m.pt2")
     (found,) = [n.layer for n in again.nodes if isinstance(n.layer, layers.Activation)]
