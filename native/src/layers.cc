@@ -111,8 +111,7 @@ class Activation : public Layer {
   void clip_each(const float* x, size_t frames, float* out) const {
     for (size_t frame = 0; frame < frames; ++frame)
       for (float limit : limits_)
-        for (size_t band = 0; band < bands_; ++band)
-          *out++ = std::min(std::max(*x++, 0.0f), limit);
+        for (size_t band = 0; band < bands_; ++band) *out++ = std::min(std::max(*x++, 0.0f), limit);
   }
 
   ActivationKind kind_;
