@@ -11,7 +11,7 @@ Source: Nagel et al., "Data-free quantization through weight equalization and bi
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -35,7 +35,7 @@ from tinyvox.passes.propagate import Known, Normal
 from tinyvox.recipe import EqualizeSettings, matches
 
 SWEEPS = 200
-TOLERANCE = 1e-4
+TOLERANCE = 2e-4
 """Sweeps over the groups end where no unit is scaled by more than this share any more."""
 LARGEST = 1024.0
 """A unit is scaled by 1 / LARGEST to LARGEST: ranges a million times apart meet, and biases and
@@ -175,6 +175,7 @@ class _Scales:
         self.model = model
         self.nodes = owners(model)
         self.matrices = dict(model.matrices())
+        self.magnitudes = _magnitudes(self.matrices)
         ones = {name: (matrix.shape[0], columns(self.nodes[name], name))
                 for name, matrix in self.matrices.items()}  # fmt: skip
         self.rows = {name: torch.ones(rows).double() for name, (rows, _) in ones.items()}
@@ -220,11 +221,14 @@ class _Scales:
 
     def _range(self, member: Member) -> Tensor:
         """The largest magnitude in each row or column of a matrix as it is scaled now."""
-        name = member.tensor
-        leaf = _outer(self.matrices[name], member.axis).decode()
-        largest = self._scaled(leaf, name, member.axis).abs()
-        parts = largest.view(blocks(self.nodes[name]), -1, largest.shape[1])
-        return parts.amax(2 - member.axis).flatten().double()
+        name, axis = member.tensor, member.axis
+        sides = (1 / self.rows[name], self.columns[name])
+        largest = self.magnitudes[name, axis]
+        largest = largest.view(blocks(self.nodes[name]), -1, largest.shape[1])
+        if not isinstance(self.matrices[name], Product):
+            across = sides[1 - axis].float().view(largest.shape[0], 1, -1)
+            largest = largest * (across if axis == 0 else across.mT)
+        return largest.amax(2 - axis).flatten().double() * sides[axis]
 
     def _scaled(self, values: Tensor, name: str, axis: int | None = None) -> Tensor:
         """A leaf with the rows' scales (axis 0), the columns' (1), or both where it has both."""
@@ -279,6 +283,16 @@ class _Scales:
         """What is known of a layer's output, divided as the layer's rows are."""
         scale = self.rows[f"{name}.weight"]
         return Normal(normal.mean / scale, normal.variance / scale.square())
+
+
+def _magnitudes(matrices: Mapping[str, Matrix]) -> dict[tuple[str, int], Tensor]:
+    """Of the leaf with the rows (axis 0) and of that with the columns (1), by name and axis."""
+    found: dict[tuple[str, int], Tensor] = {}
+    for name, matrix in matrices.items():
+        found[name, 0] = _outer(matrix, 0).decode().abs()
+        whole = not isinstance(matrix, Product)
+        found[name, 1] = found[name, 0] if whole else _outer(matrix, 1).decode().abs()
+    return found
 
 
 def _map_outer(matrix: Matrix, axis: int, change: Callable[[Tensor], Tensor]) -> Matrix:
