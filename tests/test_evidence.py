@@ -56,6 +56,9 @@ def test_moments_are_those_of_what_each_matrix_is_multiplied_by() -> None:
         torch.testing.assert_close(
             evidence[name].second, rows.T @ rows / len(rows), rtol=1e-4, atol=1e-6
         )
+        torch.testing.assert_close(evidence[name].mean, rows.mean(0), rtol=1e-4, atol=1e-6)
+        deviation = rows.std(0, correction=0)
+        torch.testing.assert_close(evidence[name].deviation(), deviation, rtol=1e-3, atol=1e-6)
 
 
 def test_the_backward_direction_sees_time_reversed() -> None:
@@ -93,7 +96,10 @@ def test_energy_is_the_mean_square_of_the_outputs() -> None:
 
 def test_damped_moments_are_positive_definite() -> None:
     for second in (torch.zeros(3, 3), torch.ones(3, 3)):
-        assert float(torch.linalg.eigvalsh(Moments(second.double()).damped()).min()) > 0
+        assert (
+            float(torch.linalg.eigvalsh(Moments(second.double(), torch.zeros(3)).damped()).min())
+            > 0
+        )
 
 
 def test_a_model_is_at_no_distance_from_itself() -> None:

@@ -207,6 +207,18 @@ def test_elementwise_layers_are_torch_modules(layer: Layer, module: nn.Module) -
     torch.testing.assert_close(output(layer, x), module(x), rtol=0, atol=1e-6)
 
 
+def test_a_clipped_relu_may_have_a_limit_for_each_channel() -> None:
+    limits = torch.rand(6) + 0.1
+    layer = layers.Activation("clipped_relu", None, limits)
+    x = 3 * features(6)
+    assert torch.equal(output(layer, x), x.clamp(min=0).minimum(limits))
+    layer = layers.Activation("clipped_relu", None, limits[:2])
+    model = chain(6, image=layers.Unflatten(2), clip=layer)
+    expected = x.clamp(min=0).minimum(limits[:2].repeat_interleave(3)).view(*x.shape[:2], 2, 3)
+    assert torch.equal(run(model, x), expected)
+    assert not any(p.requires_grad for p in Executor(model).parameters())
+
+
 # Layers that move frames, by hand.
 
 

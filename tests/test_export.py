@@ -88,6 +88,29 @@ def test_factored_layers_come_back_with_the_same_outputs(tmp_path: Path) -> None
     torch.testing.assert_close(run(load(tmp_path / "m.pt2"), x), run(model, x))
 
 
+@pytest.mark.parametrize("flat", [True, False])
+def test_limits_of_channels_come_back(flat: bool, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    limits = torch.rand(20 if flat else 4) + 0.1
+    clip = layers.Activation("clipped_relu", None, limits)
+    two = {"clip": clip, "flat": layers.Flatten()}
+    after = dict(reversed(two.items())) if flat else two
+    model = chain(
+        10,
+        image=layers.Unflatten(2),
+        conv=layers.Conv2d(dense(4, 2), torch.randn(4), (1, 1)),
+        **after,
+        out=linear(3, 20),
+    )
+    export_pt2(model, tmp_path / "m.pt2")
+    again = load(tmp_path / "m.pt2")
+    (found,) = [n.layer for n in again.nodes if isinstance(n.layer, layers.Activation)]
+    assert found.limits is not None
+    assert torch.equal(found.limits, limits)
+    x = 3 * features(10, 30)
+    torch.testing.assert_close(run(again, x), run(model, x))
+
+
 def test_names_with_dots_come_back(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = chain(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tinyvox import layers
 from tinyvox.errors import ModelError
 from tinyvox.execute import Executor
-from tinyvox.groups import groups, keep_units
+from tinyvox.groups import all_groups, fixed_layers, groups, keep_units
 from tinyvox.layers import GATES, Recurrent
 from tinyvox.matrix import Coded, Dense, Product, Table
 from tinyvox.model import INPUT, Model, Node
@@ -177,6 +177,33 @@ def test_one_dimensional_convolution_and_stacking() -> None:
     assert model.node("rnn").layer.forward.weight_ih.shape == (12, 4)
 
 
+def test_limits_of_channels_go_with_their_units() -> None:
+    torch.manual_seed(3)
+    model = chain(
+        12,
+        image=layers.Unflatten(2),
+        conv=layers.Conv2d(dense(4, 18), torch.randn(4), (3, 3)),
+        clip=layers.Activation("clipped_relu", None, torch.rand(4) + 0.1),
+        flat=layers.Flatten(),
+        each=layers.Activation("clipped_relu", None, torch.rand(16) + 0.1),
+        out=linear(3, 16),
+    )
+    pruned = check_removal(model, "conv", [0, 3])
+    before, after = dict(model.vectors()), dict(pruned.vectors())
+    assert torch.equal(after["clip.limits"], before["clip.limits"][[0, 3]])
+    kept = before["each.limits"].view(4, 4)[[0, 3]].flatten()
+    assert torch.equal(after["each.limits"], kept)
+
+
+def test_a_group_knows_what_its_units_pass_and_what_binds_them() -> None:
+    model = residual_model()
+    found = {group.name: group for group in all_groups(model)}
+    assert found["a"].through == ("sum", "sum2", "both")
+    assert found["a"].bound is None
+    assert found["out"].bound == "its units are tied to the model's output"
+    assert "input" not in found
+
+
 def test_grouped_convolutions_are_not_pruned() -> None:
     torch.manual_seed(3)
     model = chain(
@@ -186,6 +213,11 @@ def test_grouped_convolutions_are_not_pruned() -> None:
         out=linear(3, 8),
     )
     assert groups(model) == ()
+    assert fixed_layers(model) == ("first", "conv", "out")
+    first, conv, _ = all_groups(model)
+    assert (first.bound, conv.bound) == (None, None)
+    (read,) = [m for m in first.members if m.axis == 1]
+    assert (read.tensor, read.start, read.width) == ("conv.weight", 0, 3)
 
 
 def residual_model() -> Model:

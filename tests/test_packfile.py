@@ -147,6 +147,7 @@ def convolution_model(make: Make) -> Model:
         layers.Conv2d(make(3, 2 * 2 * 3), torch.randn(3), (2, 3), (2, 1), (1, 0, 1, 2)),
         layers.BatchNorm(torch.randn(3), torch.rand(3), torch.randn(3), torch.randn(3), 1e-3),
         layers.Activation("clipped_relu", 20.0),
+        layers.Activation("clipped_relu", None, torch.rand(3) + 0.5),
         layers.Flatten(),
         layers.Conv1d(make(6, 7 * 3), None, 3, 2, 2, (2, 1), 3),
         layers.Activation("relu"),
@@ -649,6 +650,10 @@ def cells(*tensors: bytes, kind: int = 0) -> bytes:
     return t("n") + v(1, 0, kind) + b"".join(tensors) + bytes(8 - len(tensors))
 
 
+def activation(kind: int, limit: float, limits: bytes = b"\0") -> bytes:
+    return t("n") + v(6, 0, kind) + struct.pack("<f", limit) + limits
+
+
 def norm(name: str, *vectors: bytes, eps: float = 1e-5) -> bytes:
     return t("n") + v(4 if name == "batch" else 5, 0) + struct.pack("<f", eps) + b"".join(vectors)
 
@@ -803,8 +808,18 @@ WRONG = {
         "variance plus eps is not above 0",
     ),
     "eps": (model(norm("layer", vector(4), vector(4), eps=-1.0)), "eps is below 0"),
-    "activation": (model(t("n") + v(6, 0, 1) + struct.pack("<f", 0)), "limit is 0.000000"),
-    "no limit": (model(t("n") + v(6, 0, 0) + struct.pack("<f", 1)), "clipped_relu alone"),
+    "activation": (model(activation(1, 0)), "limit is 0.000000"),
+    "no limit": (model(activation(0, 1)), "clipped_relu alone"),
+    "two limits": (model(activation(1, 1, vector(4, 1))), "limit is 1.000000; clipped_relu alone"),
+    "limits of relu": (model(activation(0, 0, vector(4, 1))), "only a clipped_relu has limits"),
+    "limits misfit": (model(activation(1, 0, vector(3, 1))), "limits length is 3, expected 4"),
+    "limit of zero": (model(activation(1, 0, vector(4, 0))), "a limit is 0.000000, expected above"),
+    "limit below": (model(activation(1, 0, vector(4, -1))), "a limit is -1.000000, expected above"),
+    "endless limit": (
+        model(activation(1, 0, vector(4, math.inf))),
+        "limits: holds NaN or infinity",
+    ),
+    "limits as matrix": (model(activation(1, 0, matrix(4, 1))), "limits: is a matrix, expected"),
     "kernel": (model(t("n") + v(2, 0, 0)), "kernel is 0, expected 1 to 4096"),
     "groups": (
         model(t("n") + v(2, 0, 1, 1, 1, 0, 0, 2) + matrix(3, 2) + b"\0"),

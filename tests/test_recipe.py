@@ -17,6 +17,7 @@ from tinyvox.recipe import (
     GRANULAR,
     PRICED,
     WITH_PERCENTILE,
+    EqualizeSettings,
     FactorizeSettings,
     FinetuneSettings,
     Method,
@@ -41,6 +42,8 @@ ROOT = Path(__file__).resolve().parents[1]
 GOOD = """
 steps:
   - prune: {layers: lstm, keep: 0.5}
+  - equalize:
+  - equalize: {layers: dense1, absorb: false}
   - factorize: {rank: 0.25}
   - factorize: {layers: [dense*, out], energy: 0.9}
   - sparsify: {layers: lstm, fraction: 0.5, saliency: magnitude}
@@ -67,6 +70,8 @@ def write(folder: Path, text: str) -> Path:
 def test_every_kind_of_step_is_read(tmp_path: Path) -> None:
     assert load_recipe(write(tmp_path, GOOD)) == Recipe.of(
         PruneSettings(layers=("lstm",), keep=0.5, multiple=16),
+        EqualizeSettings(),
+        EqualizeSettings(layers=("dense1",), absorb=False),
         FactorizeSettings(layers=("*",), rank=0.25),
         FactorizeSettings(layers=("dense*", "out"), energy=0.9),
         SparsifySettings(layers=("lstm",), fraction=0.5, saliency="magnitude"),
@@ -108,6 +113,7 @@ bits = st.integers(1, 8)
 rules = st.builds(QuantizeRule, layers=patterns, bits=bits)
 any_settings = st.one_of(
     st.builds(PruneSettings, layers=patterns, keep=shares, multiple=st.integers(1, 64)),
+    st.builds(EqualizeSettings, layers=patterns, absorb=st.booleans()),
     st.builds(FactorizeSettings, layers=patterns, rank=shares),
     st.builds(FactorizeSettings, energy=st.floats(0.01, 1)),
     st.builds(SparsifySettings, layers=patterns, fraction=st.floats(0.01, 0.99)),
@@ -134,7 +140,7 @@ def test_any_recipe_comes_back(
 
 # What is refused.
 
-STEPS = "expected one of prune, factorize, sparsify, quantize, finetune"
+STEPS = "expected one of prune, equalize, factorize, sparsify, quantize, finetune"
 BITS = "expected a number from 1 to 8 (from 0.05 for entropy and trellis)"
 SHARE = "expected a fraction above 0 and up to 1.0, or a whole number from 1"
 
@@ -172,6 +178,8 @@ def test_what_is_no_list_of_steps_is_refused(text: str, message: str, tmp_path: 
         ("prune: {keep: 0.5, layers: []}", "prune.layers: found [], "),
         ("prune: {keep: 0.5, layers: 3}", "prune.layers: found 3, "),
         ("prune: {keep: 0.5, layers: [a, 3]}", "prune.layers.2: found 3, expected a valid string"),
+        ("equalize: {layers: []}", "equalize.layers: found [], "),
+        ("equalize: {absorb: maybe}", "equalize.absorb: found 'maybe', expected a valid boolean"),
         ("factorize: ", "factorize: found {}, expected one of rank and energy"),
         ("factorize: {rank: 1, energy: 1}", "expected one of rank and energy"),
         ("factorize: {rank: 0.0}", f"factorize.rank: found 0.0, {SHARE}"),
@@ -255,6 +263,7 @@ def test_a_bad_setting_is_named_by_step_and_key(step: str, message: str, tmp_pat
     ("step", "place", "known"),
     [
         ("prune: {keep: 0.5, x: 1}", "prune", "layers, keep, multiple"),
+        ("equalize: {x: 1}", "equalize", "layers, absorb"),
         ("factorize: {rank: 1, x: 1}", "factorize", "layers, rank, energy"),
         ("quantize: {bits: 3, x: 1}", "quantize", "layers, method, bits, granularity"),
         ("quantize: {rules: [{bits: 3, x: 1}]}", "quantize.rules.1", "layers, method, bits"),

@@ -109,6 +109,13 @@ MODELS = {
         norm=batch_norm(12),
         gate=layers.Activation("sigmoid"),
     ),
+    "clipped_each": lambda: chain(
+        12,
+        act=layers.Activation("clipped_relu", None, torch.rand(12) + 0.1),
+        image=layers.Unflatten(4),
+        norm=batch_norm(4),
+        each=layers.Activation("clipped_relu", None, torch.rand(4) + 0.1),
+    ),
     "subsample": lambda: chain(5, sub=layers.Subsample(3), out=linear(4, 5)),
     "sparse_stack": lambda: chain(5, stack=layers.FrameStacking(2, 5), out=linear(4, 10)),
 }
@@ -243,6 +250,17 @@ def test_grids_are_multiplied_exactly(
             path.write_bytes(packfile._encode(chain(33, out=layers.Linear(matrix))))
             found = tv.open(path).run(features)
             np.testing.assert_array_equal(found, features @ matrix.decode().numpy().T)
+def test_instruction_sets_agree_on_a_limit_for_each_channel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = build("clipped_each")
+    features = noise(100, model.input_size)
+    expected = by_torch(model, features).reshape(100, -1)
+    for isa in tv.runtime._native.isas():
+        monkeypatch.setenv("TINYVOX_ISA", isa)
+        session = open_model(model, tmp_path)
+        assert session.isa == isa
+        np.testing.assert_allclose(session.run(features), expected, atol=1e-6)
 
 
 def test_an_unknown_instruction_set_is_one_clear_line(

@@ -96,7 +96,8 @@ struct Signal {
 //                   tensors: weight, bias?
 //   batch_norm      floats: eps; tensors: mean, variance, weight, bias
 //   layer_norm      floats: eps; tensors: weight, bias
-//   activation      ints: ActivationKind; floats: limit (0 where there is none)
+//   activation      ints: ActivationKind; floats: limit (0 where there is none or one a channel);
+//                   tensors: limits?
 //   context_window  ints: left, right
 //   frame_stacking  ints: count, stride
 //   subsample       ints: factor

@@ -88,10 +88,15 @@ class Activation : public Layer {
   Activation(const Node& node, const Signal& input)
       : kind_(static_cast<ActivationKind>(node.ints[0])),
         limit_(kind_ == ActivationKind::clipped_relu ? node.floats[0] : INFINITY),
-        size_(input.size()) {}
+        limits_(node.tensors[0].values),
+        size_(input.size()),
+        bands_(std::max(1u, input.bands)) {}
+
+  size_t bytes() const override { return limits_.size() * sizeof(float); }
 
   void run(std::span<const float* const> inputs, size_t frames, float* out, float*,
            Work& work) const override {
+    if (!limits_.empty()) return clip_each(inputs[0], frames, out);
     const size_t values = frames * size_;
     if (kind_ == ActivationKind::relu || kind_ == ActivationKind::clipped_relu) {
       for (size_t i = 0; i < values; ++i) out[i] = std::min(std::max(inputs[0][i], 0.0f), limit_);
@@ -103,9 +108,16 @@ class Activation : public Layer {
   }
 
  private:
+  void clip_each(const float* x, size_t frames, float* out) const {
+    for (size_t frame = 0; frame < frames; ++frame)
+      for (float limit : limits_)
+        for (size_t band = 0; band < bands_; ++band) *out++ = std::min(std::max(*x++, 0.0f), limit);
+  }
+
   ActivationKind kind_;
   float limit_;
-  size_t size_;
+  std::vector<float> limits_;  // one a channel, or none
+  size_t size_, bands_;
 };
 
 // Each window as one frame: context windows, stacking, subsampling; with a window of one frame also

@@ -45,6 +45,7 @@ constexpr Setting conv2d[] = {{"kernel in time", 1, max_span}, {"kernel in bands
                               {"padding before", 0, max_span}, {"padding after", 0, max_span},
                               {"padding below", 0, max_span},  {"padding above", 0, max_span}};
 constexpr Setting activation[] = {{"kind", 0, 3}};
+constexpr Slot limits[] = {{"limits", true, true}};
 constexpr Setting context[] = {{"left", 0, max_span}, {"right", 0, max_span}};
 constexpr Setting stacking[] = {{"count", 1, max_span}, {"stride", 1, max_span}};
 constexpr Setting subsample[] = {{"factor", 1, max_span}};
@@ -58,7 +59,7 @@ const std::array<Form, 15> forms{{
     {conv2d, weight_and_bias},                  // conv2d
     {{}, normalisation, 1},                     // batch_norm
     {{}, std::span(normalisation).last(2), 1},  // layer_norm
-    {activation, {}, 1},                        // activation
+    {activation, limits, 1},                    // activation
     {context, {}},                              // context_window
     {stacking, {}},                             // frame_stacking
     {subsample, {}},                            // subsample

@@ -125,9 +125,14 @@ Signal infer_layer_norm(const Node& node, const Signal& input) {
 
 Signal infer_activation(const Node& node, const Signal& input) {
   const float limit = node.floats[0];
+  const Tensor& limits = node.tensors[0];
   const bool clipped = static_cast<ActivationKind>(node.ints[0]) == ActivationKind::clipped_relu;
-  if (clipped ? !(limit > 0) : limit != 0)
+  if (clipped && !limits ? !(limit > 0) : limit != 0)
     fail("limit is " + std::to_string(limit) + "; clipped_relu alone needs one, above 0");
+  if (limits && !clipped) fail("only a clipped_relu has limits");
+  expect_length("limits", limits, input.channels);
+  for (float each : limits.values)
+    if (!(each > 0)) fail("a limit is " + std::to_string(each) + ", expected above 0");
   return input;
 }
 

@@ -32,9 +32,15 @@ TRIALS = 6
 
 @dataclass(frozen=True)
 class Moments:
-    """Of a matrix's inputs x [in]: `second`, the mean of x x^T over frames, float64 [in, in]."""
+    """Of a matrix's inputs x [in]: `second`, the mean of x x^T over frames, float64 [in, in], and
+    `mean`, that of x, float64 [in]."""
 
     second: Tensor
+    mean: Tensor
+
+    def deviation(self) -> Tensor:
+        """The standard deviation of each input, float64 [in]."""
+        return (self.second.diagonal() - self.mean.square()).clamp(min=0).sqrt()
 
     def damped(self) -> Tensor:
         """`second`, positive definite."""
@@ -59,7 +65,8 @@ def imagine(model: Model, seed: int = 0) -> Evidence:
     evidence: dict[str, Moments] = {}
 
     def gather(name: str, inputs: Tensor) -> None:
-        evidence[name] = Moments((inputs.T @ inputs).double() / len(inputs))
+        second = (inputs.T @ inputs).double() / len(inputs)
+        evidence[name] = Moments(second, inputs.double().mean(0))
 
     executor = Executor(model).eval()
     executor.watch(gather)

@@ -19,7 +19,7 @@ from tinyvox.weights import DenseWeight, Rounding, Weight, weight_module
 class _NodeModule(nn.Module):
     """The tensors of one layer as parameters, under their dotted names with '/' for '.'."""
 
-    _FIXED = ("mean", "variance")
+    _FIXED = ("mean", "variance", "limits")
 
     def __init__(self, layer: Layer) -> None:
         super().__init__()
@@ -287,6 +287,10 @@ def _layer_norm(module: _NodeModule, x: Frames) -> Frames:
 def _activation(module: _NodeModule, x: Frames) -> Frames:
     layer = module.layer
     assert isinstance(layer, layers.Activation)
+    limits = module.vector("limits")
+    if limits is not None:
+        each = limits[:, None] if x.values.ndim == 4 else limits
+        return x.map(lambda values: torch.minimum(torch.relu(values), each))
     if layer.kind == "clipped_relu":
         return x.map(lambda values: torch.clamp(values, 0, layer.limit))
     function = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}

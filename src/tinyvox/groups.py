@@ -45,6 +45,10 @@ class Group:
     name: str
     size: int
     members: tuple[Member, ...]
+    through: tuple[str, ...] = ()
+    """Layers without a matrix that the units' values pass: activations, windows, sums."""
+    bound: str | None = None
+    """Why the units' values may not change at all, not even in scale."""
 
     def produced(self) -> tuple[Member, ...]:
         """Rows: where the units are computed."""
@@ -53,13 +57,23 @@ class Group:
 
 def groups(model: Model) -> tuple[Group, ...]:
     """The groups of a model that may be pruned, in the order of the layers."""
-    return _Derivation(model).result()
+    return tuple(_group(d) for d in _Derivation(model).live() if d.members and not d.fixed)
+
+
+def all_groups(model: Model) -> tuple[Group, ...]:
+    """Every group that a layer of the model computes, also those that may not be pruned."""
+    return tuple(_group(d) for d in _Derivation(model).live() if d.produced())
+
+
+def _group(draft: _Draft) -> Group:
+    through = tuple(dict.fromkeys(draft.through))
+    return Group(draft.name, draft.size, tuple(draft.members), through, draft.bound)
 
 
 def fixed_layers(model: Model) -> tuple[str, ...]:
     """Names of the layers none of whose units may go: they are the model's output, or coupled to
     the output, the input, or to a layer that cannot lose units one by one."""
-    return _Derivation(model).fixed()
+    return tuple(d.name for d in _Derivation(model).live() if d.fixed and d.produced())
 
 
 def keep_units(model: Model, keep: Mapping[str, Tensor]) -> Model:
@@ -114,8 +128,16 @@ class _Draft:
     name: str
     size: int
     members: list[Member] = field(default_factory=list)
+    through: list[str] = field(default_factory=list)
     fixed: bool = False
+    bound: str | None = None
     merged_into: int | None = None
+
+    def produced(self) -> bool:
+        return any(member.axis == 0 for member in self.members)
+
+    def bind(self, reason: str) -> None:
+        self.fixed, self.bound = True, self.bound or reason
 
 
 class _Derivation:
@@ -125,24 +147,23 @@ class _Derivation:
         self.model = model
         self.drafts: list[_Draft] = []
         self.segments: dict[str, list[_Segment]] = {}
-        self.segments[INPUT] = [self._new(INPUT, model.input_size, fixed=True)]
+        self.segments[INPUT] = [self._new(INPUT, model.input_size)]
+        self._bind(self.segments[INPUT], "its units are tied to the model's input")
         for node in model.nodes:
             self.segments[node.name] = self._visit(node)
-        self._fix(self.segments[model.output])
+        self._bind(self.segments[model.output], "its units are tied to the model's output")
 
-    def result(self) -> tuple[Group, ...]:
-        live = [draft for draft in self.drafts if draft.merged_into is None and not draft.fixed]
-        return tuple(Group(d.name, d.size, tuple(d.members)) for d in live if d.members)
-
-    def fixed(self) -> tuple[str, ...]:
-        drafts = [d for d in self.drafts if d.merged_into is None and d.fixed]
-        return tuple(d.name for d in drafts if any(m.axis == 0 for m in d.members))
+    def live(self) -> list[_Draft]:
+        return [draft for draft in self.drafts if draft.merged_into is None]
 
     def _visit(self, node: Node) -> list[_Segment]:
+        if not node.layer.matrices():
+            for segment in (s for name in node.inputs for s in self.segments[name]):
+                self._draft(segment).through.append(node.name)
         return _HANDLERS[type(node.layer)](self, node)
 
-    def _new(self, name: str, size: int, width: int = 1, fixed: bool = False) -> _Segment:
-        self.drafts.append(_Draft(name, size, fixed=fixed))
+    def _new(self, name: str, size: int, width: int = 1) -> _Segment:
+        self.drafts.append(_Draft(name, size))
         return _Segment(len(self.drafts) - 1, width)
 
     def _root(self, index: int) -> int:
@@ -152,9 +173,9 @@ class _Derivation:
     def _draft(self, segment: _Segment) -> _Draft:
         return self.drafts[self._root(segment.group)]
 
-    def _fix(self, segments: list[_Segment]) -> None:
+    def _bind(self, segments: list[_Segment], reason: str) -> None:
         for segment in segments:
-            self._draft(segment).fixed = True
+            self._draft(segment).bind(reason)
 
     def _read(self, node: Node, tensor: str, axis: int, per_value: int = 1) -> None:
         """The tensor's axis runs over the values of the node's input, `per_value` places each."""
@@ -177,7 +198,7 @@ class _Derivation:
         for tensor in ("weight", *layer.vectors()):
             self._rows(self.drafts[-1], node, tensor)
         if isinstance(layer, layers.Conv1d) and layer.groups > 1:
-            self._fix([segment, *self.segments[node.inputs[0]]])
+            self._read_groups(node, layer, segment)
         elif isinstance(layer, layers.Linear):
             self._read(node, "weight", 1)
         elif isinstance(layer, layers.Conv1d):
@@ -186,13 +207,23 @@ class _Derivation:
             self._read_bands(node, layer)
         return [segment]
 
+    def _read_groups(self, node: Node, layer: layers.Conv1d, segment: _Segment) -> None:
+        """A grouped convolution cannot lose channels one by one.
+
+        As members its columns are counted on through the groups: those of group `g` begin at
+        `g * columns`.
+        """
+        for fixed in (segment, *self.segments[node.inputs[0]]):
+            self._draft(fixed).fixed = True
+        self._read(node, "weight", 1, layer.kernel)
+
     def _read_bands(self, node: Node, layer: layers.Conv2d) -> None:
         """A two-dimensional kernel reads whole channels: `bands` values become `kernel` columns."""
         bands = self.model.signals[node.inputs[0]].shape[1]
         kernel = layer.kernel[0] * layer.kernel[1]
         incoming = self.segments[node.inputs[0]]
         if len(incoming) != 1 or incoming[0].width != bands:
-            self._fix(incoming)
+            self._bind(incoming, f"{node.name!r} reads its units across channels")
             return
         self._draft(incoming[0]).members.append(Member(f"{node.name}.weight", 1, 0, kernel))
 
@@ -217,7 +248,7 @@ class _Derivation:
         shape = self.model.signals[node.inputs[0]].shape
         inner = shape[1] if len(shape) == 2 else 1
         if any(segment.width % inner for segment in incoming):
-            self._fix(incoming)
+            self._bind(incoming, f"{node.name!r} has channels across its units")
             return incoming
         for tensor in node.layer.vectors():
             start = 0
@@ -226,6 +257,9 @@ class _Derivation:
                 draft.members.append(Member(f"{node.name}.{tensor}", 0, start, width))
                 start += draft.size * width
         return incoming
+
+    def _activation(self, node: Node) -> list[_Segment]:
+        return self._normalise(node) if node.layer.vectors() else self._through(node)
 
     def _through(self, node: Node) -> list[_Segment]:
         return self.segments[node.inputs[0]]
@@ -238,9 +272,12 @@ class _Derivation:
         return self.segments[node.inputs[0]] * (layer.left + 1 + layer.right)
 
     def _unflatten(self, node: Node) -> list[_Segment]:
-        self._fix(self.segments[node.inputs[0]])
+        reason = f"{node.name!r} makes channels of its units"
+        self._bind(self.segments[node.inputs[0]], reason)
         signal = self.model.signals[node.name]
-        return [self._new(node.name, signal.shape[0], signal.shape[1], fixed=True)]
+        made = [self._new(node.name, *signal.shape)]
+        self._bind(made, reason)
+        return made
 
     def _add(self, node: Node) -> list[_Segment]:
         first, *others = (self.segments[name] for name in node.inputs)
@@ -249,7 +286,9 @@ class _Derivation:
                 for a, b in zip(first, other, strict=True):
                     self._merge(a.group, b.group)
             else:
-                self._fix([*first, *other])
+                self._bind(
+                    [*first, *other], f"{node.name!r} adds its units to parts of other sizes"
+                )
         return first
 
     def _shape(self, segment: _Segment) -> tuple[int, int]:
@@ -261,7 +300,9 @@ class _Derivation:
             return
         keep, gone = self.drafts[a], self.drafts[b]
         keep.members += gone.members
+        keep.through += gone.through
         keep.fixed |= gone.fixed
+        keep.bound = keep.bound or gone.bound
         gone.merged_into = a
 
     def _concat(self, node: Node) -> list[_Segment]:
@@ -275,7 +316,7 @@ _HANDLERS: dict[type, Callable[[_Derivation, Node], list[_Segment]]] = {
     layers.Recurrent: _Derivation._recurrent,
     layers.BatchNorm: _Derivation._normalise,
     layers.LayerNorm: _Derivation._normalise,
-    layers.Activation: _Derivation._through,
+    layers.Activation: _Derivation._activation,
     layers.ContextWindow: _Derivation._window,
     layers.FrameStacking: _Derivation._window,
     layers.Subsample: _Derivation._through,

@@ -274,18 +274,32 @@ ACTIVATIONS = ("relu", "clipped_relu", "tanh", "sigmoid")
 
 @dataclass(frozen=True, eq=False)
 class Activation(Layer):
-    """Elementwise, `kind` of ACTIVATIONS; clipped_relu is `min(max(x, 0), limit)`."""
+    """Elementwise, `kind` of ACTIVATIONS; clipped_relu is `min(max(x, 0), limit)`.
+
+    A clipped_relu has one `limit` for all channels, or `limits` [channels]; above 0.
+    """
 
     kind: str
     limit: float | None = None
+    limits: Tensor | None = None
 
     def _infer(self, *inputs: Signal) -> Signal:
         if self.kind not in ACTIVATIONS:
             raise ModelError(f"kind is {self.kind!r}, expected one of {', '.join(ACTIVATIONS)}")
-        limited = self.limit is not None and 0 < self.limit < math.inf
-        if limited != (self.kind == "clipped_relu") or (self.limit is not None and not limited):
-            raise ModelError(f"{self.kind} has limit {self.limit}; clipped_relu alone needs one")
+        self._check_limit()
+        if self.limits is not None:
+            _expect("limits shape", tuple(self.limits.shape), (inputs[0].shape[0],))
         return inputs[0]
+
+    def _check_limit(self) -> None:
+        if self.limits is not None and self.limit is not None:
+            raise ModelError(f"{self.kind} has limit {self.limit} and limits, expected one of them")
+        found = self.limit if self.limits is None else float(self.limits.min())
+        limited = found is not None and 0 < found < math.inf
+        if limited != (self.kind == "clipped_relu") or (found is not None and not limited):
+            raise ModelError(
+                f"{self.kind} has limit {found}; clipped_relu alone needs one, above 0"
+            )
 
 
 @dataclass(frozen=True, eq=False)

@@ -123,7 +123,7 @@ _FORMS = (
     _Form(layers.Conv2d, ("weight", "bias"), {"kernel": 2, "stride": 2, "padding": 4}),
     _Form(layers.BatchNorm, ("mean", "variance", "weight", "bias"), floats=("eps",)),
     _Form(layers.LayerNorm, ("weight", "bias"), floats=("eps",)),
-    _Form(layers.Activation, (), {"kind": 1}, ("limit",), layers.ACTIVATIONS),
+    _Form(layers.Activation, ("limits",), {"kind": 1}, ("limit",), layers.ACTIVATIONS),
     _Form(layers.ContextWindow, (), {"left": 1, "right": 1}),
     _Form(layers.FrameStacking, (), {"count": 1, "stride": 1}),
     _Form(layers.Subsample, (), {"factor": 1}),

@@ -2,6 +2,7 @@
 
     steps:
       - prune: {layers: lstm, keep: 0.5}
+      - equalize:
       - factorize: {rank: 0.25}
       - sparsify: {fraction: 0.5}
       - finetune: {steps: 2000, quantize: [{bits: 4}]}
@@ -85,6 +86,15 @@ class PruneSettings(_Settings):
     """Units to keep of every group, a fraction or a count."""
     multiple: Annotated[int, Field(ge=1)] = 16
     """A fraction is rounded up to a multiple of this, which suits the kernels."""
+
+
+class EqualizeSettings(_Settings):
+    """Bring the weights that make a unit and those that read it to one range, and fold batch
+    norms; without data, and without a change of what the model computes."""
+
+    layers: Patterns = ("*",)
+    absorb: bool = True
+    """Move high biases before a relu into the next layer; this changes few frames a little."""
 
 
 class FactorizeSettings(_Settings):
@@ -224,7 +234,12 @@ class FinetuneSettings(_Settings):
 
 
 Settings = (
-    PruneSettings | FactorizeSettings | SparsifySettings | QuantizeSettings | FinetuneSettings
+    PruneSettings
+    | EqualizeSettings
+    | FactorizeSettings
+    | SparsifySettings
+    | QuantizeSettings
+    | FinetuneSettings
 )
 
 
@@ -232,6 +247,7 @@ class Step(_Settings):
     """One step: exactly one of the fields is set."""
 
     prune: PruneSettings | None = None
+    equalize: EqualizeSettings | None = None
     factorize: FactorizeSettings | None = None
     sparsify: SparsifySettings | None = None
     quantize: QuantizeSettings | None = None
@@ -271,6 +287,7 @@ class Recipe(_Settings):
 
 _NAMES: dict[type, str] = {
     PruneSettings: "prune",
+    EqualizeSettings: "equalize",
     FactorizeSettings: "factorize",
     SparsifySettings: "sparsify",
     QuantizeSettings: "quantize",

@@ -40,7 +40,8 @@ def clamp(call: Call) -> Stream:
 
 
 def minimum(call: Call) -> Stream:
-    return _limited(call, None, float(call.tensor("other")))
+    other = call.tensor("other")
+    return _limited(call, None, float(other)) if other.numel() == 1 else _limited_each(call, other)
 
 
 def maximum(call: Call) -> Stream:
@@ -60,12 +61,26 @@ def _limited(call: Call, low: float | None, high: float | None) -> Stream:
     before = call.graph.layer(stream.node)
     if low is not None or high is None or not isinstance(before, Activation):
         raise ImporterError(f"clamps to {low}, {high}, expected 0 and a limit")
-    if before.kind not in ("relu", "clipped_relu"):
+    if before.kind not in ("relu", "clipped_relu") or before.limits is not None:
         raise ImporterError(f"clamps a {before.kind} to {high}, expected a relu")
     limit = high if before.limit is None else min(high, before.limit)
     source = call.graph.nodes[stream.node].inputs[0]
     node = call.graph.add(Activation("clipped_relu", limit), source)
     return dataclasses.replace(stream, example=call.result, node=node)
+
+
+def _limited_each(call: Call, other: Tensor) -> Stream:
+    """The same, with a limit for each channel."""
+    stream = call.whole("self")
+    before = call.graph.layer(stream.node)
+    if not isinstance(before, Activation) or before.kind not in ("relu", "clipped_relu"):
+        raise ImporterError("takes the minimum with a limit for each channel, expected a relu")
+    limits = _per_channel(call, stream, other)
+    for known in (before.limit, before.limits):
+        limits = limits if known is None else limits.clamp(max=known)
+    source = call.graph.nodes[stream.node].inputs[0]
+    node = call.graph.add(Activation("clipped_relu", None, limits), source)
+    return call.becomes(stream, node, stream.axes)
 
 
 def add(call: Call) -> Stream:

@@ -12,27 +12,29 @@ from typing import Any
 from tinyvox.errors import RecipeError
 from tinyvox.evidence import Evidence, imagine
 from tinyvox.model import Model
+from tinyvox.passes.correct import correct_biases
+from tinyvox.passes.equalize import equalize
 from tinyvox.passes.factorize import factorize
 from tinyvox.passes.outcome import Note, Outcome
 from tinyvox.passes.prune import prune
 from tinyvox.passes.quantize import quantize, relative_error, settle
 from tinyvox.passes.sparsify import sparsify
-from tinyvox.recipe import FinetuneSettings, PruneSettings, QuantizeSettings, Recipe
+from tinyvox.recipe import (
+    EqualizeSettings,
+    FinetuneSettings,
+    PruneSettings,
+    QuantizeSettings,
+    Recipe,
+)
 
 __all__ = [
-    "PASSES",
-    "Note",
-    "Outcome",
-    "apply",
-    "compress",
-    "factorize",
-    "prune",
-    "quantize",
-    "sparsify",
-]
+    "PASSES", "Note", "Outcome", "apply", "compress", "correct_biases", "equalize", "factorize",
+    "prune", "quantize", "sparsify",
+]  # fmt: skip
 
 PASSES: dict[str, Callable[[Model, Any, Evidence], Outcome]] = {
     "prune": prune,
+    "equalize": equalize,
     "factorize": factorize,
     "sparsify": sparsify,
     "quantize": quantize,
@@ -81,8 +83,8 @@ def apply(
             model, more = PASSES[step.name](model, settings, evidence)
         except RecipeError as error:
             raise RecipeError(f"step {number} of the recipe: {error}") from None
-        if isinstance(settings, PruneSettings):
-            evidence = None  # inputs have other sizes now
+        if isinstance(settings, PruneSettings | EqualizeSettings):
+            evidence = None  # inputs have other sizes or scales now
         quantized = settings if isinstance(settings, QuantizeSettings) else quantized
         notes.extend(more)
     facts = {"recipe": recipe.document(), "errors": _errors(original, model)}
