@@ -6,8 +6,8 @@
    quantiser, and the bound of rate and distortion.
 2. The matrices of the bundled model together, each coded alone.
 3. What zeros cost: bits a weight of the bundled model's matrices against the share of zeros, at 4
-   code bits and at 2 coded bits for what is not zero.
-File bits are the bytes of a whole .tvx file with the matrices in it: codes, tables, scales, headers.
+   code bits; of entropy, 4 coded bits for what is not zero, and what it takes to say which are.
+File bits are the bytes of a whole .tvx file with the matrices in it, everything included.
 """
 
 from __future__ import annotations

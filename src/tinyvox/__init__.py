@@ -21,17 +21,19 @@ from tinyvox.runtime import Session, Stream, open
 if TYPE_CHECKING:
     from tinyvox.files import load
     from tinyvox.importers.torch import from_torch
+    from tinyvox.observe import observe
     from tinyvox.packfile import save
     from tinyvox.passes import compress
     from tinyvox.plan import plan
 
 __version__ = "0.1.0"
-__all__ = ["Session", "Stream", "compress", "from_torch", "load", "open", "plan", "save"]
+__all__ = ["Session", "Stream", "compress", "from_torch", "load", "observe", "open", "plan", "save"]
 
 _LATER = {
     "compress": "passes",
     "from_torch": "importers.torch",
     "load": "files",
+    "observe": "observe",
     "plan": "plan",
     "save": "packfile",
 }

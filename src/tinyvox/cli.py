@@ -76,6 +76,10 @@ def compress(
     ratio: Annotated[float | None, typer.Option(help="How many times smaller.")] = None,
     size: Annotated[int | None, typer.Option(help="At most so many bytes.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="Steps to take, YAML.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Manifest of speech to learn from what each matrix is multiplied by."),
+    ] = None,
     finetune: Annotated[
         Path | None,
         typer.Option(help="Manifest, or training configuration, to fine-tune on."),
@@ -93,11 +97,12 @@ def compress(
         raise typer.BadParameter("give one of --ratio, --size and --recipe")
     out = console.console(as_json)
     original = files.load(model, speech)
-    steps = load_recipe(recipe) if recipe else plan(original, ratio=ratio, size=size)
+    look = _look(data)
+    steps = load_recipe(recipe) if recipe else plan(original, ratio=ratio, size=size, look=look)
     if finetune is not None:
         steps = with_finetune(steps)
     tune = _finetuner(finetune, original, output) if finetune is not None else None
-    small, notes = apply(original, steps, finetune=tune, progress=out.print)
+    small, notes = apply(original, steps, finetune=tune, look=look, progress=out.print)
     packfile.save(small, output)
     for note in notes:
         out.print(f"{note.layer}: {note.what}", soft_wrap=True, highlight=False)
@@ -105,6 +110,21 @@ def compress(
     console.print_sizes(facts, out)
     if as_json:
         console.print_json(facts)
+
+
+def _look(data: Path | None) -> Callable[[Any], Any]:
+    """What a model's matrices are multiplied by: from speech, or made up where there is none."""
+    from tinyvox.evidence import imagine
+    from tinyvox.observe import observe
+
+    if data is None:
+        return imagine
+
+    def look(model: Any) -> Any:
+        with console.progress_bar("listening") as bar:
+            return observe(model, data, bar)
+
+    return look
 
 
 def _finetuner(data: Path, original: Any, output: Path) -> Callable[[Any, Any], Any]:

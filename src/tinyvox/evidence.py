@@ -1,4 +1,4 @@
-"""What is known of what a model's matrices are given; so far without data.
+"""What is known of what a model's matrices are given: from features of speech, or without data.
 
 A card with normalised features says what speech looks like to the model: features of mean 0 and
 deviation 1 that drift from frame to frame. Made-up features of that kind, run through the model,
@@ -7,7 +7,7 @@ show which directions its inner signals take, and what its outputs suffer from.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -24,6 +24,8 @@ CORRELATION = 0.7
 """Of each made-up feature from one frame to the next; about that of cepstra every 20 ms."""
 DAMPING = 0.3
 """Made-up features do not show all: this share of the mean energy is added to every direction."""
+REAL_DAMPING = 0.02
+"""The same of features of real speech, which show what there is."""
 NOISE = 0.1
 """Energy of the noise that a sensitivity is measured with, relative to the matrix's."""
 TRIALS = 6
@@ -33,10 +35,14 @@ TRIALS = 6
 @dataclass(frozen=True)
 class Moments:
     """Of a matrix's inputs x [in]: `second`, the mean of x x^T over frames, float64 [in, in], and
-    `mean`, that of x, float64 [in]."""
+    `mean`, that of x, float64 [in].
+
+    `damping` of the mean energy is added to every direction where `second` has to be inverted.
+    """
 
     second: Tensor
     mean: Tensor
+    damping: float = DAMPING
 
     def deviation(self) -> Tensor:
         """The standard deviation of each input, float64 [in]."""
@@ -45,7 +51,7 @@ class Moments:
     def damped(self) -> Tensor:
         """`second`, positive definite."""
         mean = self.second.diagonal().mean().clamp(min=torch.finfo(torch.float32).tiny)
-        return self.second + DAMPING * mean * torch.eye(len(self.second), dtype=torch.float64)
+        return self.second + self.damping * mean * torch.eye(len(self.second), dtype=torch.float64)
 
 
 Evidence = Mapping[str, Moments]
@@ -62,17 +68,29 @@ def imagine(model: Model, seed: int = 0) -> Evidence:
     """
     if model.card is None or not model.card.features.mean:
         return NOTHING
-    evidence: dict[str, Moments] = {}
+    return gather(model, [imagined_features(UTTERANCES, model.input_size, seed)], DAMPING)
 
-    def gather(name: str, inputs: Tensor) -> None:
-        second = (inputs.T @ inputs).double() / len(inputs)
-        evidence[name] = Moments(second, inputs.double().mean(0))
+
+def gather(model: Model, batches: Iterable[Tensor], damping: float = REAL_DAMPING) -> Evidence:
+    """Moments for the matrices of linear and recurrent layers from batches of features,
+    [utterances, frames, size]. Memory does not grow with their number."""
+    sums: dict[str, tuple[Tensor, Tensor, int]] = {}
+
+    def add(name: str, inputs: Tensor) -> None:
+        x = inputs.double()
+        second, total, count = sums.get(name, (0.0, 0.0, 0))
+        sums[name] = (second + x.T @ x, total + x.sum(0), count + len(x))
 
     executor = Executor(model).eval()
-    executor.watch(gather)
-    with torch.no_grad():
-        executor(imagined_features(UTTERANCES, model.input_size, seed))
-    return evidence
+    executor.watch(add)
+    with torch.inference_mode():
+        for features in batches:
+            executor(features)
+    return {
+        name: Moments((second / count).clone(), (total / count).clone(), damping)
+        for name, (second, total, count) in sums.items()
+        if count
+    }
 
 
 def imagined_features(utterances: int, size: int, seed: int) -> Tensor:

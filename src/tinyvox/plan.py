@@ -18,6 +18,7 @@ from tinyvox.errors import RecipeError
 from tinyvox.evidence import Trial, energy, imagine
 from tinyvox.matrix import Coded, Dense, Grid, Matrix, leaves
 from tinyvox.model import Model
+from tinyvox.passes import Look
 from tinyvox.passes.factorize import Decomposition, decompose, factorize
 from tinyvox.passes.quantize import quantize
 from tinyvox.recipe import FactorizeSettings, QuantizeRule, QuantizeSettings, Recipe, Settings
@@ -62,17 +63,19 @@ def plan(
     *,
     ratio: float | None = None,
     size: int | None = None,
+    look: Look = imagine,
     progress: Callable[[str], None] | None = None,
 ) -> Recipe:
-    """The recipe, without data, that loses least among those that reach a ratio or a size.
+    """The recipe that loses least among those that reach a ratio or a size.
 
     Every dense matrix gets a rank and a number of bits of its own: those that minimise the sum over
     the matrices of the relative error of what they give times what the model's outputs suffer from
     it, a Lagrange multiplier for the bytes (Shoham and Gersho, "Efficient bit allocation for an
     arbitrary set of quantizers", 1988). What they suffer is measured on made-up features
     (`evidence.Trial`), first with noise, then with what the plan does to each matrix.
-    `size` is in bytes; `ratio` counts 4 bytes a parameter of the original. Raises RecipeError with
-    the smallest size that can be reached.
+    What matrices are multiplied by comes from `look`: made-up features, or speech
+    (`observe.observe`). `size` is in bytes; `ratio` counts 4 bytes a parameter of the original.
+    Raises RecipeError with the smallest size that can be reached.
     """
     original = 4 * model.original_parameters
     if (ratio is None) == (size is None):
@@ -82,7 +85,7 @@ def plan(
             raise RecipeError(f"the {name} to reach is {value}, expected a number above 0")
     budget = int(original / ratio) if ratio is not None else size
     assert budget is not None
-    search = _Search(model, budget, progress or (lambda _: None))
+    search = _Search(model, budget, look, progress or (lambda _: None))
     recipe = search.run()
     if recipe is None:
         raise RecipeError(
@@ -101,13 +104,15 @@ class _Search:
     CLOSE = 0.985
     """A recipe that uses this much of the budget is not improved further."""
 
-    def __init__(self, model: Model, budget: int, progress: Callable[[str], None]) -> None:
+    def __init__(
+        self, model: Model, budget: int, look: Look, progress: Callable[[str], None]
+    ) -> None:
         self.model, self.budget, self.progress = model, budget, progress
         self.smallest = 0
         self.parts: dict[str, Decomposition] = {}
         self.choices: dict[str, list[_Choice]] = {}
         progress("planning: how much each matrix matters")
-        self.evidence = imagine(model)
+        self.evidence = look(model)
         self.trial = Trial(model)
         self.sensitivities = self.trial.sensitivities(self.evidence)
         for name, matrix in model.matrices():

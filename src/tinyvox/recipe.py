@@ -184,6 +184,8 @@ class QuantizeSettings(_Settings):
     feedback: bool = True
     unbiased: bool = True
     rules: tuple[QuantizeRule, ...] = ()
+    correct: bool = False
+    """Take off the biases what the errors of the codes add to the mean of the outputs."""
     vectors: Literal["float16", "float32"] = "float16"
     """How biases and normalisation vectors are rounded, in the whole model."""
 

@@ -29,8 +29,8 @@ SAMPLE = 1 << 17
 SEARCH, ADAPTATIONS = 12, 5
 """Halvings of the range of steps; how often choices and costs follow each other at a step."""
 FULL_RUNS = 5
-CLOSE = 0.996
-"""A matrix that takes this much of the bits asked for is not fitted further."""
+CLOSE, AIM = 0.995, 0.9975
+"""A matrix that takes this much of the bits asked for is not fitted further; what is aimed at."""
 CLASSES = (2, 4, 8, 16)
 """Numbers of groups of rows, by their size, that are held against none."""
 LEAST_BITS, MOST_BITS, MOST_TRELLIS_BITS = 0.05, 8.0, 5.0
@@ -132,7 +132,7 @@ def _entropy(counts: NDArray[np.uint64]) -> float:
 def _overhead(counts: NDArray[np.uint64], rows: int, groups: int) -> float:
     """Bits of the record besides the codes, about: frequencies, states, the groups of the rows."""
     used = counts > 0
-    frequencies = 8 * float(used.any(axis=0).sum() * 1.2 * len(counts))
+    frequencies = 8 * float(used.any(axis=0).sum() * 1.6 * len(counts))
     index = rows * math.log2(groups) if groups > 1 else 0.0
     return frequencies + index + 16 * groups + 8 * 44
 
@@ -186,8 +186,9 @@ class _Fit:
     def _fit(self, step: float) -> _Try:
         """The whole matrix, by the step that just fits; by that of the fewest bits if none does."""
         low, high = 0.0, math.inf
-        least, best = self._least_step(self.values), None
-        group = None
+        reach = EDGE * step >= float(self.values.abs().max())
+        least, best = 0.0 if reach else self._least_step(self.values), None
+        step, group = max(step, least), None
         for run in range(FULL_RUNS):
             found = self._run(self.values, self.weights, step, group)
             if run == 0 and (group := self._classes(found)) is not None:
@@ -200,7 +201,7 @@ class _Fit:
                 low = step
                 best = best or (found if run == FULL_RUNS - 1 else None)
             slope = min(1.0, 0.25 + 0.5 * self.bits)
-            step *= 2.0 ** ((found.bits - 0.998 * self.bits) / slope)
+            step *= 2.0 ** ((found.bits - AIM * self.bits) / slope)
             if not low < step < high:
                 step = math.sqrt(low * high) if low and high < math.inf else step
             step = max(step, least)

@@ -42,6 +42,7 @@ PASSES: dict[str, Callable[[Model, Any, Evidence], Outcome]] = {
 """The passes by the name that recipes use, in the order in which they are best taken."""
 
 Finetune = Callable[[Model, FinetuneSettings], Model]
+Look = Callable[[Model], Evidence]
 
 
 def apply(
@@ -49,9 +50,13 @@ def apply(
     recipe: Recipe,
     *,
     finetune: Finetune | None = None,
+    look: Look = imagine,
     progress: Callable[[str], None] | None = None,
 ) -> Outcome:
     """Take the steps of a recipe; `progress` is told of each one before it begins.
+
+    `look` finds out what the matrices of a model are multiplied by, from audio for instance
+    (`observe.observe`); it is asked again where a step changed that.
 
     The recipe, the parameter count of the original, and how far each matrix ended up from what it
     was (relative squared error, where its shape is the same) go into the provenance. Raises
@@ -78,7 +83,7 @@ def apply(
             notes.append(Note("all layers", f"fine-tuned for {settings.steps} steps"))
             continue
         if evidence is None:
-            evidence = imagine(model)
+            evidence = look(model)
         try:
             model, more = PASSES[step.name](model, settings, evidence)
         except RecipeError as error:
@@ -101,6 +106,8 @@ def _errors(original: Model, model: Model) -> dict[str, float]:
     }
 
 
-def compress(model: Model, recipe: Recipe, *, finetune: Finetune | None = None) -> Model:
+def compress(
+    model: Model, recipe: Recipe, *, finetune: Finetune | None = None, look: Look = imagine
+) -> Model:
     """The model that a recipe makes; `apply` tells besides what each step did."""
-    return apply(model, recipe, finetune=finetune).model
+    return apply(model, recipe, finetune=finetune, look=look).model

@@ -20,6 +20,7 @@ from tinyvox.errors import ModelError
 from tinyvox.evidence import NOTHING, Evidence
 from tinyvox.matrix import Binary, Coded, Dense, Grid, Matrix, Product, Table, leaves, on_grid
 from tinyvox.model import Model
+from tinyvox.passes.correct import correct_biases
 from tinyvox.passes.feedback import feed_back, inner_metric, refit_left
 from tinyvox.passes.outcome import Note, Outcome, check_patterns
 from tinyvox.recipe import QuantizeRule, QuantizeSettings, first_match
@@ -60,7 +61,11 @@ def quantize(model: Model, settings: QuantizeSettings, evidence: Evidence = NOTH
         error = relative_error(matrix, coded)
         what = f"{rule.bits:g} bits ({rule.method}), relative squared error {error:.3g}"
         notes.append(Note(name, what))
-    small, vector_notes = _round_vectors(model.with_tensors(changed), settings.vectors)
+    small = model.with_tensors(changed)
+    if settings.correct:
+        small, more = correct_biases(model, small, evidence)
+        notes.extend(more)
+    small, vector_notes = _round_vectors(small, settings.vectors)
     return Outcome(small, (*notes, *vector_notes))
 
 
@@ -207,8 +212,8 @@ def _round_vectors(model: Model, precision: Literal["float16", "float32"]) -> Ou
     for name, vector in model.vectors():
         if not torch.isfinite(_half(vector)).all():
             notes.append(Note(name, "left alone: float16 cannot hold its largest value"))
-        elif name.endswith(".variance") and float(vector.min()) < SMALLEST_NORMAL:
-            notes.append(Note(name, "left alone: float16 would lose its smallest variance"))
+        elif name.endswith((".variance", ".limits")) and float(vector.min()) < SMALLEST_NORMAL:
+            notes.append(Note(name, "left alone: float16 would lose its smallest value"))
         else:
             changed[name] = _half(vector)
     notes.append(Note("vectors", f"{len(changed)} rounded to float16"))
