@@ -36,6 +36,16 @@ def build(out: Path) -> dict[str, Path]:
     return {"digits": sets["digits"], "an4": SPEECH / "an4" / "test.jsonl", **sets}
 
 
+def calibration() -> list[Utterance]:
+    """450 utterances of the training splits, for evidence."""
+    rng = np.random.default_rng(7)
+    rows: list[Utterance] = []
+    for name in ("an4", "fsdd", "commands"):
+        takes = read_manifest(SPEECH / name / "train.jsonl")
+        rows += [takes[int(i)] for i in rng.choice(len(takes), 150, replace=False)]
+    return rows
+
+
 def _strings(source: Path, manifest: Path, count: tuple[int, int], seed: int) -> None:
     rng = np.random.default_rng(seed)
     takes = read_manifest(source)
