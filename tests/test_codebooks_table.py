@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_matrices import normal, relative, same, squared_error
+from small_matrices import normal, relative, squared_error
 from torch import Tensor
 
 from tinyvox.codebooks import kmeans

@@ -25,6 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "codebooks": {"errors", "matrix", "_native"},
     "recipe": {"errors", "card"},
     "evidence": {"matrix", "layers", "model", "execute"},
+    "observe": {"errors", "card", "corpus", "evidence", "model", "runtime"},
     "passes": {"errors", "matrix", "layers", "model", "groups", "execute", "codebooks", "evidence",
                "recipe"},
     "importers": {"errors", "matrix", "layers", "model", "card", "execute"},

@@ -24,6 +24,12 @@ from tinyvox.errors import FileError, ModelError
 from tinyvox.layers import Cell, Layer
 from tinyvox.matrix import Binary, Coded, Dense, Grid, Matrix, Product, Table
 from tinyvox.model import INPUT, Model, Node
+from tinyvox.packfile import fields
+from tinyvox.packfile.fields import floats, varint
+from tinyvox.packfile.forms import FORMS
+from tinyvox.packfile.read import model_of
+from tinyvox.packfile.tensors import _codes
+from tinyvox.packfile.write import MAGIC, encode
 
 FORMAT = Path(__file__).resolve().parents[1] / "docs" / "format.md"
 
@@ -226,7 +232,7 @@ def test_a_model_comes_back(build: Callable[[Make], Model], make: Make, tmp_path
 @pytest.mark.parametrize("build", MODELS.values(), ids=MODELS)
 def test_the_parser_infers_the_signals_that_the_layers_do(build: Callable[[Make], Model]) -> None:
     model = build(dense)
-    for record in _native.parse_file(packfile._encode(model))["nodes"]:
+    for record in _native.parse_file(encode(model))["nodes"]:
         channels, bands, stride = record["signal"]
         expected = model.signals[record["name"]]
         assert ((channels, bands) if bands else (channels,)) == expected.shape
@@ -235,7 +241,7 @@ def test_the_parser_infers_the_signals_that_the_layers_do(build: Callable[[Make]
 
 def test_together_the_models_hold_every_layer() -> None:
     held = {type(node.layer) for build in MODELS.values() for node in build(dense).nodes}
-    assert held == {form.layer for form in packfile._FORMS}
+    assert held == {form.layer for form in FORMS}
 
 
 def test_forms_follow_the_numbers_of_the_native_header() -> None:
@@ -243,7 +249,7 @@ def test_forms_follow_the_numbers_of_the_native_header() -> None:
     kinds = re.search(r"enum class LayerKind.*?\{(.*?)\}", header, re.DOTALL)
     assert kinds is not None
     names = [name.replace("_", "") for name in re.findall(r"(\w+) = \d+", kinds[1])]
-    assert names == [form.layer.__name__.lower() for form in packfile._FORMS]
+    assert names == [form.layer.__name__.lower() for form in FORMS]
 
 
 def test_card_and_provenance_come_back(tmp_path: Path) -> None:
@@ -274,15 +280,15 @@ def test_any_codes_come_back(entries: int, rows: int, columns: int, skew: float,
     codes = (uniform**skew * entries).clamp(max=entries - 1).to(torch.uint8)
     matrix = Coded(codes, Table(torch.arange(float(entries))), torch.ones(rows))
     model = chain(columns, layers.Linear(matrix))
-    content = _native.parse_file(packfile._encode(model))
-    assert_same(packfile._model(content), model)
+    content = _native.parse_file(encode(model))
+    assert_same(model_of(content), model)
 
 
 def test_codes_take_the_shorter_of_two_forms() -> None:
-    _, flat = packfile._codes(coded(64, 64, 16))
+    _, flat = _codes(coded(64, 64, 16))
     assert flat[0] == 0
     assert len(flat) == 1 + 64 * 64 // 2
-    _, bell = packfile._codes(skewed(64, 64))
+    _, bell = _codes(skewed(64, 64))
     assert bell[0] > 0
     assert len(bell) < 64 * 64 * 3 // 8
 
@@ -291,9 +297,9 @@ def test_each_group_has_a_model_where_that_is_shorter() -> None:
     wide, narrow = coded(64, 64, 16), coded(64, 64, 3)
     codes = torch.cat([wide.codes, narrow.codes])
     matrix = Coded(codes, wide.codebook, torch.ones(128), torch.arange(128).ge(64).to(torch.uint8))
-    assert packfile._codes(matrix)[0] is True
+    assert _codes(matrix)[0] is True
     same = dataclasses.replace(matrix, codes=torch.cat([wide.codes, wide.codes]))
-    assert packfile._codes(same)[0] is False
+    assert _codes(same)[0] is False
 
 
 def test_a_trellis_of_codes_that_shrink_too_far_is_stored_as_a_grid(tmp_path: Path) -> None:
@@ -337,18 +343,18 @@ def test_equal_codes_by_the_million_come_back(tmp_path: Path) -> None:
 )
 def test_float16_is_used_where_it_loses_nothing(values: list[float], exact: bool) -> None:
     tensor = torch.tensor(values)
-    used, data = packfile._floats(tensor)
+    used, data = floats(tensor)
     assert used is exact
     assert len(data) == len(values) * (2 if exact else 4)
     model = chain(len(values), layers.LayerNorm(tensor, tensor))
-    assert_same(packfile._model(_native.parse_file(packfile._encode(model))), model)
+    assert_same(model_of(_native.parse_file(encode(model))), model)
 
 
 def test_every_float16_is_read_as_numpy_reads_it() -> None:
     bits = torch.arange(1 << 16, dtype=torch.int32).to(torch.int16).view(torch.float16).float()
     finite = bits[torch.isfinite(bits)]
     model = chain(finite.numel(), layers.LayerNorm(finite, finite))
-    loaded = packfile._model(_native.parse_file(packfile._encode(model))).nodes[0].layer
+    loaded = model_of(_native.parse_file(encode(model))).nodes[0].layer
     assert isinstance(loaded, layers.LayerNorm)
     assert torch.equal(loaded.weight.view(torch.int32), finite.view(torch.int32))
 
@@ -363,7 +369,7 @@ def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
     packfile.save(packfile.load(tmp_path / "a.tvx"), tmp_path / "b.tvx")
     assert (tmp_path / "a.tvx").read_bytes() == (tmp_path / "b.tvx").read_bytes()
     reordered = dataclasses.replace(model, provenance={"a": 2, "b": 1})
-    assert packfile._encode(reordered) == packfile._encode(model) != packfile._encode(again)
+    assert encode(reordered) == encode(model) != encode(again)
 
 
 def hex_dump(data: bytes) -> str:
@@ -376,7 +382,7 @@ def hex_dump(data: bytes) -> str:
 
 
 def test_the_example_in_the_specification_is_what_is_written() -> None:
-    data = packfile._encode(example())
+    data = encode(example())
     assert hex_dump(data) in FORMAT.read_text(encoding="utf-8"), hex_dump(data)
 
 
@@ -385,7 +391,7 @@ def test_the_bytes_of_the_specification_are_read() -> None:
         r"^[0-9a-f]{4}  ((?:[0-9a-f]{2} ?){1,16})", FORMAT.read_text("utf-8"), re.MULTILINE
     )
     content = _native.parse_file(bytes.fromhex("".join(rows)))
-    assert_same(packfile._model(content), example())
+    assert_same(model_of(content), example())
 
 
 @pytest.mark.parametrize("make", MATRICES.values(), ids=MATRICES)
@@ -461,11 +467,11 @@ def test_a_model_beyond_the_format_is_not_written(
 
 
 def small_files() -> Iterator[bytes]:
-    yield packfile._encode(example())
+    yield encode(example())
     for build, make in zip(MODELS.values(), (product, coded, skewed), strict=True):
-        yield packfile._encode(build(make))
+        yield encode(build(make))
     for make in (tables, group_zeros, tied_groups, binary):
-        yield packfile._encode(chain(5, layers.Linear(make(6, 5))))
+        yield encode(chain(5, layers.Linear(make(6, 5))))
 
 
 def seal(*sections: tuple[bytes, bytes], version: int = 2, end: int = 0) -> bytes:
@@ -475,7 +481,7 @@ def seal(*sections: tuple[bytes, bytes], version: int = 2, end: int = 0) -> byte
     for tag, data in sections:
         table += struct.pack("<4sIQQ", tag, zlib.crc32(data), offset, len(data))
         offset += len(data)
-    head = struct.pack("<8sIIQ", packfile.MAGIC, version, len(sections), offset + end) + table
+    head = struct.pack("<8sIIQ", MAGIC, version, len(sections), offset + end) + table
     return head + struct.pack("<I", zlib.crc32(head)) + b"".join(data for _, data in sections)
 
 
@@ -509,7 +515,7 @@ def test_a_file_cut_off_anywhere_is_refused() -> None:
 
 
 def test_a_flipped_bit_anywhere_is_refused() -> None:
-    data = packfile._encode(example())
+    data = encode(example())
     for bit in range(8 * len(data)):
         damaged = bytearray(data)
         damaged[bit // 8] ^= 1 << bit % 8
@@ -522,7 +528,7 @@ def test_a_flipped_bit_under_right_checksums_is_refused_or_makes_a_model() -> No
         content = try_to_parse(data)
         read, refused = read + (content is not None), refused + (content is None)
         if content and read % 50 == 0:
-            packfile._model(content | {"metadata": ""})
+            model_of(content | {"metadata": ""})
     assert read > 500
     assert refused > 500
 
@@ -543,17 +549,17 @@ def flipped_under_right_checksums() -> Iterator[bytes]:
 def test_spliced_sections_are_refused_or_make_a_model(data: st.DataObject) -> None:
     torch.manual_seed(0)
     make = data.draw(st.sampled_from([product, tables, tied_groups, binary]))
-    body = sections_of(packfile._encode(recurrent_model(make)))[0][1]
+    body = sections_of(encode(recurrent_model(make)))[0][1]
     start = data.draw(st.integers(0, len(body)))
     end = data.draw(st.integers(start, len(body)))
     spliced = body[:start] + data.draw(st.binary(max_size=8)) + body[end:]
     if content := try_to_parse(seal((b"MODL", spliced))):
-        packfile._model(content)
+        model_of(content)
 
 
 def test_what_load_says_names_the_file(tmp_path: Path) -> None:
     path = tmp_path / "x.tvx"
-    data = packfile._encode(chain(400, layers.Linear(dense(400, 400))))
+    data = encode(chain(400, layers.Linear(dense(400, 400))))
     for content, message in {
         data[:812]: r"x\.tvx: truncated: 812 bytes, the header says 640 0\d\d$",
         data + b"\0": r"x\.tvx: too long: 640 0\d\d bytes, the header says 640 0\d\d$",
@@ -571,7 +577,7 @@ def test_what_load_says_names_the_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["[1]", "{", "[" * 100_000, '{"a":NaN}', "1" * 5000])
 def test_metadata_that_is_no_json_object_is_refused(text: str, tmp_path: Path) -> None:
-    model = sections_of(packfile._encode(example()))[0]
+    model = sections_of(encode(example()))[0]
     path = tmp_path / "m.tvx"
     path.write_bytes(seal(model, (b"META", text.encode())))
     with pytest.raises(FileError, match=r"m\.tvx: metadata is"):
@@ -582,11 +588,11 @@ def test_metadata_that_is_no_json_object_is_refused(text: str, tmp_path: Path) -
 
 
 def v(*numbers: int) -> bytes:
-    return b"".join(map(packfile._varint, numbers))
+    return b"".join(map(varint, numbers))
 
 
 def t(text: str) -> bytes:
-    return packfile._text(text)
+    return fields.text(text)
 
 
 def vector(length: int, value: float = 0.0) -> bytes:
@@ -866,7 +872,7 @@ def test_a_wrong_record_is_refused_and_named(case: str) -> None:
 
 
 OUT = model(linear(matrix(3, 4)))
-SPEECH = sections_of(packfile._encode(example()))[1][1]
+SPEECH = sections_of(encode(example()))[1][1]
 
 
 @pytest.mark.parametrize(

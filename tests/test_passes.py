@@ -410,9 +410,7 @@ def test_vectors_that_float16_cannot_hold_are_left_alone_and_named() -> None:
     assert new["norm.bias"] is norm.bias
     assert torch.equal(new["norm.mean"], norm.mean.half().float())
     assert what(outcome, "norm.bias") == ("left alone: float16 cannot hold its largest value")
-    assert what(outcome, "norm.variance") == (
-        "left alone: float16 would lose its smallest value"
-    )
+    assert what(outcome, "norm.variance") == ("left alone: float16 would lose its smallest value")
     assert what(outcome, "vectors") == "3 rounded to float16"
 
 

@@ -21,6 +21,7 @@ from tinyvox.errors import FileError
 from tinyvox.execute import Executor
 from tinyvox.matrix import Coded, Dense, Grid, Matrix, Product
 from tinyvox.model import INPUT, Model, Node
+from tinyvox.packfile.write import encode
 from tinyvox.passes import compress
 from tinyvox.recipe import QuantizeSettings, Recipe
 
@@ -247,9 +248,11 @@ def test_grids_are_multiplied_exactly(
         apart = [middle - (i % 2 if entries < 255 else 0) for i in range(9)]
         for zero in ([middle], apart):
             matrix = grid_of(entries, zero)
-            path.write_bytes(packfile._encode(chain(33, out=layers.Linear(matrix))))
+            path.write_bytes(encode(chain(33, out=layers.Linear(matrix))))
             found = tv.open(path).run(features)
             np.testing.assert_array_equal(found, features @ matrix.decode().numpy().T)
+
+
 def test_instruction_sets_agree_on_a_limit_for_each_channel(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 #include "coded.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 
@@ -60,6 +61,10 @@ void read_groups(Reader& reader, Tensor& tensor) {
   tensor.groups = reader.varint("number of groups", 1, std::min(max_groups, tensor.rows));
   if (tensor.groups == 1) return;
   tensor.group = read_codes(reader, {tensor.rows, 1, tensor.groups, {}});
+  std::array<bool, max_groups> used{};
+  for (uint8_t group : tensor.group) used[group] = true;
+  for (uint32_t group = 0; group < tensor.groups; ++group)
+    if (!used[group]) fail("group " + std::to_string(group) + " has no rows");
 }
 
 // A value for each row from one for each group.

@@ -187,6 +187,8 @@ class Coded:
             raise ModelError(
                 f"{rows} rows of codes lie in as many groups, found {tuple(self.group.shape)}"
             )
+        if self.group is not None and self.group.unique().numel() != self.groups:  # type: ignore[no-untyped-call]
+            raise ModelError(f"some of {self.groups} groups have no rows; count them without gaps")
         found = {Table: self.groups, Binary: rows, Grid: rows}[type(book)]
         own = {Table: "centroids", Binary: "alphas", Grid: "zero"}[type(book)]
         values = getattr(book, own)

@@ -1,0 +1,46 @@
+"""The smallest parts of records: numbers, texts, rows of floats, packed codes."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tinyvox.errors import ModelError
+
+
+def varint(value: int) -> bytes:
+    """LEB128: seven bits a byte, the lowest first, the high bit where more follow."""
+    if not 0 <= value < 1 << 32:
+        raise ModelError(f"{value} does not fit the .tvx format, expected 0 to 4294967295")
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def text(text: str) -> bytes:
+    data = text.encode()
+    return varint(len(data)) + data
+
+
+def floats(values: Tensor) -> tuple[bool, bytes]:
+    """Whether float16 holds the values exactly, and their bytes: float16 if so, else float32."""
+    single = np.ascontiguousarray(values.detach().cpu().numpy(), dtype="<f4")
+    with np.errstate(over="ignore"):
+        half = single.astype("<f2")
+    exact = bool((half.astype("<f4") == single).all())
+    return exact, (half if exact else single).tobytes()
+
+
+def pack(codes: NDArray[np.uint8], bits: int) -> bytes:
+    """Codes of `bits` bits after each other, the lowest bit first."""
+    unpacked = np.unpackbits(codes[:, None], axis=1, count=bits, bitorder="little")
+    return np.packbits(unpacked, bitorder="little").tobytes()
+
+
+def decimal(value: float) -> float:
+    """The shortest decimal number of this float32: 1e-5 is read back as it was written."""
+    return float(str(np.float32(value)))

@@ -1,0 +1,55 @@
+"""Layers in the file: which field of which class goes where.
+
+The order of the classes is that of LayerKind in native/src/file.h, the order of the fields that of
+its Node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tinyvox import layers
+from tinyvox.card import FeatureKind
+from tinyvox.layers import Layer
+
+LOG_PROBABILITIES, NORMALISED = 1, 2
+"""Flags of the speech section."""
+FEATURE_KINDS: tuple[FeatureKind, ...] = ("log_mel", "mfcc", "deepspeech_mfcc")
+
+
+@dataclass(frozen=True)
+class Form:
+    layer: type[Layer]
+    tensors: tuple[str, ...] = ()
+    ints: Mapping[str, int] = field(default_factory=dict)
+    """How many numbers each field holds; more than one are a tuple."""
+    floats: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    """What the number in the field `kind` stands for."""
+
+
+_CELL = ("weight_ih", "weight_hh", "bias", "bias_hn")
+_CELLS = tuple(f"{side}.{tensor}" for side in ("forward", "backward") for tensor in _CELL)
+FORMS = (
+    Form(layers.Linear, ("weight", "bias")),
+    Form(layers.Recurrent, _CELLS, {"kind": 1}, kinds=tuple(layers.GATES)),
+    Form(
+        layers.Conv1d,
+        ("weight", "bias"),
+        {"kernel": 1, "stride": 1, "dilation": 1, "padding": 2, "groups": 1},
+    ),
+    Form(layers.Conv2d, ("weight", "bias"), {"kernel": 2, "stride": 2, "padding": 4}),
+    Form(layers.BatchNorm, ("mean", "variance", "weight", "bias"), floats=("eps",)),
+    Form(layers.LayerNorm, ("weight", "bias"), floats=("eps",)),
+    Form(layers.Activation, ("limits",), {"kind": 1}, ("limit",), layers.ACTIVATIONS),
+    Form(layers.ContextWindow, (), {"left": 1, "right": 1}),
+    Form(layers.FrameStacking, (), {"count": 1, "stride": 1}),
+    Form(layers.Subsample, (), {"factor": 1}),
+    Form(layers.Unflatten, (), {"channels": 1}),
+    Form(layers.Flatten),
+    Form(layers.Add),
+    Form(layers.Concat),
+    Form(layers.LogSoftmax),
+)
+KIND_OF = {form.layer: kind for kind, form in enumerate(FORMS)}
