@@ -177,8 +177,9 @@ def test_an_outlier_spoils_nothing_but_its_neighbours(method: str, outlier: floa
     if method != "greedy":  # whose bits halve what is left of it, on average
         assert found[3, 7] == pytest.approx(outlier, rel=0.05)
     if method in ("symmetric", "asymmetric", "omse"):
-        others = torch.arange(24) != 3
-        torch.testing.assert_close(found[others], plain[others], rtol=2e-3, atol=2e-3)
+        rest = values[torch.arange(24) != 3]
+        errors = [(x[torch.arange(24) != 3] - rest).square().sum() for x in (found, plain)]
+        assert float(errors[0]) == pytest.approx(float(errors[1]), rel=0.02)
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e-10, 0.0])
@@ -187,7 +188,8 @@ def test_a_row_of_almost_nothing_stays_small(method: str, size: float) -> None:
     values = normal(24, 64)
     values[5] *= size
     found = quantise(method, values, 4).decode()
-    assert float(found[5].abs().max()) <= 4 * size
+    if method != "trellis":  # whose path may pass by zero
+        assert float(found[5].abs().max()) <= 4 * size
     others = torch.arange(24) != 5
     assert float((found - values)[others].square().sum()) < 0.04 * float(values.square().sum())
 
@@ -269,14 +271,20 @@ def test_weights_that_do_not_fit_are_refused(method: str, weights: Tensor, messa
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
-@EVERY
-def test_the_layer_that_cannot_be_coded_is_named(method: str, value: float) -> None:
+def test_no_layer_reaches_a_method_with_what_it_refuses(value: float) -> None:
+    """The model that would hold it is refused, and the layer named."""
     values = normal(5, 8)
     values[2, 3] = value
-    model = chain(6, first=linear(8, 6), broken=layers.Linear(Dense(values)))
-    message = r"layer 'broken\.weight': the values to quantise hold NaN or infinity"
-    with pytest.raises(ModelError, match=message):
-        quantize(model, QuantizeSettings(method=method, bits=2))  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match=r"layer 'broken' \(Linear\): weight holds NaN or infini"):
+        chain(6, first=linear(8, 6), broken=layers.Linear(Dense(values)))
+
+
+@pytest.mark.parametrize("method", ["symmetric", "asymmetric", "omse", "kmeans"])
+def test_the_layer_that_cannot_be_coded_is_named(method: str) -> None:
+    model = chain(3, small=linear(9, 3), large=linear(257, 9))
+    rule = QuantizeSettings(method=method, bits=2, granularity=1)  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match=r"layer 'large\.weight': 257 rows make 257 groups of 1"):
+        quantize(model, rule)
 
 
 def test_every_method_says_what_it_is() -> None:

@@ -1,4 +1,4 @@
-"""Multi-bit binary codes: greedy, refined, alternating, each at least as close as the one before."""
+"""Multi-bit binary codes: greedy, refined, alternating, each at least as close as the last."""
 
 from __future__ import annotations
 
@@ -159,7 +159,9 @@ def test_rows_are_coded_as_matrices_of_their_own(
     whole = quantise(method, values, 3, weights=weights)
     monkeypatch.setattr(module, "VALUES_AT_ONCE", 80)
     assert torch.equal(quantise(method, values, 3, weights=weights).decode(), whole.decode())
-    alone = [quantise(method, v[None], 3, weights=w[None]) for v, w in zip(values, weights)]
+    alone = [
+        quantise(method, v[None], 3, weights=w[None]) for v, w in zip(values, weights, strict=True)
+    ]
     torch.testing.assert_close(torch.cat([each.decode() for each in alone]), whole.decode())
 
 

@@ -97,14 +97,14 @@ def test_a_file_takes_the_bits_asked_for(
     assert coded_bits(coded) <= bits
 
 
-@pytest.mark.parametrize("bits", [0.1, 0.5, 2, 3.7])
+@pytest.mark.parametrize("bits", [0.1, 0.5, 1, 2])
 @EVERY
 def test_a_laplacian_of_rows_of_many_sizes_takes_the_bits_too(
     method: str, bits: float, tmp_path: Path
 ) -> None:
-    values = normal(128, 256) * normal(128, 256, 1)
-    values *= torch.logspace(-1, 1, 128)[:, None][torch.randperm(128)]
-    coded = quantise(method, values, bits)
+    values = normal(256, 512) * normal(256, 512, 1)
+    order = torch.randperm(256, generator=torch.Generator().manual_seed(0))
+    coded = quantise(method, values * torch.logspace(-1, 1, 256)[order, None], bits)
     assert coded.groups > 1
     assert 0.97 * bits <= bits_in_file(coded, tmp_path) <= 1.01 * bits
 
@@ -123,13 +123,21 @@ def test_more_bits_lose_less(method: str) -> None:
     assert errors == sorted(errors, reverse=True)
 
 
-@pytest.mark.parametrize("shape", [(1, 40), (40, 1), (5, 20), (8, 30)])
-@pytest.mark.parametrize("bits", [2, 3, 4])
+@pytest.mark.parametrize("shape", [(1, 40), (40, 1), (8, 30)])
+@pytest.mark.parametrize("bits", [2, 4])
 @EVERY
 def test_a_small_matrix_is_not_lost(method: str, bits: int, shape: tuple[int, int]) -> None:
     """What tables and states take may be more than all bits asked for; 0.64 is that of one bit."""
     values = normal(*shape)
     assert relative(values, quantise(method, values, bits)) < 0.64
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (3, 3), (4, 4)])
+@pytest.mark.parametrize("bits", [0.05, 1, 2])
+@EVERY
+def test_the_smallest_matrices_are_coded(method: str, bits: float, shape: tuple[int, int]) -> None:
+    coded = quantise(method, normal(*shape), bits)
+    assert bool(torch.isfinite(coded.decode()).all())
 
 
 # Choices.
@@ -161,7 +169,7 @@ def test_codes_minimise_error_plus_price(seed: int, bits: float) -> None:
 
 @pytest.mark.parametrize("bits", [0.5, 2.0])
 def test_codes_of_a_trellis_follow_it(bits: float, found: Found) -> None:
-    _, coded = found["trellis", 0.5]
+    _, coded = found["trellis", bits]
     book = grid(coded)
     assert book.trellis
     codes = coded.codes.numpy()
@@ -213,9 +221,8 @@ def test_sparse_values_cost_little(method: str, tmp_path: Path) -> None:
     values[normal(128, 256, 1).abs() > 0.25] = 0
     coded = quantise(method, values, 1)
     assert bool((coded.decode()[values == 0] == 0).all())
-    assert relative(values, coded) < 0.7 * relative(
-        normal(128, 256), quantise(method, normal(128, 256), 1)
-    )
+    full = normal(128, 256)
+    assert relative(values, coded) < 0.7 * relative(full, quantise(method, full, 1))
     assert bits_in_file(coded, tmp_path) <= 1.01
 
 

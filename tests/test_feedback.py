@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import itertools
+from typing import get_args
 
 import pytest
 import torch
 from torch import Tensor
+from trellis_walk import walk
 
 from tinyvox.codebooks import kmeans
-from tinyvox.matrix import Coded, Dense, Product, Table
+from tinyvox.codebooks.rate import coded_bits
+from tinyvox.matrix import Coded, Dense, Grid, Product, Table
 from tinyvox.passes.factorize import decompose, product
 from tinyvox.passes.feedback import feed_back, inner_metric, refit_left
-from tinyvox.passes.quantize import unbiased
+from tinyvox.passes.quantize import code_leaf, unbiased
+from tinyvox.recipe import Method, QuantizeRule
 
 
 def correlated(size: int, seed: int = 0) -> Tensor:
@@ -144,3 +148,53 @@ def test_a_decomposition_of_full_rank_is_the_matrix() -> None:
     assert isinstance(whole, Product)
     assert isinstance(whole.left, Dense)
     torch.testing.assert_close(whole.decode(), values, rtol=1e-3, atol=1e-4)
+
+
+# Zeros, and every method.
+
+
+def sparse(rows: int, columns: int) -> Tensor:
+    """Four fifths are zero."""
+    generator = torch.Generator().manual_seed(3)
+    values = torch.randn(rows, columns, generator=generator)
+    return torch.where(torch.rand(rows, columns, generator=generator) < 0.8, 0, values)
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+@pytest.mark.parametrize(
+    "method", ["symmetric", "asymmetric", "omse", "kmeans", "entropy", "trellis"]
+)
+def test_zeros_that_were_there_stay_zero(method: Method, bits: int) -> None:
+    values = sparse(64, 80)
+    coded = code_leaf(values, QuantizeRule(method=method, bits=bits), correlated(80))
+    assert coded.zero_codes() is not None
+    assert bool((coded.decode()[values == 0] == 0).all())
+
+
+@pytest.mark.parametrize("method", get_args(Method))
+def test_every_method_loses_less_with_feedback(method: Method) -> None:
+    torch.manual_seed(0)
+    values, metric = torch.randn(96, 128), correlated(128)
+    rule = QuantizeRule(method=method, bits=3, unbiased=False)
+    plain, fed = code_leaf(values, rule, None), code_leaf(values, rule, metric)
+    assert loss(values, fed.decode(), metric) < 0.8 * loss(values, plain.decode(), metric)
+    assert type(fed.codebook) is type(plain.codebook)
+
+
+@pytest.mark.parametrize("bits", [0.5, 2.0])
+@pytest.mark.parametrize("method", ["entropy", "trellis"])
+def test_codes_by_price_keep_to_the_bits_with_feedback(method: Method, bits: float) -> None:
+    torch.manual_seed(0)
+    values = torch.randn(192, 256)
+    fed = code_leaf(values, QuantizeRule(method=method, bits=bits), correlated(256))
+    assert 0.97 * bits <= coded_bits(fed) <= 1.01 * bits
+
+
+def test_feedback_leaves_a_trellis_followed() -> None:
+    torch.manual_seed(0)
+    coded = code_leaf(torch.randn(40, 30), QuantizeRule(method="trellis", bits=3), correlated(30))
+    book = coded.codebook
+    assert isinstance(book, Grid)
+    assert book.trellis
+    for column in coded.codes.T.numpy():
+        assert walk(column, book.entries, int(book.zero[0])) is not None

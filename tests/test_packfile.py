@@ -745,7 +745,7 @@ WRONG = {
         "decodes 36 bytes to 1048576 codes, expected at most 4096 a byte",
     ),
     "tables": (
-        model(linear(b"\x3b" + v(8, 4, 0, 3, 0) + bytes(2) + v(2, 2))),
+        model(linear(b"\x3b" + v(8, 4, 0, 3, 0) + b"\x24\0" + v(2, 2))),
         "2 tables, expected one, or one for each of 3 groups",
     ),
     "two tables of one group": (
