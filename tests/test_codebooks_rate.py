@@ -151,7 +151,7 @@ def by_steps(coded: Coded, values: Tensor) -> Tensor:
 @given(st.integers(0, 1000), st.sampled_from([0.5, 1.5, 3.0]))
 def test_codes_minimise_error_plus_price(seed: int, bits: float) -> None:
     """No other level would do better; weights are those of the errors."""
-    values, weights = normal(16, 64, seed), normal(16, 64, seed + 1).square()
+    values, weights = normal(16, 300, seed), normal(16, 300, seed + 1).square()
     coded = widened(entropy(values, bits))
     prices = price_codes(coded)
     codes = choose(coded, values, prices, weights)

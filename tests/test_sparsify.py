@@ -26,9 +26,13 @@ def correlated(size: int, seed: int = 0) -> Tensor:
     return mix @ mix.T + 0.1 * torch.eye(size, dtype=torch.float64)
 
 
+def centred(second: Tensor) -> Moments:
+    return Moments(second, torch.zeros(len(second), dtype=torch.float64))
+
+
 def known(model: Model) -> Evidence:
     return {
-        name: Moments(correlated(matrix.shape[1], seed))
+        name: centred(correlated(matrix.shape[1], seed))
         for seed, (name, matrix) in enumerate(model.matrices())
     }
 
@@ -126,8 +130,8 @@ def test_a_budget_goes_where_inputs_make_up_for_zeros() -> None:
     layer = linear(20, 20)
     model = chain(20, alone=layer, together=layer)
     evidence = {
-        "alone.weight": Moments(torch.eye(20, dtype=torch.float64)),
-        "together.weight": Moments(correlated(20)),
+        "alone.weight": centred(torch.eye(20, dtype=torch.float64)),
+        "together.weight": centred(correlated(20)),
     }
     gone = zeros(sparsify(model, SparsifySettings(budget=0.5), evidence).model)
     assert sum(gone.values()) == 400
@@ -149,7 +153,7 @@ def test_a_budget_loses_less_than_the_same_fraction_everywhere(kept: float) -> N
     model = chain(16, a=linear(48, 16), b=linear(20, 48), c=linear(30, 20))
     spectra = (torch.eye(16).double(), correlated(48), correlated(20) ** 2)
     evidence = {
-        f"{name}.weight": Moments(second @ second.T)
+        f"{name}.weight": centred(second @ second.T)
         for name, second in zip("abc", spectra, strict=True)
     }
 

@@ -284,7 +284,7 @@ void rans_decode(std::span<const uint8_t> bytes, const CodeShape& shape, std::sp
     if (x < low) fail("a state of the entropy coder is out of its range");
   }
   Decoder decoder(states, reader.take(reader.left()));
-  (shape.trellis ? decode_trellis : decode_rows)(decoder, slots, shape, codes);
+  if (!codes.empty()) (shape.trellis ? decode_trellis : decode_rows)(decoder, slots, shape, codes);
   decoder.finish();
 }
 

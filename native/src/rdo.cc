@@ -30,23 +30,31 @@ class Row {
     if (cost < best.cost) best = {cost, static_cast<uint8_t>(code)};
   }
 
-  // Of the levels first, first + spacing, ... away from zero on the value's side: the nearest one
-  // and the next one towards zero, which is usually cheaper.
+  // Of the levels first, first + spacing, ... and their negatives: those that may win, from the
+  // nearest one outwards and inwards.
   void consider_run(Choice& best, int first, int spacing) const {
-    const int sign = value_ < 0 ? -1 : 1;
-    const int most = sign < 0 ? static_cast<int>(rdo_.zero)
-                              : static_cast<int>(rdo_.entries) - 1 - static_cast<int>(rdo_.zero);
-    if (most < first) return;
-    const float place =
-        (std::abs(value_) - static_cast<float>(first)) / static_cast<float>(spacing);
-    const int last = (most - first) / spacing;
-    const int nearest =
-        place < static_cast<float>(last) ? std::max(0, static_cast<int>(place + 0.5f)) : last;
-    consider(best, sign * (first + nearest * spacing));
-    if (nearest > 0) consider(best, sign * (first + (nearest - 1) * spacing));
+    for (const int sign : {1, -1}) {
+      const int most = static_cast<int>(sign < 0 ? rdo_.zero : rdo_.entries - 1 - rdo_.zero);
+      if (most < first) continue;
+      const int last = (most - first) / spacing;
+      const float place = (static_cast<float>(sign) * value_ - static_cast<float>(first)) /
+                          static_cast<float>(spacing);
+      const int nearest = place <= 0                         ? 0
+                          : place < static_cast<float>(last) ? static_cast<int>(place + 0.5f)
+                                                             : last;
+      const auto level = [&](int i) { return sign * (first + i * spacing); };
+      for (int i = nearest; i >= 0 && may_win(best, level(i)); --i) consider(best, level(i));
+      for (int i = nearest + 1; i <= last && may_win(best, level(i)); ++i) consider(best, level(i));
+    }
   }
 
  private:
+  // Whether a level would win if it cost nothing.
+  bool may_win(const Choice& best, int level) const {
+    const float error = value_ - static_cast<float>(level);
+    return weight_ * error * error < best.cost;
+  }
+
   const Rdo& rdo_;
   const float* cost_;
   float weight_, value_;

@@ -16,7 +16,7 @@ from torch import Tensor
 from tinyvox.codebooks.rate import coded_bits
 from tinyvox.errors import RecipeError
 from tinyvox.evidence import Trial, energy, imagine
-from tinyvox.matrix import Coded, Dense, Grid, Matrix, leaves
+from tinyvox.matrix import Binary, Coded, Dense, Grid, Matrix, Table, leaves
 from tinyvox.model import Model
 from tinyvox.passes import Look
 from tinyvox.passes.factorize import Decomposition, decompose, factorize
@@ -297,9 +297,14 @@ def _leaf_bytes(leaf: Dense | Coded) -> float:
     rows, columns = leaf.shape
     if isinstance(leaf, Dense):
         return TENSOR_OVERHEAD + 4 * rows * columns
-    levels = 0 if isinstance(leaf.codebook, Grid) else 2 * leaf.levels().numel()
+    book = leaf.codebook
+    levels = 0 if isinstance(book, Grid) else _vector_bytes(_numbers(book))
     scales = _vector_bytes(leaf.scale[:1] if leaf.shares_scale else leaf.scale)
     return TENSOR_OVERHEAD + coded_bits(leaf) * rows * columns / 8 + levels + scales
+
+
+def _numbers(book: Table | Binary) -> Tensor:
+    return book.centroids if isinstance(book, Table) else book.alphas
 
 
 def _vector_bytes(vector: Tensor) -> int:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tinyvox import _native
+from tinyvox.codebooks.table import kmeans
 from tinyvox.codebooks.uniform import omse
 from tinyvox.codebooks.values import check_bits, check_values, compact, without_loss
 from tinyvox.matrix import MAX_GROUPS, Codebook, Coded, Grid
@@ -31,6 +32,9 @@ SEARCH, ADAPTATIONS = 12, 5
 FULL_RUNS = 5
 CLOSE, AIM = 0.995, 0.9975
 """A matrix that takes this much of the bits asked for is not fitted further; what is aimed at."""
+RECORD, SMALL = 8 * 64.0, 0.25
+"""Bits that a record takes besides codes, about; where that is more than this share of what the
+matrix may take, it is coded by k-means of whole bits, which needs no models."""
 CLASSES = (2, 4, 8, 16)
 """Numbers of groups of rows, by their size, that are held against none."""
 LEAST_BITS, MOST_BITS, MOST_TRELLIS_BITS = 0.05, 8.0, 5.0
@@ -46,7 +50,8 @@ def entropy(values: Tensor, bits: float, *, weights: Tensor | None = None) -> Co
     `values` is float32 [out, in]; `weights`, which broadcast to it, say how much the squared error
     of each counts. Rows of like size make a group where that saves more than it takes: they are
     coded by a model of their own. With 255 levels there is an end to what bits can buy: from about
-    6.5 bits on fewer are taken than asked for. Raises ModelError for NaN and infinity, negative
+    6.5 bits on fewer are taken than asked for. A matrix so small that the record itself would be a
+    quarter of it is coded by k-means. Raises ModelError for NaN and infinity, negative
     weights, or bits outside 0.05 to 8.
 
     Source: Chou, Lookabaugh, Gray, "Entropy-constrained vector quantization", 1989 (the iteration);
@@ -151,12 +156,16 @@ class _Fit:
         check_values(values, weights)
         self.values, self.bits, self.tied = values, bits, tied
         self.weights = None if weights is None else weights.float().expand_as(values)
+        if self.weights is not None:  # what does not count may be anything
+            self.values = torch.where(self.weights > 0, values, 0)
 
     def result(self) -> Coded:
         entries = 1 << math.floor(max(self.bits, 0))
         found = without_loss(self.values, entries)
         if found is not None:
             return found
+        if SMALL * self.bits * self.values.numel() < RECORD:
+            return kmeans(self.values, max(1, math.floor(self.bits)), weights=self.weights)
         best = self._fit(self._step_of_sample())
         return trimmed(_fitted_scale(best.coded, self.values, self.weights))
 
@@ -168,7 +177,7 @@ class _Fit:
         part = self.values[:, chosen]
         weights = None if self.weights is None else self.weights[:, chosen]
         spread = float(part.double().square().mean().sqrt()) or float(self.values.abs().max())
-        low, high = self._least_step(part), 16 * spread
+        low, high = self._least_step(part, weights), 16 * spread
         for _ in range(SEARCH):
             middle = math.sqrt(low * high)
             counts = self._run(part, weights, middle, None).counts
@@ -176,18 +185,16 @@ class _Fit:
             low, high = (middle, high) if too_many else (low, middle)
         return high
 
-    def _least_step(self, part: Tensor) -> float:
+    def _least_step(self, part: Tensor, weights: Tensor | None) -> float:
         """A finer grid would clip more than it gains."""
-        return max(
-            float(omse(part, 8, granularity="tensor").scale[0]),
-            torch.finfo(torch.float32).tiny,
-        )
+        found = omse(part, 8, weights=weights, granularity="tensor")
+        return max(float(found.scale[0]), torch.finfo(torch.float32).tiny)
 
     def _fit(self, step: float) -> _Try:
         """The whole matrix, by the step that just fits; by that of the fewest bits if none does."""
         low, high = 0.0, math.inf
         reach = EDGE * step >= float(self.values.abs().max())
-        least, best = 0.0 if reach else self._least_step(self.values), None
+        least, best = 0.0 if reach else self._least_step(self.values, self.weights), None
         step, group = max(step, least), None
         for run in range(FULL_RUNS):
             found = self._run(self.values, self.weights, step, group)
@@ -204,7 +211,7 @@ class _Fit:
             step *= 2.0 ** ((found.bits - AIM * self.bits) / slope)
             if not low < step < high:
                 step = math.sqrt(low * high) if low and high < math.inf else step
-            step = max(step, least)
+            step = min(max(step, least), 16 * float(self.values.abs().max()))
         assert best is not None
         return best
 

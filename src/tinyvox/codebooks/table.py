@@ -82,7 +82,7 @@ def _one_table(values: Tensor, bits: int, weight: Tensor) -> Coded:
         return lossless
     unit = _unit(values)
     values = values / unit
-    scale = _half(values.double().square().mean(1).sqrt())
+    scale = _half(_row_size(values, weight))
     pin = _pin_zero if float((values == 0).float().mean()) > ZEROS else _leave
     x, importance = _normalised(values, scale), weight * scale[:, None].square()
     centroids = pin(_table(x, importance, 1 << bits))
@@ -94,6 +94,13 @@ def _one_table(values: Tensor, bits: int, weight: Tensor) -> Coded:
     codes = _codes(values, scale, centroids)
     scale = _fit_scale(values, centroids[codes], weight, scale)
     return Coded(codes.to(torch.uint8), Table(centroids * unit), scale)
+
+
+def _row_size(values: Tensor, weight: Tensor) -> Tensor:
+    """Root mean square of each row, of what counts, float64 [out]."""
+    counts = weight.expand_as(values).double()
+    mass = counts.sum(1).clamp(min=torch.finfo(torch.float64).tiny)
+    return ((values.double().square() * counts).sum(1) / mass).sqrt()
 
 
 def _codes(values: Tensor, scale: Tensor, centroids: Tensor) -> Tensor:

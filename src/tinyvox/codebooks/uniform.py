@@ -25,6 +25,9 @@ from tinyvox.matrix import Coded, Grid, Table
 SCAN = 0.96
 """Ratio of the steps between which the scan for the best clip distinguishes."""
 SCANS = 100
+WHOLE_SWEEP = 4096
+"""Changes of codes up to which every width is tried, not only those near the scan's best: with few
+values the error has many dips."""
 ROWS_AT_ONCE = 1 << 20
 """Values that are scanned together, so that they stay in the cache."""
 
@@ -59,6 +62,8 @@ def asymmetric(
     """
     check_values(values)
     check_bits(bits)
+    if not values.numel():
+        return symmetric(values, bits, granularity=granularity)
     parts = units(values, granularity)
     high = torch.cat([_percentile(part.clamp(min=0), percentile) for part in parts])
     low = torch.cat([_percentile(-part.clamp(max=0), percentile) for part in parts])
@@ -89,6 +94,8 @@ def omse(
     """
     check_values(values, weights)
     check_bits(bits)
+    if not values.numel():
+        return symmetric(values, bits, granularity=granularity)
     weight = torch.ones(()) if weights is None else weights
     heeded = units(weight.expand_as(values), granularity)
     most = _outermost(bits)
@@ -137,9 +144,12 @@ def _mean(sizes: Tensor, weights: Tensor) -> Tensor:
 
 def _best_steps(sizes: Tensor, weights: Tensor, most: int) -> Tensor:
     """For each row of magnitudes, the step that leaves the least error on 0, 1, ..., most steps."""
+    largest = sizes.amax(1) if sizes.shape[1] else sizes.new_zeros(len(sizes))
+    unit = torch.exp2(torch.floor(torch.log2(torch.where(largest > 0, largest, 1))))
+    sizes = sizes / unit[:, None]
     coarse = _in_parts(sizes, weights, lambda a, w: _scan(a, w, most))
     rows = zip(sizes.numpy(), weights.numpy(), coarse.numpy(), strict=True)
-    return torch.tensor([_sweep(a, w, float(step), most) for a, w, step in rows])
+    return torch.tensor([_sweep(a, w, float(step), most) for a, w, step in rows]) * unit
 
 
 def _in_parts(
@@ -152,7 +162,7 @@ def _in_parts(
 
 def _scan(sizes: Tensor, weights: Tensor, most: int) -> Tensor:
     """The best of steps from that of the largest value downwards, [rows]."""
-    step = sizes.amax(1) / most
+    step = (sizes * (weights > 0)).amax(1) / most
     best, least = step.clone(), torch.full_like(step, torch.inf)
     for _ in range(SCANS):
         inverse = torch.where(step > 0, 1 / step, 0)[:, None]
@@ -178,6 +188,8 @@ def _sweep(
     a, w = sizes.astype(np.float64), weights.astype(np.float64)
     first = np.minimum(np.floor(a / (near / SCAN) + 0.5), most).astype(np.int64)
     last = np.minimum(np.floor(a / (near * SCAN) + 0.5), most).astype(np.int64)
+    if a.size * most <= WHOLE_SWEEP:
+        first, last = np.zeros_like(first), np.where(a > 0, most, 0)
     who = np.repeat(np.arange(a.size), last - first)
     code = np.arange(who.size) - np.repeat(np.cumsum(last - first) - (last - first), last - first)
     code = code + first[who] + 1

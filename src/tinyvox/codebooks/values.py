@@ -13,6 +13,8 @@ from tinyvox.matrix import MAX_CODE_BITS, MAX_GROUPS, Coded, Table
 Granularity = Literal["tensor", "row"] | int
 """What shares a scale or a table: all rows, none, or so many consecutive ones."""
 
+LARGEST_VALUE = 2.0**110
+"""Beyond it, products with scales and levels would leave the range of float32."""
 SMALLEST_NORMAL, LARGEST = 2.0**-14, 65504.0
 """Of float16; below the first one it loses digits."""
 
@@ -26,6 +28,8 @@ def check_values(values: Tensor, weights: Tensor | None = None) -> None:
         )
     if not torch.isfinite(values).all():
         raise ModelError("the values to quantise hold NaN or infinity; mend the source model")
+    if values.numel() and (largest := float(values.abs().max())) > LARGEST_VALUE:
+        raise ModelError(f"the values to quantise reach {largest:.3g}, expected at most 2^110")
     if weights is None:
         return
     fits = all(w in (1, v) for w, v in zip(weights.shape[::-1], values.shape[::-1], strict=False))

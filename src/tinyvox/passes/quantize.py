@@ -25,7 +25,7 @@ from tinyvox.passes.feedback import feed_back, inner_metric, refit_left
 from tinyvox.passes.outcome import Note, Outcome, check_patterns
 from tinyvox.recipe import QuantizeRule, QuantizeSettings, first_match
 
-CORRECTIONS, CLOSE = 4, 0.99
+CORRECTIONS, CLOSE = 8, 0.99
 """How often a step is tried with feedback; the share of the bits asked for that will do."""
 
 
@@ -105,34 +105,40 @@ def code_leaf(values: Tensor, rule: QuantizeRule, metric: Tensor | None) -> Code
 def _feed_back_within(values: Tensor, coded: Coded, metric: Tensor, bits: float) -> Coded:
     """Error feedback with codes that are chosen by price. It moves what they come to in the file,
     so the step is changed until that is what was asked for."""
-    wide = widened(coded)
-    prices = price_codes(wide)
-    found: list[tuple[float, Coded]] = []
+    base = widened(coded)
+    prices = price_codes(base)
+    low, high, factor = 0.0, math.inf, 1.0  # of the step: bits too many, bits that fit
+    found: list[tuple[float, float, Coded]] = []
     for _ in range(CORRECTIONS):
-        choose_here = functools.partial(_choose, wide, prices)
-        fed = feed_back(values, wide, metric, choose_here)
-        found.append((coded_bits(fed), fed))
+        wide = replace(base, scale=compact(base.scale * factor))
+        fed = feed_back(values, wide, metric, functools.partial(_choose, wide, prices))
+        found.append((coded_bits(fed), factor, fed))
         if CLOSE * bits <= found[-1][0] <= bits:
             break
-        wide = replace(wide, scale=compact(wide.scale * _step_factor(found, bits)))
-    inside = [pair for pair in found if pair[0] <= bits]
-    best = max(inside, key=lambda p: p[0]) if inside else min(found, key=lambda p: p[0])
-    return trimmed(best[1])
+        low, high = (low, factor) if found[-1][0] <= bits else (factor, high)
+        factor *= _step_factor([pair[:2] for pair in found], bits)
+        if not low < factor < high:
+            factor = math.sqrt(low * high)
+    inside = [each for each in found if each[0] <= bits]
+    best = max(inside, key=lambda f: f[0]) if inside else min(found, key=lambda f: f[0])
+    return trimmed(best[2])
 
 
 def _choose(wide: Coded, prices: NDArray[np.float32], column: Tensor, weights: Tensor) -> Tensor:
     return choose(wide, column, prices, weights)
 
 
-def _step_factor(found: list[tuple[float, Coded]], bits: float) -> float:
-    """By how much the step has to grow, from what its logarithm last did to the bits."""
+def _step_factor(found: list[tuple[float, float]], bits: float) -> float:
+    """By how much the step has to grow, from what its logarithm last did to the bits; pairs of bits
+    and steps."""
     slope = min(1.0, 0.3 + 0.4 * bits)
     if len(found) > 1:
         (before, a), (now, b) = found[-2:]
-        moved = math.log2(float(b.scale.max()) / float(a.scale.max()))
+        moved = math.log2(b / a)
         if abs(moved) > 1e-4:
-            slope = min(max((before - now) / moved, 0.3), 2.0)
-    return float(2.0 ** ((found[-1][0] - 0.997 * bits) / slope))
+            slope = min(max((before - now) / moved, 0.1), 2.0)
+    wanted = 2.0 ** min(max((found[-1][0] - 0.997 * bits) / slope, -1.0), 1.0)
+    return float(wanted)
 
 
 def quantise(values: Tensor, rule: QuantizeRule) -> Coded:
