@@ -91,6 +91,33 @@ def test_a_recipe_is_followed_and_what_is_left_float_is_said(folder: Path) -> No
     assert "left in float" in run("inspect", folder / "e.tvx")
 
 
+def test_inspect_tells_how_each_matrix_was_coded(folder: Path) -> None:
+    (folder / "rules.yaml").write_text(
+        "steps: [{quantize: {method: entropy, bits: 2.5, rules: [{layers: output, bits: 4}]}}]"
+    )
+    out = folder / "rules.tvx"
+    facts = run_json("compress", folder / "net.pt2", "-o", out, "--recipe", folder / "rules.yaml")
+    rows = {row["name"]: row for row in facts["tensors"]}
+    assert rows["output.weight"]["method"] == "kmeans"
+    assert rows["output.weight"]["code_bits"] == 4
+    lstm = rows["lstm.forward.weight_hh"]
+    assert lstm["method"] == "entropy"
+    assert 2.2 < lstm["coded_bits"] <= lstm["bits_per_weight"] < 2.6
+    assert 0 < lstm["relative_mse"] < 0.1
+    assert run_json("inspect", out) == facts
+    assert "entropy" in run("inspect", out)
+    assert "method" not in rows["output.bias"]
+
+
+def test_compress_listens_to_data(folder: Path) -> None:
+    sizes = []
+    for name, more in (("blind", ()), ("heard", ("--data", folder / "set.jsonl"))):
+        out = folder / f"{name}.tvx"
+        sizes.append(run_json("compress", folder / "net.pt2", "-o", out, "--ratio", 10, *more))
+    assert (folder / "blind.tvx").read_bytes() != (folder / "heard.tvx").read_bytes()
+    assert all(facts["ratio"] >= 10 for facts in sizes)
+
+
 def test_inspect_names_every_matrix(folder: Path) -> None:
     facts = run_json("inspect", folder / "net.pt2")
     names = {row["name"] for row in facts["tensors"]}

@@ -10,12 +10,6 @@
 namespace tinyvox {
 namespace {
 
-float magnitude(const std::vector<float>& values) {
-  float most = 0;
-  for (float value : values) most = std::max(most, std::abs(value));
-  return most;
-}
-
 // Codes of `bits` bits after each other, lowest bit first; the last byte is filled up with zeros.
 void unpack_codes(std::span<const uint8_t> packed, uint32_t bits, std::span<uint8_t> codes) {
   uint32_t window = 0, held = 0;

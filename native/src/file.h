@@ -5,6 +5,8 @@
 // their tables, numbers are finite, sizes are within the limits below.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -16,6 +18,13 @@
 #include "features.h"
 
 namespace tinyvox {
+
+// The largest magnitude of the values, 0 where there is none.
+inline float magnitude(const std::vector<float>& values) {
+  float most = 0;
+  for (float value : values) most = std::max(most, std::abs(value));
+  return most;
+}
 
 struct FormatError : std::runtime_error {
   using std::runtime_error::runtime_error;

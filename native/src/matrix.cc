@@ -6,12 +6,6 @@
 namespace tinyvox {
 namespace {
 
-float magnitude(const std::vector<float>& values) {
-  float most = 0;
-  for (float value : values) most = std::max(most, std::abs(value));
-  return most;
-}
-
 struct Integers {
   std::vector<int> values;
   float step = 0, error = INFINITY;  // between two integers; squared, over all values

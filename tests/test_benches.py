@@ -1,0 +1,42 @@
+"""The benchmarks of quantisers, run quickly, so that none rots."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SPEECH = ROOT.parent / "shared" / "speech"
+
+
+def run(script: str, *arguments: object) -> str:
+    command = [sys.executable, str(ROOT / "bench" / script), *map(str, arguments)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "160"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def test_errors_against_file_bits() -> None:
+    printed = run("quantisers.py", "--quick")
+    assert "N(0, 1), 128 x 128" in printed
+    assert "trellis" in printed
+
+
+def test_the_speed_of_quantising() -> None:
+    printed = run("quantiser_speed.py", "--quick", "--threads", 1)
+    assert "packing" in printed
+    assert "million codes a second" in printed
+
+
+@pytest.mark.skipif(not SPEECH.exists(), reason=f"{SPEECH.name} does not lie beside the project")
+def test_word_errors_of_quantised_files(tmp_path: Path) -> None:
+    options = ("--quick", "--cache", tmp_path, "--bits", 4, "--methods", "omse")
+    rows = run("quantised_wer.py", *options).splitlines()
+    assert [row.split()[:3] for row in rows[2:]] == [
+        ["omse", "4", "no"], ["omse", "4", "made"], ["omse", "4", "audio"]
+    ]  # fmt: skip

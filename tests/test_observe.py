@@ -1,0 +1,91 @@
+"""Evidence from speech: moments over utterances as they are in the audio."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from small_models import chain, linear
+
+from tinyvox.card import Features, SpeechCard
+from tinyvox.corpus import Utterance, read_audio, write_manifest
+from tinyvox.errors import DataError, ModelError
+from tinyvox.evidence import REAL_DAMPING
+from tinyvox.layers import Activation
+from tinyvox.model import Model
+from tinyvox.observe import observe
+from tinyvox.passes import apply
+from tinyvox.recipe import PruneSettings, QuantizeSettings, Recipe
+from tinyvox.runtime import extract_features
+
+RATE = 16000
+FEATURES = Features(kind="log_mel", bands=8)
+
+
+def recogniser() -> Model:
+    torch.manual_seed(0)
+    net = chain(8, dense=linear(16, 8), relu=Activation("relu"), out=linear(4, 16))
+    return net.with_card(SpeechCard(features=FEATURES, tokens=("a", "b", "c", "_"), blank=3))
+
+
+def manifest(folder: Path, *seconds: float) -> Path:
+    rng = np.random.default_rng(0)
+    rows = []
+    for i, length in enumerate(seconds):
+        path = folder / f"{i}.wav"
+        soundfile.write(path, rng.standard_normal(int(length * RATE)) * 0.1 * (i + 1), RATE)
+        rows.append(Utterance(path, length, "", ""))
+    write_manifest(folder / "set.jsonl", rows)
+    return folder / "set.jsonl"
+
+
+def test_moments_are_those_of_all_frames_of_all_utterances(tmp_path: Path) -> None:
+    model, data = recogniser(), manifest(tmp_path, 1.0, 0.001, 0.4)
+    seen: list[tuple[int, int]] = []
+    evidence = observe(model, data, lambda done, of: seen.append((done, of)))
+    settings = FEATURES.model_dump()
+    x = torch.from_numpy(
+        np.concatenate(
+            [extract_features(settings, read_audio(tmp_path / f"{i}.wav", RATE)) for i in (0, 2)]
+        )
+    ).double()
+    weight = model.nodes[0].layer.weight.decode().double()  # type: ignore[union-attr]
+    bias = model.nodes[0].layer.bias.double()  # type: ignore[union-attr]
+    for name, inputs in (("dense.weight", x), ("out.weight", torch.relu(x @ weight.T + bias))):
+        found = evidence[name]
+        torch.testing.assert_close(found.second, inputs.T @ inputs / len(x), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(found.mean, inputs.mean(0), rtol=1e-4, atol=1e-4)
+        assert found.damping == REAL_DAMPING
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_a_recipe_listens_again_where_inputs_changed(tmp_path: Path) -> None:
+    data = manifest(tmp_path, 0.5)
+    heard: list[Model] = []
+
+    def look(model: Model):  # type: ignore[no-untyped-def]
+        heard.append(model)
+        return observe(model, data)
+
+    recipe = Recipe.of(QuantizeSettings(bits=3))
+    model = recogniser()
+    by_ear, _ = apply(model, recipe, look=look)
+    blind, _ = apply(model, recipe)
+    assert len(heard) == 1
+    assert any(
+        not torch.equal(a.decode(), b.decode())
+        for (_, a), (_, b) in zip(by_ear.matrices(), blind.matrices(), strict=True)
+    )
+    apply(model, Recipe.of(PruneSettings(keep=8), QuantizeSettings(bits=3)), look=look)
+    assert [dict(m.matrices())["out.weight"].shape[1] for m in heard[1:]] == [16, 8]
+
+
+def test_what_cannot_be_listened_to_is_one_line(tmp_path: Path) -> None:
+    model = recogniser()
+    with pytest.raises(ModelError, match="needs a speech card; add --speech FILE"):
+        observe(Model(model.input_size, model.nodes), manifest(tmp_path, 0.5))
+    with pytest.raises(DataError, match="no utterance is long enough for a frame"):
+        observe(model, manifest(tmp_path, 0.001))
