@@ -69,19 +69,22 @@ def _coding(row: packfile.Row, model: Model) -> dict[str, Any]:
         name = name.rpartition(".")[0]
     errors = model.provenance.get("errors", {})
     return {
-        "method": _method(name, model),
+        "method": _method(name, row, model),
         "code_bits": row.code_bits,
         "coded_bits": row.coded_bits,
         "relative_mse": errors.get(name) if isinstance(errors, dict) else None,
     }
 
 
-def _method(name: str, model: Model) -> str | None:
+def _method(name: str, row: packfile.Row, model: Model) -> str | None:
+    """What the recipe says; k-means where a matrix was too small for codes by price."""
     try:
         rule = rule_of(Recipe.model_validate(model.provenance.get("recipe")), name)
     except ValidationError:
         return None
-    return None if rule is None else rule.method
+    if rule is None:
+        return None
+    return "kmeans" if rule.priced and row.codebook == "table" else rule.method
 
 
 def describe_model(path: Path, model: Model) -> dict[str, Any]:

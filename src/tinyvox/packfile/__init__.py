@@ -31,8 +31,9 @@ class Row:
     """Where bytes of a file went: a tensor, what a layer needs besides, or a part of the file.
 
     `kind` is dense, coded, vector, layer or section; tensors alone have bits a weight. Of coded
-    ones, `code_bits` are those of a code before entropy coding, `coded_bits` those that the codes
-    take a weight in the file, without codebook and scales.
+    ones, `codebook` is table, grid, trellis or binary, `code_bits` are those of a code before
+    entropy coding, `coded_bits` those that the codes take a weight in the file, without codebook
+    and scales.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Row:
     shape: tuple[int, ...]
     bits_per_weight: float | None
     bytes: int
+    codebook: str | None = None
     code_bits: int | None = None
     coded_bits: float | None = None
 
@@ -121,7 +123,8 @@ def _tensor_rows(name: str, tensor: Mapping[str, Any]) -> Iterator[Row]:
     elif tensor["kind"] != "absent":
         shape, count = tuple(tensor["shape"]), tensor["file_bytes"]
         size = math.prod(shape)
-        coded: tuple[int, float] | tuple[()] = ()
+        coded: tuple[str, int, float] | tuple[()] = ()
         if tensor["kind"] == "coded":
-            coded = ((tensor["entries"] - 1).bit_length(), 8 * tensor["code_bytes"] / size)
+            bits = (tensor["entries"] - 1).bit_length()
+            coded = (tensor["codebook"], bits, 8 * tensor["code_bytes"] / size)
         yield Row(name, tensor["kind"], shape, 8 * count / size, count, *coded)

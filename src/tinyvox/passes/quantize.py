@@ -60,6 +60,8 @@ def quantize(model: Model, settings: QuantizeSettings, evidence: Evidence = NOTH
         changed[name] = coded
         error = relative_error(matrix, coded)
         what = f"{rule.bits:g} bits ({rule.method}), relative squared error {error:.3g}"
+        if rule.priced and any(_is_table(leaf) for leaf in leaves(coded)):
+            what += f"; too small for {rule.method} in part or whole, which is k-means"
         notes.append(Note(name, what))
     small = model.with_tensors(changed)
     if settings.correct:
@@ -74,6 +76,10 @@ def _reason_against(matrix: Matrix, rule: QuantizeRule | None) -> str | None:
     if not dense:
         return "it is coded already"
     return "no rule matches it, it stays float32" if rule is None else None
+
+
+def _is_table(leaf: Dense | Coded) -> bool:
+    return isinstance(leaf, Coded) and isinstance(leaf.codebook, Table)
 
 
 def _code(matrix: Matrix, rule: QuantizeRule, metric: Tensor | None) -> Matrix:
