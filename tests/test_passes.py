@@ -22,6 +22,7 @@ from tinyvox.passes import PASSES, Note, Outcome, apply, compress, factorize, pr
 from tinyvox.passes.prune import importance
 from tinyvox.passes.quantize import relative_error, settle
 from tinyvox.recipe import (
+    EqualizeSettings,
     FactorizeSettings,
     FinetuneSettings,
     PruneSettings,
@@ -547,3 +548,13 @@ def test_fine_tuning_is_the_callers_and_what_it_moved_is_settled() -> None:
         assert relative_error(dict(deepspeech().matrices())[name], matrix) > 3
     for _, vector in outcome.model.vectors():
         assert torch.equal(vector, vector.half().float())
+
+
+def test_errors_after_equalisation_are_those_of_the_codes() -> None:
+    """Not those of the scales that moved from one matrix to the next."""
+    torch.manual_seed(0)
+    model = chain(16, a=linear(64, 16), relu=layers.Activation("relu"), b=linear(8, 64))
+    recipe = Recipe.of(EqualizeSettings(), QuantizeSettings(bits=8))
+    errors = apply(model, recipe).model.provenance["errors"]
+    assert set(errors) == {"a.weight", "b.weight"}
+    assert max(errors.values()) < 1e-3

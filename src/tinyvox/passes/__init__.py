@@ -59,7 +59,8 @@ def apply(
     (`observe.observe`); it is asked again where a step changed that.
 
     The recipe, the parameter count of the original, and how far each matrix ended up from what it
-    was (relative squared error, where its shape is the same) go into the provenance. Raises
+    was (relative squared error, where its shape is the same; from what equalisation made of it,
+    which changes no function) go into the provenance. Raises
     RecipeError, with the step's number, for what a step cannot do, and before anything is done
     where the recipe fine-tunes and `finetune` is None.
     """
@@ -90,6 +91,8 @@ def apply(
             raise RecipeError(f"step {number} of the recipe: {error}") from None
         if isinstance(settings, PruneSettings | EqualizeSettings):
             evidence = None  # inputs have other sizes or scales now
+        if isinstance(settings, EqualizeSettings):
+            original = model  # the same function in other numbers
         quantized = settings if isinstance(settings, QuantizeSettings) else quantized
         notes.extend(more)
     facts = {"recipe": recipe.document(), "errors": _errors(original, model)}
