@@ -25,11 +25,11 @@ from tinyvox.evidence import NOTHING, imagine
 from tinyvox.model import Model
 from tinyvox.observe import observe
 from tinyvox.passes import quantize
-from tinyvox.recipe import QuantizeSettings
+from tinyvox.recipe import MOST_TRELLIS_BITS, QuantizeSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 SETS = ("digits", "an4")
-MOST_BITS = {"trellis": 5}
+MOST_BITS = {"trellis": MOST_TRELLIS_BITS}
 ROW = "{:11} {:>4} {:8} {:>9}  {:>12} {:24} {:>8} {:24}"
 """A row is printed as soon as it is known: the whole table takes most of an hour."""
 

@@ -29,13 +29,13 @@ from tinyvox.matrix import Coded
 from tinyvox.model import INPUT, Model, Node
 from tinyvox.passes import sparsify
 from tinyvox.passes.quantize import code_leaf
-from tinyvox.recipe import QuantizeRule, SparsifySettings
+from tinyvox.recipe import MOST_TRELLIS_BITS, QuantizeRule, SparsifySettings
 
 MODELS = Path(__file__).resolve().parents[1] / "models"
 LLOYD_MAX = {1: 0.3634, 2: 0.1175, 3: 0.03454, 4: 0.009497, 5: 0.002499}
 """Max, "Quantizing for minimum distortion", 1960, table I."""
 SPARSITIES = (0.0, 0.5, 0.8, 0.9, 0.95)
-MOST_BITS = {"trellis": 5}
+MOST_BITS = {"trellis": MOST_TRELLIS_BITS}
 
 
 def file_bits(matrices: Mapping[str, Coded]) -> float:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from tinyvox import layers
+from tinyvox.execute import Executor
 from tinyvox.layers import Cell, Linear, Recurrent
 from tinyvox.matrix import Dense
 from tinyvox.model import INPUT, Model, Node
@@ -57,6 +58,13 @@ def speech_model(hidden: int = 24, seed: int = 0) -> Model:
         out=linear(7, hidden),
         softmax=layers.LogSoftmax(),
     )
+
+
+def run(model: Model, x: Tensor) -> Tensor:
+    """The outputs of a model by the torch executor."""
+    with torch.no_grad():
+        outputs: Tensor = Executor(model).eval()(x)
+    return outputs
 
 
 def features(size: int, frames: int = 11, batch: int = 2) -> Tensor:

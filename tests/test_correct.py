@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from small_models import chain, dense, features, linear, recurrent, speech_model
+from small_models import chain, dense, features, linear, recurrent, run, speech_model
 from test_equalize import rounded
 from torch import Tensor, nn
 
@@ -26,12 +26,6 @@ from tinyvox.passes.propagate import Normal, propagate, rectified, through
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
-
-
-def run(model: Model, x: Tensor) -> Tensor:
-    with torch.no_grad():
-        outputs: Tensor = Executor(model).eval()(x)
-    return outputs
 
 
 def observe(model: Model, x: Tensor) -> Evidence:

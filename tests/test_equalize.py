@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_models import chain, dense, features, linear, recurrent, speech_model
+from small_models import chain, dense, features, linear, recurrent, run, speech_model
 from torch import Tensor, nn
 
 from tinyvox import files, layers
 from tinyvox.errors import RecipeError
 from tinyvox.evidence import NOTHING, Moments
-from tinyvox.execute import Executor
 from tinyvox.groups import Group, all_groups
 from tinyvox.layers import Activation, BatchNorm, Cell, Conv1d, Conv2d, Linear, Recurrent
 from tinyvox.matrix import Coded, Dense, Matrix, Product, Table
@@ -29,12 +28,6 @@ PLAIN = EqualizeSettings(absorb=False)
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
-
-
-def run(model: Model, x: Tensor) -> Tensor:
-    with torch.no_grad():
-        outputs: Tensor = Executor(model).eval()(x)
-    return outputs
 
 
 def what(outcome: Outcome, layer: str) -> str:

@@ -17,7 +17,7 @@ from tinyvox.errors import ModelError
 from tinyvox.execute import Executor
 from tinyvox.matrix import Coded
 from tinyvox.model import Model
-from tinyvox.passes.quantize import quantise
+from tinyvox.passes.quantize import codes_by_rule
 from tinyvox.recipe import FinetuneSettings, QuantizeRule, first_match
 from tinyvox.train import (
     Batch,
@@ -141,7 +141,7 @@ def _key(model: Model, teacher: Model, settings: FinetuneSettings) -> str:
 
 def _first_codes(rules: Sequence[QuantizeRule], name: str, values: Tensor) -> Coded | None:
     rule = first_match(rules, name)
-    return None if rule is None else quantise(values, rule)
+    return None if rule is None else codes_by_rule(values, rule)
 
 
 def _groups(executor: Executor) -> list[dict[str, object]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -57,14 +57,18 @@ class Table:
     def entries(self) -> int:
         return self.centroids.shape[-1]
 
+    def check(self, rows: int, groups: int) -> None:
+        fits = self.centroids.ndim == 1 or len(self.centroids) == groups
+        _expect_rows("centroids", self.centroids, fits, rows)
+
     def levels(self, group: Tensor | None) -> Tensor:
         if self.centroids.ndim == 1:
             return self.centroids[None]
         assert group is not None
         return self.centroids[group.long()]
 
-    def take_rows(self, rows: Tensor) -> Table:
-        return self
+    def take_rows(self, rows: Tensor, groups: Tensor | None) -> Table:
+        return self if self.centroids.ndim == 1 else Table(self.centroids[groups])
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,10 +92,13 @@ class Grid:
         if self.trellis and self.zero.numel() != 1:
             raise ModelError("a trellis has one zero for all rows")
 
+    def check(self, rows: int, groups: int) -> None:
+        _expect_rows("zero", self.zero, len(self.zero) in (1, rows), rows)
+
     def levels(self, group: Tensor | None) -> Tensor:
         return (torch.arange(self.entries) - self.zero[:, None]).float()
 
-    def take_rows(self, rows: Tensor) -> Grid:
+    def take_rows(self, rows: Tensor, groups: Tensor | None) -> Grid:
         """Codes without those of some rows follow no trellis any more."""
         zero = self.zero if self.zero.numel() == 1 else self.zero[rows]
         return Grid(self.entries, zero)
@@ -117,14 +124,25 @@ class Binary:
     def entries(self) -> int:
         return 1 << self.alphas.shape[1]
 
+    def check(self, rows: int, groups: int) -> None:
+        _expect_rows("alphas", self.alphas, len(self.alphas) == rows, rows)
+
     def levels(self, group: Tensor | None) -> Tensor:
         return self.alphas @ signs(self.alphas.shape[1]).T
 
-    def take_rows(self, rows: Tensor) -> Binary:
+    def take_rows(self, rows: Tensor, groups: Tensor | None) -> Binary:
         return Binary(self.alphas[rows])
 
 
 Codebook = Table | Grid | Binary
+"""Each says whether it fits so many rows in so many groups (`check` raises ModelError), what codes
+stand for (`levels`, [1 or out, entries]), and what is left of it for some rows, and the groups,
+rising, that these rows are of (`take_rows`)."""
+
+
+def _expect_rows(what: str, values: Tensor, fits: bool, rows: int) -> None:
+    if not fits:
+        raise ModelError(f"{what} {tuple(values.shape)} do not fit {rows} rows of codes")
 
 
 def signs(bits: int) -> Tensor:
@@ -182,20 +200,14 @@ class Coded:
         self._check_groups()
 
     def _check_groups(self) -> None:
-        rows, book = self.codes.shape[0], self.codebook
+        rows = self.codes.shape[0]
         if self.group is not None and self.group.shape != (rows,):
             raise ModelError(
                 f"{rows} rows of codes lie in as many groups, found {tuple(self.group.shape)}"
             )
         if self.group is not None and self.group.unique().numel() != self.groups:  # type: ignore[no-untyped-call]
             raise ModelError(f"some of {self.groups} groups have no rows; count them without gaps")
-        found = {Table: self.groups, Binary: rows, Grid: rows}[type(book)]
-        own = {Table: "centroids", Binary: "alphas", Grid: "zero"}[type(book)]
-        values = getattr(book, own)
-        expected = (found,) if isinstance(book, Grid) else (found, values.shape[-1])
-        shared = values.shape == (1,) if isinstance(book, Grid) else values.ndim == 1
-        if not shared and values.shape != expected:
-            raise ModelError(f"{own} {tuple(values.shape)} do not fit {rows} rows of codes")
+        self.codebook.check(rows, self.groups)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -207,6 +219,12 @@ class Coded:
         return 1 if self.group is None or not self.group.numel() else int(self.group.max()) + 1
 
     @property
+    def group_index(self) -> Tensor:
+        """The group of each row, int64 [out]; 0 where there is one."""
+        rows = self.codes.shape[0]
+        return torch.zeros(rows, dtype=torch.long) if self.group is None else self.group.long()
+
+    @property
     def bits(self) -> int:
         """Bits of a code before entropy coding."""
         return (self.codebook.entries - 1).bit_length()
@@ -214,8 +232,7 @@ class Coded:
     @property
     def shares_scale(self) -> bool:
         """Whether the rows of each group have one scale (and all rows, where there is no group)."""
-        scale, index = self.scale, torch.zeros(len(self.scale), dtype=torch.long)
-        index = index if self.group is None else self.group.long()
+        scale, index = self.scale, self.group_index
         low, high = (
             scale.new_zeros(self.groups).scatter_reduce(0, index, scale, how, include_self=False)
             for how in ("amin", "amax")
@@ -231,8 +248,13 @@ class Coded:
 
     def nearest(self, values: Tensor) -> Tensor:
         """Codes of the levels closest to values [out, n], int64 [out, n]; scales are positive."""
+        return self.picker()(values)
+
+    def picker(self) -> Callable[[Tensor], Tensor]:
+        """`nearest`, with what does not depend on the values worked out once."""
         inverse = torch.where(self.scale > 0, 1 / self.scale, 0)[:, None]
-        return nearest(values * inverse, self.levels())
+        pick = _nearest_of(self.levels())
+        return lambda values: pick(values * inverse)
 
     def zero_codes(self) -> Tensor | None:
         """Each row's code of exactly zero, int64 [out]; None where a row has none."""
@@ -251,14 +273,12 @@ class Coded:
     def take(self, rows: Tensor | None = None, columns: Tensor | None = None) -> Coded:
         if rows is None:
             return replace(self, codes=_take(self.codes, None, columns))
-        codes, book = _take(self.codes, rows, columns), self.codebook.take_rows(rows)
-        group = None if self.group is None else self.group[rows]
-        if group is not None:
-            kept, group = group.unique(return_inverse=True)  # type: ignore[no-untyped-call]
+        group = kept = None
+        if self.group is not None:
+            kept, group = self.group_index[rows].unique(return_inverse=True)  # type: ignore[no-untyped-call]
             group = group.to(torch.uint8)
-            if isinstance(book, Table) and book.centroids.ndim == 2:
-                book = Table(book.centroids[kept.long()])
-        return Coded(codes, book, self.scale[rows], group)
+        book = self.codebook.take_rows(rows, kept)
+        return Coded(_take(self.codes, rows, columns), book, self.scale[rows], group)
 
 
 def decoded(codes: Tensor, levels: Tensor, scale: Tensor) -> Tensor:
@@ -270,11 +290,15 @@ def decoded(codes: Tensor, levels: Tensor, scale: Tensor) -> Tensor:
 
 def nearest(x: Tensor, levels: Tensor) -> Tensor:
     """Index of the level closest to each value, int64; x [out, n], levels [1 or out, entries]."""
+    return _nearest_of(levels)(x)
+
+
+def _nearest_of(levels: Tensor) -> Callable[[Tensor], Tensor]:
     ordered, order = levels.sort(dim=1)
     middles = (ordered[:, 1:] + ordered[:, :-1]) / 2
     if levels.shape[0] == 1:
-        return order[0][torch.bucketize(x.contiguous(), middles[0])]
-    return order.gather(1, torch.searchsorted(middles, x.contiguous()))
+        return lambda x: order[0][torch.bucketize(x.contiguous(), middles[0])]
+    return lambda x: order.gather(1, torch.searchsorted(middles, x.contiguous()))
 
 
 @dataclass(frozen=True, eq=False)

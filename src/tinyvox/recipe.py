@@ -132,12 +132,12 @@ class SparsifySettings(_Settings):
         return self
 
 
-class QuantizeRule(_Settings):
-    """How to code the matrices that match."""
+class _Coding(_Settings):
+    """How to code matrices; what a rule and a step have in common."""
 
     layers: Patterns = ("*",)
     method: Method = "kmeans"
-    bits: Bits
+    bits: Bits | None = None
     """Of a code before entropy coding; of entropy and trellis, in the file."""
     granularity: Literal["tensor", "row"] | Annotated[int, Field(ge=1, strict=True)] | None = None
     """What shares a scale (symmetric, asymmetric, omse) or a table (k-means): the matrix, a row, or
@@ -148,6 +148,12 @@ class QuantizeRule(_Settings):
     """Make up for each error with codes chosen later, where the inputs are known."""
     unbiased: bool = True
     """Scale each row to keep its length, at the price of a larger squared error."""
+
+
+class QuantizeRule(_Coding):
+    """How to code the matrices that match."""
+
+    bits: Bits
 
     @property
     def priced(self) -> bool:
@@ -169,20 +175,13 @@ class QuantizeRule(_Settings):
         return self
 
 
-class QuantizeSettings(_Settings):
+class QuantizeSettings(_Coding):
     """Code every dense matrix, factors included, and shorten the vectors.
 
     The first of `rules` that matches a matrix decides; where none does, the step's own settings,
     which are those of a rule.
     """
 
-    layers: Patterns = ("*",)
-    method: Method = "kmeans"
-    bits: Bits | None = None
-    granularity: Literal["tensor", "row"] | Annotated[int, Field(ge=1, strict=True)] | None = None
-    percentile: Annotated[float, Field(gt=0, le=100)] | None = None
-    feedback: bool = True
-    unbiased: bool = True
     rules: tuple[QuantizeRule, ...] = ()
     correct: bool = False
     """Take off the biases what the errors of the codes add to the mean of the outputs."""

@@ -263,8 +263,7 @@ def _fitted_scale(coded: Coded, values: Tensor, weights: Tensor | None) -> Coded
     weighted = levels if weights is None else levels * weights
     along = (weighted * values).sum(1, dtype=torch.float64)
     norm = (weighted * levels).sum(1, dtype=torch.float64)
-    group = torch.zeros(len(along)) if coded.group is None else coded.group
-    index = group.long()
+    index = coded.group_index
     along, norm = (torch.bincount(index, each)[index] for each in (along, norm))
     scale = torch.where((norm > 0) & (along > 0), along / norm, coded.scale.double())
     return replace(coded, scale=compact(scale.float()))

@@ -37,7 +37,7 @@ def _coded(matrix: Coded) -> bytes:
     levels = book.centroids if isinstance(book, Table) else getattr(book, "alphas", torch.empty(0))
     half_levels, level_data = floats(levels)
     first_rows = _first_rows(matrix)
-    by_group = bool((matrix.scale == matrix.scale[first_rows][_group_index(matrix)]).all())
+    by_group = matrix.shares_scale
     half_scale, scale_data = floats(matrix.scale[first_rows] if by_group else matrix.scale)
     model_a_group, codes = _codes(matrix)
     head = _CODED | half_scale * _HALF_VALUES | (half_levels and level_data != b"") * _HALF_LEVELS
@@ -52,7 +52,7 @@ def _coded(matrix: Coded) -> bytes:
 
 
 def _as_stored(matrix: Coded) -> Coded:
-    """Groups that nothing depends on are left out; a trellis too short to code is let go."""
+    """A trellis whose codes the entropy coder does not take is stored as a grid."""
     book = matrix.codebook
     if isinstance(book, Grid) and book.trellis and not _fits_rans(matrix):
         return matrix.with_codes(matrix.codes, untied=True)
@@ -65,18 +65,11 @@ def _kind_of(book: Codebook) -> str:
     return "table" if isinstance(book, Table) else "binary"
 
 
-def _group_index(matrix: Coded) -> Tensor:
-    rows = matrix.shape[0]
-    return torch.zeros(rows, dtype=torch.long) if matrix.group is None else matrix.group.long()
-
-
 def _first_rows(matrix: Coded) -> Tensor:
     """The first row of each group, int64 [groups]."""
-    index, rows = _group_index(matrix), matrix.shape[0]
-    first = torch.full((matrix.groups,), rows).scatter_reduce(
-        0, index, torch.arange(rows), "amin", include_self=True
-    )
-    return first
+    rows = matrix.shape[0]
+    first = torch.full((matrix.groups,), rows)
+    return first.scatter_reduce(0, matrix.group_index, torch.arange(rows), "amin")
 
 
 def _codebook_extra(book: Codebook, matrix: Coded, first_rows: Tensor | None) -> bytes:
@@ -89,7 +82,7 @@ def _codebook_extra(book: Codebook, matrix: Coded, first_rows: Tensor | None) ->
     zero = book.zero
     if zero.numel() > 1 and first_rows is not None:
         zero = zero[first_rows]
-        if not torch.equal(zero[_group_index(matrix)], book.zero):
+        if not torch.equal(zero[matrix.group_index], book.zero):
             raise ModelError("rows of a group have one scale and several zeros")
     return entries + varint(zero.numel()) + bytes(zero.tolist())
 

@@ -70,13 +70,8 @@ def spreading(metric: Tensor) -> Tensor:
 
 
 def _nearest(coded: Coded) -> Choose:
-    """What `Coded.nearest` gives, with what does not depend on the column worked out in advance."""
-    ordered, order = coded.levels().sort(dim=1)
-    middles = (ordered[:, 1:] + ordered[:, :-1]) / 2
-    inverse = torch.where(coded.scale > 0, 1 / coded.scale, 0)[:, None]
-    if len(ordered) == 1:
-        return lambda column, _: order[0][torch.bucketize(column * inverse, middles[0])]
-    return lambda column, _: order.gather(1, torch.searchsorted(middles, column * inverse))
+    pick = coded.picker()
+    return lambda column, _: pick(column)
 
 
 def _keep_zeros(choose: Choose, coded: Coded) -> Callable[[Tensor, float, Tensor], Tensor]:

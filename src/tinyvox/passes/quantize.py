@@ -100,7 +100,7 @@ def code_leaf(values: Tensor, rule: QuantizeRule, metric: Tensor | None) -> Code
     """The codes of one matrix by a rule: float32 [out, in], and the second moment of its inputs,
     float64 [in, in], where it is known."""
     metric = metric if rule.feedback else None
-    coded = _settle_leaf(quantise(values, rule))
+    coded = _settle_leaf(codes_by_rule(values, rule))
     if metric is not None and rule.priced and isinstance(coded.codebook, Grid):
         coded = _feed_back_within(values, coded, metric, rule.bits)
     elif metric is not None:
@@ -147,7 +147,7 @@ def _step_factor(found: list[tuple[float, float]], bits: float) -> float:
     return float(wanted)
 
 
-def quantise(values: Tensor, rule: QuantizeRule) -> Coded:
+def codes_by_rule(values: Tensor, rule: QuantizeRule) -> Coded:
     """The codes that a rule's method gives for a matrix, float32 [out, in], without feedback."""
     method = CODEBOOKS[rule.method]
     options = {name: getattr(rule, name) for name in method.options}
@@ -168,8 +168,8 @@ def unbiased(values: Tensor, coded: Coded, metric: Tensor | None = None) -> Code
     weighed = wide if metric is None else wide @ metric
     own, along = (weighed * wide).sum(1), (weighed * decoded).sum(1)
     if coded.shares_scale and len(own) > 1:
-        index = torch.zeros(len(own)) if coded.group is None else coded.group
-        own, along = (torch.bincount(index.long(), each)[index.long()] for each in (own, along))
+        index = coded.group_index
+        own, along = (torch.bincount(index, each)[index] for each in (own, along))
     gain = torch.where(along > 0.1 * own, own / along, 1.0).float()
     return replace(coded, scale=compact(coded.scale * gain))
 
