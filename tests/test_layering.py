@@ -35,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "importers": {"errors", "matrix", "layers", "model", "card", "execute"},
     "packfile": {"errors", "matrix", "layers", "model", "card", "_native"},
     "plan": {"errors", "matrix", "model", "codebooks", "evidence", "imagine", "trial", "recipe",
-             "passes"},
+             "passes", "packfile"},
     "corpus": {"errors"},
     "deepspeech": {"matrix", "layers", "model", "card"},
     "train": {

@@ -54,7 +54,7 @@ def observe(
     known = None if place is None else _read(place)
     if known is not None:
         return known
-    batches = _batches(model.card, utterances, fisher == "transcripts", progress)
+    batches = hear(model.card, utterances, fisher == "transcripts", progress)
     evidence = gather(model, batches, fisher=fisher is not None)
     if not evidence:
         raise DataError(f"{where}: no utterance is long enough for a frame of features")
@@ -69,12 +69,16 @@ def features_of(card: SpeechCard, utterance: Utterance) -> Tensor:
     return torch.from_numpy(extract_features(card.features.model_dump(), audio))
 
 
-def _batches(
+def hear(
     card: SpeechCard,
     utterances: Sequence[Utterance],
-    transcribed: bool,
-    progress: Callable[[int, int], None] | None,
+    transcribed: bool = False,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Batch]:
+    """Features of utterances, a minute of audio at a time; with their tokens if `transcribed`.
+
+    Raises DataError where audio cannot be read, or an utterance has no transcript.
+    """
     frames_a_batch = BATCH_SECONDS * 1000 / card.features.hop_ms
     features: list[Tensor] = []
     tokens: list[list[int]] = []

@@ -23,7 +23,7 @@ from tinyvox.packfile.forms import FORMS
 from tinyvox.packfile.read import model_of
 from tinyvox.packfile.write import encode
 
-__all__ = ["Row", "load", "save", "sizes"]
+__all__ = ["Row", "load", "save", "size", "sizes"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,11 @@ def save(model: Model, path: Path | str) -> int:
         raise ModelError(f"the model cannot be saved as .tvx: {error}") from None
     _write(data, Path(path))
     return len(data)
+
+
+def size(model: Model) -> int:
+    """The bytes that the model's file would have. Raises ModelError as `save` does."""
+    return len(encode(model))
 
 
 def load(path: Path | str) -> Model:

@@ -54,7 +54,7 @@ def quantize(model: Model, settings: QuantizeSettings, evidence: Evidence = NOTH
         assert rule is not None
         moments = evidence.get(name)
         try:
-            coded = _code(matrix, rule, moments)
+            coded = code(matrix, rule, moments)
         except ModelError as fault:
             raise ModelError(f"layer {name!r}: {fault}") from None
         changed[name] = coded
@@ -67,7 +67,7 @@ def quantize(model: Model, settings: QuantizeSettings, evidence: Evidence = NOTH
     if settings.correct:
         small, more = correct_biases(model, small, evidence)
         notes.extend(more)
-    small, vector_notes = _round_vectors(small, settings.vectors)
+    small, vector_notes = round_vectors(small, settings.vectors)
     return Outcome(small, (*notes, *vector_notes))
 
 
@@ -82,7 +82,7 @@ def _is_table(leaf: Dense | Coded) -> bool:
     return isinstance(leaf, Coded) and isinstance(leaf.codebook, Table)
 
 
-def _code(matrix: Matrix, rule: QuantizeRule, moments: Moments | None) -> Matrix:
+def code(matrix: Matrix, rule: QuantizeRule, moments: Moments | None) -> Matrix:
     """The dense leaves coded; `moments` is what is known of inputs and outputs."""
     metric = moments.damped() if moments else None
     return _code_part(matrix, rule, metric, moments.importance() if moments else None)
@@ -215,7 +215,7 @@ def settle(model: Model, vectors: Literal["float16", "float32"]) -> Model:
     rounded to float16.
     """
     settled = model.map_matrices(lambda _, matrix: _map_leaves(matrix, _settle_leaf))
-    return _round_vectors(settled, vectors).model
+    return round_vectors(settled, vectors).model
 
 
 def _settle_leaf(leaf: Coded) -> Coded:
@@ -236,7 +236,8 @@ def _half(values: Tensor) -> Tensor:
     return values.to(torch.float16).to(torch.float32)
 
 
-def _round_vectors(model: Model, precision: Literal["float16", "float32"]) -> Outcome:
+def round_vectors(model: Model, precision: Literal["float16", "float32"]) -> Outcome:
+    """Biases and normalisation vectors as float16, where that holds them."""
     if precision == "float32":
         return Outcome(model, (Note("vectors", "left alone: float32 was asked for"),))
     changed: dict[str, Matrix | Tensor] = {}

@@ -1,0 +1,335 @@
+"""The search for a plan: choices by formula, sizes and losses by doing."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import math
+from collections import defaultdict
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tinyvox import packfile
+from tinyvox.errors import RecipeError
+from tinyvox.imagine import imagined_batches
+from tinyvox.matrix import Matrix, leaves
+from tinyvox.model import Model
+from tinyvox.passes import Look, provenance
+from tinyvox.passes.factorize import product
+from tinyvox.passes.quantize import code, round_vectors
+from tinyvox.plan.choices import BITS, Choice, Choices
+from tinyvox.recipe import (
+    FactorizeSettings,
+    QuantizeRule,
+    QuantizeSettings,
+    Recipe,
+    Settings,
+)
+from tinyvox.trial import Trial
+
+CORRECTIONS = 6
+"""How often foretold losses are set right by what a plan did, at most."""
+HEED = 0.7
+"""To what power a loss that was measured changes what is foretold, lest plans swing to and fro."""
+ROUNDS = 6
+CLOSE, AIM = 0.985, 0.994
+"""A plan that uses this much of the budget is not improved further; how much is aimed at."""
+TRIAL_SOUNDS, TRIAL_UTTERANCES = 24, 6
+"""Made-up utterances that plans are held against, of both kinds."""
+HALVINGS = 6
+"""Sizes that are tried for a loss."""
+BYTES_BESIDES = 1500
+"""Of a file without tensors, with its card and its recipe, about."""
+
+Judge = Callable[[Model], float]
+"""How much worse a compressed model is than the original, in the unit of the loss allowed."""
+Chosen = dict[str, Choice]
+Fitted = tuple[Chosen, Model, int]
+"""Choices, the model that they make, the bytes of its file."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a plan does to a matrix: `rank` None for the whole, coded bits a weight, bytes; nats a
+    frame (or relative squared error of the outputs) that this alone costs, foretold and measured.
+    """
+
+    name: str
+    shape: tuple[int, int]
+    rank: int | None
+    bits: float
+    bytes: int
+    foretold: float
+    measured: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe, the model that it makes, the bytes of its file; how far its outputs are from the
+    original's, in all and by matrix."""
+
+    recipe: Recipe
+    model: Model
+    size: int
+    distance: float
+    rows: tuple[Row, ...]
+
+
+class Search:
+    """Evidence and choices of one model; plans for any budget."""
+
+    def __init__(
+        self,
+        model: Model,
+        look: Look,
+        trial: Trial | None,
+        seed: int,
+        state: Path | None,
+        progress: Callable[[str], None],
+    ) -> None:
+        self.model, self.progress = model, progress
+        self.smallest = 0
+        self._coded: dict[tuple[str, int | None, float], Matrix] = {}
+        self._moved: dict[tuple[str, int | None, float], float] = {}
+        progress("planning: listening to what each matrix does")
+        self.evidence = look(model)
+        batches = imagined_batches(model, seed + 1, TRIAL_SOUNDS, TRIAL_UTTERANCES)
+        self.trial = trial or Trial(model, batches)
+        self.rounded = round_vectors(model, "float16").model
+        self.choices: dict[str, Choices] = {}
+        self.factors: dict[str, float] = defaultdict(lambda: 1.0)
+        for name, matrix in model.matrices():
+            progress(f"planning: {name}")
+            found = Choices(name, matrix, self.evidence.get(name), self.trial)
+            if found.all:
+                self.choices[name] = found
+        self.rest = _bytes_besides(self.rounded, self.choices)
+        self.state = _State(state, f"{model.digest()} {seed} {self._listened()}")
+
+    def best_within(self, budget: int) -> Plan | None:
+        """The plan that loses least in so many bytes; None where none fits."""
+        best: Plan | None = None
+        seen: set[str] = set()
+        for correction in range(CORRECTIONS + 1):
+            known = self.state.recall(budget, correction)
+            fitted = self._fit(budget) if known is None else self._refit(known)
+            if fitted is None:
+                break
+            chosen, model, size = fitted
+            self.state.keep(budget, correction, {n: (c.rank, c.bits) for n, c in chosen.items()})
+            self.progress("planning: listening to what it costs")
+            found = self._plan(chosen, model, size)
+            if best is None or found.distance < best.distance:
+                best = found
+            if repr(chosen) in seen:
+                break
+            seen.add(repr(chosen))
+            self._correct(found)
+        return best
+
+    def smallest_within(self, most: float, judge: Judge) -> Plan:
+        """The smallest plan, to some per cent, that a judge says loses no more than `most`."""
+        whole = packfile.size(self.rounded)
+        low, high = 0.0, float(whole)  # bytes: too few, enough
+        best: Plan | None = None
+        size = whole / 12
+        for _ in range(HALVINGS):
+            found = self.best_within(int(size))
+            loss = math.inf if found is None else judge(found.model)
+            if found is not None:
+                self.progress(f"planning: {found.size} bytes lose {loss:.4g}, {most:.4g} allowed")
+            if loss <= most:
+                best, high = found, size
+            else:
+                low = size
+            size = math.sqrt(max(low, high / 16) * high)
+        if best is None:
+            raise RecipeError(
+                f"no plan of up to {round(low)} bytes loses as little as {most:g}; allow more"
+            )
+        return best
+
+    def _correct(self, found: Plan) -> None:
+        """Factors so that the distance foretold for each matrix becomes the measured one."""
+        for row in found.rows:
+            if row.foretold > 0:
+                self.factors[row.name] *= min(max(row.measured / row.foretold, 0.1), 10.0) ** HEED
+
+    def _fit(self, budget: int) -> Fitted | None:
+        """The best choice by formula, within the budget by the bytes of the file."""
+        best: Fitted | None = None
+        target, low, high = float(budget), 0.0, math.inf  # of the bytes by formula
+        for _ in range(ROUNDS):
+            chosen = self._choose(target)
+            self.progress("planning: trying a recipe")
+            model = self._make(chosen)
+            size = packfile.size(model)
+            self.smallest = min(self.smallest or size, size)
+            if size <= budget:
+                if best is None or size > best[2]:
+                    best = chosen, model, size
+                low = target
+                if size >= CLOSE * budget or self._is_extreme(chosen, -1):
+                    break
+            else:
+                high = target
+                if self._is_extreme(chosen, 0):
+                    break
+            target += AIM * budget - size
+            if not low < target < high:
+                target = (low + high) / 2 if high < math.inf else low * 1.02
+        return best
+
+    def _refit(self, known: Mapping[str, tuple[int | None, float]]) -> Fitted:
+        """What an earlier search came to."""
+        chosen = {
+            name: next(c for c in self.choices[name].all if (c.rank, c.bits) == tuple(pair))
+            for name, pair in known.items()
+        }
+        model = self._make(chosen)
+        return chosen, model, packfile.size(model)
+
+    def _choose(self, target: float) -> Chosen:
+        """The least loss in about `target` bytes by formula, the rest of the file included; what
+        remains goes to the matrix that gains most by it, while one fits."""
+        target -= self.rest
+        low, high = -100.0, 60.0
+        for _ in range(60):
+            middle = (low + high) / 2
+            size = sum(choice.size for choice in self._with_price(2.0**middle).values())
+            low, high = (low, middle) if size <= target else (middle, high)
+        chosen = self._with_price(2.0**high)
+        left = target - sum(choice.size for choice in chosen.values())
+        while (step := self._best_step(chosen, left)) is not None:
+            name, choice = step
+            left -= choice.size - chosen[name].size
+            chosen[name] = choice
+        return chosen
+
+    def _with_price(self, price: float) -> dict[str, Choice]:
+        return {
+            name: min(found.all, key=lambda c: self.factors[name] * c.loss + price * c.size)
+            for name, found in self.choices.items()
+        }
+
+    def _best_step(self, chosen: Chosen, left: float) -> tuple[str, Choice] | None:
+        """The larger choice for one matrix that gains most a byte in what is left."""
+        best: tuple[float, str, Choice] | None = None
+        for name, now in chosen.items():
+            for choice in self.choices[name].all:
+                more = choice.size - now.size
+                if 0 < more <= left:
+                    gain = self.factors[name] * (now.loss - choice.loss) / more
+                    if gain > 0 and (best is None or gain > best[0]):
+                        best = gain, name, choice
+        return None if best is None else best[1:]
+
+    def _is_extreme(self, chosen: Chosen, end: int) -> bool:
+        """Whether every choice is the smallest (0) or the largest (-1) that there is."""
+        return all(chosen[name] == found.all[end] for name, found in self.choices.items())
+
+    def _make(self, chosen: Chosen) -> Model:
+        """The model that the recipe of these choices makes, byte for byte."""
+        small = self.rounded.with_tensors({n: self._code(n, c) for n, c in chosen.items()})
+        return small.with_provenance(**provenance(self.model, small, recipe_of(chosen)))
+
+    def _code(self, name: str, choice: Choice) -> Matrix:
+        key = name, choice.rank, choice.bits
+        if key not in self._coded:
+            matrix: Matrix = dict(self.model.matrices())[name]
+            parts = self.choices[name].parts
+            if choice.rank is not None:
+                assert parts is not None
+                matrix = product(parts, choice.rank)
+            rule = QuantizeRule(method="entropy", bits=choice.bits)
+            self._coded[key] = code(matrix, rule, self.evidence.get(name))
+        return self._coded[key]
+
+    def _plan(self, chosen: Chosen, model: Model, size: int) -> Plan:
+        rows = []
+        for name, choice in chosen.items():
+            matrix = self._code(name, choice)
+            rows.append(
+                Row(
+                    name,
+                    matrix.shape,
+                    choice.rank,
+                    choice.bits,
+                    round(choice.size),
+                    self.factors[name] * choice.loss,
+                    self._distance_of(name, choice),
+                )
+            )
+        return Plan(recipe_of(chosen), model, size, self.trial.distance(model), tuple(rows))
+
+    def _distance_of(self, name: str, choice: Choice) -> float:
+        key = name, choice.rank, choice.bits
+        if key not in self._moved:
+            self._moved[key] = self.trial.distance_with({name: self._code(name, choice)})
+        return self._moved[key]
+
+    def _listened(self) -> str:
+        """What the evidence said, in short."""
+        sums = [float(m.second.diagonal().sum()) for m in self.evidence.values()]
+        return hashlib.sha256(repr(sums).encode()).hexdigest()
+
+
+class _State:
+    """What the search came to so far, by budget and correction, in a file; of no effect without
+    one."""
+
+    def __init__(self, path: Path | None, key: str) -> None:
+        self.path, self.key = path, key
+        self.found: dict[str, dict[str, tuple[int | None, float]]] = {}
+        if path is not None and path.exists():
+            try:
+                held = json.loads(path.read_text(encoding="utf-8"))
+                self.found = held["found"] if held["key"] == key else {}
+            except (OSError, ValueError, KeyError, TypeError):
+                self.found = {}
+
+    def recall(self, budget: int, correction: int) -> dict[str, tuple[int | None, float]] | None:
+        return self.found.get(f"{budget} {correction}")
+
+    def keep(
+        self, budget: int, correction: int, pairs: dict[str, tuple[int | None, float]]
+    ) -> None:
+        self.found[f"{budget} {correction}"] = pairs
+        if self.path is not None:
+            temporary = self.path.with_suffix(".partial")
+            temporary.write_text(json.dumps({"key": self.key, "found": self.found}), "utf-8")
+            temporary.replace(self.path)
+
+
+def recipe_of(chosen: Mapping[str, Choice]) -> Recipe:
+    """One step a rank, then one rule a number of bits; the commonest is the step's own."""
+    ranks: dict[int, list[str]] = defaultdict(list)
+    depths: dict[float, list[str]] = defaultdict(list)
+    for name, choice in chosen.items():
+        depths[choice.bits].append(glob.escape(name))
+        if choice.rank is not None:
+            ranks[choice.rank].append(glob.escape(name))
+    steps: list[Settings] = [
+        FactorizeSettings(layers=tuple(names), rank=rank) for rank, names in sorted(ranks.items())
+    ]
+    common = max(depths, key=lambda bits: len(depths[bits]), default=BITS[-1])
+    rules = tuple(
+        QuantizeRule(method="entropy", layers=tuple(names), bits=bits)
+        for bits, names in sorted(depths.items())
+        if bits != common
+    )
+    return Recipe.of(*steps, QuantizeSettings(method="entropy", bits=common, rules=rules))
+
+
+def _bytes_besides(model: Model, chosen: Container[str]) -> float:
+    """Of all but the matrices that are chosen for, about."""
+    vectors = sum(8 + 2 * vector.numel() for _, vector in model.vectors())
+    fixed = sum(
+        leaf.shape[0] * leaf.shape[1]
+        for name, matrix in model.matrices()
+        if name not in chosen
+        for leaf in leaves(matrix)
+    )
+    return BYTES_BESIDES + vectors + fixed
