@@ -32,12 +32,15 @@ ALLOWED: dict[str, set[str]] = {
     "packfile": {"errors", "matrix", "layers", "model", "card", "_native"},
     "plan": {"errors", "matrix", "model", "codebooks", "evidence", "recipe", "passes"},
     "corpus": {"errors"},
+    "pruner": {"errors", "layers", "model", "groups", "execute", "passes", "recipe", "weights"},
     "deepspeech": {"matrix", "layers", "model", "card"},
     "train": {
-        "errors", "model", "card", "execute", "corpus", "deepspeech", "runtime", "files",
+        "errors", "model", "card", "execute", "corpus", "deepspeech", "runtime", "files", "pruner",
+        "recipe",
     },
     "finetune": {
         "errors", "matrix", "model", "execute", "corpus", "train", "codebooks", "recipe", "passes",
+        "pruner",
     },
     "export": {"layers", "model", "execute"},
     "files": {"errors", "matrix", "model", "card", "importers", "packfile", "recipe"},
