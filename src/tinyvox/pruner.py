@@ -102,8 +102,8 @@ class Pruner:
         mine = {units.name: units.size for units in self._groups}
         if found and found != mine:
             raise RecipeError(
-                f"prune: the checkpoint is of the groups {', '.join(found)}, "
-                f"expected {', '.join(mine) or 'none'}; remove it"
+                f"prune: found the state of the groups {', '.join(found)}, "
+                f"expected {', '.join(mine) or 'none'}; begin anew"
             )
         self.done = state["done"]
         for units in self._groups if found else ():

@@ -323,11 +323,14 @@ class Trainer:
                 f"{path}: checkpoint of another architecture; remove it or set `checkpoints`"
             ) from error
         self.optimiser.load_state_dict(state["optimiser"])
-        self.pruner.load_state_dict(state["pruner"])
         for group in self.optimiser.param_groups:
             group["weight_decay"] = group["weight_decay"] and self.config.optimisation.weight_decay
         self.rng.set_state(state["rng"].cpu())
         self.step = int(state["step"])
+        try:
+            self.pruner.load_state_dict(state.get("pruner", {"done": self.step, "alive": {}}))
+        except RecipeError as error:
+            raise RecipeError(f"{path}: {error}") from None
         self.card = SpeechCard.model_validate(state["card"])
 
 
