@@ -401,6 +401,11 @@ def test_without_settings_nothing_is_pruned() -> None:
     later = Pruner(executor, HALF)
     later.load_state_dict(pruner.state_dict())
     assert later.done == 2
+    train(executor, pruner, 4)
+    with pytest.raises(
+        RecipeError, match="found 6 steps done without pruning, expected fewer than"
+    ):
+        Pruner(executor, HALF).load_state_dict(pruner.state_dict())
 
 
 def test_what_cannot_be_pruned_is_named() -> None:

@@ -1,13 +1,15 @@
 """Structured pruning of a model that is being trained: on a schedule, and by group lasso.
 
-pruner = Pruner(executor, GradualPruning(keep=0.5), steps=1000)
-for features, targets in batches:
-    loss = criterion(executor(features), targets) + pruner.penalty()
-    optimiser.zero_grad()
-    loss.backward()
-    optimiser.step()
-    pruner.step()
-small = pruner.model()
+In a training loop:
+
+    pruner = Pruner(executor, GradualPruning(keep=0.5), steps=1000)
+    for features, targets in batches:
+        loss = criterion(executor(features), targets) + pruner.penalty()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        pruner.step()
+    small = pruner.model()
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from tinyvox.weights import DenseWeight, ProductWeight
 
 
 class Pruner:
-    """Removes hidden units, neurons and channels of an executor while that is trained.
+    """Removes hidden units, neurons and channels of an executor while it is trained.
 
     What a removed unit owned (its rows in all gates, its biases and normalisation, the columns of
     everything that reads it) is held at zero, is seen as zero also where weights are rounded, and
@@ -67,10 +69,12 @@ class Pruner:
 
         Source: Wen et al., "Learning intrinsic sparse structures within LSTM", 2018, section 3.2.
         """
-        if self.settings is None or not self.span[0] <= self.done < self.span[1]:
+        start, stop = self.span
+        lasso = self.settings.lasso if self.settings and start <= self.done < stop else 0
+        if not lasso:
             return torch.zeros(())
         squares = torch.cat([units.total(torch.square) for units in self._groups])
-        return self.settings.lasso * squares[squares > 0].sqrt().sum()
+        return lasso * squares[squares > 0].sqrt().sum()
 
     def step(self) -> None:
         """Take note that the optimiser has made a step, before its gradients are cleared: units go
@@ -96,7 +100,7 @@ class Pruner:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there; a state without groups is one of training that pruned nothing so far.
 
-        Raises RecipeError where the state is one of other groups.
+        Raises RecipeError where the state is one of other groups, or comes too late.
         """
         found = {name: len(alive) for name, alive in state["alive"].items()}
         mine = {units.name: units.size for units in self._groups}
@@ -104,6 +108,11 @@ class Pruner:
             raise RecipeError(
                 f"prune: found the state of the groups {', '.join(found)}, "
                 f"expected {', '.join(mine) or 'none'}; begin anew"
+            )
+        if self._groups and not found and state["done"] >= self.span[1]:
+            raise RecipeError(
+                f"prune: found {state['done']} steps done without pruning, expected fewer than "
+                f"{self.span[1]}, where it stops; train on for longer"
             )
         self.done = state["done"]
         for units in self._groups if found else ():
@@ -114,12 +123,11 @@ class Pruner:
             self._hold()
 
     def _step(self, settings: GradualPruning) -> None:
-        if settings.importance == "taylor":
-            self._weigh()
         start, stop = self.span
-        if start <= self.done <= stop and (
-            (self.done - start) % settings.every == 0 or self.done == stop
-        ):
+        if settings.importance == "taylor" and self.done <= stop:
+            self._weigh()
+        due = (self.done - start) % settings.every == 0 or self.done == stop
+        if due and start <= self.done <= stop:
             self._remove(settings)
         self._hold()
 
