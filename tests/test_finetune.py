@@ -13,13 +13,13 @@ from torch import Tensor
 from tinyvox.corpus import Augment, Corpus, Source, Utterance, write_manifest
 from tinyvox.deepspeech import Architecture, deepspeech
 from tinyvox.errors import ModelError, RecipeError
-from tinyvox.evidence import Evidence, imagine
+from tinyvox.evidence import NOTHING, Evidence
 from tinyvox.execute import Executor
 from tinyvox.finetune import finetune
 from tinyvox.layers import Recurrent
 from tinyvox.matrix import Coded, Product, leaves
 from tinyvox.model import Model
-from tinyvox.passes import Note, apply, compress
+from tinyvox.passes import Note, apply, compress, prune
 from tinyvox.recipe import (
     FactorizeSettings,
     FinetuneSettings,
@@ -170,7 +170,7 @@ def test_units_are_pruned_while_weights_are_rounded(corpus: Corpus, teacher: Mod
 
     def look(model: Model) -> Evidence:
         looks.append(hidden(model))
-        return imagine(model)
+        return NOTHING
 
     def finetuned(model: Model, settings: FinetuneSettings) -> Model:
         return finetune(model, settings, corpus, teacher)
@@ -181,7 +181,7 @@ def test_units_are_pruned_while_weights_are_rounded(corpus: Corpus, teacher: Mod
     assert Note("dense1", "kept 24 of 24 units while it was trained") in outcome.notes
     assert all(isinstance(matrix, Coded) for _, matrix in outcome.model.matrices())
     assert hidden(outcome.model) == 8
-    bare = compress(teacher, Recipe.of(PruneSettings(layers="lstm", keep=8)))
+    bare = prune(teacher, PruneSettings(layers="lstm", keep=8)).model
     heard = heard_features(corpus, teacher)
     assert distance(outcome.model, teacher, heard) < 0.5 * distance(bare, teacher, heard)
 
@@ -210,7 +210,12 @@ def test_pruning_goes_on_after_an_interruption(
 def test_what_is_coded_is_not_pruned(corpus: Corpus, teacher: Model) -> None:
     recipe = Recipe.of(QuantizeSettings(bits=4), settings(prune=PRUNE))
     with pytest.raises(RecipeError, match=r"step 2 of the recipe: prune: lstm.* is coded"):
-        compress(teacher, recipe, finetune=lambda m, s: finetune(m, s, corpus, teacher))
+        apply(
+            teacher,
+            recipe,
+            finetune=lambda model, tune: finetune(model, tune, corpus, teacher),
+            look=lambda model: NOTHING,
+        )
 
 
 def test_it_reports_every_step_and_needs_a_card(corpus: Corpus, teacher: Model) -> None:

@@ -281,7 +281,9 @@ def _shares(executor: Executor, group: Group) -> tuple[_Share, ...]:
         else:
             parameter = vectors[member.tensor]
         positions = member.positions(units).view(group.size, -1).to(parameter.device)
-        lines.setdefault((parameter, member.axis), []).append(positions)
+        parts = lines.setdefault((parameter, member.axis), [])
+        if not any(torch.equal(part, positions) for part in parts):  # else a factor that is shared
+            parts.append(positions)
     joined = {place: torch.cat(parts, dim=1) for place, parts in lines.items()}
     return tuple(
         _Share(parameter, axis, own, leaves.get(parameter), _crossing(parameter, axis, joined))

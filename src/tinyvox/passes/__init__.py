@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tinyvox.errors import RecipeError
-from tinyvox.evidence import Evidence, imagine
+from tinyvox.evidence import Evidence
 from tinyvox.groups import groups
+from tinyvox.imagine import imagine
 from tinyvox.model import Model
 from tinyvox.passes.correct import correct_biases
 from tinyvox.passes.equalize import equalize
