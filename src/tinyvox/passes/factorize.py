@@ -27,20 +27,28 @@ class Decomposition(NamedTuple):
         return float(self.singular[rank:].double().square().sum())
 
 
-def decompose(values: Tensor, metric: Tensor | None = None) -> Decomposition:
+def decompose(
+    values: Tensor, metric: Tensor | None = None, importance: Tensor | None = None
+) -> Decomposition:
     """The singular value decomposition of a matrix.
 
     With `metric`, the second moment of its inputs (float64 [in, in], positive definite), of its
     outputs rather: truncation then loses the least of their energy, and `right` has no longer rows
-    of length 1. Source: Eckart and Young in the metric's norm, as in Acharya et al., "Online
-    embedding compression", 2019, and Chen et al., "DRONE", 2021.
+    of length 1. `importance`, [out], says how much the energy of each output counts; columns of
+    `left` have no longer length 1 then.
+
+    Source: Eckart and Young in the metric's norm, as in Acharya et al., "Online embedding
+    compression", 2019, and Chen et al., "DRONE", 2021; with Fisher information of rows, Hsu et al.,
+    "Language model compression with weighted low-rank factorization", 2022.
     """
-    if metric is None:
+    if metric is None and importance is None:
         return Decomposition(*torch.linalg.svd(values, full_matrices=False))
-    root = torch.linalg.cholesky(metric)
-    left, singular, right = torch.linalg.svd(values.double() @ root, full_matrices=False)
+    weight = torch.ones(len(values)) if importance is None else importance.sqrt()
+    root = torch.eye(values.shape[1]) if metric is None else torch.linalg.cholesky(metric)
+    root, weight = root.double(), weight.double()[:, None]
+    left, singular, right = torch.linalg.svd(weight * values.double() @ root, full_matrices=False)
     right = torch.linalg.solve_triangular(root, right, upper=False, left=False)
-    return Decomposition(left.float(), singular.float(), right.float())
+    return Decomposition((left / weight).float(), singular.float(), right.float())
 
 
 def factorize(
@@ -82,7 +90,9 @@ def factorize(
 
 def _parts(name: str, matrix: Dense, evidence: Evidence) -> Decomposition:
     moments = evidence.get(name)
-    return decompose(matrix.values, moments.damped() if moments else None)
+    if moments is None:
+        return decompose(matrix.values)
+    return decompose(matrix.values, moments.damped(), moments.importance())
 
 
 def _reason_against(name: str, matrix: Matrix, settings: FactorizeSettings) -> str | None:

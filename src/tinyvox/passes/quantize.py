@@ -17,7 +17,7 @@ from tinyvox.codebooks import CODEBOOKS, choose, price_codes
 from tinyvox.codebooks.rate import coded_bits, trimmed, widened
 from tinyvox.codebooks.values import SMALLEST_NORMAL, compact
 from tinyvox.errors import ModelError
-from tinyvox.evidence import NOTHING, Evidence
+from tinyvox.evidence import NOTHING, Evidence, Moments
 from tinyvox.matrix import Binary, Coded, Dense, Grid, Matrix, Product, Table, leaves, on_grid
 from tinyvox.model import Model
 from tinyvox.passes.correct import correct_biases
@@ -54,7 +54,7 @@ def quantize(model: Model, settings: QuantizeSettings, evidence: Evidence = NOTH
         assert rule is not None
         moments = evidence.get(name)
         try:
-            coded = _code(matrix, rule, moments.damped() if moments else None)
+            coded = _code(matrix, rule, moments)
         except ModelError as fault:
             raise ModelError(f"layer {name!r}: {fault}") from None
         changed[name] = coded
@@ -82,25 +82,42 @@ def _is_table(leaf: Dense | Coded) -> bool:
     return isinstance(leaf, Coded) and isinstance(leaf.codebook, Table)
 
 
-def _code(matrix: Matrix, rule: QuantizeRule, metric: Tensor | None) -> Matrix:
-    """The dense leaves coded; `metric`, [in, in], is what is known of the inputs."""
+def _code(matrix: Matrix, rule: QuantizeRule, moments: Moments | None) -> Matrix:
+    """The dense leaves coded; `moments` is what is known of inputs and outputs."""
+    metric = moments.damped() if moments else None
+    return _code_part(matrix, rule, metric, moments.importance() if moments else None)
+
+
+def _code_part(
+    matrix: Matrix, rule: QuantizeRule, metric: Tensor | None, importance: Tensor | None
+) -> Matrix:
+    """`metric`, [in, in], is of the inputs, `importance`, [out], of the outputs."""
     if isinstance(matrix, Coded):
         return matrix
     if isinstance(matrix, Dense):
-        return code_leaf(matrix.values, rule, metric)
-    right = _code(matrix.right, rule, metric)
+        return code_leaf(matrix.values, rule, metric, importance)
+    left_values = matrix.left.decode()
+    right = _code_part(matrix.right, rule, metric, importance_of_middle(left_values, importance))
     if metric is None or not isinstance(matrix.left, Dense):
-        return Product(_code(matrix.left, rule, None), right)
+        return Product(_code_part(matrix.left, rule, None, importance), right)
     coded = right.decode()
-    left = refit_left(matrix.left.values, matrix.right.decode(), coded, metric)
-    return Product(code_leaf(left, rule, inner_metric(coded, metric)), right)
+    left = refit_left(left_values, matrix.right.decode(), coded, metric)
+    return Product(code_leaf(left, rule, inner_metric(coded, metric), importance), right)
 
 
-def code_leaf(values: Tensor, rule: QuantizeRule, metric: Tensor | None) -> Coded:
-    """The codes of one matrix by a rule: float32 [out, in], and the second moment of its inputs,
-    float64 [in, in], where it is known."""
+def importance_of_middle(left: Tensor, importance: Tensor | None) -> Tensor:
+    """How much errors of what the right factor gives count, float64 [rank]."""
+    squares = left.double().square()
+    return squares.sum(0) if importance is None else importance @ squares
+
+
+def code_leaf(
+    values: Tensor, rule: QuantizeRule, metric: Tensor | None, importance: Tensor | None = None
+) -> Coded:
+    """The codes of one matrix by a rule: float32 [out, in], the second moment of its inputs,
+    float64 [in, in], and how much errors of its outputs count, [out], where they are known."""
     metric = metric if rule.feedback else None
-    coded = _settle_leaf(codes_by_rule(values, rule))
+    coded = _settle_leaf(codes_by_rule(values, rule, importance))
     if metric is not None and rule.priced and isinstance(coded.codebook, Grid):
         coded = _feed_back_within(values, coded, metric, rule.bits)
     elif metric is not None:
@@ -147,10 +164,13 @@ def _step_factor(found: list[tuple[float, float]], bits: float) -> float:
     return float(wanted)
 
 
-def codes_by_rule(values: Tensor, rule: QuantizeRule) -> Coded:
-    """The codes that a rule's method gives for a matrix, float32 [out, in], without feedback."""
+def codes_by_rule(values: Tensor, rule: QuantizeRule, importance: Tensor | None = None) -> Coded:
+    """The codes that a rule's method gives for a matrix, float32 [out, in], without feedback;
+    `importance` [out] says how much errors of its outputs count, which priced methods heed."""
     method = CODEBOOKS[rule.method]
     options = {name: getattr(rule, name) for name in method.options}
+    if method.priced:
+        options["importance"] = importance
     options = {name: value for name, value in options.items() if value is not None}
     return method.quantise(values, rule.bits, **options)
 
