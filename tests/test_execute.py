@@ -192,6 +192,20 @@ def test_layer_norm_is_torch_layer_norm() -> None:
     torch.testing.assert_close(output(layer, features(6)), module(features(6)).detach())
 
 
+def test_a_layer_norm_may_count_some_of_its_inputs_alone() -> None:
+    module = nn.LayerNorm(3)
+    vectors = torch.randn(2, 6)
+    executor = Executor(chain(6, norm=layers.LayerNorm(*vectors)))
+    counted = torch.tensor([1, 2, 4])
+    executor.count_in_norm("norm", counted)
+    with torch.no_grad():
+        module.weight.copy_(vectors[0][counted])
+        module.bias.copy_(vectors[1][counted])
+        found, x = executor(features(6)), features(6)
+        torch.testing.assert_close(found[..., counted], module(x[..., counted]))
+    assert bool((found[..., [0, 3, 5]] == 0).all())
+
+
 @pytest.mark.parametrize(
     ("layer", "module"),
     [

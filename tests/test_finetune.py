@@ -12,15 +12,19 @@ from torch import Tensor
 
 from tinyvox.corpus import Augment, Corpus, Source, Utterance, write_manifest
 from tinyvox.deepspeech import Architecture, deepspeech
-from tinyvox.errors import ModelError
+from tinyvox.errors import ModelError, RecipeError
+from tinyvox.evidence import NOTHING, Evidence
 from tinyvox.execute import Executor
 from tinyvox.finetune import finetune
+from tinyvox.layers import Recurrent
 from tinyvox.matrix import Coded, Product, leaves
 from tinyvox.model import Model
-from tinyvox.passes import compress
+from tinyvox.passes import Note, apply, compress, prune
 from tinyvox.recipe import (
     FactorizeSettings,
     FinetuneSettings,
+    GradualPruning,
+    PruneSettings,
     QuantizeRule,
     QuantizeSettings,
     Recipe,
@@ -146,6 +150,72 @@ def test_a_file_that_is_no_checkpoint_is_an_error(
     (tmp_path / "tune.pt").write_bytes(b"something else")
     with pytest.raises(ModelError, match=r"tune\.pt: found no checkpoint"):
         finetune(teacher, settings(), corpus, teacher, None, tmp_path / "tune.pt")
+
+
+PRUNE = GradualPruning(layers="lstm", keep=8, start=0.0, stop=0.5, every=3)
+
+
+def hidden(model: Model) -> int:
+    lstm = model.node("lstm").layer
+    assert isinstance(lstm, Recurrent)
+    assert lstm.forward is not None
+    return lstm.forward.hidden
+
+
+def test_units_are_pruned_while_weights_are_rounded(corpus: Corpus, teacher: Model) -> None:
+    """And what is left is better than what is pruned at once and tuned as long."""
+    tune = settings(prune=PRUNE, quantize=[{"bits": 4}])
+    recipe = Recipe.of(tune, QuantizeSettings(bits=4))
+    looks: list[int] = []
+
+    def look(model: Model) -> Evidence:
+        looks.append(hidden(model))
+        return NOTHING
+
+    def finetuned(model: Model, settings: FinetuneSettings) -> Model:
+        return finetune(model, settings, corpus, teacher)
+
+    outcome = apply(teacher, recipe, finetune=finetuned, look=look)
+    assert looks == [8]
+    assert Note("lstm", "kept 8 of 24 units while it was trained") in outcome.notes
+    assert Note("dense1", "kept 24 of 24 units while it was trained") in outcome.notes
+    assert all(isinstance(matrix, Coded) for _, matrix in outcome.model.matrices())
+    assert hidden(outcome.model) == 8
+    bare = prune(teacher, PruneSettings(layers="lstm", keep=8)).model
+    heard = heard_features(corpus, teacher)
+    assert distance(outcome.model, teacher, heard) < 0.5 * distance(bare, teacher, heard)
+
+
+def test_pruning_goes_on_after_an_interruption(
+    corpus: Corpus, teacher: Model, tmp_path: Path
+) -> None:
+    options = settings(steps=8, prune=PRUNE.model_copy(update={"importance": "taylor"}))
+    checkpoint = tmp_path / "tune.pt"
+
+    def interrupt(progress: Progress) -> None:
+        if progress.step == 6:  # all units have gone
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finetune(teacher, options, corpus, teacher, interrupt, checkpoint)
+    state = torch.load(checkpoint, weights_only=True)["pruner"]
+    assert int(state["alive"]["lstm"].sum()) == 8
+    tuned = finetune(teacher, options, corpus, teacher, None, checkpoint)
+    kept = state["alive"]["lstm"].nonzero().flatten()
+    expected = dict(teacher.matrices())["dense5.weight"].decode()[:, kept]
+    found = dict(tuned.matrices())["dense5.weight"].decode()
+    torch.testing.assert_close(found, expected, rtol=0, atol=0.05)
+
+
+def test_what_is_coded_is_not_pruned(corpus: Corpus, teacher: Model) -> None:
+    recipe = Recipe.of(QuantizeSettings(bits=4), settings(prune=PRUNE))
+    with pytest.raises(RecipeError, match=r"step 2 of the recipe: prune: lstm.* is coded"):
+        apply(
+            teacher,
+            recipe,
+            finetune=lambda model, tune: finetune(model, tune, corpus, teacher),
+            look=lambda model: NOTHING,
+        )
 
 
 def test_it_reports_every_step_and_needs_a_card(corpus: Corpus, teacher: Model) -> None:

@@ -37,12 +37,15 @@ ALLOWED: dict[str, set[str]] = {
     "plan": {"errors", "matrix", "model", "codebooks", "evidence", "imagine", "trial", "recipe",
              "passes", "packfile"},
     "corpus": {"errors"},
+    "pruner": {"errors", "layers", "model", "groups", "execute", "passes", "recipe", "weights"},
     "deepspeech": {"matrix", "layers", "model", "card"},
     "train": {
-        "errors", "model", "card", "execute", "corpus", "deepspeech", "runtime", "files",
+        "errors", "model", "card", "execute", "corpus", "deepspeech", "runtime", "files", "pruner",
+        "recipe",
     },
     "finetune": {
         "errors", "matrix", "model", "execute", "corpus", "train", "codebooks", "recipe", "passes",
+        "pruner",
     },
     "export": {"layers", "model", "execute"},
     "files": {"errors", "matrix", "model", "card", "importers", "packfile", "recipe"},

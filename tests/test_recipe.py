@@ -20,6 +20,7 @@ from tinyvox.recipe import (
     EqualizeSettings,
     FactorizeSettings,
     FinetuneSettings,
+    GradualPruning,
     Method,
     PruneSettings,
     QuantizeRule,
@@ -49,6 +50,7 @@ steps:
   - sparsify: {layers: lstm, fraction: 0.5, saliency: magnitude}
   - sparsify: {budget: 0.25}
   - finetune: {steps: 2000, quantize: [{bits: 4}]}
+  - finetune: {prune: {layers: lstm, keep: 0.5, start: 0.0, stop: 300, importance: taylor}}
   - quantize:
       bits: 4
       vectors: float32
@@ -77,6 +79,11 @@ def test_every_kind_of_step_is_read(tmp_path: Path) -> None:
         SparsifySettings(layers=("lstm",), fraction=0.5, saliency="magnitude"),
         SparsifySettings(budget=0.25),
         FinetuneSettings(steps=2000, quantize=(QuantizeRule(bits=4),)),
+        FinetuneSettings(
+            prune=GradualPruning(
+                layers=("lstm",), keep=0.5, start=0.0, stop=300, importance="taylor"
+            )
+        ),
         QuantizeSettings(bits=4, vectors="float32", rules=(QuantizeRule(layers=("out",), bits=8),)),
         FinetuneSettings(),
     )
@@ -252,6 +259,23 @@ def test_what_is_no_list_of_steps_is_refused(text: str, message: str, tmp_path: 
         ("finetune: {ctc: -1}", "finetune.ctc: found -1, expected greater than or equal to 0"),
         ("finetune: {distill: x}", "finetune.distill: found 'x', expected a valid number"),
         ("finetune: {batch_seconds: 0}", "finetune.batch_seconds: found 0, expected greater"),
+        ("finetune: {prune: {start: 0.5}}", "finetune.prune: found {'start': 0.5}, expected keep"),
+        (
+            "finetune: {prune: {keep: 1, stop: 1.5}}",
+            "finetune.prune.stop: found 1.5, expected a fraction from 0.0 to 1.0 of the steps, or",
+        ),
+        (
+            "finetune: {prune: {keep: 1, start: 9, stop: 9}}",
+            "start is 9, expected less than stop, 9",
+        ),
+        (
+            "finetune: {prune: {keep: 1, importance: size}}",
+            "finetune.prune.importance: found 'size', expected 'norm' or 'taylor'",
+        ),
+        (
+            "finetune: {prune: {lasso: 1, threshold: 1}}",
+            "finetune.prune.threshold: found 1, expected less than 1",
+        ),
     ],
 )
 def test_a_bad_setting_is_named_by_step_and_key(step: str, message: str, tmp_path: Path) -> None:
@@ -268,6 +292,11 @@ def test_a_bad_setting_is_named_by_step_and_key(step: str, message: str, tmp_pat
         ("quantize: {bits: 3, x: 1}", "quantize", "layers, method, bits, granularity"),
         ("quantize: {rules: [{bits: 3, x: 1}]}", "quantize.rules.1", "layers, method, bits"),
         ("finetune: {quantize: [{bits: 3, x: 1}]}", "finetune.quantize.1", "layers, method, bits"),
+        (
+            "finetune: {prune: {keep: 1, x: 1}}",
+            "finetune.prune",
+            "layers, keep, start, stop, every, importance, lasso, threshold, multiple",
+        ),
         (
             "finetune: {x: 1}",
             "finetune",
@@ -387,6 +416,15 @@ def test_fine_tuning_stands_before_and_after_the_last_quantisation() -> None:
     found = with_finetune(Recipe.of(prune, first, QUANTIZE), tune)
     aware = FinetuneSettings(steps=7, learning_rate=1e-4, quantize=(RULE, QuantizeRule(bits=3)))
     assert found == Recipe.of(prune, first, aware, QUANTIZE, tune)
+
+
+def test_units_are_pruned_before_the_codes_are_fixed() -> None:
+    while_trained = GradualPruning(keep=0.5)
+    tune = FinetuneSettings(steps=7, prune=while_trained)
+    found = with_finetune(Recipe.of(QUANTIZE), tune)
+    rules = (RULE, QuantizeRule(bits=3))
+    first = FinetuneSettings(steps=7, prune=while_trained, quantize=rules)
+    assert found == Recipe.of(first, QUANTIZE, FinetuneSettings(steps=7))
 
 
 def test_a_recipe_without_quantisation_ends_in_fine_tuning() -> None:

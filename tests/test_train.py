@@ -16,6 +16,9 @@ from tinyvox.deepspeech import deepspeech
 from tinyvox.errors import RecipeError
 from tinyvox.execute import Executor
 from tinyvox.export import export_pt2
+from tinyvox.groups import groups
+from tinyvox.model import Model
+from tinyvox.recipe import GradualPruning
 from tinyvox.train import (
     Batch,
     Batches,
@@ -72,6 +75,10 @@ def test_paths_are_relative_to_the_configuration(config: TrainConfig, tmp_path: 
         ("data: [{manifest: a, share: -1}]\noutput: x\n", "share"),
         ("data: [{manifest: a}]\noutput: x\nwidht: 3\n", "widht"),
         ("data: [\n", "x.yaml"),
+        (
+            "data: [{manifest: a}]\noutput: x\nprune: {keep: 0.5, stop: 2.0}\n",
+            "prune.stop.*found 2",
+        ),
     ],
 )
 def test_a_bad_configuration_is_named(tmp_path: Path, text: str, message: str) -> None:
@@ -106,6 +113,61 @@ def test_training_learns_and_resumes(config: TrainConfig) -> None:
     assert more[0].loss < 0.7 * seen[0].loss
     assert model.card is not None
     assert len(model.card.features.mean) == 26
+
+
+def units(model: Model) -> dict[str, int]:
+    return {group.name: group.size for group in groups(model)}
+
+
+def test_training_prunes_and_resumes(config: TrainConfig) -> None:
+    """Half of the LSTM goes between steps 6 and 21, across an interruption at step 12."""
+    gone = GradualPruning(
+        layers=["lstm", "dense2"], keep=0.5, start=0.2, stop=0.7, every=5, multiple=1
+    )
+    pruned = config.model_copy(update={"prune": gone})
+    seen: list[Progress] = []
+
+    def interrupt(progress: Progress) -> None:
+        seen.append(progress)
+        if progress.step == 12:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(pruned, interrupt)
+    state = torch.load(pruned.checkpoints / "last.pt", weights_only=True)["pruner"]
+    assert 12 < int(state["alive"]["lstm"].sum()) < 24
+    model = train(pruned, seen.append)
+    assert [p.step for p in seen] == list(range(1, 31))
+    assert units(model) == {"dense1": 24, "dense2": 12, "dense3": 24, "lstm": 12, "dense5": 24}
+    assert np.mean([p.loss for p in seen[-5:]]) < 0.5 * seen[0].loss
+    with pytest.raises(RecipeError, match=r"last\.pt: prune: found the state of .*expected none"):
+        train(config)
+
+
+def test_lasso_is_part_of_what_is_minimised_but_not_of_the_loss_that_is_told(
+    config: TrainConfig,
+) -> None:
+    batch = next(iter(Batches(load_corpus(config), config.card(), 6.0, 0)))
+    lasso = GradualPruning(layers="dense2", lasso=10.0, start=0, stop=25, threshold=0.01)
+    norms, losses = [], []
+    for each in (config, config.model_copy(update={"prune": lasso})):
+        trainer = Trainer(each, each.card())
+        torch.manual_seed(1)
+        losses.append([trainer.train_step(batch) for _ in range(10)])
+        norms.append(
+            float(dict(trainer.executor.model().matrices())["dense2.weight"].decode().norm())
+        )
+    assert losses[0][0] == losses[1][0]
+    assert norms[1] < 0.95 * norms[0]
+
+
+def test_a_run_that_pruned_nothing_may_prune_later(config: TrainConfig) -> None:
+    first = config.optimisation.model_copy(update={"steps": 4})
+    train(config.model_copy(update={"optimisation": first}))
+    prune = GradualPruning(layers="lstm", keep=16, start=4, stop=8, every=2)
+    longer = config.optimisation.model_copy(update={"steps": 9})
+    model = train(config.model_copy(update={"optimisation": longer, "prune": prune}))
+    assert units(model)["lstm"] == 16
 
 
 def test_a_checkpoint_of_another_architecture_is_an_error(config: TrainConfig) -> None:

@@ -19,17 +19,26 @@ from typing import TYPE_CHECKING, Any
 from tinyvox.runtime import Session, Stream, open
 
 if TYPE_CHECKING:
+    from tinyvox.execute import Executor
     from tinyvox.files import load
     from tinyvox.importers.torch import from_torch
     from tinyvox.observe import observe
     from tinyvox.packfile import save
     from tinyvox.passes import compress
     from tinyvox.plan import plan
+    from tinyvox.pruner import Pruner
+    from tinyvox.recipe import GradualPruning
 
 __version__ = "0.1.0"
-__all__ = ["Session", "Stream", "compress", "from_torch", "load", "observe", "open", "plan", "save"]
+__all__ = [
+    "Executor", "GradualPruning", "Pruner", "Session", "Stream", "compress", "from_torch", "load",
+    "observe", "open", "plan", "save",
+]  # fmt: skip
 
 _LATER = {
+    "Executor": "execute",
+    "GradualPruning": "recipe",
+    "Pruner": "pruner",
     "compress": "passes",
     "from_torch": "importers.torch",
     "load": "files",

@@ -14,7 +14,7 @@ from tinyvox.cells import unroll
 from tinyvox.layers import Layer
 from tinyvox.matrix import Coded, Matrix
 from tinyvox.model import INPUT, Model
-from tinyvox.weights import DenseWeight, Rounding, Weight, weight_module
+from tinyvox.weights import DenseWeight, Rounding, Weight, WeightModule, weight_module
 
 Tell = Callable[[str, Tensor], None]
 """Is told the name of a matrix and what it is multiplied by, or the gradient of what it gives."""
@@ -28,6 +28,7 @@ class _NodeModule(nn.Module):
     def __init__(self, layer: Layer) -> None:
         super().__init__()
         self.layer = layer
+        self.counted: Tensor | None = None  # values that a layer norm counts, if not all
         self.tell_inputs: Tell | None = None
         self.tell_gradients: Tell | None = None
         self.weights = nn.ModuleDict(
@@ -133,13 +134,30 @@ class Executor(nn.Module):
 
     def dense_leaves(self) -> Iterator[tuple[str, DenseWeight]]:
         """Every dense leaf under the full name of its matrix (factors share it)."""
+        for name, weight in self.weights():
+            yield from ((name, leaf) for leaf in weight.modules() if isinstance(leaf, DenseWeight))
+
+    def weights(self) -> Iterator[tuple[str, WeightModule]]:
+        """Every matrix under its full name."""
         for node, module in zip(self.source.nodes, self.layers, strict=True):
             assert isinstance(module, _NodeModule)
             for key, weight in module.weights.items():
-                name = f"{node.name}.{key.replace('/', '.')}"
-                yield from (
-                    (name, leaf) for leaf in weight.modules() if isinstance(leaf, DenseWeight)
-                )
+                yield f"{node.name}.{key.replace('/', '.')}", weight  # type: ignore[misc]
+
+    def vectors(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Every vector under its full name; what is not trained requires no gradient."""
+        for node, module in zip(self.source.nodes, self.layers, strict=True):
+            assert isinstance(module, _NodeModule)
+            for key, vector in module.biases.items():
+                yield f"{node.name}.{key.replace('/', '.')}", vector
+
+    def count_in_norm(self, name: str, values: Tensor) -> None:
+        """Let the layer norm of this name see these of its inputs alone (rising int64 indices); of
+        the others it puts out zeros."""
+        for node, module in zip(self.source.nodes, self.layers, strict=True):
+            if node.name == name:
+                assert isinstance(module, _NodeModule)
+                module.counted = values
 
     def set_rounding(self, choose: Callable[[str, Tensor], Coded | None]) -> None:
         """Round dense leaves from now on, with codebooks that begin as `choose` codes them.
@@ -331,8 +349,15 @@ def _batch_norm(module: _NodeModule, x: Frames) -> Frames:
 def _layer_norm(module: _NodeModule, x: Frames) -> Frames:
     layer = module.layer
     assert isinstance(layer, layers.LayerNorm)
-    weight, bias, eps = module.vector("weight"), module.vector("bias"), layer.eps
-    return x.map(lambda values: F.layer_norm(values, values.shape[-1:], weight, bias, eps))
+    weight, bias, counted = module.vector("weight"), module.vector("bias"), module.counted
+    if counted is None:
+        return x.map(lambda v: F.layer_norm(v, v.shape[-1:], weight, bias, layer.eps))
+    assert weight is not None
+    assert bias is not None
+    inner = x.map(lambda v: v[..., counted]).map(
+        lambda v: F.layer_norm(v, v.shape[-1:], weight[counted], bias[counted], layer.eps)
+    )
+    return inner.map(lambda v: v.new_zeros(x.values.shape).index_copy(-1, counted, v))
 
 
 def _activation(module: _NodeModule, x: Frames) -> Frames:

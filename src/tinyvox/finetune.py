@@ -18,6 +18,7 @@ from tinyvox.execute import Executor
 from tinyvox.matrix import Coded
 from tinyvox.model import Model
 from tinyvox.passes.quantize import codes_by_rule
+from tinyvox.pruner import Pruner
 from tinyvox.recipe import FinetuneSettings, QuantizeRule, first_match
 from tinyvox.train import (
     Batch,
@@ -42,7 +43,7 @@ def finetune(
     report: Callable[[Progress], None] | None = None,
     checkpoint: Path | None = None,
 ) -> Model:
-    """A model of the same structure, trained on.
+    """A model of the same structure, trained on; with `prune`, one of fewer units.
 
     The loss is `ctc` times CTC on the transcripts plus `distill` times the distance (KL divergence
     a frame, Hinton 2015) of the outputs from the teacher's. Codes stay as they are: of coded
@@ -61,7 +62,8 @@ def finetune(
     precision = product_precision("auto", device)
     optimiser = torch.optim.AdamW(_groups(executor), weight_decay=0.0)
     rng = torch.Generator().manual_seed(settings.seed)
-    state = _State(executor, optimiser, _key(model, teacher, settings), checkpoint)
+    pruner = Pruner(executor, settings.prune, settings.steps)
+    state = _State(executor, optimiser, pruner, _key(model, teacher, settings), checkpoint)
     first = state.restore()
     batches = Batches(corpus, model.card, settings.batch_seconds, settings.seed + first)
     start = saved = time.monotonic()
@@ -74,9 +76,10 @@ def finetune(
             with autocast(device, precision):
                 loss = _loss(executor, original, batch, model.card.blank, settings)
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            (loss + pruner.penalty()).backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(executor.parameters(), 1.0)
             optimiser.step()
+            pruner.step()
             done = step + 1
             now = time.monotonic()
             if report is not None:
@@ -88,21 +91,31 @@ def finetune(
         state.save(done)
         raise
     state.remove()
-    return executor.model()
+    return pruner.model()
 
 
 class _State:
     """Where fine-tuning is, in a file; of no effect without a path."""
 
     def __init__(
-        self, executor: Executor, optimiser: torch.optim.Optimizer, key: str, path: Path | None
+        self,
+        executor: Executor,
+        optimiser: torch.optim.Optimizer,
+        pruner: Pruner,
+        key: str,
+        path: Path | None,
     ) -> None:
-        self.executor, self.optimiser, self.key, self.path = executor, optimiser, key, path
+        self.executor, self.optimiser, self.pruner = executor, optimiser, pruner
+        self.key, self.path = key, path
 
     def save(self, step: int) -> None:
         if self.path is None:
             return
-        parts = {"executor": self.executor.state_dict(), "optimiser": self.optimiser.state_dict()}
+        parts = {
+            "executor": self.executor.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "pruner": self.pruner.state_dict(),
+        }
         temporary = self.path.with_suffix(".partial")
         torch.save({"key": self.key, "step": step, **parts}, temporary)
         temporary.replace(self.path)
@@ -122,6 +135,7 @@ class _State:
             return 0
         self.executor.load_state_dict(state["executor"])
         self.optimiser.load_state_dict(state["optimiser"])
+        self.pruner.load_state_dict(state["pruner"])
         return int(state["step"])
 
     def remove(self) -> None:

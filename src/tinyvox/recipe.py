@@ -5,7 +5,7 @@
       - equalize:
       - factorize: {rank: 0.25}
       - sparsify: {fraction: 0.5}
-      - finetune: {steps: 2000, quantize: [{bits: 4}]}
+      - finetune: {steps: 2000, prune: {layers: dense5, keep: 0.5}, quantize: [{bits: 4}]}
       - quantize:
           bits: 4
           rules:
@@ -68,10 +68,19 @@ def _bits(value: object) -> int | float:
     raise ValueError("expected a number from 1 to 8 (from 0.05 for entropy and trellis)")
 
 
+def _moment(value: object) -> int | float:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number and (0 <= value <= 1 or (isinstance(value, int) and value >= 0)):  # type: ignore[operator]
+        return value  # type: ignore[return-value]
+    raise ValueError("expected a fraction from 0.0 to 1.0 of the steps, or a whole number of steps")
+
+
 Bits = Annotated[int | float, PlainValidator(_bits)]
 Patterns = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
 Share = Annotated[int | float, PlainValidator(_share)]
 """A fraction where it is written with a point (1.0 is all), else a count."""
+Moment = Annotated[int | float, PlainValidator(_moment)]
+"""A fraction of the training's steps where it is written with a point, else a number of steps."""
 
 
 class _Settings(BaseModel):
@@ -206,6 +215,40 @@ class QuantizeSettings(_Coding):
         return (*self.rules, QuantizeRule(**own))
 
 
+class GradualPruning(_Settings):
+    """Remove whole units of the groups that match while a model is trained.
+
+    With `keep`, more and more units go between `start` and `stop`. With `lasso`, the loss draws
+    whole units to zero between `start` and `stop`, where those that have become small go. What is
+    trained after `stop` makes up for what went.
+    """
+
+    layers: Patterns = ("*",)
+    keep: Share | None = None
+    """Units that are left of every group at `stop`, a fraction or a count."""
+    start: Moment = 0.1
+    stop: Moment = 0.6
+    every: Annotated[int, Field(ge=1)] = 20
+    """Steps from one removal to the next."""
+    importance: Literal["norm", "taylor"] = "norm"
+    """What goes first: units of the smallest norm, or those whose weights times gradients are
+    smallest."""
+    lasso: Annotated[float, Field(ge=0)] = 0.0
+    """What the sum of the norms of all units weighs in the loss."""
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """With `lasso`, units of less than this share of the largest norm in their group go."""
+    multiple: Annotated[int, Field(ge=1)] = 16
+    """Units left by a fraction or by `lasso` are rounded up to a multiple of this."""
+
+    @model_validator(mode="after")
+    def _something_goes(self) -> GradualPruning:
+        if self.keep is None and self.lasso == 0:
+            raise ValueError("expected keep, or lasso, or both")
+        if type(self.start) is type(self.stop) and self.start >= self.stop:
+            raise ValueError(f"start is {self.start}, expected less than stop, {self.stop}")
+        return self
+
+
 class FinetuneSettings(_Settings):
     """Train the parameters that there are: dense values, or centroids and row scales, and vectors.
 
@@ -226,6 +269,8 @@ class FinetuneSettings(_Settings):
     seed: int = 0
     quantize: tuple[QuantizeRule, ...] = ()
     """Rules by which dense matrices are rounded while they are trained; they come out coded."""
+    prune: GradualPruning | None = None
+    """Units to remove while the model is trained; it comes out smaller."""
 
     @model_validator(mode="after")
     def _trainable(self) -> FinetuneSettings:
@@ -323,8 +368,8 @@ def with_finetune(recipe: Recipe, settings: FinetuneSettings | None = None) -> R
     """The recipe with fine-tuning around its last quantisation; as it is where it has some.
 
     Before it, the dense matrices are trained while they are rounded by its rules, and come out
-    coded; after it, the centroids and scales are trained. A recipe without quantisation ends in
-    fine-tuning.
+    coded; units are pruned there, if at all. After it, the centroids and scales are trained. A
+    recipe without quantisation ends in fine-tuning.
     """
     if any(step.name == "finetune" for step in recipe.steps):
         return recipe
@@ -338,6 +383,7 @@ def with_finetune(recipe: Recipe, settings: FinetuneSettings | None = None) -> R
         assert isinstance(quantize, QuantizeSettings)
         aware = tune.model_copy(update={"quantize": quantize.in_order()})
         all_settings.insert(last, aware)
+        tune = tune.model_copy(update={"prune": None})
     return Recipe.of(*all_settings, tune)
 
 
@@ -400,6 +446,8 @@ def _keys(place: Sequence[int | str]) -> str:
     names = [part for part in place if isinstance(part, str)]
     if "rules" in names or names[-2:] == ["finetune", "quantize"]:
         model: type[BaseModel] = QuantizeRule
+    elif names[-2:] == ["finetune", "prune"]:
+        model = GradualPruning
     elif len(names) >= 2:
         model = next(settings for settings, name in _NAMES.items() if name == names[1])
     else:

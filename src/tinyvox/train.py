@@ -26,6 +26,8 @@ from tinyvox.deepspeech import Architecture, deepspeech
 from tinyvox.errors import RecipeError
 from tinyvox.execute import Executor
 from tinyvox.model import Model
+from tinyvox.pruner import Pruner
+from tinyvox.recipe import GradualPruning
 from tinyvox.runtime import extract_features
 
 
@@ -70,6 +72,8 @@ class TrainConfig(BaseModel):
     data: Annotated[tuple[Source, ...], Field(min_length=1)]
     augment: Augment = Augment()
     optimisation: Optimisation = Optimisation()
+    prune: GradualPruning | None = None
+    """Units to remove while the model is trained."""
     output: Path
     checkpoints: Path = Path("checkpoints")
     checkpoint_minutes: Annotated[float, Field(gt=0)] = 3.0
@@ -264,6 +268,7 @@ class Trainer:
         self.optimiser = torch.optim.AdamW(
             decay_groups(self.executor, config.optimisation.weight_decay)
         )
+        self.pruner = Pruner(self.executor, config.prune, config.optimisation.steps)
         self.rng = torch.Generator().manual_seed(config.optimisation.seed)
 
     def train_step(self, batch: Batch) -> float:
@@ -278,9 +283,10 @@ class Trainer:
             log_probs, lengths = self.executor.run(masked.to(self.device), batch.lengths)
         loss = ctc_loss(log_probs.float(), lengths, batch, self.card.blank)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        (loss + self.pruner.penalty()).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.executor.parameters(), options.clip_norm)
         self.optimiser.step()
+        self.pruner.step()
         self.step += 1
         return float(loss.detach())
 
@@ -291,6 +297,7 @@ class Trainer:
             "card": self.card.model_dump(mode="json"),
             "executor": self.executor.state_dict(),
             "optimiser": self.optimiser.state_dict(),
+            "pruner": self.pruner.state_dict(),
             "rng": self.rng.get_state(),
         }
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -320,6 +327,10 @@ class Trainer:
             group["weight_decay"] = group["weight_decay"] and self.config.optimisation.weight_decay
         self.rng.set_state(state["rng"].cpu())
         self.step = int(state["step"])
+        try:
+            self.pruner.load_state_dict(state.get("pruner", {"done": self.step, "alive": {}}))
+        except RecipeError as error:
+            raise RecipeError(f"{path}: {error}") from None
         self.card = SpeechCard.model_validate(state["card"])
 
 
@@ -400,7 +411,7 @@ def train(
         _loop(trainer, batches, report)
     finally:
         trainer.save(checkpoint)
-    model = trainer.executor.model()
+    model = trainer.pruner.model()
     return Model(model.input_size, model.nodes, trainer.card, {"source": "tinyvox train"})
 
 

@@ -6,11 +6,12 @@ was given.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from tinyvox.errors import RecipeError
 from tinyvox.evidence import Evidence
+from tinyvox.groups import groups
 from tinyvox.imagine import imagine
 from tinyvox.model import Model
 from tinyvox.passes.correct import correct_biases
@@ -77,15 +78,16 @@ def apply(
         if progress is not None:
             progress(f"step {number} of {len(names)}: {step.name}")
         settings = step.settings
-        if isinstance(settings, FinetuneSettings):
-            assert finetune is not None
-            model, evidence = finetune(model, settings), None
-            model = settle(model, quantized.vectors if quantized else "float32")
-            notes.append(Note("all layers", f"fine-tuned for {settings.steps} steps"))
-            continue
-        if evidence is None:
-            evidence = look(model)
         try:
+            if isinstance(settings, FinetuneSettings):
+                assert finetune is not None
+                before, model, evidence = model, finetune(model, settings), None
+                model = settle(model, quantized.vectors if quantized else "float32")
+                notes.append(Note("all layers", f"fine-tuned for {settings.steps} steps"))
+                notes += _pruned_meanwhile(before, model) if settings.prune else ()
+                continue
+            if evidence is None:
+                evidence = look(model)
             model, more = PASSES[step.name](model, settings, evidence)
         except RecipeError as error:
             raise RecipeError(f"step {number} of the recipe: {error}") from None
@@ -105,6 +107,11 @@ def provenance(original: Model, model: Model, recipe: Recipe) -> dict[str, Any]:
         "recipe": recipe.document(),
         "errors": _errors(original, model),
     }
+
+
+def _pruned_meanwhile(before: Model, after: Model) -> Iterator[Note]:
+    for old, new in zip(groups(before), groups(after), strict=True):
+        yield Note(old.name, f"kept {new.size} of {old.size} units while it was trained")
 
 
 def _errors(original: Model, model: Model) -> dict[str, float]:
