@@ -45,7 +45,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "finetune": {
         "errors", "matrix", "model", "execute", "corpus", "train", "codebooks", "recipe", "passes",
-        "pruner",
+        "evidence", "imagine", "pruner",
     },
     "export": {"layers", "model", "execute"},
     "files": {"errors", "matrix", "model", "card", "importers", "packfile", "recipe"},

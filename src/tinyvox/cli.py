@@ -121,7 +121,7 @@ def compress(
         steps = with_finetune(steps)
     if save_recipe is not None:
         save(steps, save_recipe)
-    tune = _finetuner(finetune, original, output) if finetune is not None else None
+    tune = _finetuner(finetune, original, output, look) if finetune is not None else None
     small, notes = apply(original, steps, finetune=tune, look=look, progress=out.print)
     packfile.save(small, output)
     for note in notes:
@@ -185,7 +185,9 @@ def _look(data: Path | None, original: Any, folder: Path, seed: int) -> Callable
     return look
 
 
-def _finetuner(data: Path, original: Any, output: Path) -> Callable[[Any, Any], Any]:
+def _finetuner(
+    data: Path, original: Any, output: Path, look: Callable[[Any], Any]
+) -> Callable[[Any, Any], Any]:
     """Fine-tuning on a manifest, or on the data of a training configuration; what was interrupted
     goes on from a checkpoint beside the output."""
     from tinyvox import train as training
@@ -205,7 +207,7 @@ def _finetuner(data: Path, original: Any, output: Path) -> Callable[[Any, Any], 
         checkpoint = output.with_suffix(".finetune.pt")
         with console.progress_bar("fine-tuning") as bar:
             return finetune(
-                model, settings, corpus, original, lambda p: bar(p.step, p.steps), checkpoint
+                model, settings, corpus, original, lambda p: bar(p.step, p.steps), checkpoint, look
             )
 
     return tune

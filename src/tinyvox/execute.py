@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from tinyvox import layers
 from tinyvox.cells import unroll
 from tinyvox.layers import Layer
-from tinyvox.matrix import Coded, Matrix
+from tinyvox.matrix import Coded, Matrix, leaves
 from tinyvox.model import INPUT, Model
-from tinyvox.weights import DenseWeight, Rounding, Weight, WeightModule, weight_module
+from tinyvox.weights import DenseWeight, Weight, WeightModule, leaf_modules, weight_module
 
 Tell = Callable[[str, Tensor], None]
 """Is told the name of a matrix and what it is multiplied by, or the gradient of what it gives."""
@@ -159,15 +159,18 @@ class Executor(nn.Module):
                 assert isinstance(module, _NodeModule)
                 module.counted = values
 
-    def set_rounding(self, choose: Callable[[str, Tensor], Coded | None]) -> None:
-        """Round dense leaves from now on, with codebooks that begin as `choose` codes them.
-
-        It is given the matrix's full name and the leaf's values; None leaves a leaf dense. The
-        leaves of `model()` are then coded.
+    def set_rounding(self, coded: Mapping[str, Matrix], bits: Mapping[str, float]) -> None:
+        """Round the dense leaves of these matrices from now on, with codebooks that begin as those
+        of `coded`, the same expressions in codes; `bits` says what codes are to take in the file,
+        of the matrices whose codes are chosen by price. The leaves of `model()` are then coded.
         """
-        for name, leaf in self.dense_leaves():
-            coded = choose(name, leaf.values.detach())
-            leaf.rounding = None if coded is None else Rounding(coded)
+        for name, weight in self.weights():
+            if name in coded:
+                pairs = zip(leaf_modules(weight), leaves(coded[name]), strict=True)
+                for leaf, codes in pairs:
+                    if isinstance(leaf, DenseWeight):
+                        assert isinstance(codes, Coded)
+                        leaf.round(codes, bits.get(name))
 
 
 def _tell_gradient(tell: Tell, name: str, lengths: Tensor | None, gradient: Tensor) -> None:

@@ -42,6 +42,7 @@ OCTAVES, CLASS = 12, 4096
 LEAST_BITS, MOST_BITS, MOST_TRELLIS_BITS = 0.05, 8.0, 5.0
 EDGE = 127
 """The outermost level: 255 of them fit a byte."""
+ALL_LEVELS = 2 * EDGE + 1
 _NO_GROUP = np.empty(0, np.uint8)
 
 
@@ -303,7 +304,7 @@ class _Fit:
     def _first_prices(self, values: Tensor, step: float, groups: int) -> NDArray[np.float32]:
         """Those of a Laplacian source of this size."""
         mean = max(float(values.abs().double().mean()) / step, 1e-3)
-        share = np.exp(-np.abs(np.arange(2 * EDGE + 1) - EDGE) / mean)
+        share = np.exp(-np.abs(np.arange(ALL_LEVELS) - EDGE) / mean)
         return _prices(np.tile(1e6 * share / share.sum(), (groups * (1 + self.tied), 1)), self.tied)
 
     def _classes(self, found: _Try) -> Tensor | None:
@@ -352,4 +353,4 @@ def trimmed(coded: Coded) -> Coded:
 
 
 def _whole_grid(tied: bool) -> Grid:
-    return Grid(2 * EDGE + 1, torch.tensor([EDGE]), tied)
+    return Grid(ALL_LEVELS, torch.tensor([EDGE]), tied)

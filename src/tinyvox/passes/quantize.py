@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tinyvox.codebooks import CODEBOOKS, choose, price_codes
-from tinyvox.codebooks.rate import coded_bits, trimmed, widened
+from tinyvox.codebooks.rate import ALL_LEVELS, coded_bits, trimmed, widened
 from tinyvox.codebooks.values import SMALLEST_NORMAL, compact
 from tinyvox.errors import ModelError
 from tinyvox.evidence import NOTHING, Evidence, Moments
@@ -223,6 +223,8 @@ def _settle_leaf(leaf: Coded) -> Coded:
     book = leaf.codebook
     if isinstance(book, Binary):
         return replace(leaf, codebook=Binary(compact(book.alphas.abs()) * book.alphas.sign()))
+    if isinstance(book, Grid) and book.entries == ALL_LEVELS and not book.trellis:
+        return trimmed(leaf)
     if not isinstance(book, Table) or book.centroids.ndim > 1:
         return leaf
     centroids, order = book.centroids.sort()
@@ -230,6 +232,15 @@ def _settle_leaf(leaf: Coded) -> Coded:
     place[order] = torch.arange(order.numel())
     codes = place[leaf.codes.long()].to(torch.uint8)
     return replace(leaf, codes=codes, codebook=Table(on_grid(centroids)))
+
+
+def with_all_levels(matrix: Matrix) -> Matrix:
+    """Codes on a grid, with every level that a byte can tell apart; `settle` drops those unused."""
+
+    def widen(leaf: Coded) -> Coded:
+        return widened(leaf) if isinstance(leaf.codebook, Grid) else leaf
+
+    return _map_leaves(matrix, widen)
 
 
 def _half(values: Tensor) -> Tensor:
