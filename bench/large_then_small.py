@@ -107,9 +107,8 @@ def compressed(
         yield measure(TUNED, title, small, sets, peer)
 
 
-def rates_table(found: Sequence[File], sets: Sets, steps: int) -> Table:
-    title = f"WER (95% interval), greedy; small ones trained for {steps:,} steps, the large 27,000"
-    table = Table(title=title)
+def rates_table(found: Sequence[File], sets: Sets, training: str) -> Table:
+    table = Table(title=f"WER (95% interval), greedy; {training}")
     for column in ("file", "", "bytes", *(f"{n} ({len(u)} utterances)" for n, u in sets.items())):
         table.add_column(column, justify="right" if column == "bytes" else "left")
     for line in dict.fromkeys(file.line for file in found):
@@ -118,6 +117,13 @@ def rates_table(found: Sequence[File], sets: Sets, steps: int) -> Table:
             table.add_row(line, file.title, f"{file.size:,}", *rates)
         table.add_section()
     return table
+
+
+def training(given: argparse.Namespace) -> str:
+    """How long each was trained, in words."""
+    steps = load_config(dense_widths.CONFIG).optimisation.steps
+    tuned = f" and {given.finetune:,} of fine-tuning" if given.finetune else ""
+    return f"small ones trained for {given.steps:,} steps, the large one for {steps:,}{tuned}"
 
 
 def changes_table(found: Sequence[File], sets: Sets) -> Table:
@@ -202,7 +208,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         found, sets = run(given, Path(folder) if given.quick else given.cache / "widths")
     screen = Console(width=150)
-    screen.print(rates_table(found, sets, given.steps))
+    screen.print(rates_table(found, sets, training(given)))
     screen.print(changes_table(found, sets))
     panels = {f"{name}, {len(sets[name])} utterances": panel(found, name) for name in sets}
     highest = max(p.rate for p_of in panels.values() for line in p_of.values() for p in line)
