@@ -12,7 +12,7 @@ each step, STEPS in all, on the data of the bundled model's training.
 
 Word error rates and token (character) error rates are of the packed file in the native runtime,
 greedy. Rows are kept in DIR/curve.jsonl as they are measured; the same call goes on from there, and
-draws docs/curve.svg of all that there are.
+draws docs/curve.svg and docs/curve_tuned.svg of all that there are.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-import math
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -29,11 +28,12 @@ from typing import Any
 
 import testsets
 import torch
-from picture import Line, Panel, draw
+from picture import Panel, Point, draw
 
 from tinyvox import files, packfile, runtime
 from tinyvox import train as training
 from tinyvox.corpus import Utterance, read_manifest, spread
+from tinyvox.errors import TinyvoxError
 from tinyvox.evaluate import change_interval, evaluate
 from tinyvox.finetune import finetune
 from tinyvox.imagine import imagine
@@ -56,7 +56,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MODELS = ROOT / "models" / "commands"
 RATIOS = (10.0, 20.0, 30.0, 50.0, 80.0, 120.0, 200.0)
 SETS = ("digits", "an4", "commands")
-HALVINGS, CLOSE = 9, 0.985
+TRIES, CLOSE = 8, 0.98
 """How often a uniform setting is tried for a size; the share of the size that will do."""
 
 Make = Callable[[float], tuple[Settings, ...]]
@@ -87,8 +87,8 @@ UNIFORM: dict[str, tuple[Make, ...]] = {
     "factorisation + quantisation": tuple(
         functools.partial(factorised, bits) for bits in (1.5, 2.5)
     ),
-    "pruning + quantisation": tuple(functools.partial(pruned, bits) for bits in (1.0, 2.0)),
-    "all three": tuple(functools.partial(all_three, 0.85, bits) for bits in (1.5, 2.5)),
+    "pruning + quantisation": (functools.partial(pruned, 1.0), functools.partial(pruned, 2.0)),
+    "all three": (functools.partial(all_three, 0.85, 2.0),),
 }
 PLANNER = "planner"
 STRATEGIES = (*UNIFORM, PLANNER)
@@ -129,18 +129,20 @@ class Bench:
 
     def _fit(self, make: Make, budget: int, look: Look) -> tuple[float, Recipe] | None:
         """The setting that comes closest to the budget from below, and how far outputs move."""
-        low, high = 0.0, 1.0
+        low, high, keep = 0.0, 1.0, 0.5
         best: tuple[int, Model, Recipe] | None = None
-        for _ in range(HALVINGS):
-            middle = (low + high) / 2
-            recipe = Recipe.of(*make(middle))
+        for _ in range(TRIES):
+            recipe = Recipe.of(*make(keep))
             small = apply(self.model, recipe, look=look).model
             size = packfile.size(small)
-            low, high = (middle, high) if size <= budget else (low, middle)
+            low, high = (keep, high) if size <= budget else (low, keep)
             if size <= budget and (best is None or size > best[0]):
                 best = size, small, recipe
                 if size >= CLOSE * budget:
                     break
+            keep *= 0.994 * budget / size
+            if not low < keep < high:
+                keep = (low + high) / 2
         return None if best is None else (self.trial.distance(best[1]), best[2])
 
     @functools.cached_property
@@ -159,9 +161,7 @@ class Bench:
         recipe = self.recipe(strategy, ratio, look)
         if steps:
             recipe = tuned_after_each_step(recipe, steps)
-        small, _ = apply(
-            self.model, recipe, look=look, finetune=lambda m, s: self.tune(m, s, look)
-        )
+        small, _ = apply(self.model, recipe, look=look, finetune=lambda m, s: self.tune(m, s, look))
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "small.tvx"
             size = packfile.save(small, path)
@@ -182,6 +182,7 @@ class Bench:
         facts = errors.summary()
         return {
             "wer": facts["wer"], "cer": facts["cer"], "utterances": facts["utterances"],
+            "wer_interval": facts["wer_interval"],
             "change": change, "interval": interval,
         }  # fmt: skip
 
@@ -230,7 +231,9 @@ def print_rows(rows: list[dict[str, Any]]) -> None:
     print(f"WER, greedy; change against the original in points, 95% interval; utterances: {counts}")
     print(f"{'ratio':>6} {'bytes':>9} {'steps':>5} {'evidence':8} {'what':30} {'moved':>7}", end="")
     print("".join(f" {name + ' WER':>13} {'CER':>6} {'change':>25}" for name in SETS))
-    for row in sorted(rows, key=lambda r: (r["ratio"], r["steps"], STRATEGIES.index(r["strategy"]))):
+    for row in sorted(
+        rows, key=lambda r: (r["ratio"], r["steps"], STRATEGIES.index(r["strategy"]))
+    ):
         head = f"{row['ratio']:6g} {row['bytes']:9,} {row['steps']:5} {row['evidence']:8} "
         print(head + f"{row['strategy']:30} {row['distance']:7.4f}", end="")
         for name in SETS:
@@ -241,19 +244,21 @@ def print_rows(rows: list[dict[str, Any]]) -> None:
         print()
 
 
-def draw_rows(rows: list[dict[str, Any]], before: dict[str, float], path: Path) -> None:
-    """A panel a set: WER against ratio, a line a strategy, dashed where it was fine-tuned."""
-    panels = []
+def draw_rows(rows: list[dict[str, Any]], tuned: bool, path: Path) -> None:
+    """A panel a set: WER against bytes, a line a strategy."""
+    panels: dict[str, Panel] = {}
     for name in SETS:
-        lines = []
-        kinds = dict.fromkeys((r["strategy"], r["evidence"], r["steps"]) for r in rows)
-        for strategy, kind, steps in kinds:
-            found = [r for r in rows if (r["strategy"], r["evidence"], r["steps"]) == (strategy, kind, steps)]
-            marks = sorted((r["ratio"], max(100 * r[name]["wer"], 0.1)) for r in found)
-            what = strategy + ("" if kind == "audio" else ", no audio") + (", tuned" if steps else "")
-            lines.append(Line(what, marks, STRATEGIES.index(strategy), bool(steps) or kind != "audio"))
-        panels.append(Panel(name, lines, 100 * before[name]))
-    draw(path, panels)
+        lines: dict[str, list[Point]] = {}
+        for row in sorted(rows, key=lambda r: STRATEGIES.index(r["strategy"])):
+            if bool(row["steps"]) == tuned:
+                what = row["strategy"] + ("" if row["evidence"] == "audio" else ", no audio")
+                each = row[name]
+                point = Point(row["bytes"], each["wer"], *each["wer_interval"])
+                lines.setdefault(what, []).append(point)
+        panels[name] = lines
+    if any(panels.values()):
+        how = "fine-tuned after each step" if tuned else "no retraining"
+        path.write_text(draw(f"WER against bytes, {how}", panels, 0.5), encoding="utf-8")
 
 
 def main() -> None:
@@ -263,7 +268,7 @@ def main() -> None:
     parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=list(STRATEGIES))
     parser.add_argument("--finetune", type=int, default=0, metavar="STEPS")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--picture", type=Path, default=ROOT / "docs" / "curve.svg")
+    parser.add_argument("--pictures", type=Path, default=ROOT / "docs")
     parser.add_argument("--quick", action="store_true", help="ten utterances a set: a smoke run")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -277,7 +282,7 @@ def main() -> None:
         print("measuring", *point, file=sys.stderr)
         try:
             row = bench.point(*point)
-        except (LookupError, files.TinyvoxError) as error:
+        except (LookupError, TinyvoxError) as error:
             print(f"  not reached: {error}", file=sys.stderr)
             continue
         with place.open("a") as file:
@@ -287,7 +292,8 @@ def main() -> None:
             f"{name} {row[name]['change']:+.2f}" for name in SETS), file=sys.stderr)  # fmt: skip
     if rows:
         print_rows(rows)
-        draw_rows(rows, {name: errors.wer for name, errors in bench.before.items()}, options.picture)
+        for tuned, name in ((False, "curve.svg"), (True, "curve_tuned.svg")):
+            draw_rows(rows, tuned, options.pictures / name)
 
 
 if __name__ == "__main__":

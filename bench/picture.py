@@ -9,7 +9,7 @@ from html import escape
 
 WIDTH, HEIGHT, LEFT, GAP, TOP, BOTTOM = 350, 270, 48, 16, 64, 44
 """Of a panel, its axes' labels within; of what stands around the panels."""
-COLOURS = ("#4477aa", "#66aadd", "#cc3311", "#ee9933")
+COLOURS = ("#4477aa", "#66aadd", "#cc3311", "#ee9933", "#228833", "#aa3377", "#888888")
 STYLE = (
     "text{font:12px sans-serif;fill:#333} .grid{stroke:#ddd} .frame{fill:none;stroke:#999} "
     ".line{fill:none;stroke-width:2} .whisker{stroke-opacity:.45}"

@@ -103,20 +103,22 @@ def _fit(
     """
     if importance is None:
         return _Fit(values, bits, weights, tied=tied).result()
-    group, fineness = _fineness(importance, values.numel())
+    group, fineness = _fineness(importance, values.numel(), bits)
     coded = _Fit(values * fineness[:, None], bits, weights, tied=tied, group=group).result()
     if isinstance(coded.codebook, Grid):
         return replace(coded, scale=compact(coded.scale / fineness))
     return replace(coded, scale=coded.scale / fineness)
 
 
-def _fineness(importance: Tensor, weights: int) -> tuple[Tensor | None, Tensor]:
+def _fineness(importance: Tensor, weights: int, bits: float) -> tuple[Tensor | None, Tensor]:
     """Classes of rows, uint8 [out] or none, and what their steps are divided by, float32 [out].
 
-    Steps are 3 dB apart, and twice as far where a model a class would not pay.
+    Steps are 3 dB apart, and twice as far where a model a class would not pay. The finest class has
+    to find its largest values, some 5 deviations, within the levels there are.
     """
+    most = min(max(2 * (math.log2(EDGE) - 0.4 - bits), 0.0), OCTAVES)
     octaves = importance.clamp(min=torch.finfo(torch.float32).tiny).log2()
-    octaves = (octaves - octaves.max()).clamp(min=-OCTAVES)
+    octaves = (octaves - octaves.max()).clamp(min=-most)
     width = 1
     while True:
         classes = (octaves / width).round().int() * width

@@ -184,10 +184,11 @@ class Search:
 
     def _refit(self, known: Mapping[str, tuple[int | None, float]]) -> Fitted:
         """What an earlier search came to."""
-        chosen = {
-            name: next(c for c in self.choices[name].all if (c.rank, c.bits) == tuple(pair))
-            for name, pair in known.items()
-        }
+        chosen = {}
+        for name, (rank, bits) in known.items():
+            like = [c for c in self.choices[name].all if c.rank == rank]
+            nearest = min(like, key=lambda c: abs(c.bits - bits))
+            chosen[name] = nearest if nearest.bits == bits else nearest.with_bits(bits)
         model = self._make(chosen)
         return chosen, model, packfile.size(model)
 
@@ -206,6 +207,16 @@ class Search:
             name, choice = step
             left -= choice.size - chosen[name].size
             chosen[name] = choice
+        return self._filled(chosen, left)
+
+    def _filled(self, chosen: Chosen, left: float) -> Chosen:
+        """What is left goes into bits of the matrix that has most bytes and may have more."""
+        for name in sorted(chosen, key=lambda name: -chosen[name].size):
+            choice = chosen[name]
+            more = math.floor(100 * left / choice.size * choice.bits) / 100
+            if choice.bits < BITS[-1]:
+                bits = min(choice.bits + max(more, 0.0), BITS[-1])
+                return {**chosen, name: choice.with_bits(bits)}
         return chosen
 
     def _with_price(self, price: float) -> dict[str, Choice]:
