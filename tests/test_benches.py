@@ -40,3 +40,11 @@ def test_word_errors_of_quantised_files(tmp_path: Path) -> None:
     assert [row.split()[:3] for row in rows[2:]] == [
         ["omse", "4", "no"], ["omse", "4", "made"], ["omse", "4", "audio"]
     ]  # fmt: skip
+
+
+@pytest.mark.skipif(not SPEECH.exists(), reason=f"{SPEECH.name} does not lie beside the project")
+def test_what_pruning_costs(tmp_path: Path) -> None:
+    rows = run("pruning.py", "--quick", "--cache", tmp_path, "--keep", 0.5, "--rank").splitlines()
+    assert len(rows) == 2 + 2 * (1 + 2) + 3 * (2 + 2)
+    assert rows[-1].startswith("keep 0.5 random          audio     refit")
+    assert len({row.split()[-7] for row in rows[2:]}) == 1  # bytes

@@ -84,8 +84,8 @@ def removal_path(
     informed = bool(readers) and all(reader.moments.fisher is not None for reader in readers)
     if importance == "fisher" and not informed:
         raise RecipeError(
-            f"prune: importance fisher of {group.name!r} needs the Fisher information of what reads "
-            "it; observe speech with fisher='outputs', or take another importance"
+            f"prune: importance fisher of {group.name!r} needs the Fisher information of what "
+            "reads it; observe speech with fisher='outputs', or take another importance"
         )
     if not readers:
         return _by_norm(model, group, _shuffled(group, seed) if importance == "random" else None)
