@@ -50,3 +50,11 @@ def test_large_networks_against_small_ones(tmp_path: Path) -> None:
     printed = run("large_then_small.py", "--quick", "--cache", tmp_path, *options)
     assert "to 8 wide, float32" in printed
     assert ElementTree.parse(picture).getroot().tag.endswith("svg")
+
+
+@pytest.mark.skipif(not SPEECH.exists(), reason=f"{SPEECH.name} does not lie beside the project")
+def test_what_pruning_costs(tmp_path: Path) -> None:
+    rows = run("pruning.py", "--quick", "--cache", tmp_path, "--keep", 0.5, "--rank").splitlines()
+    assert len(rows) == 2 + 2 * (1 + 2) + 3 * (2 + 2)
+    assert rows[-1].startswith("keep 0.5 random          audio     refit")
+    assert len({row.split()[-7] for row in rows[2:]}) == 1  # bytes
