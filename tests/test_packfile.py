@@ -878,8 +878,8 @@ SPEECH = sections_of(encode(example()))[1][1]
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (seal((b"MODL", OUT), version=1), "is of version 1, this tinyvox reads version 2; "),
-        (seal((b"MODL", OUT), version=3), "is of version 3, this tinyvox reads version 2; update"),
+        (seal((b"MODL", OUT), version=1), "is of version 1, this tinyvox reads versions 2 and"),
+        (seal((b"MODL", OUT), version=4), "version 4, this tinyvox reads versions 2 and 3; update"),
         (seal((b"MODL", OUT), end=5), "truncated"),
         (seal((b"MODL", OUT), end=-5), "too long"),
         (seal(), "has 0 sections, expected 1 to 3"),

@@ -13,7 +13,15 @@ from tinyvox import layers
 from tinyvox.layers import Layer
 from tinyvox.matrix import Coded, Matrix
 from tinyvox.model import INPUT, Model
-from tinyvox.weights import DenseWeight, Rounding, Weight, weight_module
+from tinyvox.weights import (
+    DenseWeight,
+    Factors,
+    Rounding,
+    Weight,
+    WeightModule,
+    matrix_reader,
+    weight_module,
+)
 
 
 class _NodeModule(nn.Module):
@@ -21,12 +29,15 @@ class _NodeModule(nn.Module):
 
     _FIXED = ("mean", "variance", "limits")
 
-    def __init__(self, layer: Layer) -> None:
+    def __init__(self, layer: Layer, factors: Factors) -> None:
         super().__init__()
         self.layer = layer
         self.watch: Callable[[str, Tensor], None] | None = None
         self.weights = nn.ModuleDict(
-            {name.replace(".", "/"): weight_module(m) for name, m in layer.matrices().items()}
+            {
+                name.replace(".", "/"): weight_module(matrix, factors)
+                for name, matrix in layer.matrices().items()
+            }
         )
         self.biases = nn.ParameterDict(
             {
@@ -51,9 +62,11 @@ class _NodeModule(nn.Module):
         vector: Tensor | None = self.biases.get(key, None)
         return vector
 
-    def tensors(self) -> Iterator[tuple[str, Matrix | Tensor]]:
+    def tensors(
+        self, read: Callable[[WeightModule], Matrix]
+    ) -> Iterator[tuple[str, Matrix | Tensor]]:
         for key, weight in self.weights.items():
-            yield key.replace("/", "."), weight.matrix()  # type: ignore[operator]
+            yield key.replace("/", "."), read(weight)  # type: ignore[arg-type]
         for key, vector in self.biases.items():
             yield key.replace("/", "."), vector.detach().cpu().clone()
 
@@ -69,7 +82,8 @@ class Executor(nn.Module):
         super().__init__()
         self.source = model
         self.dropout = 0.0  # after each activation, while training
-        self.layers = nn.ModuleList(_NodeModule(node.layer) for node in model.nodes)
+        factors: Factors = {}
+        self.layers = nn.ModuleList(_NodeModule(node.layer, factors) for node in model.nodes)
 
     def forward(self, features: Tensor) -> Tensor:
         return self._signals(Frames(features)).values
@@ -100,9 +114,10 @@ class Executor(nn.Module):
     def model(self) -> Model:
         """The model with the parameters as they are now."""
         new: dict[str, Matrix | Tensor] = {}
+        read = matrix_reader()
         for node, module in zip(self.source.nodes, self.layers, strict=True):
             assert isinstance(module, _NodeModule)
-            new.update({f"{node.name}.{name}": value for name, value in module.tensors()})
+            new.update({f"{node.name}.{name}": value for name, value in module.tensors(read)})
         return self.source.with_tensors(new)
 
     def watch(self, tell: Callable[[str, Tensor], None]) -> None:
@@ -113,14 +128,17 @@ class Executor(nn.Module):
             module.watch = functools.partial(_tell_full_name, tell, node.name)
 
     def dense_leaves(self) -> Iterator[tuple[str, DenseWeight]]:
-        """Every dense leaf under the full name of its matrix (factors share it)."""
+        """Every dense leaf under the full name of its matrix (factors share it); those of a factor
+        that products share come once, under the first name."""
+        seen: set[nn.Module] = set()
         for node, module in zip(self.source.nodes, self.layers, strict=True):
             assert isinstance(module, _NodeModule)
             for key, weight in module.weights.items():
                 name = f"{node.name}.{key.replace('/', '.')}"
-                yield from (
-                    (name, leaf) for leaf in weight.modules() if isinstance(leaf, DenseWeight)
-                )
+                for leaf in weight.modules():
+                    if isinstance(leaf, DenseWeight) and leaf not in seen:
+                        seen.add(leaf)
+                        yield name, leaf
 
     def set_rounding(self, choose: Callable[[str, Tensor], Coded | None]) -> None:
         """Round dense leaves from now on, with codebooks that begin as `choose` codes them.

@@ -6,12 +6,13 @@ H their second moment, and not that of W - Q.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
 
-from tinyvox.matrix import Coded, Grid, decoded
+from tinyvox.evidence import Evidence
+from tinyvox.matrix import Coded, Dense, Grid, Matrix, Product, decoded
 
 BLOCK = 64
 """Columns whose errors reach the columns after the block in one product."""
@@ -89,6 +90,13 @@ def _keep_zeros(choose: Choose, coded: Coded) -> Callable[[Tensor, float, Tensor
     return pick
 
 
+def metric_of(evidence: Evidence, names: Iterable[str]) -> Tensor | None:
+    """The mean of what is known of the inputs of these matrices, which are of one size: float64
+    [in, in], positive definite; None where nothing is."""
+    known = [evidence[name].damped() for name in names if name in evidence]
+    return torch.stack(known).mean(0) if known else None
+
+
 def inner_metric(right: Tensor, metric: Tensor) -> Tensor:
     """The second moment of what a left factor is multiplied by, float64 [rank, rank]."""
     inner = right.double() @ metric @ right.double().T
@@ -104,3 +112,12 @@ def refit_left(left: Tensor, right: Tensor, coded_right: Tensor, metric: Tensor)
     across = (left.double() @ right.double()) @ metric @ coded_right.double().T
     refitted: Tensor = torch.linalg.solve(inner_metric(coded_right, metric), across, left=False)
     return refitted.float()
+
+
+def with_right(product: Product, right: Matrix, metric: Tensor | None) -> Product:
+    """The product with another right factor, for which its left one makes up as well as it can:
+    where the inputs are known, and unless it is coded already."""
+    left = product.left
+    if right is not product.right and metric is not None and isinstance(left, Dense):
+        left = Dense(refit_left(left.values, product.right.decode(), right.decode(), metric))
+    return Product(left, right)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -18,10 +18,21 @@ from tinyvox.codebooks.rate import coded_bits, trimmed, widened
 from tinyvox.codebooks.values import SMALLEST_NORMAL, compact
 from tinyvox.errors import ModelError
 from tinyvox.evidence import NOTHING, Evidence
-from tinyvox.matrix import Binary, Coded, Dense, Grid, Matrix, Product, Table, leaves, on_grid
+from tinyvox.matrix import (
+    Binary,
+    Coded,
+    Dense,
+    Grid,
+    Matrix,
+    Product,
+    Table,
+    leaf_map,
+    leaves,
+    on_grid,
+)
 from tinyvox.model import Model
 from tinyvox.passes.correct import correct_biases
-from tinyvox.passes.feedback import feed_back, inner_metric, refit_left
+from tinyvox.passes.feedback import feed_back, inner_metric, metric_of, with_right
 from tinyvox.passes.outcome import Note, Outcome, check_patterns
 from tinyvox.recipe import QuantizeRule, QuantizeSettings, first_match
 
@@ -33,7 +44,8 @@ def quantize(model: Model, settings: QuantizeSettings, evidence: Evidence = NOTH
     """Code the dense matrices, factors of products included; round the vectors.
 
     Where there is evidence of what a matrix is multiplied by, each error is made up for by codes
-    that are chosen after it (`passes.feedback`), and by the left factor for the right one.
+    that are chosen after it (`passes.feedback`), and by the left factor for the right one. A factor
+    that products share is coded once, by the rule of the first of them.
 
     Small tables come to lie on the kernels' grid (`matrix.on_grid`), so that the native runtime
     multiplies by the very weights that the model holds.
@@ -44,20 +56,21 @@ def quantize(model: Model, settings: QuantizeSettings, evidence: Evidence = NOTH
     rules = settings.in_order()
     patterns = [pattern for rule in rules for pattern in rule.layers]
     check_patterns(patterns, [name for name, _ in model.matrices()], "quantize")
+    factors = _shared_factors(model, rules, evidence)
     changed: dict[str, Matrix | Tensor] = {}
     notes = []
     for name, matrix in model.matrices():
-        reason = _reason_against(matrix, rule := first_match(rules, name))
+        rule, metric = first_match(rules, name), metric_of(evidence, [name])
+        reason = _reason_against(matrix, rule)
         if reason is not None:
+            kept = _with_factor(matrix, factors, metric)
+            if kept is not matrix:
+                changed[name] = kept
+                reason += "; a factor is coded that it shares"
             notes.append(Note(name, f"left alone: {reason}"))
             continue
         assert rule is not None
-        moments = evidence.get(name)
-        try:
-            coded = _code(matrix, rule, moments.damped() if moments else None)
-        except ModelError as fault:
-            raise ModelError(f"layer {name!r}: {fault}") from None
-        changed[name] = coded
+        changed[name] = coded = _code_named(name, matrix, rule, metric, factors)
         error = relative_error(matrix, coded)
         what = f"{rule.bits:g} bits ({rule.method}), relative squared error {error:.3g}"
         if rule.priced and any(_is_table(leaf) for leaf in leaves(coded)):
@@ -82,18 +95,48 @@ def _is_table(leaf: Dense | Coded) -> bool:
     return isinstance(leaf, Coded) and isinstance(leaf.codebook, Table)
 
 
-def _code(matrix: Matrix, rule: QuantizeRule, metric: Tensor | None) -> Matrix:
+_Factors = Mapping[Matrix, Matrix]
+"""Right factors that products share, as they are coded."""
+
+
+def _shared_factors(model: Model, rules: Sequence[QuantizeRule], evidence: Evidence) -> _Factors:
+    """Each coded for the mean of what is known of its inputs; as it is where the first of its
+    products has no rule."""
+    coded: dict[Matrix, Matrix] = {}
+    for factor, names in model.shared_factors().items():
+        rule = first_match(rules, names[0])
+        metric = metric_of(evidence, names)
+        coded[factor] = factor if rule is None else _code_named(names[0], factor, rule, metric, {})
+    return coded
+
+
+def _code_named(
+    name: str, matrix: Matrix, rule: QuantizeRule, metric: Tensor | None, factors: _Factors
+) -> Matrix:
+    try:
+        return _code(matrix, rule, metric, factors)
+    except ModelError as fault:
+        raise ModelError(f"layer {name!r}: {fault}") from None
+
+
+def _code(matrix: Matrix, rule: QuantizeRule, metric: Tensor | None, factors: _Factors) -> Matrix:
     """The dense leaves coded; `metric`, [in, in], is what is known of the inputs."""
     if isinstance(matrix, Coded):
         return matrix
     if isinstance(matrix, Dense):
         return code_leaf(matrix.values, rule, metric)
-    right = _code(matrix.right, rule, metric)
-    if metric is None or not isinstance(matrix.left, Dense):
-        return Product(_code(matrix.left, rule, None), right)
-    coded = right.decode()
-    left = refit_left(matrix.left.values, matrix.right.decode(), coded, metric)
-    return Product(code_leaf(left, rule, inner_metric(coded, metric)), right)
+    right = factors.get(matrix.right) or _code(matrix.right, rule, metric, {})
+    fitted = with_right(matrix, right, metric)
+    inner = None if metric is None else inner_metric(right.decode(), metric)
+    return Product(_code(fitted.left, rule, inner, {}), right)
+
+
+def _with_factor(matrix: Matrix, factors: _Factors, metric: Tensor | None) -> Matrix:
+    """What is not coded itself, with its shared factor as that is coded."""
+    if not isinstance(matrix, Product):
+        return matrix
+    right = factors.get(matrix.right, matrix.right)
+    return matrix if right is matrix.right else with_right(matrix, right, metric)
 
 
 def code_leaf(values: Tensor, rule: QuantizeRule, metric: Tensor | None) -> Coded:
@@ -174,13 +217,6 @@ def unbiased(values: Tensor, coded: Coded, metric: Tensor | None = None) -> Code
     return replace(coded, scale=compact(coded.scale * gain))
 
 
-def _map_leaves(matrix: Matrix, change: Callable[[Coded], Coded]) -> Matrix:
-    """A change of the coded leaves."""
-    if isinstance(matrix, Product):
-        return Product(_map_leaves(matrix.left, change), _map_leaves(matrix.right, change))
-    return change(matrix) if isinstance(matrix, Coded) else matrix
-
-
 def relative_error(matrix: Matrix, other: Matrix) -> float:
     """Squared difference over the squared norm of the first; 0 where both are zero."""
     values = matrix.decode()
@@ -194,7 +230,8 @@ def settle(model: Model, vectors: Literal["float16", "float32"]) -> Model:
     Centroids in rising order and on the kernels' grid again; row scales, and vectors if asked,
     rounded to float16.
     """
-    settled = model.map_matrices(lambda _, matrix: _map_leaves(matrix, _settle_leaf))
+    settle_leaves = leaf_map(lambda leaf: _settle_leaf(leaf) if isinstance(leaf, Coded) else leaf)
+    settled = model.map_matrices(lambda _, matrix: settle_leaves(matrix))
     return _round_vectors(settled, vectors).model
 
 
