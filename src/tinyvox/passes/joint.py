@@ -1,9 +1,9 @@
 """Joint factorisation: matrices that read the same hidden state get one right factor.
 
 Source: Prabhavalkar et al., "On the compression of recurrent neural networks with an application to
-LVCSR acoustic modeling for embedded speech recognition", 2016, section 2 (one projection of a
-layer's hidden state for its own next frame and for the next layer). The metric, and the weights
-that make matrices of any scale count alike, are ours.
+LVCSR acoustic modeling for embedded speech recognition", 2016, section 3 (one projection of a
+layer's hidden state, for its own next frame and for the next layer). There the projection is that
+of the recurrent matrix alone; here it is the best for all of them, with outputs that count alike.
 """
 
 from __future__ import annotations
@@ -71,8 +71,9 @@ def _reason_against(model: Model, node: Node, member: Member, size: int, cell: s
 
 @dataclass(frozen=True)
 class Stack:
-    """Matrices above each other, each divided by the root of its energy, so that their relative
-    errors count alike: float32 [sum of their rows, in]. `metric` is what is known of the inputs."""
+    """Matrices above each other, each divided by the root mean square of its outputs, so that these
+    count alike whatever their scale: float32 [sum of their rows, in]. `metric` is what is known of
+    the inputs."""
 
     values: Tensor
     metric: Tensor | None
@@ -86,11 +87,11 @@ class Stack:
 
 
 def stack(matrices: Mapping[str, Matrix], evidence: Evidence) -> Stack:
-    """Matrices of one input, by their full names. Where there is evidence, energies are those of
-    their outputs, and the mean of what is known of their inputs is taken for all."""
+    """Matrices of one input, by their full names; the mean of what is known of their inputs is
+    taken for all."""
     metric = metric_of(evidence, matrices)
     values = [matrix.decode() for matrix in matrices.values()]
-    energies = [energy(each, metric) for each in values]
-    weights = tuple(each**0.5 if each > 0 else 1.0 for each in energies)
+    squares = [energy(each, metric) / len(each) for each in values]
+    weights = tuple(each**0.5 if each > 0 else 1.0 for each in squares)
     parts = [each / weight for each, weight in zip(values, weights, strict=True)]
     return Stack(torch.cat(parts), metric, weights, tuple(len(each) for each in values))
