@@ -21,7 +21,8 @@ from tinyvox import files, packfile, runtime
 from tinyvox.codebooks import CODEBOOKS
 from tinyvox.corpus import Utterance, read_manifest
 from tinyvox.evaluate import Errors, change_interval, evaluate
-from tinyvox.evidence import NOTHING, imagine
+from tinyvox.evidence import NOTHING
+from tinyvox.imagine import imagine
 from tinyvox.model import Model
 from tinyvox.observe import observe
 from tinyvox.passes import quantize

@@ -23,7 +23,8 @@ from rich.table import Table
 from tinyvox import _native, packfile
 from tinyvox.card import Features, SpeechCard
 from tinyvox.deepspeech import Architecture, deepspeech
-from tinyvox.evidence import NOTHING, imagine
+from tinyvox.evidence import NOTHING
+from tinyvox.imagine import imagine
 from tinyvox.matrix import Coded, Grid
 from tinyvox.model import Model
 from tinyvox.passes import quantize

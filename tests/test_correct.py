@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from tinyvox import layers
 from tinyvox.errors import ModelError
-from tinyvox.evidence import Evidence, Moments, imagined_features
+from tinyvox.evidence import Evidence, Moments
 from tinyvox.execute import Executor
+from tinyvox.imagine import imagined_features
 from tinyvox.layers import Activation, BatchNorm, Conv1d, Conv2d, Linear, Recurrent
 from tinyvox.matrix import Dense, Product
 from tinyvox.model import INPUT, Model, Node

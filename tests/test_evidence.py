@@ -1,64 +1,151 @@
-"""What made-up features tell of a model: moments of inputs, distances of outputs."""
+"""Moments of inputs and Fisher information of outputs, against torch."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from small_models import chain, dense, linear, recurrent, speech_model
+from small_models import chain, dense, linear, recurrent
 from torch import nn
 
 from tinyvox.card import Features, SpeechCard
-from tinyvox.evidence import NOTHING, Moments, Trial, energy, imagine, imagined_features
+from tinyvox.evidence import Batch, Moments, energy, gather
 from tinyvox.execute import Executor
-from tinyvox.layers import Linear
-from tinyvox.matrix import Dense
-from tinyvox.model import Model
+from tinyvox.layers import Conv1d, Conv2d, Flatten, LogSoftmax, Unflatten
 
 
-def with_card(model: Model) -> Model:
-    size = model.input_size
-    features = Features(kind="log_mel", bands=size, mean=(0.0,) * size, deviation=(1.0,) * size)
-    card = SpeechCard(features=features, tokens=(*"abcdef", "<blank>"), blank=6)
-    return Model(size, model.nodes, card)
+def batch_of(size: int, utterances: int = 3, frames: int = 9) -> Batch:
+    generator = torch.Generator().manual_seed(1)
+    features = torch.randn(utterances, frames, size, generator=generator)
+    return Batch(features, torch.tensor([frames, frames - 4, frames - 1][:utterances]))
 
 
-def test_made_up_features_are_normalised_and_drift() -> None:
-    x = imagined_features(200, 8, 0)
-    assert float(x.mean()) == pytest.approx(0, abs=0.02)
-    assert float(x.std()) == pytest.approx(1, abs=0.02)
-    assert float((x[:, 1:] * x[:, :-1]).mean()) == pytest.approx(0.7, abs=0.02)
-    assert torch.equal(x, imagined_features(200, 8, 0))
-    assert not torch.equal(x, imagined_features(200, 8, 1))
+def inside(batch: Batch, values: torch.Tensor) -> torch.Tensor:
+    return torch.cat([row[:n] for row, n in zip(values, batch.lengths.tolist(), strict=True)])
 
 
-def test_without_a_card_that_normalises_nothing_is_known() -> None:
-    model = speech_model()
-    assert imagine(model) is NOTHING
-    plain = with_card(model)
-    assert plain.card is not None
-    bare = plain.card.features.model_copy(update={"mean": (), "deviation": ()})
-    card = plain.card.model_copy(update={"features": bare})
-    assert imagine(Model(model.input_size, model.nodes, card)) is NOTHING
+def expect_moments(found: Moments, rows: torch.Tensor) -> None:
+    rows = rows.double()
+    torch.testing.assert_close(found.second, rows.T @ rows / len(rows), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(found.mean, rows.mean(0), rtol=1e-4, atol=1e-6)
+    deviation = rows.std(0, correction=0)
+    torch.testing.assert_close(found.deviation(), deviation, rtol=1e-3, atol=1e-5)
 
 
 def test_moments_are_those_of_what_each_matrix_is_multiplied_by() -> None:
     torch.manual_seed(0)
     lstm = nn.LSTM(10, 6, batch_first=True)
-    model = with_card(chain(10, lstm=recurrent(lstm), out=linear(7, 6)))
-    evidence = imagine(model)
-    x = imagined_features(32, 10, 0)
-    states = lstm(x)[0].detach()
-    before = torch.cat([torch.zeros(32, 1, 6), states[:, :-1]], dim=1)
-    inputs = {"lstm.forward.weight_ih": x, "lstm.forward.weight_hh": before, "out.weight": states}
+    model = chain(10, lstm=recurrent(lstm), out=linear(7, 6))
+    batch = batch_of(10)
+    evidence = gather(model, [batch])
+    states = lstm(batch.features)[0].detach()
+    before = torch.cat([torch.zeros(3, 1, 6), states[:, :-1]], dim=1)
+    inputs = {
+        "lstm.forward.weight_ih": batch.features,
+        "lstm.forward.weight_hh": before,
+        "out.weight": states,
+    }
     assert set(evidence) == set(inputs)
     for name, values in inputs.items():
-        rows = values.flatten(0, 1).double()
-        torch.testing.assert_close(
-            evidence[name].second, rows.T @ rows / len(rows), rtol=1e-4, atol=1e-6
-        )
-        torch.testing.assert_close(evidence[name].mean, rows.mean(0), rtol=1e-4, atol=1e-6)
-        deviation = rows.std(0, correction=0)
-        torch.testing.assert_close(evidence[name].deviation(), deviation, rtol=1e-3, atol=1e-6)
+        expect_moments(evidence[name], inside(batch, values))
+        assert evidence[name].fisher is None
+
+
+def test_batches_add_up() -> None:
+    model = chain(4, out=linear(3, 4))
+    batch = batch_of(4)
+    each = [Batch(batch.features[i : i + 1], batch.lengths[i : i + 1]) for i in range(3)]
+    one, three = gather(model, [batch])["out.weight"], gather(model, each)["out.weight"]
+    torch.testing.assert_close(one.second, three.second)
+    torch.testing.assert_close(one.mean, three.mean)
+
+
+@pytest.mark.parametrize(("stride", "dilation", "padding"), [(1, 1, (1, 1)), (2, 2, (3, 0))])
+def test_moments_of_a_convolution_are_those_of_its_patches(
+    stride: int, dilation: int, padding: tuple[int, int]
+) -> None:
+    torch.manual_seed(0)
+    layer = Conv1d(dense(5, 12), None, 3, stride, dilation, padding)
+    model = chain(4, conv=layer)
+    batch = batch_of(4)
+    patches = []
+    for row, length in zip(batch.features, batch.lengths.tolist(), strict=True):
+        padded = nn.functional.pad(row[:length], (0, 0, *padding))
+        starts = range(0, len(padded) - 2 * dilation, stride)
+        patches += [padded[t : t + 2 * dilation + 1 : dilation].T.flatten() for t in starts]
+    expect_moments(gather(model, [batch])["conv.weight"], torch.stack(patches))
+
+
+def test_moments_of_a_two_dimensional_convolution_explain_its_outputs() -> None:
+    torch.manual_seed(0)
+    layer = Conv2d(dense(5, 2 * 6), None, (2, 3), (1, 2), (1, 0, 1, 1))
+    model = chain(8, maps=Unflatten(2), conv=layer, flat=Flatten())
+    batch = Batch(torch.randn(2, 9, 8), torch.tensor([9, 9]))
+    moments = gather(model, [batch])["conv.weight"]
+    outputs = Executor(chain(8, maps=Unflatten(2), conv=layer))(batch.features).detach()
+    power = outputs.double().square().mean(dim=(0, 1, 3))
+    weight = layer.weight.decode().double()
+    torch.testing.assert_close(
+        ((weight @ moments.second) * weight).sum(1), power, rtol=1e-4, atol=1e-6
+    )
+    expected = outputs.double().mean(dim=(0, 1, 3))
+    torch.testing.assert_close(weight @ moments.mean, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+@pytest.mark.parametrize("both_ways", [False, True])
+def test_cells_written_out_compute_what_torch_computes(kind: type, both_ways: bool) -> None:
+    torch.manual_seed(0)
+    model = chain(5, cell=recurrent(kind(5, 4, batch_first=True, bidirectional=both_ways)))
+    batch = batch_of(5)
+    plain, _ = Executor(model).run(batch.features, batch.lengths)
+    told = Executor(model)
+    told.watch(lambda *_: None, lambda *_: None)
+    written_out, _ = told.run(batch.features, batch.lengths)
+    torch.testing.assert_close(inside(batch, plain), inside(batch, written_out))
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_fisher_information_foretells_what_errors_of_outputs_cost(kind: type) -> None:
+    """Noise of a known size on what each matrix puts out, by way of the biases' gradients: for one
+    frame alone, the Fisher information of a bias is that of the output that it is added to."""
+    torch.manual_seed(0)
+    cell = recurrent(kind(5, 4, batch_first=True))
+    model = chain(5, cell=cell, out=linear(3, 4), end=LogSoftmax())
+    features = torch.randn(4000, 1, 5)
+    evidence = gather(model, [Batch(features, torch.ones(4000).long())], fisher=True)
+    executor = Executor(model)
+    probabilities = executor(features).detach().exp()[:, 0]
+    for name, bias in (("out.weight", "out.bias"), ("cell.forward.weight_ih", "cell.forward.bias")):
+        parameter = dict(executor.layers[0 if name[0] == "c" else 1].biases.items())[
+            bias.split(".", 1)[1].replace(".", "/")
+        ]
+        expected = torch.zeros(len(parameter), dtype=torch.float64)
+        for x, p in zip(features[:400], probabilities[:400], strict=True):
+            log_probs = executor(x[None])[0, 0]
+            for token in range(3):
+                (slope,) = torch.autograd.grad(log_probs[token], parameter, retain_graph=True)
+                expected += float(p[token]) * slope.double().square() / 400
+        found = evidence[name].fisher
+        assert found is not None
+        torch.testing.assert_close(found, expected, rtol=0.25, atol=2e-3)
+
+
+def test_fisher_information_of_transcripts_is_the_square_of_ctcs_gradient() -> None:
+    torch.manual_seed(0)
+    plain = chain(5, out=linear(4, 5), end=LogSoftmax())
+    features = Features(kind="log_mel", bands=5)
+    model = plain.with_card(SpeechCard(features=features, tokens=(*"abc", "_"), blank=3))
+    batch = Batch(torch.randn(1, 7, 5), torch.tensor([7]), [[0, 2]])
+    logits = (batch.features @ dict(model.matrices())["out.weight"].decode().T).detach()
+    logits = (logits + dict(model.vectors())["out.bias"]).requires_grad_()
+    log_probs = logits.log_softmax(-1).transpose(0, 1)
+    loss = nn.functional.ctc_loss(
+        log_probs, torch.tensor([0, 2]), torch.tensor([7]), torch.tensor([2]), 3, "sum"
+    )
+    (slope,) = torch.autograd.grad(loss, logits)
+    found = gather(model, [batch], fisher=True)["out.weight"].fisher
+    assert found is not None
+    torch.testing.assert_close(found, slope[0].double().square().mean(0), rtol=1e-4, atol=1e-8)
 
 
 def test_the_backward_direction_sees_time_reversed() -> None:
@@ -100,20 +187,3 @@ def test_damped_moments_are_positive_definite() -> None:
             float(torch.linalg.eigvalsh(Moments(second.double(), torch.zeros(3)).damped()).min())
             > 0
         )
-
-
-def test_a_model_is_at_no_distance_from_itself() -> None:
-    model = speech_model()
-    trial = Trial(model)
-    assert trial.distance(model) == 0
-    weight = dict(model.matrices())["out.weight"].decode()
-    near = trial.distance(model.with_tensors({"out.weight": Dense(weight * 1.01)}))
-    far = trial.distance(model.with_tensors({"out.weight": Dense(weight * 1.1)}))
-    assert 0 < near < far
-
-
-def test_sensitivity_is_distance_a_unit_of_relative_error() -> None:
-    """Of a linear model's only matrix, white inputs: the relative error of the outputs itself."""
-    torch.manual_seed(0)
-    found = Trial(chain(40, out=Linear(dense(60, 40), torch.zeros(60)))).sensitivities(NOTHING)
-    assert found["out.weight"] == pytest.approx(1.0, rel=0.1)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import tinyvox as tv
 from tinyvox import layers, packfile
 from tinyvox.errors import RecipeError
-from tinyvox.evidence import Evidence, gather
+from tinyvox.evidence import Batch, Evidence, gather
 from tinyvox.execute import Executor
 from tinyvox.export import export_pt2
 from tinyvox.groups import keep_units
@@ -52,7 +52,7 @@ def stacked(hidden: int = 20) -> Model:
 
 
 def heard(model: Model) -> Evidence:
-    return gather(model, [features(model.input_size, 40, 4)])
+    return gather(model, [Batch.of(list(features(model.input_size, 40, 4)))])
 
 
 def joined(model: Model | None = None, rank: int = 6, **options: object) -> Model:

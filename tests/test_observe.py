@@ -13,7 +13,7 @@ from small_models import chain, linear
 from tinyvox.card import Features, SpeechCard
 from tinyvox.corpus import Utterance, read_audio, write_manifest
 from tinyvox.errors import DataError, ModelError
-from tinyvox.evidence import REAL_DAMPING
+from tinyvox.evidence import DAMPING
 from tinyvox.layers import Activation
 from tinyvox.model import Model
 from tinyvox.observe import observe
@@ -58,7 +58,7 @@ def test_moments_are_those_of_all_frames_of_all_utterances(tmp_path: Path) -> No
         found = evidence[name]
         torch.testing.assert_close(found.second, inputs.T @ inputs / len(x), rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(found.mean, inputs.mean(0), rtol=1e-4, atol=1e-4)
-        assert found.damping == REAL_DAMPING
+        assert found.damping == DAMPING
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 

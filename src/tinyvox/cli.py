@@ -114,7 +114,7 @@ def compress(
 
 def _look(data: Path | None) -> Callable[[Any], Any]:
     """What a model's matrices are multiplied by: from speech, or made up where there is none."""
-    from tinyvox.evidence import imagine
+    from tinyvox.imagine import imagine
     from tinyvox.observe import observe
 
     if data is None:

@@ -1,35 +1,25 @@
-"""What is known of what a model's matrices are given: from features of speech, or without data.
+"""What is known of a model's matrices: what they are multiplied by, what their outputs matter.
 
-A card with normalised features says what speech looks like to the model: features of mean 0 and
-deviation 1 that drift from frame to frame. Made-up features of that kind, run through the model,
-show which directions its inner signals take, and what its outputs suffer from.
+`observe` learns it from speech, `imagine` without data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tinyvox.execute import Executor
 from tinyvox.layers import LogSoftmax
-from tinyvox.matrix import Dense
 from tinyvox.model import Model
 
-UTTERANCES, FRAMES = 32, 150
-CORRELATION = 0.7
-"""Of each made-up feature from one frame to the next; about that of cepstra every 20 ms."""
-DAMPING = 0.3
-"""Made-up features do not show all: this share of the mean energy is added to every direction."""
-REAL_DAMPING = 0.02
-"""The same of features of real speech, which show what there is."""
-NOISE = 0.1
-"""Energy of the noise that a sensitivity is measured with, relative to the matrix's."""
-TRIALS = 6
-"""Made-up utterances that a changed model is held against."""
+DAMPING = 0.02
+"""The share of the mean energy that real speech is taken to lack in every direction."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +27,16 @@ class Moments:
     """Of a matrix's inputs x [in]: `second`, the mean of x x^T over frames, float64 [in, in], and
     `mean`, that of x, float64 [in].
 
+    `fisher`, float64 [out], where it is known, is the diagonal of the Fisher information of the
+    outputs y = W x: the mean of (dL/dy)^2 over frames, L being the negative logarithm of an
+    utterance's likelihood. An error e of the outputs then costs sum(fisher * e^2) / 2 nats a frame.
     `damping` of the mean energy is added to every direction where `second` has to be inverted.
     """
 
     second: Tensor
     mean: Tensor
     damping: float = DAMPING
+    fisher: Tensor | None = None
 
     def deviation(self) -> Tensor:
         """The standard deviation of each input, float64 [in]."""
@@ -60,47 +54,107 @@ Evidence = Mapping[str, Moments]
 NOTHING: Evidence = MappingProxyType({})
 
 
-def imagine(model: Model, seed: int = 0) -> Evidence:
-    """Moments for the matrices of linear and recurrent layers from made-up features.
+@dataclass(frozen=True)
+class Batch:
+    """Features [utterances, frames, size], how many frames each has, int64 [utterances], and the
+    tokens that were said, where they are known."""
 
-    Nothing where the model has no card that normalises its features, since no scale is known then.
-    Deterministic by `seed`.
+    features: Tensor
+    lengths: Tensor
+    tokens: Sequence[Sequence[int]] | None = None
+
+    @classmethod
+    def of(cls, features: Sequence[Tensor], tokens: Sequence[Sequence[int]] | None = None) -> Batch:
+        """Utterances of unequal length, [frames, size] each."""
+        lengths = torch.tensor([len(each) for each in features])
+        return cls(
+            torch.nn.utils.rnn.pad_sequence(list(features), batch_first=True), lengths, tokens
+        )
+
+
+def gather(
+    model: Model,
+    batches: Iterable[Batch],
+    damping: float = DAMPING,
+    *,
+    fisher: bool = False,
+    seed: int = 0,
+) -> Evidence:
+    """Moments for every matrix but those of grouped convolutions. Memory does not grow with the
+    number of batches.
+
+    With `fisher` their Fisher diagonals too, by one backward pass a batch: of the tokens that were
+    said (CTC, the empirical Fisher information), or where a batch does not tell them, of outputs
+    drawn from the model's own distribution (Kunstner et al., "Limitations of the empirical Fisher
+    approximation", 2019, section 2). Deterministic by `seed`.
     """
-    if model.card is None or not model.card.features.mean:
-        return NOTHING
-    return gather(model, [imagined_features(UTTERANCES, model.input_size, seed)], DAMPING)
+    inputs: dict[str, _Sums] = defaultdict(_Sums)
+    squares: dict[str, _Sums] = defaultdict(_Sums)
 
-
-def gather(model: Model, batches: Iterable[Tensor], damping: float = REAL_DAMPING) -> Evidence:
-    """Moments for the matrices of linear and recurrent layers from batches of features,
-    [utterances, frames, size]. Memory does not grow with their number."""
-    sums: dict[str, tuple[Tensor, Tensor, int]] = {}
-
-    def add(name: str, inputs: Tensor) -> None:
-        x = inputs.double()
-        second, total, count = sums.get(name, (0.0, 0.0, 0))
-        sums[name] = (second + x.T @ x, total + x.sum(0), count + len(x))
+    def add_gradients(name: str, gradients: Tensor) -> None:
+        squares[name].add(gradients.square(), moment=False)
 
     executor = Executor(model).eval()
-    executor.watch(add)
-    with torch.inference_mode():
-        for features in batches:
-            executor(features)
+    executor.watch(lambda name, x: inputs[name].add(x), add_gradients if fisher else None)
+    generator = torch.Generator().manual_seed(seed)
+    for batch in batches:
+        with torch.set_grad_enabled(fisher):
+            outputs, lengths = executor.run(batch.features, batch.lengths)
+            if fisher:
+                _surprise(model, batch, outputs, lengths, generator).backward()  # type: ignore[no-untyped-call]
+                executor.zero_grad(set_to_none=True)
     return {
-        name: Moments((second / count).clone(), (total / count).clone(), damping)
-        for name, (second, total, count) in sums.items()
-        if count
+        name: Moments(
+            sums.second / sums.count,
+            sums.first / sums.count,
+            damping,
+            squares[name].first / squares[name].count if name in squares else None,
+        )
+        for name, sums in inputs.items()
+        if sums.count
     }
 
 
-def imagined_features(utterances: int, size: int, seed: int) -> Tensor:
-    """Stand-ins for normalised features of speech, [utterances, FRAMES, size]."""
-    generator = torch.Generator().manual_seed(seed)
-    features = torch.randn(utterances, FRAMES, size, generator=generator)
-    new = (1 - CORRELATION**2) ** 0.5
-    for frame in range(1, FRAMES):
-        features[:, frame] = CORRELATION * features[:, frame - 1] + new * features[:, frame]
-    return features
+class _Sums:
+    """Of vectors: how many, their sum, and that of their outer products."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first = self.second = torch.zeros((), dtype=torch.float64)
+
+    def add(self, vectors: Tensor, *, moment: bool = True) -> None:
+        """Vectors, [..., size]."""
+        rows = vectors.detach().flatten(0, -2).double()
+        self.count += len(rows)
+        self.first = self.first + rows.sum(0)
+        if moment:
+            self.second = self.second + rows.T @ rows
+
+
+def _surprise(
+    model: Model, batch: Batch, outputs: Tensor, lengths: Tensor, generator: torch.Generator
+) -> Tensor:
+    """The negative logarithm of the likelihood of what was said, or of something drawn, summed."""
+    outputs = outputs.float()
+    inside = alive(outputs, lengths)
+    if not isinstance(model.nodes[-1].layer, LogSoftmax):  # a Gaussian around the outputs
+        values = outputs[inside]
+        noise = torch.randn(values.shape, generator=generator)
+        return (values * noise).sum() / values.detach().std().clamp(min=1e-6)
+    if batch.tokens is None:
+        log_probs = outputs[inside]
+        drawn = torch.multinomial(log_probs.detach().exp(), 1, generator=generator)
+        return -log_probs.gather(1, drawn).sum()
+    assert model.card is not None
+    said = torch.tensor([token for tokens in batch.tokens for token in tokens])
+    counts = torch.tensor([len(tokens) for tokens in batch.tokens])
+    return F.ctc_loss(outputs.transpose(0, 1), said, lengths, counts, model.card.blank, "sum", True)
+
+
+def alive(outputs: Tensor, lengths: Tensor) -> Tensor:
+    """Which frames of [batch, frames, ...] are within the utterances, bool [batch, frames]."""
+    inside: Tensor = torch.arange(outputs.shape[1])[None] < lengths[:, None]
+    return inside
 
 
 def energy(values: Tensor, metric: Tensor | None) -> float:
@@ -108,44 +162,3 @@ def energy(values: Tensor, metric: Tensor | None) -> float:
     its own squared norm where nothing is known."""
     values = values.double()
     return float(((values if metric is None else values @ metric) * values).sum())
-
-
-class Trial:
-    """Made-up utterances, and what a model gives for them, to hold changed models against."""
-
-    def __init__(self, model: Model, seed: int = 1) -> None:
-        self.model = model
-        self.features = imagined_features(TRIALS, model.input_size, seed)
-        self.outputs = self._run(model)
-
-    def distance(self, changed: Model) -> float:
-        """How far the outputs move, mean over the frames: KL divergence of log-probabilities, of
-        other outputs the squared error over their variance."""
-        outputs = self._run(changed)
-        if isinstance(self.model.nodes[-1].layer, LogSoftmax):
-            return float((self.outputs.exp() * (self.outputs - outputs)).sum(dim=-1).mean())
-        variance = self.outputs.var().clamp(min=torch.finfo(torch.float64).tiny)
-        return float((self.outputs - outputs).square().mean() / variance)
-
-    def sensitivities(self, evidence: Evidence, seed: int = 0) -> dict[str, float]:
-        """For each matrix, the distance that a unit of relative error of its own outputs makes.
-
-        Measured with noise on its weights; deterministic by `seed`.
-        """
-        generator = torch.Generator().manual_seed(seed)
-        tiny = torch.finfo(torch.float32).tiny
-        result = {}
-        for name, matrix in self.model.matrices():
-            values = matrix.decode()
-            metric = evidence[name].second if name in evidence else None
-            noise = torch.randn(values.shape, generator=generator)
-            noise *= (NOISE * values.square().mean()).sqrt()
-            relative = energy(noise, metric) / max(energy(values, metric), tiny)
-            moved = self.distance(self.model.with_tensors({name: Dense(values + noise)}))
-            result[name] = moved / max(relative, tiny)
-        return result
-
-    def _run(self, model: Model) -> Tensor:
-        with torch.inference_mode():
-            outputs: Tensor = Executor(model).eval()(self.features)
-            return outputs.double()

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tinyvox import layers
+from tinyvox.cells import unroll
 from tinyvox.layers import Layer
 from tinyvox.matrix import Coded, Matrix
 from tinyvox.model import INPUT, Model
@@ -23,6 +24,9 @@ from tinyvox.weights import (
     weight_module,
 )
 
+Tell = Callable[[str, Tensor], None]
+"""Is told the name of a matrix and what it is multiplied by, or the gradient of what it gives."""
+
 
 class _NodeModule(nn.Module):
     """The tensors of one layer as parameters, under their dotted names with '/' for '.'."""
@@ -32,7 +36,8 @@ class _NodeModule(nn.Module):
     def __init__(self, layer: Layer, factors: Factors) -> None:
         super().__init__()
         self.layer = layer
-        self.watch: Callable[[str, Tensor], None] | None = None
+        self.tell_inputs: Tell | None = None
+        self.tell_gradients: Tell | None = None
         self.weights = nn.ModuleDict(
             {
                 name.replace(".", "/"): weight_module(matrix, factors)
@@ -50,9 +55,16 @@ class _NodeModule(nn.Module):
         return _RUN[type(self.layer)](self, *inputs)
 
     def show(self, name: str, inputs: Frames) -> None:
-        """Tell who watches what a matrix is about to be multiplied by."""
-        if self.watch is not None:
-            self.watch(name, inputs.alive())
+        """Tell who watches what a matrix is multiplied by."""
+        if self.tell_inputs is not None:
+            self.tell_inputs(name, inputs.alive())
+
+    def follow(self, name: str, outputs: Frames) -> None:
+        """Tell who watches, once it is known, the gradient of what a matrix puts out."""
+        tell = self.tell_gradients
+        if tell is not None:
+            heard = functools.partial(_tell_gradient, tell, name, outputs.lengths)
+            outputs.values.register_hook(heard)  # type: ignore[no-untyped-call]
 
     def weight(self, name: str) -> Weight:
         return self.weights[name.replace(".", "/")]  # type: ignore[return-value]
@@ -120,12 +132,19 @@ class Executor(nn.Module):
             new.update({f"{node.name}.{name}": value for name, value in module.tensors(read)})
         return self.source.with_tensors(new)
 
-    def watch(self, tell: Callable[[str, Tensor], None]) -> None:
-        """Call `tell(name, inputs)` whenever a matrix of a linear or a recurrent layer is applied:
-        its full name and what it is multiplied by, [frames, in]."""
+    def watch(self, inputs: Tell, gradients: Tell | None = None) -> None:
+        """Call `inputs(name, x)` whenever a matrix is applied: its full name and what it is
+        multiplied by, [frames, in], patches where it is that of a convolution; and, in a backward
+        pass, `gradients(name, g)`, the gradient of what it put out, [frames, out].
+
+        In two-dimensional convolutions both are [frames, bands, ...]. A grouped convolution has
+        other inputs for each group and is not told of.
+        """
         for node, module in zip(self.source.nodes, self.layers, strict=True):
             assert isinstance(module, _NodeModule)
-            module.watch = functools.partial(_tell_full_name, tell, node.name)
+            module.tell_inputs = functools.partial(_tell_full_name, inputs, node.name)
+            if gradients is not None:
+                module.tell_gradients = functools.partial(_tell_full_name, gradients, node.name)
 
     def dense_leaves(self) -> Iterator[tuple[str, DenseWeight]]:
         """Every dense leaf under the full name of its matrix (factors share it); those of a factor
@@ -151,10 +170,12 @@ class Executor(nn.Module):
             leaf.rounding = None if coded is None else Rounding(coded)
 
 
-def _tell_full_name(
-    tell: Callable[[str, Tensor], None], node: str, matrix: str, inputs: Tensor
-) -> None:
-    tell(f"{node}.{matrix}", inputs)
+def _tell_gradient(tell: Tell, name: str, lengths: Tensor | None, gradient: Tensor) -> None:
+    tell(name, Frames(gradient, lengths).alive())
+
+
+def _tell_full_name(tell: Tell, node: str, matrix: str, values: Tensor) -> None:
+    tell(f"{node}.{matrix}", values)
 
 
 class Frames:
@@ -200,8 +221,9 @@ class Frames:
 def _linear(module: _NodeModule, x: Frames) -> Frames:
     bias = module.vector("bias")
     module.show("weight", x)
-    y = module.weight("weight").apply_to(x.values)
-    return Frames(y if bias is None else y + bias, x.lengths)
+    y = Frames(module.weight("weight").apply_to(x.values), x.lengths)
+    module.follow("weight", y)
+    return y if bias is None else y.map(lambda values: values + bias)
 
 
 def _recurrent(module: _NodeModule, x: Frames) -> Frames:
@@ -210,7 +232,8 @@ def _recurrent(module: _NodeModule, x: Frames) -> Frames:
     outputs = []
     for side in layer.cells():
         inputs = x if side == "forward" else x.reversed()
-        states = Frames(_run_cell(module, side, inputs.values), inputs.lengths)
+        run = _run_cell if module.tell_gradients is None else _unroll_cell
+        states = Frames(run(module, side, inputs), inputs.lengths)
         module.show(f"{side}.weight_ih", inputs)
         module.show(f"{side}.weight_hh", states.map(lambda v: F.pad(v[:, :-1], (0, 0, 1, 0))))
         outputs.append((states if side == "forward" else states.reversed()).values)
@@ -218,9 +241,9 @@ def _recurrent(module: _NodeModule, x: Frames) -> Frames:
     return Frames(joined, x.lengths)
 
 
-def _run_cell(module: _NodeModule, side: str, x: Tensor) -> Tensor:
+def _run_cell(module: _NodeModule, side: str, inputs: Frames) -> Tensor:
     """Hidden states [batch, frames, hidden] by torch's own LSTM, GRU and RNN."""
-    layer = module.layer
+    layer, x = module.layer, inputs.values
     assert isinstance(layer, layers.Recurrent)
     weights = [module.weight(f"{side}.weight_ih")(), module.weight(f"{side}.weight_hh")()]
     rows, hidden = weights[1].shape
@@ -239,13 +262,30 @@ def _run_cell(module: _NodeModule, side: str, x: Tensor) -> Tensor:
     return function[layer.kind](x, state, flat, *options)[0]
 
 
+def _unroll_cell(module: _NodeModule, side: str, inputs: Frames) -> Tensor:
+    """The same step by step, with the gradients of what both matrices put out followed."""
+    layer = module.layer
+    assert isinstance(layer, layers.Recurrent)
+    product = inputs.map(module.weight(f"{side}.weight_ih").apply_to)
+    module.follow(f"{side}.weight_ih", product)
+    bias, bias_hn = module.vector(f"{side}.bias"), module.vector(f"{side}.bias_hn")
+    from_input = product.values if bias is None else product.values + bias
+    from_state = product.map(lambda values: torch.zeros_like(values, requires_grad=True))
+    module.follow(f"{side}.weight_hh", from_state)
+    added = from_state.values
+    if bias_hn is not None:
+        added = added + F.pad(bias_hn, (added.shape[2] - len(bias_hn), 0))
+    return unroll(layer.kind, from_input, module.weight(f"{side}.weight_hh")(), added)
+
+
 def _conv1d(module: _NodeModule, x: Frames) -> Frames:
     layer = module.layer
     assert isinstance(layer, layers.Conv1d)
     weight = module.weight("weight")()
     kernel = weight.view(weight.shape[0], -1, layer.kernel)
+    padded = x.padded(*layer.padding)
     y = F.conv1d(
-        x.padded(*layer.padding).transpose(1, 2),
+        padded.transpose(1, 2),
         kernel,
         module.vector("bias"),
         layer.stride,
@@ -255,7 +295,12 @@ def _conv1d(module: _NodeModule, x: Frames) -> Frames:
     )
     reach = layer.dilation * (layer.kernel - 1) + 1
     lengths = _frames(x.lengths, reach, layer.stride, sum(layer.padding))
-    return Frames(y.transpose(1, 2), lengths)
+    outputs = Frames(y.transpose(1, 2), lengths)
+    if layer.groups == 1 and module.tell_inputs is not None:
+        patches = padded.unfold(1, reach, layer.stride)[..., :: layer.dilation]
+        module.show("weight", Frames(patches.flatten(2), lengths))
+        module.follow("weight", outputs)
+    return outputs
 
 
 def _conv2d(module: _NodeModule, x: Frames) -> Frames:
@@ -271,7 +316,13 @@ def _conv2d(module: _NodeModule, x: Frames) -> Frames:
         layer.stride,
     )
     lengths = _frames(x.lengths, layer.kernel[0], layer.stride[0], sum(layer.padding[:2]))
-    return Frames(y.transpose(1, 2), lengths)
+    outputs = Frames(y.permute(0, 2, 3, 1), lengths)  # [batch, frames, bands, channels]
+    if module.tell_inputs is not None:
+        patches = F.unfold(padded.transpose(1, 2), layer.kernel, stride=layer.stride)
+        patches = patches.view(*patches.shape[:2], *y.shape[2:]).permute(0, 2, 3, 1)
+        module.show("weight", Frames(patches, lengths))
+        module.follow("weight", outputs)
+    return outputs.map(lambda values: values.transpose(2, 3))
 
 
 def _frames(lengths: Tensor | None, reach: int, stride: int, padding: int = 0) -> Tensor | None:

@@ -18,12 +18,13 @@ BYTES_A_PARAMETER = 4
 """Sizes of originals are counted as float32."""
 
 
-def load(path: Path, speech: Path | None = None) -> Model:
+def load(path: Path | str, speech: Path | None = None) -> Model:
     """A model from a .tvx file or any format of the importers, with its speech card.
 
     The card is `speech`, or the one in the file, or `NAME.speech.yaml` beside it, or none. Raises
     FileError or ImporterError with the path.
     """
+    path = Path(path)
     if not path.exists():
         raise FileError(f"{path}: no such file")
     card = load_card(speech) if speech is not None else None

@@ -131,12 +131,8 @@ class _State:
 
 def _key(model: Model, teacher: Model, settings: FinetuneSettings) -> str:
     """The same for the same models and settings."""
-    digest = hashlib.sha256(settings.model_dump_json().encode())
-    for each in (model, teacher):
-        for name, matrix in each.matrices():
-            digest.update(name.encode())
-            digest.update(matrix.decode().numpy().tobytes())
-    return digest.hexdigest()
+    parts = (settings.model_dump_json(), model.digest(), teacher.digest())
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
 def _first_codes(rules: Sequence[QuantizeRule], name: str, values: Tensor) -> Coded | None:

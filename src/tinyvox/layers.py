@@ -47,6 +47,12 @@ class Tensors:
         """Vectors (biases, normalisation) by dotted field name, in the order of the fields."""
         return {name: value for name, value in self._tensors() if isinstance(value, Tensor)}
 
+    def settings(self) -> dict[str, object]:
+        """The fields that hold no tensors: kinds, kernels, strides, limits."""
+        held = (Tensors, Dense, Coded, Product, Tensor)
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: value for name, value in fields.items() if not isinstance(value, held)}
+
     def with_tensors(self, new: Mapping[str, Matrix | Tensor]) -> Self:
         """A copy in which the named matrices and vectors are replaced."""
         changes: dict[str, object] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -112,6 +113,19 @@ class Model:
         """Weights and biases, factors counted as they stand, and once where products share them."""
         weights = sum(leaf.shape[0] * leaf.shape[1] for _, leaf in self.leaves())
         return weights + sum(vector.numel() for _, vector in self.vectors())
+
+    def digest(self) -> str:
+        """A SHA-256 of the graph and of every number in it, in hexadecimal."""
+        digest = hashlib.sha256(repr((self.input_size, self.card)).encode())
+        for node in self.nodes:
+            digest.update(repr((node.name, type(node.layer).__name__, node.inputs)).encode())
+            digest.update(repr(node.layer.settings()).encode())
+        for name, matrix in self.matrices():
+            for leaf in leaves(matrix):
+                digest.update(name.encode() + leaf.decode().contiguous().numpy().tobytes())
+        for name, vector in self.vectors():
+            digest.update(name.encode() + vector.contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     def with_tensors(self, new: Mapping[str, Matrix | Tensor]) -> Model:
         """A model in which the tensors of these full names are replaced."""

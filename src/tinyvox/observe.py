@@ -2,51 +2,148 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Literal
+from zipfile import BadZipFile
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from tinyvox.card import SpeechCard
 from tinyvox.corpus import Utterance, read_audio, read_manifest
 from tinyvox.errors import DataError, ModelError
-from tinyvox.evidence import Evidence, gather
+from tinyvox.evidence import Batch, Evidence, Moments, gather
 from tinyvox.model import Model
 from tinyvox.runtime import extract_features
+
+BATCH_SECONDS = 60.0
+"""Of audio that is in memory at a time."""
+FORMAT = "tinyvox evidence 1"
+
+Fisher = Literal["transcripts", "outputs"]
 
 
 def observe(
     model: Model,
     data: Path | str | Sequence[Utterance],
     progress: Callable[[int, int], None] | None = None,
+    *,
+    fisher: Fisher | None = None,
+    cache: Path | None = None,
 ) -> Evidence:
-    """Moments of the inputs of every linear and recurrent matrix over utterances, or those of a
-    manifest.
+    """Moments of the inputs of every matrix over utterances, or those of a manifest.
 
-    Transcripts are not looked at. One utterance at a time is in memory; a few minutes of speech are
-    enough. Raises ModelError where the model has no speech card, DataError where the manifest or
-    its audio cannot be used, or is too short for a frame.
+    With `fisher` the Fisher information of what each matrix puts out as well: of the transcripts
+    (CTC), or of the model's own outputs, which takes no transcripts. A minute of audio at a time is
+    in memory; a few minutes of speech are enough.
+
+    `cache` is a folder in which the evidence is kept under a hash of the model, the utterances and
+    `fisher`; the same call finds it there.
+
+    Raises ModelError where the model has no speech card, DataError where the manifest or its audio
+    cannot be used, is too short for a frame, or lacks the transcripts that `fisher` asks for.
     """
     if model.card is None:
         raise ModelError("evidence from audio needs a speech card; add --speech FILE")
     where = str(data) if isinstance(data, Path | str) else f"{len(data)} utterances"
     utterances = read_manifest(Path(data)) if isinstance(data, Path | str) else data
-    evidence = gather(model, _features(model.card, utterances, progress))
+    place = None if cache is None else cache / f"{_key(model, utterances, fisher)}.evidence.npz"
+    known = None if place is None else _read(place)
+    if known is not None:
+        return known
+    batches = _batches(model.card, utterances, fisher == "transcripts", progress)
+    evidence = gather(model, batches, fisher=fisher is not None)
     if not evidence:
         raise DataError(f"{where}: no utterance is long enough for a frame of features")
+    if place is not None:
+        _write(evidence, place)
     return evidence
 
 
-def _features(
+def features_of(card: SpeechCard, utterance: Utterance) -> Tensor:
+    """What the model is given for an utterance, [frames, size]."""
+    audio = read_audio(utterance.path, card.features.sample_rate)
+    return torch.from_numpy(extract_features(card.features.model_dump(), audio))
+
+
+def _batches(
     card: SpeechCard,
     utterances: Sequence[Utterance],
+    transcribed: bool,
     progress: Callable[[int, int], None] | None,
-) -> Iterator[Tensor]:
-    settings = card.features.model_dump()
+) -> Iterator[Batch]:
+    frames_a_batch = BATCH_SECONDS * 1000 / card.features.hop_ms
+    features: list[Tensor] = []
+    tokens: list[list[int]] = []
     for done, utterance in enumerate(utterances, start=1):
-        features = extract_features(settings, read_audio(utterance.path, card.features.sample_rate))
-        if len(features):
-            yield torch.from_numpy(features)[None]
+        found = features_of(card, utterance)
+        if len(found):
+            features.append(found)
+            tokens.append(_tokens(card, utterance) if transcribed else [])
+        full = features and max(map(len, features)) * (len(features) + 1) > frames_a_batch
+        if features and (full or done == len(utterances)):
+            yield Batch.of(features, tokens if transcribed else None)
+            features, tokens = [], []
         if progress is not None:
             progress(done, len(utterances))
+
+
+def _tokens(card: SpeechCard, utterance: Utterance) -> list[int]:
+    if not utterance.text.strip():
+        raise DataError(
+            f"{utterance.path}: no transcript in the manifest, which Fisher information of "
+            "transcripts needs; take that of the outputs"
+        )
+    return card.encode(utterance.text)
+
+
+def _key(model: Model, utterances: Sequence[Utterance], fisher: Fisher | None) -> str:
+    """The same for the same model, the same audio files and the same question."""
+    digest = hashlib.sha256(f"{FORMAT} {fisher} {model.digest()}".encode())
+    for utterance in utterances:
+        try:
+            changed = utterance.path.stat()
+        except OSError as error:
+            raise DataError(f"{utterance.path}: cannot be read: {error.strerror}") from error
+        said = utterance.text if fisher == "transcripts" else ""
+        parts = (utterance.path.resolve(), changed.st_size, changed.st_mtime_ns, said)
+        digest.update(repr(parts).encode())
+    return digest.hexdigest()[:24]
+
+
+def _write(evidence: Evidence, place: Path) -> None:
+    """Second moments as float32, which is what single frames are."""
+    arrays: dict[str, np.ndarray] = {}
+    for name, moments in evidence.items():
+        arrays[f"{name}/second"] = moments.second.float().numpy()
+        arrays[f"{name}/mean"] = moments.mean.numpy()
+        arrays[f"{name}/damping"] = np.array(moments.damping)
+        if moments.fisher is not None:
+            arrays[f"{name}/fisher"] = moments.fisher.numpy()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    temporary = place.with_suffix(".partial")
+    with temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+    temporary.replace(place)
+
+
+def _read(place: Path) -> Evidence | None:
+    """What was kept; nothing where there is no such file, or it cannot be read whole."""
+    try:
+        with np.load(place, allow_pickle=False) as file:
+            arrays = {name: torch.from_numpy(file[name]) for name in file.files}
+    except (OSError, ValueError, BadZipFile):
+        return None
+    names = dict.fromkeys(name.rpartition("/")[0] for name in arrays)
+    return {
+        name: Moments(
+            arrays[f"{name}/second"].double(),
+            arrays[f"{name}/mean"],
+            float(arrays[f"{name}/damping"]),
+            arrays.get(f"{name}/fisher"),
+        )
+        for name in names
+    }

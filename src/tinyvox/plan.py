@@ -15,13 +15,15 @@ from torch import Tensor
 
 from tinyvox.codebooks.rate import coded_bits
 from tinyvox.errors import RecipeError
-from tinyvox.evidence import Trial, energy, imagine
+from tinyvox.evidence import energy
+from tinyvox.imagine import imagine, imagined_batches
 from tinyvox.matrix import Binary, Coded, Dense, Grid, Matrix, Table, leaves
 from tinyvox.model import Model
 from tinyvox.passes import Look
 from tinyvox.passes.factorize import Decomposition, decompose, factorize
 from tinyvox.passes.quantize import quantize
 from tinyvox.recipe import FactorizeSettings, QuantizeRule, QuantizeSettings, Recipe, Settings
+from tinyvox.trial import Trial
 
 BITS = (2, 3, 4, 5, 6, 7, 8)
 DISTORTION = dict(
@@ -113,7 +115,7 @@ class _Search:
         self.choices: dict[str, list[_Choice]] = {}
         progress("planning: how much each matrix matters")
         self.evidence = look(model)
-        self.trial = Trial(model)
+        self.trial = Trial(model, imagined_batches(model, 1, 24, 6))
         self.sensitivities = self.trial.sensitivities(self.evidence)
         for name, matrix in model.matrices():
             progress(f"planning: {name}")

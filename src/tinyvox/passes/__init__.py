@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from tinyvox.errors import RecipeError
-from tinyvox.evidence import Evidence, imagine
+from tinyvox.evidence import Evidence
+from tinyvox.imagine import imagine
 from tinyvox.model import Model
 from tinyvox.passes.correct import correct_biases
 from tinyvox.passes.equalize import equalize

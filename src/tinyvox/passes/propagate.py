@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tinyvox import layers
-from tinyvox.evidence import imagined_features
 from tinyvox.execute import Executor
+from tinyvox.imagine import imagined_features
 from tinyvox.model import INPUT, Model, Node
 
 QUADRATURE = 32
