@@ -154,7 +154,8 @@ def _response(formants: Track, rate: int, hop: int) -> Track:
         width = width + 0.03 * centre
         apart = ((frequencies**2 - centre**2) / centre**2) ** 2
         total /= np.sqrt(apart + (frequencies * width / centre**2) ** 2) + 0.05
-    return total / total.max(axis=1, keepdims=True)
+    total /= total.max(axis=1, keepdims=True)
+    return total
 
 
 def _filtered(source: Track, response: Track, hop: int) -> Track:
@@ -166,7 +167,8 @@ def _filtered(source: Track, response: Track, hop: int) -> Track:
         place = slice(index * hop, index * hop + 4 * hop)
         spectrum = np.fft.rfft(padded[place] * window) * magnitudes
         result[place] += np.fft.irfft(spectrum) * window
-    return result[2 * hop : 2 * hop + len(source)]
+    filtered: Track = result[2 * hop : 2 * hop + len(source)]
+    return filtered
 
 
 def _coloured(length: int, rng: np.random.Generator) -> Track:

@@ -20,6 +20,8 @@ from tinyvox.model import Model
 
 DAMPING = 0.02
 """The share of the mean energy that real speech is taken to lack in every direction."""
+LEAST_FISHER, FISHER_POWER = 0.03, 0.7
+"""How Fisher information becomes importance: a share of its mean is added, and the power taken."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,18 @@ class Moments:
     def deviation(self) -> Tensor:
         """The standard deviation of each input, float64 [in]."""
         return (self.second.diagonal() - self.mean.square()).clamp(min=0).sqrt()
+
+    def importance(self) -> Tensor | None:
+        """How much the squared error of each output counts, float64 [out] of mean 1, where their
+        Fisher information is known.
+
+        Less unevenly than that says: what it foretells holds for small errors, and rows that seem
+        not to matter, since their gates are shut, matter once errors open them.
+        """
+        if self.fisher is None or not bool(self.fisher.any()):
+            return None
+        weights = (self.fisher / self.fisher.mean() + LEAST_FISHER) ** FISHER_POWER
+        return weights / weights.mean()
 
     def damped(self) -> Tensor:
         """`second`, positive definite."""

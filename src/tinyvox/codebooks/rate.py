@@ -37,31 +37,46 @@ RECORD, SMALL = 8 * 64.0, 0.25
 matrix may take, it is coded by k-means of whole bits, which needs no models."""
 CLASSES = (2, 4, 8, 16)
 """Numbers of groups of rows, by their size, that are held against none."""
+OCTAVES, CLASS = 12, 4096
+"""How far apart the importance of rows may be; weights that a class of them has at least."""
 LEAST_BITS, MOST_BITS, MOST_TRELLIS_BITS = 0.05, 8.0, 5.0
 EDGE = 127
 """The outermost level: 255 of them fit a byte."""
 _NO_GROUP = np.empty(0, np.uint8)
 
 
-def entropy(values: Tensor, bits: float, *, weights: Tensor | None = None) -> Coded:
+def entropy(
+    values: Tensor,
+    bits: float,
+    *,
+    weights: Tensor | None = None,
+    importance: Tensor | None = None,
+) -> Coded:
     """A grid of the step that takes `bits` coded bits a weight, everything included, and codes
     that minimise error plus price times bits.
 
     `values` is float32 [out, in]; `weights`, which broadcast to it, say how much the squared error
-    of each counts. Rows of like size make a group where that saves more than it takes: they are
-    coded by a model of their own. With 255 levels there is an end to what bits can buy: from about
-    6.5 bits on fewer are taken than asked for. A matrix so small that the record itself would be a
-    quarter of it is coded by k-means. Raises ModelError for NaN and infinity, negative
-    weights, or bits outside 0.05 to 8.
+    of each counts, where the step stays the same; `importance`, [out], how much those of a row
+    count, and gives rows that count more a finer step. Rows of like size make a group where that
+    saves more than it takes: they are coded by a model of their own. With 255 levels there is an
+    end to what bits can buy: from about 6.5 bits on fewer are taken than asked for. A matrix so
+    small that the record itself would be a quarter of it is coded by k-means. Raises ModelError for
+    NaN and infinity, negative weights, or bits outside 0.05 to 8.
 
     Source: Chou, Lookabaugh, Gray, "Entropy-constrained vector quantization", 1989 (the iteration);
     Sullivan, 1996 (uniform levels with a dead zone are nearly optimal).
     """
     check_bits(bits, least=LEAST_BITS, most=MOST_BITS)
-    return _Fit(values, bits, weights, tied=False).result()
+    return _fit(values, bits, weights, importance, tied=False)
 
 
-def trellis(values: Tensor, bits: float, *, weights: Tensor | None = None) -> Coded:
+def trellis(
+    values: Tensor,
+    bits: float,
+    *,
+    weights: Tensor | None = None,
+    importance: Tensor | None = None,
+) -> Coded:
     """As `entropy`, with codes that follow a trellis down each column: about 0.9 dB closer at the
     same bits. Bits are 0.05 to 5.
 
@@ -69,7 +84,47 @@ def trellis(values: Tensor, bits: float, *, weights: Tensor | None = None) -> Co
     that of `native/src/trellis.h`.
     """
     check_bits(bits, least=LEAST_BITS, most=MOST_TRELLIS_BITS)
-    return _Fit(values, bits, weights, tied=True).result()
+    return _fit(values, bits, weights, importance, tied=True)
+
+
+def _fit(
+    values: Tensor,
+    bits: float,
+    weights: Tensor | None,
+    importance: Tensor | None,
+    *,
+    tied: bool,
+) -> Coded:
+    """With importance: a grid for rows that are larger the more they count, which is then undone.
+
+    At a rate that is not too low it is best that all errors cost the same (Cover and Thomas,
+    "Elements of information theory", 2006, section 10.3.3).
+    """
+    if importance is None:
+        return _Fit(values, bits, weights, tied=tied).result()
+    group, fineness = _fineness(importance, values.numel())
+    coded = _Fit(values * fineness[:, None], bits, weights, tied=tied, group=group).result()
+    if isinstance(coded.codebook, Grid):
+        return replace(coded, scale=compact(coded.scale / fineness))
+    return replace(coded, scale=coded.scale / fineness)
+
+
+def _fineness(importance: Tensor, weights: int) -> tuple[Tensor | None, Tensor]:
+    """Classes of rows, uint8 [out] or none, and what their steps are divided by, float32 [out].
+
+    Steps are 3 dB apart, and twice as far where a model a class would not pay.
+    """
+    octaves = importance.clamp(min=torch.finfo(torch.float32).tiny).log2()
+    octaves = (octaves - octaves.max()).clamp(min=-OCTAVES)
+    width = 1
+    while True:
+        classes = (octaves / width).round().int() * width
+        levels, index = classes.unique(return_inverse=True)  # type: ignore[no-untyped-call]
+        if len(levels) * CLASS <= max(weights, CLASS):
+            break
+        width *= 2
+    fineness = torch.exp2(classes / 2.0).float()
+    return (index.to(torch.uint8) if len(levels) > 1 else None), fineness
 
 
 def price_codes(coded: Coded) -> NDArray[np.float32]:
@@ -86,14 +141,14 @@ def choose(
     """Codes uint8 [out, n] for values [out, n] of whole columns that minimise error plus price.
 
     Levels, scales and groups are those of `coded`, which has one zero; `prices` as `price_codes`
-    gives them. Error counts `weights` [out, n] times; a price counts alike for all.
+    gives them. Errors are in steps of the row's own; each counts `weights` [out, n] times, a price
+    counts alike for all.
     """
     grid = coded.codebook
     assert isinstance(grid, Grid)
     scale = coded.scale[:, None]
     steps = torch.where(scale > 0, values / scale, 0).T.contiguous()
-    relative = (scale / scale.max().clamp(min=torch.finfo(torch.float32).tiny)).square()
-    heeded = (relative if weights is None else relative * weights).expand_as(values).T.contiguous()
+    heeded = (torch.ones(1, 1) if weights is None else weights).expand_as(values).T.contiguous()
     codes = np.empty(steps.shape, np.uint8)
     group = _NO_GROUP if coded.group is None else coded.group.numpy()
     _native.choose_codes(
@@ -152,9 +207,17 @@ class _Try(NamedTuple):
 class _Fit:
     """The search for the step of one matrix."""
 
-    def __init__(self, values: Tensor, bits: float, weights: Tensor | None, *, tied: bool) -> None:
+    def __init__(
+        self,
+        values: Tensor,
+        bits: float,
+        weights: Tensor | None,
+        *,
+        tied: bool,
+        group: Tensor | None = None,
+    ) -> None:
         check_values(values, weights)
-        self.values, self.bits, self.tied = values, bits, tied
+        self.values, self.bits, self.tied, self.group = values, bits, tied, group
         self.weights = None if weights is None else weights.float().expand_as(values)
         if self.weights is not None:  # what does not count may be anything
             self.values = torch.where(self.weights > 0, values, 0)
@@ -180,7 +243,7 @@ class _Fit:
         low, high = self._least_step(part, weights), 16 * spread
         for _ in range(SEARCH):
             middle = math.sqrt(low * high)
-            counts = self._run(part, weights, middle, None).counts
+            counts = self._run(part, weights, middle, self.group).counts
             too_many = _entropy(counts) / part.numel() > self.bits
             low, high = (middle, high) if too_many else (low, middle)
         return high
@@ -195,10 +258,10 @@ class _Fit:
         low, high = 0.0, math.inf
         reach = EDGE * step >= float(self.values.abs().max())
         least, best = 0.0 if reach else self._least_step(self.values, self.weights), None
-        step, group = max(step, least), None
+        step, group = max(step, least), self.group
         for run in range(FULL_RUNS):
             found = self._run(self.values, self.weights, step, group)
-            if run == 0 and (group := self._classes(found)) is not None:
+            if run == 0 and group is None and (group := self._classes(found)) is not None:
                 found = self._run(self.values, self.weights, step, group)
             if found.bits <= self.bits:
                 best, high = found, step

@@ -11,7 +11,7 @@ from torch import Tensor
 from tinyvox.evidence import NOTHING, Evidence, energy
 from tinyvox.matrix import Coded, Dense, Matrix, Product
 from tinyvox.model import Model
-from tinyvox.passes.feedback import metric_of
+from tinyvox.passes.feedback import importance_of, metric_of
 from tinyvox.passes.joint import readers, stack
 from tinyvox.passes.outcome import Note, Outcome, check_patterns
 from tinyvox.recipe import FactorizeSettings, matches
@@ -29,20 +29,28 @@ class Decomposition(NamedTuple):
         return float(self.singular[rank:].double().square().sum())
 
 
-def decompose(values: Tensor, metric: Tensor | None = None) -> Decomposition:
+def decompose(
+    values: Tensor, metric: Tensor | None = None, importance: Tensor | None = None
+) -> Decomposition:
     """The singular value decomposition of a matrix.
 
     With `metric`, the second moment of its inputs (float64 [in, in], positive definite), of its
     outputs rather: truncation then loses the least of their energy, and `right` has no longer rows
-    of length 1. Source: Eckart and Young in the metric's norm, as in Acharya et al., "Online
-    embedding compression", 2019, and Chen et al., "DRONE", 2021.
+    of length 1. `importance`, [out], says how much the energy of each output counts; columns of
+    `left` have no longer length 1 then.
+
+    Source: Eckart and Young in the metric's norm, as in Acharya et al., "Online embedding
+    compression", 2019, and Chen et al., "DRONE", 2021; with Fisher information of rows, Hsu et al.,
+    "Language model compression with weighted low-rank factorization", 2022.
     """
-    if metric is None:
+    if metric is None and importance is None:
         return Decomposition(*torch.linalg.svd(values, full_matrices=False))
-    root = torch.linalg.cholesky(metric)
-    left, singular, right = torch.linalg.svd(values.double() @ root, full_matrices=False)
+    weight = torch.ones(len(values)) if importance is None else importance.sqrt()
+    root = torch.eye(values.shape[1]) if metric is None else torch.linalg.cholesky(metric)
+    root, weight = root.double(), weight.double()[:, None]
+    left, singular, right = torch.linalg.svd(weight * values.double() @ root, full_matrices=False)
     right = torch.linalg.solve_triangular(root, right, upper=False, left=False)
-    return Decomposition(left.float(), singular.float(), right.float())
+    return Decomposition((left / weight).float(), singular.float(), right.float())
 
 
 def factorize(
@@ -93,8 +101,7 @@ def _alone(
     reason = _reason_against(name, matrix, settings)
     if reason is None:
         assert isinstance(matrix, Dense)
-        metric = metric_of(evidence, [name])
-        parts = decompose(matrix.values, metric) if known is None else known(name)
+        parts = _parts(name, matrix, evidence) if known is None else known(name)
         rank = _fixed_rank(matrix.shape, settings) or _rank_for(parts, settings.energy or 1.0)
         reason = _too_large(matrix.shape, rank)
     if reason is not None:
@@ -102,6 +109,10 @@ def _alone(
     lost = parts.tail(rank) / max(parts.tail(0), torch.finfo(torch.float64).tiny)
     what = f"rank {rank} of {parts.singular.numel()}, relative squared error {lost:.3g}"
     return product(parts, rank), what
+
+
+def _parts(name: str, matrix: Dense, evidence: Evidence) -> Decomposition:
+    return decompose(matrix.values, metric_of(evidence, [name]), importance_of(evidence, name))
 
 
 def _joint_sets(
@@ -133,7 +144,7 @@ def _together(
     """Matrices of one input with one right factor, and what to say of each."""
     whole = stack(matrices, evidence)
     shape = whole.values.shape[0], whole.values.shape[1]
-    parts = decompose(whole.values, whole.metric)
+    parts = decompose(whole.values, whole.metric, whole.importance)
     rank = _fixed_rank(shape, settings) or _rank_for(parts, settings.energy or 1.0)
     reason = _too_large(shape, rank)
     factors = product(parts, rank)

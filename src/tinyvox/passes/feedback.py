@@ -6,12 +6,12 @@ H their second moment, and not that of W - Q.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
 
-from tinyvox.evidence import Evidence
+from tinyvox.evidence import Evidence, energy
 from tinyvox.matrix import Coded, Dense, Grid, Matrix, Product, decoded
 
 BLOCK = 64
@@ -97,6 +97,18 @@ def metric_of(evidence: Evidence, names: Iterable[str]) -> Tensor | None:
     return torch.stack(known).mean(0) if known else None
 
 
+def importance_of(evidence: Evidence, name: str) -> Tensor | None:
+    """How much the squared error of each output of a matrix counts, float64 [out], if known."""
+    moments = evidence.get(name)
+    return moments.importance() if moments else None
+
+
+def mean_square(matrix: Matrix, metric: Tensor | None) -> float:
+    """Of a matrix's outputs, for inputs of this second moment or else of variance 1; 1 where all is
+    zero, so that one may divide by it."""
+    return energy(matrix.decode(), metric) / matrix.shape[0] or 1.0
+
+
 def inner_metric(right: Tensor, metric: Tensor) -> Tensor:
     """The second moment of what a left factor is multiplied by, float64 [rank, rank]."""
     inner = right.double() @ metric @ right.double().T
@@ -121,3 +133,24 @@ def with_right(product: Product, right: Matrix, metric: Tensor | None) -> Produc
     if right is not product.right and metric is not None and isinstance(left, Dense):
         left = Dense(refit_left(left.values, product.right.decode(), right.decode(), metric))
     return Product(left, right)
+
+
+def importance_of_middle(left: Tensor, importance: Tensor | None) -> Tensor:
+    """How much errors of what the right factor gives count, float64 [rank]."""
+    squares = left.double().square()
+    return squares.sum(0) if importance is None else importance @ squares
+
+
+def shared_importance(
+    products: Sequence[Product],
+    metric: Tensor | None,
+    importances: Sequence[Tensor | None] | None = None,
+) -> Tensor:
+    """The same of a right factor that products share, float64 [rank]; their outputs count alike,
+    whatever their scale."""
+    each = importances or [None] * len(products)
+    middles = [
+        importance_of_middle(product.left.decode(), importance) / mean_square(product, metric)
+        for product, importance in zip(products, each, strict=True)
+    ]
+    return torch.stack(middles).sum(0)

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tinyvox.evidence import Evidence, energy
+from tinyvox.evidence import Evidence
 from tinyvox.groups import Member, all_groups
 from tinyvox.layers import Subsample
 from tinyvox.matrix import Matrix
 from tinyvox.model import Model, Node
 from tinyvox.passes.absorb import owners
-from tinyvox.passes.feedback import metric_of
+from tinyvox.passes.feedback import importance_of, mean_square, metric_of
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,12 @@ def _reason_against(model: Model, node: Node, member: Member, size: int, cell: s
 class Stack:
     """Matrices above each other, each divided by the root mean square of its outputs, so that these
     count alike whatever their scale: float32 [sum of their rows, in]. `metric` is what is known of
-    the inputs."""
+    the inputs, `importance`, [sum of rows], how much the outputs of each matrix count beside each
+    other, where that is known of any."""
 
     values: Tensor
     metric: Tensor | None
+    importance: Tensor | None
     weights: tuple[float, ...]
     rows: tuple[int, ...]
 
@@ -90,8 +92,13 @@ def stack(matrices: Mapping[str, Matrix], evidence: Evidence) -> Stack:
     """Matrices of one input, by their full names; the mean of what is known of their inputs is
     taken for all."""
     metric = metric_of(evidence, matrices)
-    values = [matrix.decode() for matrix in matrices.values()]
-    squares = [energy(each, metric) / len(each) for each in values]
-    weights = tuple(each**0.5 if each > 0 else 1.0 for each in squares)
-    parts = [each / weight for each, weight in zip(values, weights, strict=True)]
-    return Stack(torch.cat(parts), metric, weights, tuple(len(each) for each in values))
+    weights = [mean_square(matrix, metric) ** 0.5 for matrix in matrices.values()]
+    parts = [m.decode() / weight for m, weight in zip(matrices.values(), weights, strict=True)]
+    rows = tuple(len(part) for part in parts)
+    known = [importance_of(evidence, name) for name in matrices]
+    importance = None
+    if any(each is not None for each in known):
+        ones = [torch.ones(count, dtype=torch.float64) for count in rows]
+        pairs = zip(known, ones, strict=True)
+        importance = torch.cat([one if each is None else each for each, one in pairs])
+    return Stack(torch.cat(parts), metric, importance, tuple(weights), rows)

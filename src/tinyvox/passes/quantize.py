@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -32,7 +34,15 @@ from tinyvox.matrix import (
 )
 from tinyvox.model import Model
 from tinyvox.passes.correct import correct_biases
-from tinyvox.passes.feedback import feed_back, inner_metric, metric_of, with_right
+from tinyvox.passes.feedback import (
+    feed_back,
+    importance_of,
+    importance_of_middle,
+    inner_metric,
+    metric_of,
+    shared_importance,
+    with_right,
+)
 from tinyvox.passes.outcome import Note, Outcome, check_patterns
 from tinyvox.recipe import QuantizeRule, QuantizeSettings, first_match
 
@@ -70,7 +80,9 @@ def quantize(model: Model, settings: QuantizeSettings, evidence: Evidence = NOTH
             notes.append(Note(name, f"left alone: {reason}"))
             continue
         assert rule is not None
-        changed[name] = coded = _code_named(name, matrix, rule, metric, factors)
+        importance = importance_of(evidence, name)
+        with _naming(name):
+            changed[name] = coded = _code(matrix, rule, metric, importance, factors)
         error = relative_error(matrix, coded)
         what = f"{rule.bits:g} bits ({rule.method}), relative squared error {error:.3g}"
         if rule.priced and any(_is_table(leaf) for leaf in leaves(coded)):
@@ -95,40 +107,54 @@ def _is_table(leaf: Dense | Coded) -> bool:
     return isinstance(leaf, Coded) and isinstance(leaf.codebook, Table)
 
 
+@contextlib.contextmanager
+def _naming(layer: str) -> Iterator[None]:
+    """Faults with the name of the layer."""
+    try:
+        yield
+    except ModelError as fault:
+        raise ModelError(f"layer {layer!r}: {fault}") from None
+
+
 _Factors = Mapping[Matrix, Matrix]
 """Right factors that products share, as they are coded."""
 
 
 def _shared_factors(model: Model, rules: Sequence[QuantizeRule], evidence: Evidence) -> _Factors:
-    """Each coded for the mean of what is known of its inputs; as it is where the first of its
-    products has no rule."""
+    """Each coded for what is known of its products together; as it is where the first of them has
+    no rule."""
+    matrices = dict(model.matrices())
     coded: dict[Matrix, Matrix] = {}
     for factor, names in model.shared_factors().items():
-        rule = first_match(rules, names[0])
-        metric = metric_of(evidence, names)
-        coded[factor] = factor if rule is None else _code_named(names[0], factor, rule, metric, {})
+        rule, metric = first_match(rules, names[0]), metric_of(evidence, names)
+        users = [m for m in map(matrices.get, names) if isinstance(m, Product)]
+        importances = [importance_of(evidence, name) for name in names]
+        importance = shared_importance(users, metric, importances)
+        with _naming(names[0]):
+            coded[factor] = _code(factor, rule, metric, importance) if rule else factor
     return coded
 
 
-def _code_named(
-    name: str, matrix: Matrix, rule: QuantizeRule, metric: Tensor | None, factors: _Factors
+def _code(
+    matrix: Matrix,
+    rule: QuantizeRule,
+    metric: Tensor | None,
+    importance: Tensor | None,
+    factors: _Factors = MappingProxyType({}),
 ) -> Matrix:
-    try:
-        return _code(matrix, rule, metric, factors)
-    except ModelError as fault:
-        raise ModelError(f"layer {name!r}: {fault}") from None
-
-
-def _code(matrix: Matrix, rule: QuantizeRule, metric: Tensor | None, factors: _Factors) -> Matrix:
-    """The dense leaves coded; `metric`, [in, in], is what is known of the inputs."""
+    """The dense leaves coded; `metric`, [in, in], is what is known of the inputs, `importance`,
+    [out], of the outputs."""
     if isinstance(matrix, Coded):
         return matrix
     if isinstance(matrix, Dense):
-        return code_leaf(matrix.values, rule, metric)
-    right = factors.get(matrix.right) or _code(matrix.right, rule, metric, {})
+        return code_leaf(matrix.values, rule, metric, importance)
+    right = factors.get(matrix.right)
+    if right is None:
+        middle = importance_of_middle(matrix.left.decode(), importance)
+        right = _code(matrix.right, rule, metric, middle)
     fitted = with_right(matrix, right, metric)
     inner = None if metric is None else inner_metric(right.decode(), metric)
-    return Product(_code(fitted.left, rule, inner, {}), right)
+    return Product(_code(fitted.left, rule, inner, importance), right)
 
 
 def _with_factor(matrix: Matrix, factors: _Factors, metric: Tensor | None) -> Matrix:
@@ -139,11 +165,13 @@ def _with_factor(matrix: Matrix, factors: _Factors, metric: Tensor | None) -> Ma
     return matrix if right is matrix.right else with_right(matrix, right, metric)
 
 
-def code_leaf(values: Tensor, rule: QuantizeRule, metric: Tensor | None) -> Coded:
-    """The codes of one matrix by a rule: float32 [out, in], and the second moment of its inputs,
-    float64 [in, in], where it is known."""
+def code_leaf(
+    values: Tensor, rule: QuantizeRule, metric: Tensor | None, importance: Tensor | None = None
+) -> Coded:
+    """The codes of one matrix by a rule: float32 [out, in], the second moment of its inputs,
+    float64 [in, in], and how much errors of its outputs count, [out], where they are known."""
     metric = metric if rule.feedback else None
-    coded = _settle_leaf(codes_by_rule(values, rule))
+    coded = _settle_leaf(codes_by_rule(values, rule, importance))
     if metric is not None and rule.priced and isinstance(coded.codebook, Grid):
         coded = _feed_back_within(values, coded, metric, rule.bits)
     elif metric is not None:
@@ -190,10 +218,13 @@ def _step_factor(found: list[tuple[float, float]], bits: float) -> float:
     return float(wanted)
 
 
-def codes_by_rule(values: Tensor, rule: QuantizeRule) -> Coded:
-    """The codes that a rule's method gives for a matrix, float32 [out, in], without feedback."""
+def codes_by_rule(values: Tensor, rule: QuantizeRule, importance: Tensor | None = None) -> Coded:
+    """The codes that a rule's method gives for a matrix, float32 [out, in], without feedback;
+    `importance` [out] says how much errors of its outputs count, which priced methods heed."""
     method = CODEBOOKS[rule.method]
     options = {name: getattr(rule, name) for name in method.options}
+    if method.priced:
+        options["importance"] = importance
     options = {name: value for name, value in options.items() if value is not None}
     return method.quantise(values, rule.bits, **options)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from tinyvox.evidence import NOTHING, Evidence, energy
 from tinyvox.matrix import Coded, Dense, Matrix, Product
 from tinyvox.model import Model
-from tinyvox.passes.feedback import inner_metric, metric_of, with_right
+from tinyvox.passes.feedback import inner_metric, metric_of, shared_importance, with_right
 from tinyvox.passes.outcome import Note, Outcome, check_patterns
 from tinyvox.recipe import SparsifySettings, matches
 
@@ -306,8 +306,8 @@ def _shared_leaves(model: Model, settings: SparsifySettings, evidence: Evidence)
     shared: dict[Matrix, _Side | None] = {}
     for factor, names in model.shared_factors().items():
         metric = metric_of(evidence, names)
-        lefts = [m.left.decode() for m in map(matrices.get, names) if isinstance(m, Product)]
-        rows = None if metric is None else torch.cat(lefts).double().square().sum(0)
+        users = [m for m in map(matrices.get, names) if isinstance(m, Product)]
+        rows = None if metric is None else shared_importance(users, metric)
         side = _Side(f"{names[0]}.right", factor, metric, rows)
         shared[factor] = side if matches(settings.layers, names[0]) else None
     return shared
