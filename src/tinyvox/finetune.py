@@ -14,15 +14,14 @@ from torch import Tensor, nn
 from tinyvox.codebooks import coded_bits
 from tinyvox.corpus import Corpus
 from tinyvox.errors import ModelError
-from tinyvox.evidence import Evidence
+from tinyvox.evidence import NOTHING
 from tinyvox.execute import Executor
 from tinyvox.imagine import imagine
-from tinyvox.matrix import Dense, Matrix, leaves
 from tinyvox.model import Model
 from tinyvox.passes import Look
-from tinyvox.passes.quantize import code, with_all_levels
+from tinyvox.passes.quantize import quantize, with_all_levels
 from tinyvox.pruner import Pruner
-from tinyvox.recipe import FinetuneSettings, QuantizeRule, first_match
+from tinyvox.recipe import FinetuneSettings, QuantizeRule, QuantizeSettings, first_match
 from tinyvox.train import (
     Batch,
     Batches,
@@ -168,21 +167,21 @@ def _begin_rounding(
     executor: Executor, model: Model, rules: Sequence[QuantizeRule], look: Look
 ) -> None:
     """Codes to begin with; those that are chosen by price are the best that are known."""
-    coded: dict[str, Matrix] = {}
-    bits: dict[str, float] = {}
-    evidence: Evidence | None = None
-    for name, matrix in model.matrices():
-        rule = first_match(rules, name)
-        if rule is None or not any(isinstance(leaf, Dense) for leaf in leaves(matrix)):
-            continue
-        if rule.priced:
-            evidence = look(model) if evidence is None else evidence
-            coded[name] = with_all_levels(code(matrix, rule, evidence.get(name)))
-            bits[name] = rule.bits
-        else:
-            plain = rule.model_copy(update={"feedback": False, "unbiased": False})
-            coded[name] = code(matrix, plain, None)
-    executor.set_rounding(coded, bits)
+    if not rules:
+        return
+    priced = any(rule.priced for rule in rules)
+    blind = {"feedback": False, "unbiased": False}
+    first = tuple(rule if rule.priced else rule.model_copy(update=blind) for rule in rules)
+    settings = QuantizeSettings(rules=first, vectors="float32")
+    start = quantize(model, settings, look(model) if priced else NOTHING).model
+    before = dict(model.matrices())
+    coded = {
+        name: with_all_levels(matrix)
+        for name, matrix in start.matrices()
+        if matrix is not before[name]
+    }
+    found = {name: first_match(rules, name) for name in coded}
+    executor.set_rounding(coded, {n: r.bits for n, r in found.items() if r and r.priced})
 
 
 def _hold_bits(executor: Executor, closeness: float = 0.0) -> bool:

@@ -134,6 +134,9 @@ class FactorizeSettings(_Settings):
     """The rank to keep, as a fraction of the full rank or as a number."""
     energy: Annotated[float, Field(gt=0, le=1)] | None = None
     """The smallest rank that keeps this fraction of the sum of squared singular values."""
+    joint: bool = False
+    """One right factor for the matrices that read the same hidden state: those of a recurrent cell
+    and of the layers after it, where they match; the rank is then that of all of them together."""
 
     @model_validator(mode="after")
     def _one_of_two(self) -> FactorizeSettings:

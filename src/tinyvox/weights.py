@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import torch
@@ -29,8 +30,6 @@ class Weight(Protocol):
     def __call__(self) -> Tensor: ...
 
     def apply_to(self, x: Tensor) -> Tensor: ...
-
-    def matrix(self) -> Matrix: ...
 
 
 class Levels(nn.Module):
@@ -195,9 +194,14 @@ class CodedWeight(nn.Module):
 
 
 class ProductWeight(nn.Module):
-    def __init__(self, product: Product) -> None:
+    """Two factors; the right one may be a module of other products too."""
+
+    def __init__(self, product: Product, factors: Factors) -> None:
         super().__init__()
-        self.left, self.right = weight_module(product.left), weight_module(product.right)
+        self.left = weight_module(product.left, factors)
+        if product.right not in factors:
+            factors[product.right] = weight_module(product.right, factors)
+        self.right = factors[product.right]
 
     def forward(self) -> Tensor:
         result: Tensor = self.left() @ self.right()
@@ -206,17 +210,16 @@ class ProductWeight(nn.Module):
     def apply_to(self, x: Tensor) -> Tensor:
         return self.left.apply_to(self.right.apply_to(x))
 
-    def matrix(self) -> Matrix:
-        return Product(self.left.matrix(), self.right.matrix())
-
 
 WeightModule = DenseWeight | CodedWeight | ProductWeight
+Factors = dict[Matrix, WeightModule]
+"""Modules by the right factors that they are of; products that share a factor share its module."""
 
 
-def weight_module(matrix: Matrix) -> WeightModule:
-    """The trainable form of a matrix."""
+def weight_module(matrix: Matrix, factors: Factors) -> WeightModule:
+    """The trainable form of a matrix; `factors` are those of the model so far."""
     if isinstance(matrix, Product):
-        return ProductWeight(matrix)
+        return ProductWeight(matrix, factors)
     return CodedWeight(matrix) if isinstance(matrix, Coded) else DenseWeight(matrix)
 
 
@@ -227,3 +230,16 @@ def leaf_modules(weight: WeightModule) -> Iterator[DenseWeight | CodedWeight]:
         yield from leaf_modules(weight.right)
     else:
         yield weight
+
+
+def matrix_reader() -> Callable[[WeightModule], Matrix]:
+    """What modules hold when they are first asked: of one module always the same matrix, so that
+    products share what their modules share."""
+
+    @functools.cache
+    def matrix(module: WeightModule) -> Matrix:
+        if isinstance(module, ProductWeight):
+            return Product(matrix(module.left), matrix(module.right))
+        return module.matrix()
+
+    return matrix

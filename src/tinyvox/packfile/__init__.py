@@ -80,7 +80,8 @@ def load(path: Path | str) -> Model:
 def sizes(path: Path | str) -> list[Row]:
     """Every byte of a file, by what it is for: the rows sum to the file's size.
 
-    The factors of a product stand apart, as `name.left` and `name.right`. Raises FileError.
+    The factors of a product stand apart, as `name.left` and `name.right`; a right factor that
+    products share stands with the first of them. Raises FileError.
     """
     content = _parse(path)
     rows = [row for node in content["nodes"] for row in _node_rows(node)]
@@ -122,9 +123,10 @@ def _node_rows(node: Mapping[str, Any]) -> Iterator[Row]:
 
 
 def _tensor_rows(name: str, tensor: Mapping[str, Any]) -> Iterator[Row]:
-    if tensor["kind"] == "product":
-        yield from _tensor_rows(f"{name}.left", tensor["left"])
-        yield from _tensor_rows(f"{name}.right", tensor["right"])
+    if tensor["kind"] in ("product", "shared"):
+        for side in ("left", "right"):
+            if side in tensor:
+                yield from _tensor_rows(f"{name}.{side}", tensor[side])
     elif tensor["kind"] != "absent":
         shape, count = tuple(tensor["shape"]), tensor["file_bytes"]
         size = math.prod(shape)
