@@ -25,7 +25,7 @@ from tinyvox.importers import load
 from tinyvox.matrix import Coded, Dense, Matrix, Product, leaves
 from tinyvox.model import INPUT, Model, Node
 from tinyvox.passes import Outcome, equalize, factorize, prune, quantize, sparsify
-from tinyvox.passes.quantize import codes_by_rule, settle
+from tinyvox.passes.quantize import settle
 from tinyvox.recipe import (
     EqualizeSettings,
     FactorizeSettings,
@@ -464,8 +464,7 @@ def test_trained_factors_come_out_shared(start: str) -> None:
         model = quantize(model, QuantizeSettings(bits=3)).model
     executor = Executor(model)
     if start == "rounded":
-        rule = QuantizeRule(bits=3)
-        executor.set_rounding(lambda _, values: codes_by_rule(values, rule))
+        executor.set_rounding(dict(quantize(model, QuantizeSettings(bits=3)).model.matrices()), {})
     x = features(12)
     optimiser = torch.optim.SGD(executor.parameters(), lr=1e-2)
     for _ in range(3):

@@ -7,16 +7,16 @@ import hashlib
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tinyvox import packfile
-from tinyvox.errors import RecipeError
+from tinyvox.evidence import Batch, Evidence
 from tinyvox.imagine import imagined_batches
 from tinyvox.matrix import Matrix, leaves
 from tinyvox.model import Model
-from tinyvox.passes import Look, provenance
+from tinyvox.passes import provenance
 from tinyvox.passes.factorize import product
 from tinyvox.passes.quantize import code, round_vectors
 from tinyvox.plan.choices import BITS, Choice, Choices
@@ -38,13 +38,11 @@ CLOSE, AIM = 0.985, 0.994
 """A plan that uses this much of the budget is not improved further; how much is aimed at."""
 TRIAL_SOUNDS, TRIAL_UTTERANCES = 24, 6
 """Made-up utterances that plans are held against, of both kinds."""
-HALVINGS = 6
-"""Sizes that are tried for a loss."""
 BYTES_BESIDES = 1500
 """Of a file without tensors, with its card and its recipe, about."""
 
-Judge = Callable[[Model], float]
-"""How much worse a compressed model is than the original, in the unit of the loss allowed."""
+Pairs = dict[str, tuple[int | None, float]]
+"""A rank, or None, and coded bits for every matrix."""
 Chosen = dict[str, Choice]
 Fitted = tuple[Chosen, Model, int]
 """Choices, the model that they make, the bytes of its file."""
@@ -78,47 +76,54 @@ class Plan:
 
 
 class Search:
-    """Evidence and choices of one model; plans for any budget."""
+    """Choices for one model, what they do to it; plans for any budget.
+
+    `trial` is of the original; `first`, the steps that made the model of that.
+    """
 
     def __init__(
         self,
         model: Model,
-        look: Look,
-        trial: Trial | None,
-        seed: int,
-        state: Path | None,
+        evidence: Evidence,
+        trial: Trial,
+        state: State,
         progress: Callable[[str], None],
+        first: Sequence[Settings] = (),
     ) -> None:
-        self.model, self.progress = model, progress
+        self.model, self.evidence, self.trial, self.first = model, evidence, trial, tuple(first)
+        self.state, self.progress = state, progress
         self.smallest = 0
+        self.begun_at = trial.distance(model) if first else 0.0
+        """How far the first steps alone move the outputs."""
+        self.alone = Trial(model, trial.batches) if first else trial
         self._coded: dict[tuple[str, int | None, float], Matrix] = {}
         self._moved: dict[tuple[str, int | None, float], float] = {}
-        progress("planning: listening to what each matrix does")
-        self.evidence = look(model)
-        batches = imagined_batches(model, seed + 1, TRIAL_SOUNDS, TRIAL_UTTERANCES)
-        self.trial = trial or Trial(model, batches)
         self.rounded = round_vectors(model, "float16").model
         self.choices: dict[str, Choices] = {}
         self.factors: dict[str, float] = defaultdict(lambda: 1.0)
         for name, matrix in model.matrices():
             progress(f"planning: {name}")
-            found = Choices(name, matrix, self.evidence.get(name), self.trial)
+            found = Choices(name, matrix, evidence.get(name), self.alone)
             if found.all:
                 self.choices[name] = found
         self.rest = _bytes_besides(self.rounded, self.choices)
-        self.state = _State(state, f"{model.digest()} {seed} {self._listened()}")
+        self.key = f"{[repr(step) for step in self.first]} {self._listened()}"
 
     def best_within(self, budget: int) -> Plan | None:
         """The plan that loses least in so many bytes; None where none fits."""
         best: Plan | None = None
         seen: set[str] = set()
         for correction in range(CORRECTIONS + 1):
-            known = self.state.recall(budget, correction)
+            place = f"{self.key} {budget} {correction}"
+            known = self.state.recall(place)
             fitted = self._fit(budget) if known is None else self._refit(known)
             if fitted is None:
                 break
             chosen, model, size = fitted
-            self.state.keep(budget, correction, {n: (c.rank, c.bits) for n, c in chosen.items()})
+            self.state.keep(
+                f"{self.key} {budget} {correction}",
+                {n: (c.rank, c.bits) for n, c in chosen.items()},
+            )
             self.progress("planning: listening to what it costs")
             found = self._plan(chosen, model, size)
             if best is None or found.distance < best.distance:
@@ -127,28 +132,6 @@ class Search:
                 break
             seen.add(repr(chosen))
             self._correct(found)
-        return best
-
-    def smallest_within(self, most: float, judge: Judge) -> Plan:
-        """The smallest plan, to some per cent, that a judge says loses no more than `most`."""
-        whole = packfile.size(self.rounded)
-        low, high = 0.0, float(whole)  # bytes: too few, enough
-        best: Plan | None = None
-        size = whole / 12
-        for _ in range(HALVINGS):
-            found = self.best_within(int(size))
-            loss = math.inf if found is None else judge(found.model)
-            if found is not None:
-                self.progress(f"planning: {found.size} bytes lose {loss:.4g}, {most:.4g} allowed")
-            if loss <= most:
-                best, high = found, size
-            else:
-                low = size
-            size = math.sqrt(max(low, high / 16) * high)
-        if best is None:
-            raise RecipeError(
-                f"no plan of up to {round(low)} bytes loses as little as {most:g}; allow more"
-            )
         return best
 
     def _correct(self, found: Plan) -> None:
@@ -244,7 +227,8 @@ class Search:
     def _make(self, chosen: Chosen) -> Model:
         """The model that the recipe of these choices makes, byte for byte."""
         small = self.rounded.with_tensors({n: self._code(n, c) for n, c in chosen.items()})
-        return small.with_provenance(**provenance(self.model, small, recipe_of(chosen)))
+        recipe = recipe_of(chosen, self.first)
+        return small.with_provenance(**provenance(self.trial.model, small, recipe))
 
     def _code(self, name: str, choice: Choice) -> Matrix:
         key = name, choice.rank, choice.bits
@@ -273,12 +257,13 @@ class Search:
                     self._distance_of(name, choice),
                 )
             )
-        return Plan(recipe_of(chosen), model, size, self.trial.distance(model), tuple(rows))
+        recipe = recipe_of(chosen, self.first)
+        return Plan(recipe, model, size, self.trial.distance(model), tuple(rows))
 
     def _distance_of(self, name: str, choice: Choice) -> float:
         key = name, choice.rank, choice.bits
         if key not in self._moved:
-            self._moved[key] = self.trial.distance_with({name: self._code(name, choice)})
+            self._moved[key] = self.alone.distance_with({name: self._code(name, choice)})
         return self._moved[key]
 
     def _listened(self) -> str:
@@ -287,13 +272,13 @@ class Search:
         return hashlib.sha256(repr(sums).encode()).hexdigest()
 
 
-class _State:
-    """What the search came to so far, by budget and correction, in a file; of no effect without
-    one."""
+class State:
+    """What searches came to so far, by search, budget and correction, in a file; of no effect
+    without one."""
 
     def __init__(self, path: Path | None, key: str) -> None:
         self.path, self.key = path, key
-        self.found: dict[str, dict[str, tuple[int | None, float]]] = {}
+        self.found: dict[str, Pairs] = {}
         if path is not None and path.exists():
             try:
                 held = json.loads(path.read_text(encoding="utf-8"))
@@ -301,21 +286,25 @@ class _State:
             except (OSError, ValueError, KeyError, TypeError):
                 self.found = {}
 
-    def recall(self, budget: int, correction: int) -> dict[str, tuple[int | None, float]] | None:
-        return self.found.get(f"{budget} {correction}")
+    def recall(self, place: str) -> Pairs | None:
+        """The rank and the bits of every matrix, where they were kept."""
+        return self.found.get(place)
 
-    def keep(
-        self, budget: int, correction: int, pairs: dict[str, tuple[int | None, float]]
-    ) -> None:
-        self.found[f"{budget} {correction}"] = pairs
+    def keep(self, place: str, pairs: Pairs) -> None:
+        self.found[place] = pairs
         if self.path is not None:
             temporary = self.path.with_suffix(".partial")
             temporary.write_text(json.dumps({"key": self.key, "found": self.found}), "utf-8")
             temporary.replace(self.path)
 
 
-def recipe_of(chosen: Mapping[str, Choice]) -> Recipe:
-    """One step a rank, then one rule a number of bits; the commonest is the step's own."""
+def trial_batches(model: Model, seed: int) -> list[Batch]:
+    """Made-up utterances that plans are held against."""
+    return imagined_batches(model, seed, TRIAL_SOUNDS, TRIAL_UTTERANCES)
+
+
+def recipe_of(chosen: Mapping[str, Choice], first: Sequence[Settings] = ()) -> Recipe:
+    """The first steps, one step a rank, one rule a number of bits; the commonest is the step's."""
     ranks: dict[int, list[str]] = defaultdict(list)
     depths: dict[float, list[str]] = defaultdict(list)
     for name, choice in chosen.items():
@@ -331,7 +320,7 @@ def recipe_of(chosen: Mapping[str, Choice]) -> Recipe:
         for bits, names in sorted(depths.items())
         if bits != common
     )
-    return Recipe.of(*steps, QuantizeSettings(method="entropy", bits=common, rules=rules))
+    return Recipe.of(*first, *steps, QuantizeSettings(method="entropy", bits=common, rules=rules))
 
 
 def _bytes_besides(model: Model, chosen: Container[str]) -> float:
