@@ -68,7 +68,9 @@ def quantised(keep: float) -> tuple[Settings, ...]:
 
 
 def factorised(bits: float, keep: float) -> tuple[Settings, ...]:
-    return FactorizeSettings(rank=max(keep, 0.002)), QuantizeSettings(method="entropy", bits=bits)
+    """Not the output: one rank for that too, which has 29 rows, ruins every model."""
+    factorize = FactorizeSettings(layers=("dense*", "lstm"), rank=max(keep, 0.002))
+    return factorize, QuantizeSettings(method="entropy", bits=bits)
 
 
 def pruned(bits: float, keep: float) -> tuple[Settings, ...]:

@@ -139,15 +139,15 @@ def _read(place: Path) -> Evidence | None:
     try:
         with np.load(place, allow_pickle=False) as file:
             arrays = {name: torch.from_numpy(file[name]) for name in file.files}
-    except (OSError, ValueError, BadZipFile):
+        names = dict.fromkeys(name.rpartition("/")[0] for name in arrays)
+        return {
+            name: Moments(
+                arrays[f"{name}/second"].double(),
+                arrays[f"{name}/mean"],
+                float(arrays[f"{name}/damping"]),
+                arrays.get(f"{name}/fisher"),
+            )
+            for name in names
+        }
+    except (OSError, EOFError, KeyError, ValueError, BadZipFile):
         return None
-    names = dict.fromkeys(name.rpartition("/")[0] for name in arrays)
-    return {
-        name: Moments(
-            arrays[f"{name}/second"].double(),
-            arrays[f"{name}/mean"],
-            float(arrays[f"{name}/damping"]),
-            arrays.get(f"{name}/fisher"),
-        )
-        for name in names
-    }

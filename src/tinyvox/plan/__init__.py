@@ -120,12 +120,13 @@ class _Planner:
         self.trial = trial or Trial(model, trial_batches(model, seed + 1))
         self.state = State(state, f"{model.digest()} {seed}")
         self.whole = Search(model, self.evidence, self.trial, self.state, progress)
-        self.pruned: dict[float, Search | None] = {}
+        self.thin: dict[float, Model | None] = {}
+        self.pruned: dict[float, Search] = {}
 
     @property
     def smallest(self) -> int:
         """Bytes of the smallest plan that was tried."""
-        tried = [s.smallest for s in (self.whole, *self.pruned.values()) if s and s.smallest]
+        tried = [s.smallest for s in (self.whole, *self.pruned.values()) if s.smallest]
         return min(tried)
 
     def best_within(self, budget: int) -> Plan | None:
@@ -136,28 +137,33 @@ class _Planner:
         """
         best = self.whole.best_within(budget)
         for keep in KEEPS:
-            search = self._search_pruned(keep)
-            if search is None or (best and search.begun_at > PRUNING * best.distance):
+            thin = self._thin(keep)
+            if thin is None or (best and self.trial.distance(thin) > PRUNING * best.distance):
                 break
-            found = search.best_within(budget)
+            found = self._search(keep, thin).best_within(budget)
             if best and (found is None or found.distance >= best.distance):
                 break
             best = found
         return best
 
-    def _search_pruned(self, keep: float) -> Search | None:
-        """For the units that stay where so many weights do; None where units cannot go."""
-        if keep not in self.pruned:
-            self.progress(f"planning: {keep:.0%} of the weights' units")
-            settings = PruneSettings(budget=keep)
+    def _thin(self, keep: float) -> Model | None:
+        """The model with the units that stay where so many weights do; None where units cannot
+        go."""
+        if keep not in self.thin:
+            self.progress(f"planning: the units that {keep:.0%} of the weights leave")
             try:
-                thin = prune(self.model, settings, self.evidence).model
+                settings = PruneSettings(budget=keep)
+                self.thin[keep] = prune(self.model, settings, self.evidence).model
             except RecipeError:
-                self.pruned[keep] = None
-            else:
-                self.pruned[keep] = Search(
-                    thin, self.look(thin), self.trial, self.state, self.progress, (settings,)
-                )
+                self.thin[keep] = None
+        return self.thin[keep]
+
+    def _search(self, keep: float, thin: Model) -> Search:
+        if keep not in self.pruned:
+            first = (PruneSettings(budget=keep),)
+            self.pruned[keep] = Search(
+                thin, self.look(thin), self.trial, self.state, self.progress, first
+            )
         return self.pruned[keep]
 
     def smallest_within(self, most: float, judge: Judge) -> Plan:

@@ -93,8 +93,6 @@ class Search:
         self.model, self.evidence, self.trial, self.first = model, evidence, trial, tuple(first)
         self.state, self.progress = state, progress
         self.smallest = 0
-        self.begun_at = trial.distance(model) if first else 0.0
-        """How far the first steps alone move the outputs."""
         self.alone = Trial(model, trial.batches) if first else trial
         self._coded: dict[tuple[str, int | None, float], Matrix] = {}
         self._moved: dict[tuple[str, int | None, float], float] = {}
@@ -163,6 +161,22 @@ class Search:
             target += AIM * budget - size
             if not low < target < high:
                 target = (low + high) / 2 if high < math.inf else low * 1.02
+        return None if best is None else self._stretched(best, budget)
+
+    def _stretched(self, best: Fitted, budget: int) -> Fitted:
+        """The same choices with more bits, as long as they fit: between two plans that are near by
+        formula the bytes of a small file may jump."""
+        share = 1.0
+        for _ in range(ROUNDS):
+            if best[2] >= CLOSE * budget or self._is_extreme(best[0], -1):
+                break
+            chosen = self._filled(best[0], share * (AIM * budget - best[2]))
+            model = self._make(chosen)
+            size = packfile.size(model)
+            if best[2] < size <= budget:
+                best = chosen, model, size
+            else:
+                share /= 2
         return best
 
     def _refit(self, known: Mapping[str, tuple[int | None, float]]) -> Fitted:
