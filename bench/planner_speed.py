@@ -19,6 +19,8 @@ import testsets
 from tinyvox import files, packfile
 from tinyvox.corpus import read_manifest, spread
 from tinyvox.deepspeech import Architecture, deepspeech
+from tinyvox.evidence import Evidence
+from tinyvox.model import Model
 from tinyvox.observe import hear, observe
 from tinyvox.passes import compress
 from tinyvox.plan import find_plan
@@ -47,11 +49,15 @@ def main() -> None:
         last = now
 
     evidence = observe(model, heard, fisher="outputs")
+
+    def look(changed: Model) -> Evidence:
+        return evidence if changed is model else observe(changed, heard, fisher="outputs")
+
     lap("observe")
     trial = Trial(model, list(hear(card, spread(heard, 12))))
-    plan = find_plan(model, ratio=options.ratio, look=lambda _: evidence, trial=trial)
+    plan = find_plan(model, ratio=options.ratio, look=look, trial=trial)
     lap("plan")
-    small = compress(model, plan.recipe, look=lambda _: evidence)
+    small = compress(model, plan.recipe, look=look)
     lap("compress")
     with tempfile.TemporaryDirectory() as folder:
         size = packfile.save(small, Path(folder) / "small.tvx")

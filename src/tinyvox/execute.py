@@ -144,6 +144,7 @@ class Executor(nn.Module):
         for node, module in zip(self.source.nodes, self.layers, strict=True):
             assert isinstance(module, _NodeModule)
             module.tell_inputs = functools.partial(_tell_full_name, inputs, node.name)
+            module.tell_gradients = None
             if gradients is not None:
                 module.tell_gradients = functools.partial(_tell_full_name, gradients, node.name)
 

@@ -21,7 +21,7 @@ from tinyvox.runtime import extract_features
 
 BATCH_SECONDS = 60.0
 """Of audio that is in memory at a time."""
-FORMAT = "tinyvox evidence 1"
+FORMAT = "tinyvox evidence 2"
 
 Fisher = Literal["transcripts", "outputs"]
 
@@ -54,7 +54,9 @@ def observe(
     known = None if place is None else _read(place)
     if known is not None:
         return known
-    batches = hear(model.card, utterances, fisher == "transcripts", progress)
+    order = np.random.default_rng(0).permutation(len(utterances))  # the first ones say most
+    mixed = [utterances[int(i)] for i in order]
+    batches = hear(model.card, mixed, fisher == "transcripts", progress)
     evidence = gather(model, batches, fisher=fisher is not None)
     if not evidence:
         raise DataError(f"{where}: no utterance is long enough for a frame of features")
@@ -137,8 +139,8 @@ def _write(evidence: Evidence, place: Path) -> None:
 def _read(place: Path) -> Evidence | None:
     """What was kept; nothing where there is no such file, or it cannot be read whole."""
     try:
-        with np.load(place, allow_pickle=False) as file:
-            arrays = {name: torch.from_numpy(file[name]) for name in file.files}
+        with place.open("rb") as file, np.load(file, allow_pickle=False) as held:
+            arrays = {name: torch.from_numpy(held[name]) for name in held.files}
         names = dict.fromkeys(name.rpartition("/")[0] for name in arrays)
         return {
             name: Moments(

@@ -71,7 +71,7 @@ def find_plan(
     from it, a Lagrange multiplier for the bytes (Shoham and Gersho, "Efficient bit allocation for
     an arbitrary set of quantizers", 1988). What they suffer is measured on `trial`, by default
     made-up speech: first with noise, then with what the plan does to each matrix, until the plan
-    stays as it is. Sizes are those of the packed file, which the recipe makes byte for byte.
+    gets no better. Sizes are those of the packed file, which the recipe makes byte for byte.
 
     What matrices are multiplied by comes from `look`: made-up speech, or real (`observe.observe`).
     `state` is a file in which the search is kept, and from which the same call goes on after it was

@@ -29,8 +29,9 @@ from tinyvox.recipe import (
 )
 from tinyvox.trial import Trial
 
-CORRECTIONS = 6
-"""How often foretold losses are set right by what a plan did, at most."""
+CORRECTIONS, PATIENCE = 6, 2
+"""How often foretold losses are set right by what a plan did, at most; how often in a row without a
+better plan."""
 HEED = 0.7
 """To what power a loss that was measured changes what is foretold, lest plans swing to and fro."""
 ROUNDS = 6
@@ -110,7 +111,7 @@ class Search:
     def best_within(self, budget: int) -> Plan | None:
         """The plan that loses least in so many bytes; None where none fits."""
         best: Plan | None = None
-        seen: set[str] = set()
+        since = 0
         for correction in range(CORRECTIONS + 1):
             place = f"{self.key} {budget} {correction}"
             known = self.state.recall(place)
@@ -118,17 +119,13 @@ class Search:
             if fitted is None:
                 break
             chosen, model, size = fitted
-            self.state.keep(
-                f"{self.key} {budget} {correction}",
-                {n: (c.rank, c.bits) for n, c in chosen.items()},
-            )
+            self.state.keep(place, {n: (c.rank, c.bits) for n, c in chosen.items()})
             self.progress("planning: listening to what it costs")
             found = self._plan(chosen, model, size)
-            if best is None or found.distance < best.distance:
-                best = found
-            if repr(chosen) in seen:
+            since = 0 if best is None or found.distance < best.distance else since + 1
+            best = found if since == 0 else best
+            if since == PATIENCE:
                 break
-            seen.add(repr(chosen))
             self._correct(found)
         return best
 
