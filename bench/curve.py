@@ -40,7 +40,7 @@ from tinyvox.imagine import imagine
 from tinyvox.model import Model
 from tinyvox.observe import hear, observe
 from tinyvox.passes import Look, apply
-from tinyvox.plan import find_plan
+from tinyvox.plan import Planner
 from tinyvox.recipe import (
     FactorizeSettings,
     FinetuneSettings,
@@ -110,11 +110,11 @@ class Bench:
         assert self.model.card is not None
         self.trial = Trial(self.model, list(hear(self.model.card, spread(heard, 60))))
         self.heard = heard
-
-    def look(self, kind: str) -> Look:
-        if kind == "made up":
-            return functools.lru_cache(maxsize=4)(imagine)
-        return functools.lru_cache(maxsize=4)(self._listen)
+        self.looks: dict[str, Look] = {
+            "made up": functools.lru_cache(maxsize=4)(imagine),
+            "audio": functools.lru_cache(maxsize=4)(self._listen),
+        }
+        self.planners: dict[Look, Planner] = {}
 
     def _listen(self, model: Model) -> Any:
         cache = self.options.cache / "evidence"
@@ -123,7 +123,12 @@ class Bench:
     def recipe(self, strategy: str, ratio: float, look: Look) -> Recipe:
         budget = int(4 * self.model.original_parameters / ratio)
         if strategy == PLANNER:
-            return find_plan(self.model, size=budget, look=look, trial=self.trial).recipe
+            if look not in self.planners:
+                self.planners[look] = Planner(self.model, look, self.trial, 0, None, lambda _: None)
+            found = self.planners[look].best_within(budget)
+            if found is None:
+                raise LookupError(f"no plan reaches {ratio:g} times")
+            return found.recipe
         fits = [found for make in UNIFORM[strategy] if (found := self._fit(make, budget, look))]
         if not fits:
             raise LookupError(f"{strategy} does not reach {ratio:g} times")
@@ -159,7 +164,7 @@ class Bench:
         return finetune(model, settings, self.corpus, self.model, tell, look=look)
 
     def point(self, strategy: str, ratio: float, kind: str, steps: int) -> dict[str, Any]:
-        look = self.look(kind)
+        look = self.looks[kind]
         recipe = self.recipe(strategy, ratio, look)
         if steps:
             recipe = tuned_after_each_step(recipe, steps)

@@ -58,3 +58,17 @@ def test_what_pruning_costs(tmp_path: Path) -> None:
     assert len(rows) == 2 + 2 * (1 + 2) + 3 * (2 + 2)
     assert rows[-1].startswith("keep 0.5 random          audio     refit")
     assert len({row.split()[-7] for row in rows[2:]}) == 1  # bytes
+
+
+@pytest.mark.skipif(not SPEECH.exists(), reason=f"{SPEECH.name} does not lie beside the project")
+def test_error_against_size(tmp_path: Path) -> None:
+    options = ("--ratios", 20, "--strategies", "quantisation", "--threads", 1)
+    printed = run("curve.py", "--quick", "--cache", tmp_path, "--pictures", tmp_path, *options)
+    assert "quantisation" in printed.splitlines()[-1]
+    assert ElementTree.parse(tmp_path / "curve.svg").getroot().tag.endswith("svg")
+
+
+@pytest.mark.skipif(not SPEECH.exists(), reason=f"{SPEECH.name} does not lie beside the project")
+def test_how_long_a_plan_takes() -> None:
+    printed = run("planner_speed.py", "--width", 48, "--utterances", 4, "--ratio", 12)
+    assert " s in all" in printed

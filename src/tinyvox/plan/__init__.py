@@ -25,7 +25,7 @@ HALVINGS = 6
 Judge = Callable[[Model], float]
 """How much worse a compressed model is than the original, in the unit of the loss allowed."""
 
-__all__ = ["Judge", "Plan", "Row", "find_plan", "plan"]
+__all__ = ["Judge", "Plan", "Planner", "Row", "find_plan", "plan"]
 
 
 def plan(
@@ -86,7 +86,7 @@ def find_plan(
         least = "0 or more" if name == "max_loss" else "a number above 0"
         if value is not None and not (0 <= value < math.inf and (value or name == "max_loss")):
             raise RecipeError(f"the {name} to reach is {value}, expected {least}")
-    planner = _Planner(model, look, trial, seed, state, progress or (lambda _: None))
+    planner = Planner(model, look, trial, seed, state, progress or (lambda _: None))
     if max_loss is not None:
         if judge is None:
             raise RecipeError("a loss allowed has to be judged; give --dev MANIFEST")
@@ -102,8 +102,9 @@ def find_plan(
     return found
 
 
-class _Planner:
-    """Plans for a model as it is, and for what pruning leaves of it."""
+class Planner:
+    """Plans for a model as it is, and for what pruning leaves of it; `find_plan` says what they
+    are. What was measured for one budget serves for others."""
 
     def __init__(
         self,

@@ -110,6 +110,7 @@ class Search:
 
     def best_within(self, budget: int) -> Plan | None:
         """The plan that loses least in so many bytes; None where none fits."""
+        self.factors.clear()
         best: Plan | None = None
         since = 0
         for correction in range(CORRECTIONS + 1):
