@@ -1,4 +1,4 @@
-"""Distances of outputs, and what errors of each matrix do to them."""
+"""Distances of outputs of changed models."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from small_models import chain, dense, speech_model
 
-from tinyvox.evidence import NOTHING, Batch
+from tinyvox.evidence import Batch
 from tinyvox.imagine import imagined_batches
 from tinyvox.layers import Linear
 from tinyvox.matrix import Dense
@@ -23,12 +23,16 @@ def test_a_model_is_at_no_distance_from_itself() -> None:
     assert 0 < near < far
 
 
-def test_sensitivity_is_distance_a_unit_of_relative_error() -> None:
-    """Of a linear model's only matrix, white inputs: the relative error of the outputs itself."""
+def test_distance_of_outputs_that_are_no_probabilities_is_their_relative_error() -> None:
+    """Of a linear model's only matrix, white inputs: noise of a tenth of its energy."""
     torch.manual_seed(0)
     model = chain(40, out=Linear(dense(60, 40), torch.zeros(60)))
-    found = Trial(model, imagined_batches(model, 1)).sensitivities(NOTHING)
-    assert found["out.weight"] == pytest.approx(1.0, rel=0.1)
+    weight = dict(model.matrices())["out.weight"].decode()
+    noise = torch.randn(weight.shape)
+    noise *= (0.1 * weight.square().sum() / noise.square().sum()).sqrt()
+    trial = Trial(model, imagined_batches(model, 1))
+    found = trial.distance_with({"out.weight": Dense(weight + noise)})
+    assert found == pytest.approx(0.1, rel=0.1)
 
 
 def test_frames_past_the_end_do_not_count() -> None:
@@ -40,3 +44,16 @@ def test_frames_past_the_end_do_not_count() -> None:
     lengths = torch.tensor([30, 30])
     short, long = Trial(model, [Batch(features, lengths)]), Trial(model, [Batch(padded, lengths)])
     assert short.distance(other) == pytest.approx(long.distance(other), rel=1e-5)
+
+
+def test_a_shorter_trial_has_the_first_utterances() -> None:
+    model = speech_model()
+    features = torch.randn(5, 30, model.input_size)
+    lengths = torch.tensor([30, 20, 10, 30, 30])
+    batches = [Batch(features, lengths), Batch(features, lengths)]
+    trial = Trial(model, batches)
+    assert len(trial.outputs) == 240
+    assert len(trial.shorter(model, 45).outputs) == 50
+    assert len(trial.shorter(model, 121).outputs) == 150
+    assert len(trial.shorter(model, 10_000).outputs) == 240
+    assert torch.equal(trial.shorter(model, 45).outputs, trial.outputs[:50])

@@ -21,6 +21,18 @@ class Trial:
         self.model, self.batches = model, batches
         self.outputs = self._run(model)
 
+    def shorter(self, model: Model, frames: int) -> Trial:
+        """Of another model, on the first utterances, about so many frames of them."""
+        batches, left = [], frames
+        for batch in self.batches:
+            count = int((batch.lengths.cumsum(0) < left).sum()) + 1
+            longest = int(batch.lengths[:count].max())
+            batches.append(Batch(batch.features[:count, :longest], batch.lengths[:count]))
+            left -= int(batch.lengths.sum())
+            if left <= 0:
+                break
+        return Trial(model, batches)
+
     def distance(self, changed: Model) -> float:
         """How far the outputs move, mean over the frames: KL divergence of log-probabilities, of
         other outputs the squared error over their variance."""

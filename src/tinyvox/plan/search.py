@@ -39,6 +39,8 @@ CLOSE, AIM = 0.985, 0.994
 """A plan that uses this much of the budget is not improved further; how much is aimed at."""
 TRIAL_SOUNDS, TRIAL_UTTERANCES = 24, 6
 """Made-up utterances that plans are held against, of both kinds."""
+FRAMES = 1500
+"""On which single matrices are held against the original; whole plans are on all that there are."""
 BYTES_BESIDES = 1500
 """Of a file without tensors, with its card and its recipe, about."""
 
@@ -94,7 +96,7 @@ class Search:
         self.model, self.evidence, self.trial, self.first = model, evidence, trial, tuple(first)
         self.state, self.progress = state, progress
         self.smallest = 0
-        self.alone = Trial(model, trial.batches) if first else trial
+        self.alone = trial.shorter(model, FRAMES)
         self._coded: dict[tuple[str, int | None, float], Matrix] = {}
         self._moved: dict[tuple[str, int | None, float], float] = {}
         self.rounded = round_vectors(model, "float16").model
