@@ -15,7 +15,7 @@ from tinyvox.plan.search import Plan, Row, Search, State, trial_batches
 from tinyvox.recipe import PruneSettings, Recipe
 from tinyvox.trial import Trial
 
-KEEPS = (0.9, 0.75, 0.6, 0.45)
+KEEPS = (0.9, 0.7)
 """Shares of the weights that pruning leaves, in the order in which they are tried."""
 PRUNING = 0.5
 """Pruning that alone costs more of what the best plan costs is not tried further."""

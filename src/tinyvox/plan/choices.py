@@ -19,17 +19,17 @@ from tinyvox.trial import Trial
 
 BITS = (0.3, 0.4, 0.5, 0.65, 0.8, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0)
 """Coded bits a weight that are tried."""
-MEASURED = (0.5, 1.0, 2.0, 4.0)
+MEASURED = (0.5, 1.5, 3.0)
 """Those at which the error of a matrix is measured; between them its logarithm is a line, beyond
 them an error falls by 4 with every bit."""
-SAMPLE = 1 << 17
+SAMPLE = 1 << 15
 """Weights on which it is measured, about."""
 RANKS = 48
 """Ranks that are tried of a matrix, at most; multiples of RANK_STEP, as kernels take columns."""
 RANK_STEP = 4
-TRUNCATIONS = (0.1, 0.25, 0.5, 0.75)
+TRUNCATIONS = (0.12, 0.35, 0.7)
 """Where in the list of ranks it is measured what truncation does."""
-NOISES = (0.003, 0.02, 0.1, 0.4)
+NOISES = (0.005, 0.05, 0.4)
 """Relative squared errors at which it is measured what noise does."""
 TINY = 1e-30
 TENSOR = 40.0

@@ -29,9 +29,8 @@ from tinyvox.recipe import (
 )
 from tinyvox.trial import Trial
 
-CORRECTIONS, PATIENCE = 6, 2
-"""How often foretold losses are set right by what a plan did, at most; how often in a row without a
-better plan."""
+CORRECTIONS, PATIENCE = 4, 1
+"""How often foretold losses are set right by what a plan did, at most; without a better plan."""
 HEED = 0.7
 """To what power a loss that was measured changes what is foretold, lest plans swing to and fro."""
 ROUNDS = 6
@@ -39,7 +38,7 @@ CLOSE, AIM = 0.985, 0.994
 """A plan that uses this much of the budget is not improved further; how much is aimed at."""
 TRIAL_SOUNDS, TRIAL_UTTERANCES = 24, 6
 """Made-up utterances that plans are held against, of both kinds."""
-FRAMES = 1500
+FRAMES = 1000
 """On which single matrices are held against the original; whole plans are on all that there are."""
 BYTES_BESIDES = 1500
 """Of a file without tensors, with its card and its recipe, about."""
