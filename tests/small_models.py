@@ -8,6 +8,7 @@ from tinyvox.execute import Executor
 from tinyvox.layers import Cell, Linear, Recurrent
 from tinyvox.matrix import Dense
 from tinyvox.model import INPUT, Model, Node
+from tinyvox.passes import Outcome
 
 KINDS = {nn.LSTM: "lstm", nn.GRU: "gru", nn.RNN: "rnn_tanh"}
 
@@ -69,3 +70,24 @@ def run(model: Model, x: Tensor) -> Tensor:
 
 def features(size: int, frames: int = 11, batch: int = 2) -> Tensor:
     return torch.randn(batch, frames, size, generator=torch.Generator().manual_seed(1))
+
+
+def deepspeech(hidden: int = 24) -> Model:
+    """Linear, clipped ReLU, LSTM, Linear, clipped ReLU, Linear."""
+    torch.manual_seed(0)
+    return chain(
+        10,
+        dense1=linear(32, 10),
+        relu1=layers.Activation("clipped_relu", 0.5),
+        lstm=recurrent(nn.LSTM(32, hidden)),
+        dense2=linear(20, hidden),
+        relu2=layers.Activation("clipped_relu", 0.5),
+        out=linear(7, 20),
+        softmax=layers.LogSoftmax(),
+    )
+
+
+def what(outcome: Outcome, layer: str) -> str:
+    """The one note about a layer."""
+    (note,) = (note for note in outcome.notes if note.layer == layer)
+    return note.what

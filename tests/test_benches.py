@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -40,3 +41,20 @@ def test_word_errors_of_quantised_files(tmp_path: Path) -> None:
     assert [row.split()[:3] for row in rows[2:]] == [
         ["omse", "4", "no"], ["omse", "4", "made"], ["omse", "4", "audio"]
     ]  # fmt: skip
+
+
+@pytest.mark.skipif(not SPEECH.exists(), reason=f"{SPEECH.name} does not lie beside the project")
+def test_large_networks_against_small_ones(tmp_path: Path) -> None:
+    picture = tmp_path / "picture.svg"
+    options = ("--widths", 8, 32, "--steps", 2, "--threads", 1, "--picture", picture)
+    printed = run("large_then_small.py", "--quick", "--cache", tmp_path, *options)
+    assert "to 8 wide, float32" in printed
+    assert ElementTree.parse(picture).getroot().tag.endswith("svg")
+
+
+@pytest.mark.skipif(not SPEECH.exists(), reason=f"{SPEECH.name} does not lie beside the project")
+def test_what_pruning_costs(tmp_path: Path) -> None:
+    rows = run("pruning.py", "--quick", "--cache", tmp_path, "--keep", 0.5, "--rank").splitlines()
+    assert len(rows) == 2 + 2 * (1 + 2) + 3 * (2 + 2)
+    assert rows[-1].startswith("keep 0.5 random          audio     refit")
+    assert len({row.split()[-7] for row in rows[2:]}) == 1  # bytes

@@ -10,6 +10,7 @@ import soundfile
 import torch
 from torch import Tensor
 
+from tinyvox.codebooks import coded_bits
 from tinyvox.corpus import Augment, Corpus, Source, Utterance, write_manifest
 from tinyvox.deepspeech import Architecture, deepspeech
 from tinyvox.errors import ModelError, RecipeError
@@ -17,7 +18,7 @@ from tinyvox.evidence import NOTHING, Evidence
 from tinyvox.execute import Executor
 from tinyvox.finetune import finetune
 from tinyvox.layers import Recurrent
-from tinyvox.matrix import Coded, Product, leaves
+from tinyvox.matrix import Coded, Grid, Product, leaves
 from tinyvox.model import Model
 from tinyvox.passes import Note, apply, compress, prune
 from tinyvox.recipe import (
@@ -92,12 +93,36 @@ def test_centroids_scales_and_biases_move_and_codes_stay(corpus: Corpus, teacher
 
 def test_quantisation_aware_training_survives_quantisation(corpus: Corpus, teacher: Model) -> None:
     rules = (QuantizeRule(bits=2),)
-    plain = compress(teacher, Recipe.of(QuantizeSettings(bits=2)))
+    plain = compress(teacher, Recipe.of(QuantizeSettings(bits=2, feedback=False)))
     aware = finetune(teacher, settings(quantize=rules), corpus, teacher)
     assert all(isinstance(matrix, Coded) for _, matrix in aware.matrices())
     rounded = compress(aware, Recipe.of(QuantizeSettings(bits=2)))
     heard = heard_features(corpus, teacher)
     assert distance(rounded, teacher, heard) < 0.5 * distance(plain, teacher, heard)
+
+
+@pytest.mark.parametrize("bits", [0.8, 2.0])
+def test_codes_by_price_keep_to_their_bits_while_they_are_trained(
+    corpus: Corpus, teacher: Model, bits: float
+) -> None:
+    assert teacher.card is not None
+    teacher = deepspeech(Architecture(width=96, context=1), teacher.card, 0)
+    wide = compress(teacher, Recipe.of(FactorizeSettings(layers="lstm", rank=0.75)))
+    rule = QuantizeRule(method="entropy", bits=bits, layers=("lstm", "dense*"))
+    tuned = finetune(wide, settings(steps=45, quantize=(rule,)), corpus, teacher)
+    held = 0
+    for name, matrix in tuned.matrices():
+        for leaf in leaves(matrix):
+            if isinstance(leaf, Coded) and isinstance(leaf.codebook, Grid):
+                held += 1
+                assert 0.85 * bits < coded_bits(leaf) <= bits, name
+                assert leaf.shares_scale, name
+    assert held >= 4
+    start = compress(
+        wide, Recipe.of(QuantizeSettings(method="entropy", bits=bits, layers=rule.layers))
+    )
+    heard = heard_features(corpus, teacher)
+    assert distance(tuned, teacher, heard) < distance(start, teacher, heard)
 
 
 def test_products_stay_products(corpus: Corpus, teacher: Model) -> None:

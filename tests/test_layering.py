@@ -35,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "importers": {"errors", "matrix", "layers", "model", "card", "execute"},
     "packfile": {"errors", "matrix", "layers", "model", "card", "_native"},
     "plan": {"errors", "matrix", "model", "codebooks", "evidence", "imagine", "trial", "recipe",
-             "passes"},
+             "passes", "packfile"},
     "corpus": {"errors"},
     "pruner": {"errors", "layers", "model", "groups", "execute", "passes", "recipe", "weights"},
     "deepspeech": {"matrix", "layers", "model", "card"},
@@ -45,7 +45,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "finetune": {
         "errors", "matrix", "model", "execute", "corpus", "train", "codebooks", "recipe", "passes",
-        "pruner",
+        "evidence", "imagine", "pruner",
     },
     "export": {"layers", "model", "execute"},
     "files": {"errors", "matrix", "model", "card", "importers", "packfile", "recipe"},

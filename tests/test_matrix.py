@@ -24,7 +24,6 @@ from tinyvox.matrix import (
     leaves,
     nearest,
     on_grid,
-    parameters,
     signs,
 )
 
@@ -220,11 +219,6 @@ def test_leaves_go_from_left_to_right() -> None:
     assert list(leaves(a)) == [a]
     assert list(leaves(Product(Product(a, b), Product(c, d)))) == [a, b, c, d]
     assert list(leaves(Product(a, Product(b, Product(c, d))))) == [a, b, c, d]
-
-
-def test_parameters_are_the_weights_of_all_leaves() -> None:
-    assert parameters(dense(5, 7)) == parameters(coded(5, 7)) == 35
-    assert parameters(product(5, 7)) == 5 * 3 + 3 * 2 + 2 * 7
 
 
 # Refusals.

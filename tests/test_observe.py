@@ -13,8 +13,9 @@ from small_models import chain, linear
 from tinyvox.card import Features, SpeechCard
 from tinyvox.corpus import Utterance, read_audio, write_manifest
 from tinyvox.errors import DataError, ModelError
-from tinyvox.evidence import DAMPING
+from tinyvox.evidence import DAMPING, Evidence
 from tinyvox.layers import Activation
+from tinyvox.matrix import Dense
 from tinyvox.model import Model
 from tinyvox.observe import observe
 from tinyvox.passes import apply
@@ -89,3 +90,65 @@ def test_what_cannot_be_listened_to_is_one_line(tmp_path: Path) -> None:
         observe(Model(model.input_size, model.nodes), manifest(tmp_path, 0.5))
     with pytest.raises(DataError, match="no utterance is long enough for a frame"):
         observe(model, manifest(tmp_path, 0.001))
+
+
+def same(one: Evidence, other: Evidence) -> bool:
+    """To the float32 that is kept of second moments."""
+    pairs = [(one[name], other[name]) for name in one]
+    return set(one) == set(other) and all(
+        torch.equal(a.second.float(), b.second.float())
+        and torch.equal(a.mean, b.mean)
+        and (a.fisher is None) == (b.fisher is None)
+        and (a.fisher is None or b.fisher is None or torch.equal(a.fisher, b.fisher))
+        for a, b in pairs
+    )
+
+
+def test_evidence_is_kept_under_a_hash_of_model_audio_and_question(tmp_path: Path) -> None:
+    model, data, cache = recogniser(), manifest(tmp_path, 0.5, 0.3), tmp_path / "kept"
+    first = observe(model, data, fisher="outputs", cache=cache)
+    (place,) = cache.iterdir()
+    heard: list[int] = []
+    again = observe(model, data, lambda done, _: heard.append(done), fisher="outputs", cache=cache)
+    assert same(first, again)
+    assert not heard, "listened though it was known"
+    other = model.map_matrices(lambda _, matrix: Dense(matrix.decode() * 1.01))
+    observe(other, data, fisher="outputs", cache=cache)
+    observe(model, data, cache=cache)
+    soundfile.write(tmp_path / "1.wav", np.zeros(RATE // 2), RATE)
+    changed = observe(model, data, fisher="outputs", cache=cache)
+    assert len(list(cache.iterdir())) == 4
+    assert not same(first, changed)
+    place.write_bytes(place.read_bytes()[:100])
+    soundfile.write(tmp_path / "1.wav", np.zeros(RATE // 2), RATE)
+    assert same(changed, observe(model, data, fisher="outputs", cache=cache))
+
+
+def test_a_damaged_cache_is_listened_to_again(tmp_path: Path) -> None:
+    model, data, cache = recogniser(), manifest(tmp_path, 0.5), tmp_path / "kept"
+    first = observe(model, data, fisher="outputs", cache=cache)
+    (place,) = cache.iterdir()
+    for damage in (b"", b"PK\x03\x04 nothing", place.read_bytes()[:-40]):
+        place.write_bytes(damage)
+        assert same(first, observe(model, data, fisher="outputs", cache=cache))
+
+
+def test_fisher_information_of_transcripts_needs_them(tmp_path: Path) -> None:
+    model, data = recogniser(), manifest(tmp_path, 0.5)
+    with pytest.raises(DataError, match=r"0\.wav: no transcript in the manifest"):
+        observe(model, data, fisher="transcripts")
+    said = [Utterance(tmp_path / "0.wav", 0.5, "abc", "")]
+    fisher = observe(model, said, fisher="transcripts")["out.weight"].fisher
+    assert fisher is not None
+    assert float(fisher.min()) > 0
+
+
+def test_more_audio_than_a_batch_is_all_heard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, data = recogniser(), manifest(tmp_path, 0.9, 0.5, 0.7, 0.2)
+    whole = observe(model, data)
+    monkeypatch.setattr("tinyvox.observe.BATCH_SECONDS", 1.0)
+    for name, moments in observe(model, data).items():
+        torch.testing.assert_close(moments.second, whole[name].second, rtol=1e-5, atol=1e-7)
+        torch.testing.assert_close(moments.mean, whole[name].mean, rtol=1e-5, atol=1e-7)

@@ -175,6 +175,20 @@ def join_model(make: Make) -> Model:
     )
 
 
+def shared_model(make: Make = coded) -> Model:
+    """Two cells and a dense layer, two factors that are shared, and a product that shares none."""
+    first, second = make(2, 5), Product(make(2, 3), make(3, 4))
+    lstm = Cell(make(20, 6), Product(make(20, 2), first), torch.randn(20))
+    rnn = Cell(Product(Product(make(4, 3), make(3, 2)), first), Product(make(4, 2), second))
+    return chain(
+        6,
+        layers.Recurrent("lstm", lstm),
+        layers.Recurrent("rnn_tanh", rnn),
+        layers.Linear(Product(make(7, 2), second), torch.randn(7)),
+        layers.Linear(Product(make(3, 2), make(2, 7))),
+    )
+
+
 MODELS = {"recurrent": recurrent_model, "convolution": convolution_model, "join": join_model}
 
 
@@ -237,6 +251,60 @@ def test_the_parser_infers_the_signals_that_the_layers_do(build: Callable[[Make]
         expected = model.signals[record["name"]]
         assert ((channels, bands) if bands else (channels,)) == expected.shape
         assert stride == expected.stride
+
+
+def rights(model: Model) -> dict[str, Matrix]:
+    """The right factor of every matrix that is a product."""
+    return {name: m.right for name, m in model.matrices() if isinstance(m, Product)}
+
+
+@pytest.mark.parametrize("make", MATRICES.values(), ids=MATRICES)
+def test_shared_factors_come_back_shared(make: Make, tmp_path: Path) -> None:
+    model, path = shared_model(make), tmp_path / "m.tvx"
+    size = packfile.save(model, path)
+    loaded = packfile.load(path)
+    assert_same(loaded, model)
+    before, after = (list(m.shared_factors().values()) for m in (model, loaded))
+    assert after == before
+    assert before == [
+        ("Recurrent0.forward.weight_hh", "Recurrent1.forward.weight_ih"),
+        ("Recurrent1.forward.weight_hh", "Linear2.weight"),
+    ]
+    rows = packfile.sizes(path)
+    assert sum(row.bytes for row in rows) == size
+    tying = "Recurrent1.forward.weight_ih."
+    named = [row.name.removeprefix(tying) for row in rows if row.name.startswith(tying)]
+    assert named
+    assert all(name.startswith("left.") for name in named)
+    packfile.save(loaded, tmp_path / "again.tvx")
+    assert (tmp_path / "again.tvx").read_bytes() == path.read_bytes()
+
+
+def test_a_shared_factor_takes_its_bytes_once(tmp_path: Path) -> None:
+    right = dense(30, 200)
+    both = chain(
+        200,
+        layers.Linear(Product(dense(200, 30), right)),
+        layers.Linear(Product(dense(200, 30), right)),
+    )
+    apart = both.map_matrices(lambda _, m: Product(m.left, Dense(m.right.values.clone())))
+    shared, twice = (packfile.save(m, tmp_path / "m.tvx") for m in (both, apart))
+    assert twice - shared == len(b"\x02" + v(30, 200)) + 4 * 30 * 200 - len(v(0))
+    assert both.count_parameters() == apart.count_parameters() - 30 * 200
+
+
+def test_a_file_is_of_the_lowest_version_that_will_do() -> None:
+    def version(model: Model) -> int:
+        return int.from_bytes(encode(model)[8:12], "little")
+
+    assert version(recurrent_model(product)) == version(example()) == 2
+    assert version(shared_model()) == 3
+
+
+def test_version_3_may_hold_what_version_2_holds() -> None:
+    sections = sections_of(encode(recurrent_model(product)))
+    torch.manual_seed(0)
+    assert_same(model_of(_native.parse_file(seal(*sections, version=3))), recurrent_model(product))
 
 
 def test_together_the_models_hold_every_layer() -> None:
@@ -472,6 +540,7 @@ def small_files() -> Iterator[bytes]:
         yield encode(build(make))
     for make in (tables, group_zeros, tied_groups, binary):
         yield encode(chain(5, layers.Linear(make(6, 5))))
+    yield encode(shared_model())
 
 
 def seal(*sections: tuple[bytes, bytes], version: int = 2, end: int = 0) -> bytes:
@@ -535,13 +604,14 @@ def test_a_flipped_bit_under_right_checksums_is_refused_or_makes_a_model() -> No
 
 def flipped_under_right_checksums() -> Iterator[bytes]:
     """Every bit of the smallest file; every seventh bit, and so each of a byte, of the others."""
-    for file, step in zip(small_files(), (1, 7, 7, 7, 1, 1, 1, 1), strict=True):
-        sections = sections_of(file)
+    for file, step in zip(small_files(), (1, 7, 7, 7, 1, 1, 1, 1, 3), strict=True):
+        sections, version = sections_of(file), file[8]
         for which, (tag, data) in enumerate(sections):
             for bit in range(0, 8 * len(data), step):
                 damaged = bytearray(data)
                 damaged[bit // 8] ^= 1 << bit % 8
-                yield seal(*sections[:which], (tag, bytes(damaged)), *sections[which + 1 :])
+                changed = (*sections[:which], (tag, bytes(damaged)), *sections[which + 1 :])
+                yield seal(*changed, version=version)
 
 
 @settings(deadline=None, max_examples=100)
@@ -549,11 +619,12 @@ def flipped_under_right_checksums() -> Iterator[bytes]:
 def test_spliced_sections_are_refused_or_make_a_model(data: st.DataObject) -> None:
     torch.manual_seed(0)
     make = data.draw(st.sampled_from([product, tables, tied_groups, binary]))
-    body = sections_of(encode(recurrent_model(make)))[0][1]
+    build = data.draw(st.sampled_from([recurrent_model, shared_model]))
+    body = sections_of(encode(build(make)))[0][1]
     start = data.draw(st.integers(0, len(body)))
     end = data.draw(st.integers(start, len(body)))
     spliced = body[:start] + data.draw(st.binary(max_size=8)) + body[end:]
-    if content := try_to_parse(seal((b"MODL", spliced))):
+    if content := try_to_parse(seal((b"MODL", spliced), version=3)):
         model_of(content)
 
 
@@ -650,6 +721,14 @@ STATES = 8 * (1 << 16).to_bytes(4, "little")
 
 def deep(levels: int) -> bytes:
     return matrix(4, 4) if levels == 0 else b"\x04" + deep(levels - 1) + matrix(4, 4)
+
+
+def product_record(left: bytes, right: bytes) -> bytes:
+    return b"\x04" + left + right
+
+
+def shared_record(left: bytes, product: int) -> bytes:
+    return b"\x05" + left + v(product)
 
 
 def cells(*tensors: bytes, kind: int = 0) -> bytes:
@@ -871,6 +950,93 @@ def test_a_wrong_record_is_refused_and_named(case: str) -> None:
     assert message in error_of(seal((b"MODL", body)))
 
 
+FIRST = linear(product_record(matrix(4, 2), matrix(2, 4)), name="a")
+"""A product of which others may take the right factor, 2 x 4."""
+WRONG_SHARED = {
+    "no product": (
+        model(linear(shared_record(matrix(4, 2), 0))),
+        "layer 'n': weight: shares a factor, but no product comes before it",
+    ),
+    "itself": (
+        model(FIRST, linear(shared_record(matrix(4, 2), 1), source=1)),
+        "layer 'n': weight: product whose factor is shared is 1, expected 0 to 0",
+    ),
+    "far": (
+        model(FIRST, linear(shared_record(matrix(4, 2), (1 << 32) - 1), source=1)),
+        "product whose factor is shared is 4294967295, expected 0 to 0",
+    ),
+    "later": (
+        model(linear(shared_record(matrix(4, 2), 0)), FIRST),
+        "shares a factor, but no product comes before it",
+    ),
+    "another that shares": (
+        model(
+            FIRST,
+            linear(shared_record(matrix(4, 2), 0), name="b", source=1),
+            linear(shared_record(matrix(4, 2), 1), source=2),
+        ),
+        "layer 'n': weight: product whose factor is shared is 1, expected 0 to 0",
+    ),
+    "inside a product": (
+        model(
+            FIRST,
+            linear(product_record(shared_record(matrix(4, 2), 0), matrix(4, 4)), source=1),
+        ),
+        "a product with a shared factor is itself a factor",
+    ),
+    "product inside a product": (
+        model(
+            linear(matrix(4, 4), name="a"),
+            linear(
+                b"\x05" + product_record(matrix(4, 3), matrix(3, 2)) + v(0), source=1
+            ),
+        ),
+        "shares a factor, but no product comes before it",
+    ),
+    "rank": (
+        model(FIRST, linear(shared_record(matrix(4, 3), 0), source=1)),
+        "factors do not fit: 3 columns times 2 rows",
+    ),
+    "columns": (
+        model(
+            linear(product_record(matrix(3, 2), matrix(2, 4)), name="a"),
+            linear(shared_record(matrix(4, 2), 0), source=1),
+        ),
+        "layer 'n': input size is 3, expected 4",
+    ),
+    "no left": (model(FIRST, linear(b"\x05\0\0", source=1)), "a factor is not a matrix"),
+    "vector": (
+        model(FIRST, linear(shared_record(vector(2), 0), source=1)),
+        "a factor is not a matrix",
+    ),
+    "cut off": (model(FIRST, b"\x01n" + v(0, 1) + b"\x05" + matrix(4, 2)), "needs 1 more bytes"),
+    "flags": (model(FIRST, linear(b"\x0d" + matrix(4, 2) + v(0), source=1)), "has flags that its"),
+    "kind": (model(linear(b"\x06")), "weight: kind of tensor is 6, expected 0 to 5"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG_SHARED)
+def test_a_wrong_shared_factor_is_refused_and_named(case: str) -> None:
+    body, message = WRONG_SHARED[case]
+    assert message in error_of(seal((b"MODL", body), version=3))
+
+
+def test_version_2_knows_no_shared_factors() -> None:
+    body = model(FIRST, linear(shared_record(matrix(4, 2), 0), source=1))
+    assert try_to_parse(seal((b"MODL", body), version=3))
+    assert "kind of tensor is 5, expected 0 to 4" in error_of(seal((b"MODL", body)))
+
+
+def test_a_shared_factor_counts_against_the_limit_each_time() -> None:
+    """A few bytes a layer must not make work without bounds."""
+    size = 1 << 16
+    nodes = [linear(product_record(matrix(1, 4), matrix(4, size)), name="0")]
+    nodes += [linear(shared_record(matrix(1, 4), 0), name=str(i)) for i in range(1, 2048)]
+    message = error_of(seal((b"MODL", model(*nodes, size=size)), version=3))
+    assert "layer '2047': weight: the file holds more than 2^29 weights" in message
+    assert try_to_parse(seal((b"MODL", model(*nodes[:-1], size=size)), version=3))
+
+
 OUT = model(linear(matrix(3, 4)))
 SPEECH = sections_of(encode(example()))[1][1]
 
@@ -878,8 +1044,8 @@ SPEECH = sections_of(encode(example()))[1][1]
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (seal((b"MODL", OUT), version=1), "is of version 1, this tinyvox reads version 2; "),
-        (seal((b"MODL", OUT), version=3), "is of version 3, this tinyvox reads version 2; update"),
+        (seal((b"MODL", OUT), version=1), "is of version 1, this tinyvox reads versions 2 and"),
+        (seal((b"MODL", OUT), version=4), "version 4, this tinyvox reads versions 2 and 3; update"),
         (seal((b"MODL", OUT), end=5), "truncated"),
         (seal((b"MODL", OUT), end=-5), "too long"),
         (seal(), "has 0 sections, expected 1 to 3"),

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_models import chain, dense, features, linear, recurrent, speech_model
-from torch import Tensor, nn
+from small_models import chain, deepspeech, dense, linear, speech_model, what
+from torch import Tensor
 
 from tinyvox import layers
 from tinyvox.errors import RecipeError
 from tinyvox.execute import Executor
-from tinyvox.groups import groups
-from tinyvox.layers import Activation, Layer
 from tinyvox.matrix import Coded, Dense, Matrix, Product, Table, leaves
 from tinyvox.model import Model
-from tinyvox.passes import PASSES, Note, Outcome, apply, compress, factorize, prune, quantize
-from tinyvox.passes.prune import importance
+from tinyvox.passes import PASSES, Note, apply, compress, factorize, quantize
 from tinyvox.passes.quantize import relative_error, settle
 from tinyvox.recipe import (
     EqualizeSettings,
@@ -30,21 +25,6 @@ from tinyvox.recipe import (
     QuantizeSettings,
     Recipe,
 )
-
-
-def deepspeech(hidden: int = 24) -> Model:
-    """Linear, clipped ReLU, LSTM, Linear, clipped ReLU, Linear."""
-    torch.manual_seed(0)
-    return chain(
-        10,
-        dense1=linear(32, 10),
-        relu1=Activation("clipped_relu", 0.5),
-        lstm=recurrent(nn.LSTM(32, hidden)),
-        dense2=linear(20, hidden),
-        relu2=Activation("clipped_relu", 0.5),
-        out=linear(7, 20),
-        softmax=layers.LogSoftmax(),
-    )
 
 
 def run(model: Model, x: Tensor) -> Tensor:
@@ -66,146 +46,8 @@ def tensors(model: Model) -> dict[str, Tensor]:
     return numbers
 
 
-def what(outcome: Outcome, layer: str) -> str:
-    """The one note about a layer."""
-    (note,) = (note for note in outcome.notes if note.layer == layer)
-    return note.what
-
-
 def weight(model: Model, name: str = "out") -> Matrix:
     return dict(model.matrices())[f"{name}.weight"]
-
-
-# Pruning.
-
-
-def silenced(model: Model, kept: dict[str, Tensor]) -> Tensor:
-    """The output with the outputs of all units but these set to zero, computed by hand."""
-    x, nodes = features(10, 60), {node.name: node.layer for node in model.nodes}
-    for name in ("dense1", "relu1"):
-        x = run(chain(x.shape[2], layer=nodes[name]), x)
-    x = x * mask(32, kept["dense1"])
-    x = silent_lstm(nodes["lstm"], x, mask(24, kept["lstm"]))
-    for name in ("dense2", "relu2"):
-        x = run(chain(x.shape[2], layer=nodes[name]), x)
-    x = x * mask(20, kept["dense2"])
-    return run(chain(20, out=nodes["out"], softmax=nodes["softmax"]), x)
-
-
-def mask(size: int, kept: Tensor) -> Tensor:
-    return torch.zeros(size).index_fill(0, kept, 1)
-
-
-def silent_lstm(layer: Layer, x: Tensor, alive: Tensor) -> Tensor:
-    """An LSTM whose hidden state is multiplied by `alive` at every step."""
-    assert isinstance(layer, layers.Recurrent)
-    assert layer.forward is not None
-    module = nn.LSTMCell(x.shape[2], alive.numel())
-    tensors = (layer.forward.weight_ih.decode(), layer.forward.weight_hh.decode(),
-               layer.forward.bias, torch.zeros_like(module.bias_hh))  # fmt: skip
-    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-    module.load_state_dict(dict(zip(names, tensors, strict=True)))
-    h = c = torch.zeros(x.shape[0], alive.numel())
-    states = []
-    with torch.no_grad():
-        for frame in x.unbind(1):
-            h, c = module(frame, (h, c))
-            h = h * alive
-            states.append(h)
-    return torch.stack(states, 1)
-
-
-@pytest.mark.parametrize("keep", [0.75, 0.5, 0.25])
-def test_a_pruned_model_is_one_whose_units_put_out_zero(keep: float) -> None:
-    model = deepspeech()
-    counts = {group.name: math.ceil(keep * group.size) for group in groups(model)}
-    kept = {
-        group.name: importance(model, group).topk(counts[group.name]).indices
-        for group in groups(model)
-    }
-    pruned = prune(model, PruneSettings(keep=keep, multiple=1)).model
-    assert {group.name: group.size for group in groups(pruned)} == counts
-    expected = silenced(model, kept)
-    torch.testing.assert_close(run(pruned, features(10, 60)), expected, rtol=1e-4, atol=1e-5)
-
-
-def test_the_units_of_the_smallest_norm_go() -> None:
-    torch.manual_seed(1)
-    model = chain(6, hidden=linear(8, 6), relu=Activation("relu"), out=linear(3, 8))
-    sizes = torch.tensor([5.0, 1, 4, 8, 2, 7, 3, 6])
-    first, second = (weight(model, name).decode() for name in ("hidden", "out"))
-    model = model.with_tensors(
-        {
-            "hidden.weight": Dense(torch.nn.functional.normalize(first, dim=1) * sizes[:, None]),
-            "out.weight": Dense(torch.nn.functional.normalize(second, dim=0) * sizes),
-        }
-    )
-    small = prune(model, PruneSettings(keep=3)).model
-    kept = torch.tensor([3, 5, 7])
-    assert torch.equal(weight(small, "hidden").decode(), weight(model, "hidden").decode()[kept])
-    assert torch.equal(weight(small).decode(), weight(model).decode()[:, kept])
-
-
-def test_importance_is_the_norm_of_all_that_a_unit_owns_in_an_lstm() -> None:
-    torch.manual_seed(2)
-    model = chain(5, lstm=recurrent(nn.LSTM(5, 6)), out=linear(4, 6))
-    (group,) = groups(model)
-    w_ih, w_hh, out = (m.decode().double().square() for _, m in model.matrices())
-    for unit in range(6):
-        rows = [unit + 6 * gate for gate in range(4)]
-        parts = (
-            w_ih[rows].mean() / w_ih.mean(),
-            w_hh[rows].mean() / w_hh.mean(),
-            w_hh[:, unit].mean() / w_hh.mean(),
-            out[:, unit].mean() / out.mean(),
-        )
-        torch.testing.assert_close(importance(model, group)[unit], torch.stack(parts).sum().sqrt())
-
-
-@pytest.mark.parametrize("factor", [1e-3, 1e3])
-def test_the_scale_of_a_matrix_does_not_decide_who_goes(factor: float) -> None:
-    model = deepspeech()
-    louder = model.map_matrices(
-        lambda name, m: Dense(m.decode() * factor) if name == "out.weight" else m
-    )
-    for one, other in zip(groups(model), groups(louder), strict=True):
-        torch.testing.assert_close(importance(model, one), importance(louder, other))
-
-
-@pytest.mark.parametrize(
-    ("settings", "count"),
-    [
-        ({"keep": 0.5}, 16),
-        ({"keep": 0.1}, 16),
-        ({"keep": 0.5, "multiple": 1}, 12),
-        ({"keep": 0.51, "multiple": 1}, 13),
-        ({"keep": 0.5, "multiple": 5}, 15),
-        ({"keep": 5}, 5),
-        ({"keep": 1}, 1),
-        ({"keep": 1.0}, 24),
-        ({"keep": 99}, 24),
-    ],
-)
-def test_a_fraction_is_rounded_up_to_a_multiple_and_a_count_is_exact(
-    settings: dict[str, float], count: int
-) -> None:
-    outcome = prune(deepspeech(), PruneSettings(layers="lstm", **settings))
-    assert outcome.model.signals["lstm"].size == count
-    said = f"kept {count} of 24 units" if count < 24 else "left alone: all 24 units are kept"
-    assert what(outcome, "lstm") == said
-
-
-def test_every_group_gets_a_note() -> None:
-    outcome = prune(deepspeech(), PruneSettings(layers=["lstm", "dense2"], keep=20))
-    assert outcome.notes == (
-        Note(
-            "out",
-            "left alone: its units are tied to the model's input, output or a grouped layer",
-        ),
-        Note("dense1", "left alone: no pattern matches its 32 units"),
-        Note("lstm", "kept 20 of 24 units"),
-        Note("dense2", "left alone: all 20 units are kept"),
-    )
 
 
 # Factorisation.

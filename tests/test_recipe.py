@@ -120,6 +120,7 @@ bits = st.integers(1, 8)
 rules = st.builds(QuantizeRule, layers=patterns, bits=bits)
 any_settings = st.one_of(
     st.builds(PruneSettings, layers=patterns, keep=shares, multiple=st.integers(1, 64)),
+    st.builds(PruneSettings, budget=shares, importance=st.sampled_from(["norm", "random"])),
     st.builds(EqualizeSettings, layers=patterns, absorb=st.booleans()),
     st.builds(FactorizeSettings, layers=patterns, rank=shares),
     st.builds(FactorizeSettings, energy=st.floats(0.01, 1)),
@@ -174,7 +175,11 @@ def test_what_is_no_list_of_steps_is_refused(text: str, message: str, tmp_path: 
 @pytest.mark.parametrize(
     ("step", "message"),
     [
-        ("prune: {}", "prune.keep: is missing; found {}"),
+        ("prune: {}", "prune: found {}, expected one of keep and budget"),
+        ("prune: {keep: 0.5, budget: 0.5}", "expected one of keep and budget"),
+        ("prune: {budget: 1.5}", f"prune.budget: found 1.5, {SHARE}"),
+        ("prune: {keep: 3, importance: size}", "prune.importance: found 'size', expected 'norm', "),
+        ("prune: {keep: 3, refit: maybe}", "prune.refit: found 'maybe', expected a valid boolean"),
         ("prune: {keep: 0}", f"prune.keep: found 0, {SHARE}"),
         ("prune: {keep: 1.5}", f"prune.keep: found 1.5, {SHARE}"),
         ("prune: {keep: -0.5}", f"prune.keep: found -0.5, {SHARE}"),
@@ -286,7 +291,7 @@ def test_a_bad_setting_is_named_by_step_and_key(step: str, message: str, tmp_pat
 @pytest.mark.parametrize(
     ("step", "place", "known"),
     [
-        ("prune: {keep: 0.5, x: 1}", "prune", "layers, keep, multiple"),
+        ("prune: {keep: 0.5, x: 1}", "prune", "layers, keep, budget, multiple, importance, refit"),
         ("equalize: {x: 1}", "equalize", "layers, absorb"),
         ("factorize: {rank: 1, x: 1}", "factorize", "layers, rank, energy"),
         ("quantize: {bits: 3, x: 1}", "quantize", "layers, method, bits, granularity"),

@@ -22,9 +22,10 @@ void put(std::vector<uint8_t>& bytes, size_t at, uint64_t value, size_t width) {
 
 // The sections keep their lengths where these fit; the last one takes what is left.
 void mend(std::vector<uint8_t>& bytes) {
-  constexpr uint8_t start[] = {0x89, 'T', 'V', 'X', '\r', '\n', 0x1A, '\n', 2, 0, 0, 0};
+  constexpr uint8_t magic[] = {0x89, 'T', 'V', 'X', '\r', '\n', 0x1A, '\n'};
   if (bytes.size() < header + 3 * entry + 4) return;
-  std::memcpy(bytes.data(), start, sizeof start);
+  std::memcpy(bytes.data(), magic, sizeof magic);
+  put(bytes, 8, 2 + bytes[8] % 2, 4);  // version 2 or 3
   const uint32_t count = load_u32(&bytes[12]) % 4;
   put(bytes, 12, count, 4);
   put(bytes, 16, bytes.size(), 8);

@@ -8,14 +8,14 @@ namespace {
 
 class Conv1d : public Layer {
  public:
-  Conv1d(const Node& node, const Signal& input, const Kernels& kernels)
+  Conv1d(const Node& node, const Signal& input, Packer& packer)
       : channels_(input.channels),
         kernel_(node.ints[0]),
         stride_(node.ints[1]),
         dilation_(node.ints[2]),
         before_(node.ints[3]),
         after_(node.ints[4]),
-        groups_(PackedMatrix::split_rows(node.tensors[0], node.ints[5], kernels)),
+        groups_(packer.split_rows(node.tensors[0], node.ints[5])),
         bias_(node.tensors[1].values) {}
 
   Window window() const override {
@@ -62,7 +62,7 @@ class Conv1d : public Layer {
 
 class Conv2d : public Layer {
  public:
-  Conv2d(const Node& node, const Signal& input, const Kernels& kernels)
+  Conv2d(const Node& node, const Signal& input, Packer& packer)
       : channels_(input.channels),
         bands_(input.bands),
         kernel_time_(node.ints[0]),
@@ -73,7 +73,7 @@ class Conv2d : public Layer {
         after_(node.ints[5]),
         below_(node.ints[6]),
         bands_out_(node.signal.bands),
-        weight_(node.tensors[0], kernels),
+        weight_(packer.pack(node.tensors[0])),
         bias_(node.tensors[1].values) {}
 
   Window window() const override { return {before_, kernel_time_, stride_time_, after_}; }
@@ -124,12 +124,12 @@ class Conv2d : public Layer {
 
 }  // namespace
 
-std::unique_ptr<Layer> make_conv1d(const Node& node, const Signal& input, const Kernels& kernels) {
-  return std::make_unique<Conv1d>(node, input, kernels);
+std::unique_ptr<Layer> make_conv1d(const Node& node, const Signal& input, Packer& packer) {
+  return std::make_unique<Conv1d>(node, input, packer);
 }
 
-std::unique_ptr<Layer> make_conv2d(const Node& node, const Signal& input, const Kernels& kernels) {
-  return std::make_unique<Conv2d>(node, input, kernels);
+std::unique_ptr<Layer> make_conv2d(const Node& node, const Signal& input, Packer& packer) {
+  return std::make_unique<Conv2d>(node, input, packer);
 }
 
 }  // namespace tinyvox

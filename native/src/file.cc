@@ -15,9 +15,10 @@ namespace {
 
 // The high bit shows a 7-bit channel, the line ends a transfer as text, as PNG's do.
 constexpr std::array<uint8_t, 8> magic{0x89, 'T', 'V', 'X', '\r', '\n', 0x1A, '\n'};
-constexpr uint32_t version = 2;
-constexpr size_t header_bytes = 24;  // magic, version, number of sections, file size
-constexpr size_t entry_bytes = 24;   // tag, checksum, offset, length
+constexpr uint32_t oldest_version = 2, newest_version = 3;
+constexpr uint32_t sharing_version = 3;  // from which on products may share factors
+constexpr size_t header_bytes = 24;      // magic, version, number of sections, file size
+constexpr size_t entry_bytes = 24;       // tag, checksum, offset, length
 constexpr size_t checksum_bytes = 4;
 constexpr std::array<std::string_view, 3> section_tags{"MODL", "SPCH", "META"};
 constexpr std::array<const char*, 3> section_names{"model", "speech", "metadata"};
@@ -27,6 +28,11 @@ constexpr uint32_t max_metadata = 1u << 24;
 struct Section {
   std::string_view tag;
   std::span<const uint8_t> bytes;
+};
+
+struct Container {
+  uint32_t version;
+  std::vector<Section> sections;
 };
 
 std::string hex(std::span<const uint8_t> bytes) {
@@ -83,15 +89,17 @@ std::vector<Section> read_table(Reader& reader, std::span<const uint8_t> bytes, 
   return sections;
 }
 
-std::vector<Section> read_sections(std::span<const uint8_t> bytes) {
+Container read_container(std::span<const uint8_t> bytes) {
   check_magic(bytes);
   if (bytes.size() < header_bytes)
     fail("truncated: " + std::to_string(bytes.size()) + " bytes, a header has 24");
   Reader reader(bytes);
   reader.take(magic.size());
-  if (const uint32_t found = reader.u32(); found != version)
-    fail("is of version " + std::to_string(found) + ", this tinyvox reads version " +
-         std::to_string(version) + "; update tinyvox or write the file again");
+  const uint32_t version = reader.u32();
+  if (version < oldest_version || version > newest_version)
+    fail("is of version " + std::to_string(version) + ", this tinyvox reads versions " +
+         std::to_string(oldest_version) + " and " + std::to_string(newest_version) +
+         "; update tinyvox or write the file again");
   const uint32_t count = reader.u32();
   check_size(bytes, reader.u64());
   if (count < 1 || count > 3) fail("has " + std::to_string(count) + " sections, expected 1 to 3");
@@ -99,15 +107,15 @@ std::vector<Section> read_sections(std::span<const uint8_t> bytes) {
   if (bytes.size() < covered + checksum_bytes) fail("too short for its section table");
   if (Reader tail(bytes.subspan(covered)); tail.u32() != crc32(bytes.first(covered)))
     fail("the header is damaged: its checksum does not match");
-  return read_table(reader, bytes, count);
+  return {version, read_table(reader, bytes, count)};
 }
 
-void read_model(Reader& reader, File& file) {
+void read_model(Reader& reader, File& file, uint32_t version) {
   file.input_size = reader.varint("input size", 1, max_signal);
   const uint32_t count = reader.varint("number of layers", 1, max_nodes);
   std::vector<Signal> signals{{file.input_size, 0, 1}};
   std::unordered_set<std::string> names{"", "input"};
-  NodeReader nodes(reader);
+  NodeReader nodes(reader, version >= sharing_version);
   uint64_t values = 0;
   for (uint32_t i = 0; i < count; ++i) {
     const Node& node = file.nodes.emplace_back(nodes.read(signals));
@@ -146,11 +154,11 @@ void read_metadata(Reader& reader, File& file) {
   file.metadata.assign(bytes.begin(), bytes.end());
 }
 
-void read_section(size_t which, std::span<const uint8_t> bytes, File& file) {
+void read_section(size_t which, std::span<const uint8_t> bytes, uint32_t version, File& file) {
   Reader reader(bytes);
   uint64_t overhead = bytes.size();
   if (which == 0) {
-    read_model(reader, file);
+    read_model(reader, file, version);
     overhead = model_overhead(file, overhead);
   } else if (which == 1) {
     file.speech = read_speech(reader);
@@ -165,7 +173,7 @@ void read_section(size_t which, std::span<const uint8_t> bytes, File& file) {
 }  // namespace
 
 File parse(std::span<const uint8_t> bytes) {
-  const std::vector<Section> sections = read_sections(bytes);
+  const auto [version, sections] = read_container(bytes);
   if (sections[0].tag != section_tags[0]) fail("the first section is not MODL");
   File file;
   file.overhead = {{"header", header_bytes},
@@ -175,7 +183,7 @@ File parse(std::span<const uint8_t> bytes) {
     while (which < section_tags.size() && section_tags[which] != section.tag) ++which;
     if (which == section_tags.size()) fail("sections are not MODL, SPCH, META in this order");
     try {
-      read_section(which, section.bytes, file);
+      read_section(which, section.bytes, version, file);
     } catch (const FormatError& error) {
       fail(std::string(section_names[which]) + ": " + error.what());
     }

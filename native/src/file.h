@@ -52,7 +52,14 @@ enum class LayerKind : uint8_t {
 enum class RecurrentKind : uint8_t { lstm = 0, gru = 1, rnn_tanh = 2, rnn_relu = 3 };
 enum class ActivationKind : uint8_t { relu = 0, clipped_relu = 1, tanh = 2, sigmoid = 3 };
 
-enum class TensorKind : uint8_t { absent = 0, vector = 1, dense = 2, coded = 3, product = 4 };
+enum class TensorKind : uint8_t {
+  absent = 0,
+  vector = 1,
+  dense = 2,
+  coded = 3,
+  product = 4,
+  shared = 5,  // a product with the right factor of an earlier one; since version 3
+};
 
 // What codes stand for: an entry of a table, code - zero, or the sum of one number a bit, with the
 // sign that the bit says. A trellis is a grid of which each code may use a part (trellis.h).
@@ -76,8 +83,10 @@ struct Tensor {
   std::vector<uint8_t> codes;  // [rows, columns]
   uint64_t code_bytes = 0;     // on disk, without all else
 
-  std::unique_ptr<Tensor> left, right;  // product: [rows, rank], [rank, columns]
-  uint64_t file_bytes = 0;              // on disk, record header included
+  std::unique_ptr<Tensor> left;   // product, shared: [rows, rank]
+  std::shared_ptr<Tensor> right;  // product, shared: [rank, columns]
+  uint32_t shares_with = 0;       // shared: the product, among the layers' matrices of that kind
+  uint64_t file_bytes = 0;        // on disk, record header included
 
   explicit operator bool() const { return kind != TensorKind::absent; }
 

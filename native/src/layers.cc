@@ -8,8 +8,8 @@ namespace {
 
 class Linear : public Layer {
  public:
-  Linear(const Node& node, const Kernels& kernels)
-      : weight_(node.tensors[0], kernels), bias_(node.tensors[1].values) {}
+  Linear(const Node& node, Packer& packer)
+      : weight_(packer.pack(node.tensors[0])), bias_(node.tensors[1].values) {}
 
   size_t bytes() const override { return weight_.bytes() + bias_.size() * sizeof(float); }
   void reserve(MatrixWork& work) const override { weight_.reserve(work); }
@@ -195,18 +195,18 @@ void add_bias(const std::vector<float>& bias, size_t frames, float* y) {
 }
 
 std::unique_ptr<Layer> make_layer(const Node& node, std::span<const Signal> inputs,
-                                  const Kernels& kernels) {
+                                  Packer& packer) {
   const Signal& input = inputs[0];
   const auto& ints = node.ints;
   switch (node.kind) {
     case LayerKind::linear:
-      return std::make_unique<Linear>(node, kernels);
+      return std::make_unique<Linear>(node, packer);
     case LayerKind::recurrent:
-      return make_recurrent(node, input, kernels);
+      return make_recurrent(node, input, packer);
     case LayerKind::conv1d:
-      return make_conv1d(node, input, kernels);
+      return make_conv1d(node, input, packer);
     case LayerKind::conv2d:
-      return make_conv2d(node, input, kernels);
+      return make_conv2d(node, input, packer);
     case LayerKind::batch_norm:
       return std::make_unique<BatchNorm>(node, input);
     case LayerKind::layer_norm:

@@ -41,15 +41,13 @@ class Layer {
                    Work& work) const = 0;
 };
 
-// `inputs` are the signals that feed the node.
-std::unique_ptr<Layer> make_layer(const Node& node, std::span<const Signal> inputs,
-                                  const Kernels& kernels);
+// `inputs` are the signals that feed the node; `packer` is that of the whole model.
+std::unique_ptr<Layer> make_layer(const Node& node, std::span<const Signal> inputs, Packer& packer);
 
 // The rooms that make_layer calls on.
-std::unique_ptr<Layer> make_recurrent(const Node& node, const Signal& input,
-                                      const Kernels& kernels);
-std::unique_ptr<Layer> make_conv1d(const Node& node, const Signal& input, const Kernels& kernels);
-std::unique_ptr<Layer> make_conv2d(const Node& node, const Signal& input, const Kernels& kernels);
+std::unique_ptr<Layer> make_recurrent(const Node& node, const Signal& input, Packer& packer);
+std::unique_ptr<Layer> make_conv1d(const Node& node, const Signal& input, Packer& packer);
+std::unique_ptr<Layer> make_conv2d(const Node& node, const Signal& input, Packer& packer);
 
 // Adds a bias, if there is one, to each frame.
 void add_bias(const std::vector<float>& bias, size_t frames, float* y);

@@ -55,11 +55,8 @@ Integers row_integers(const Tensor& tensor, uint32_t row) {
   return exact ? grid_integers(levels) : to_integers(levels, 127);
 }
 
-// The leaves of an expression, left to right.
-void collect(const Tensor& tensor, std::vector<const Tensor*>& leaves) {
-  if (tensor.kind != TensorKind::product) return leaves.push_back(&tensor);
-  collect(*tensor.left, leaves);
-  collect(*tensor.right, leaves);
+const Tensor& leftmost(const Tensor& tensor) {
+  return tensor.left ? leftmost(*tensor.left) : tensor;
 }
 
 template <typename T>
@@ -172,31 +169,6 @@ void Leaf::apply(const float* x, size_t frames, float* y, MatrixWork& work) cons
   (form_ == Form::c3 ? kernels_.gemm_c3_i8 : kernels_.gemm_c4_i8)(codes, inputs, y);
 }
 
-PackedMatrix::PackedMatrix(const Tensor& tensor, const Kernels& kernels)
-    : PackedMatrix(split_rows(tensor, 1, kernels)[0]) {}
-
-std::vector<PackedMatrix> PackedMatrix::split_rows(const Tensor& tensor, size_t groups,
-                                                   const Kernels& kernels) {
-  std::vector<const Tensor*> leaves;
-  collect(tensor, leaves);
-  std::vector<std::shared_ptr<const Leaf>> shared;
-  for (size_t i = 1; i < leaves.size(); ++i)
-    shared.push_back(std::make_shared<Leaf>(*leaves[i], 0, leaves[i]->rows, kernels));
-  const size_t rows = tensor.rows / groups;
-  std::vector<PackedMatrix> result(groups);
-  for (size_t group = 0; group < groups; ++group) {
-    result[group].chain_ = {std::make_shared<Leaf>(*leaves[0], group * rows, rows, kernels)};
-    result[group].chain_.insert(result[group].chain_.end(), shared.begin(), shared.end());
-  }
-  return result;
-}
-
-size_t PackedMatrix::bytes() const {
-  size_t total = 0;
-  for (const auto& leaf : chain_) total += leaf->bytes();
-  return total;
-}
-
 void PackedMatrix::reserve(MatrixWork& work) const {
   for (size_t i = 0; i < chain_.size(); ++i)
     work.reserve(chain_[i]->columns(), i > 0 ? chain_[i]->rows() : 0);
@@ -208,6 +180,46 @@ void PackedMatrix::apply(const float* x, size_t frames, float* y, MatrixWork& wo
     chain_[i]->apply(x, frames, to, work);
     x = to;
   }
+}
+
+PackedMatrix Packer::pack(const Tensor& tensor) { return split_rows(tensor, 1)[0]; }
+
+std::vector<PackedMatrix> Packer::split_rows(const Tensor& tensor, size_t groups) {
+  size_t counted = bytes_;
+  Chain rest;
+  pack_after_first(tensor, rest);
+  const size_t rows = tensor.rows / groups;
+  std::vector<PackedMatrix> result(groups);
+  for (size_t group = 0; group < groups; ++group) {
+    PackedMatrix& part = result[group];
+    part.chain_ = {pack_leaf(leftmost(tensor), group * rows, rows)};
+    part.chain_.insert(part.chain_.end(), rest.begin(), rest.end());
+    part.bytes_ = bytes_ - counted;
+    counted = bytes_;
+  }
+  return result;
+}
+
+std::shared_ptr<const Leaf> Packer::pack_leaf(const Tensor& tensor, size_t first, size_t rows) {
+  auto leaf = std::make_shared<const Leaf>(tensor, first, rows, kernels_);
+  bytes_ += leaf->bytes();
+  return leaf;
+}
+
+void Packer::pack_after_first(const Tensor& tensor, Chain& chain) {
+  if (!tensor.left) return;
+  pack_after_first(*tensor.left, chain);
+  const Chain factor = pack_factor(tensor.right);
+  chain.insert(chain.end(), factor.begin(), factor.end());
+}
+
+Packer::Chain Packer::pack_factor(const std::shared_ptr<const Tensor>& factor) {
+  if (const auto found = shared_.find(factor); found != shared_.end()) return found->second;
+  const Tensor& first = leftmost(*factor);
+  Chain chain{pack_leaf(first, 0, first.rows)};
+  pack_after_first(*factor, chain);
+  if (factor.use_count() > 1) shared_[factor] = chain;
+  return chain;
 }
 
 }  // namespace tinyvox

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <vector>
 
@@ -66,24 +67,43 @@ class Leaf {
 // A matrix expression as a chain of leaves, the rightmost of which is applied first.
 class PackedMatrix {
  public:
-  PackedMatrix() = default;
-  PackedMatrix(const Tensor& tensor, const Kernels& kernels);
-
-  // `groups` matrices, each of so many of the rows; factors but the leftmost are shared.
-  static std::vector<PackedMatrix> split_rows(const Tensor& tensor, size_t groups,
-                                              const Kernels& kernels);
-
   explicit operator bool() const { return !chain_.empty(); }
   size_t rows() const { return chain_.front()->rows(); }
   size_t columns() const { return chain_.back()->columns(); }
-  size_t bytes() const;
+  size_t bytes() const { return bytes_; }  // without leaves that another matrix accounts for
   void reserve(MatrixWork& work) const;
 
   // y [frames, rows] from x [frames, columns]; at most max_frames.
   void apply(const float* x, size_t frames, float* y, MatrixWork& work) const;
 
  private:
+  friend class Packer;
+
   std::vector<std::shared_ptr<const Leaf>> chain_;
+  size_t bytes_ = 0;
+};
+
+// Packs the matrices of a model, a factor that several of them share once.
+class Packer {
+ public:
+  explicit Packer(const Kernels& kernels) : kernels_(kernels) {}
+
+  PackedMatrix pack(const Tensor& tensor);
+
+  // `groups` matrices, each of so many of the rows; factors but the leftmost are shared.
+  std::vector<PackedMatrix> split_rows(const Tensor& tensor, size_t groups);
+
+ private:
+  using Chain = std::vector<std::shared_ptr<const Leaf>>;
+
+  std::shared_ptr<const Leaf> pack_leaf(const Tensor& tensor, size_t first, size_t rows);
+  void pack_after_first(const Tensor& tensor, Chain& chain);
+  Chain pack_factor(const std::shared_ptr<const Tensor>& factor);
+
+  const Kernels& kernels_;
+  size_t bytes_ = 0;  // of all leaves so far
+  // By the factor; its address may be another's once it is freed, which a weak_ptr knows.
+  std::map<std::weak_ptr<const Tensor>, Chain, std::owner_less<>> shared_;
 };
 
 }  // namespace tinyvox

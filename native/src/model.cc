@@ -4,11 +4,12 @@ namespace tinyvox {
 
 Model::Model(File file, const Kernels& kernels)
     : input_size_(file.input_size), speech_(std::move(file.speech)), kernels_(kernels) {
+  Packer packer(kernels);
   std::vector<Signal> signals{{file.input_size, 0, 1}};
   for (Node& node : file.nodes) {
     std::vector<Signal> inputs;
     for (uint32_t input : node.inputs) inputs.push_back(signals[input]);
-    steps_.push_back({make_layer(node, inputs, kernels), node.inputs, node.signal});
+    steps_.push_back({make_layer(node, inputs, packer), node.inputs, node.signal});
     signals.push_back(node.signal);
     node.tensors.clear();  // so that a model is never there twice as a whole
   }

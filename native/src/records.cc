@@ -96,6 +96,22 @@ void check_slot(const Slot& slot, const Tensor& tensor) {
     fail(slot.is_vector ? "is a matrix, expected a vector" : "is a vector, expected a matrix");
 }
 
+// The shape of a product from those of its factors.
+void set_shape(Tensor& product) {
+  const Tensor &left = *product.left, &right = *product.right;
+  if (left.columns != right.rows)
+    fail("factors do not fit: " + std::to_string(left.columns) + " columns times " +
+         std::to_string(right.rows) + " rows");
+  product.rows = left.rows;
+  product.columns = right.columns;
+}
+
+// In the leaves of an expression.
+uint64_t weights_of(const Tensor& matrix) {
+  if (matrix.left) return weights_of(*matrix.left) + weights_of(*matrix.right);
+  return static_cast<uint64_t>(matrix.rows) * matrix.columns;
+}
+
 }  // namespace
 
 Node NodeReader::read(std::span<const Signal> signals) {
@@ -140,30 +156,43 @@ Tensor NodeReader::read_tensor(uint32_t depth) {
   const size_t start = reader_.position();
   Tensor tensor;
   const uint8_t head = reader_.u8(), flags = head & ~7;
-  if ((head & 7) > static_cast<uint8_t>(TensorKind::product))
-    fail("kind of tensor is " + std::to_string(head & 7) + ", expected 0 to 4");
+  if (const int most = sharing_ ? 5 : 4; (head & 7) > most)
+    fail("kind of tensor is " + std::to_string(head & 7) + ", expected 0 to " +
+         std::to_string(most));
   tensor.kind = static_cast<TensorKind>(head & 7);
   if (flags & ~allowed_flags(tensor.kind)) fail("a tensor has flags that its kind does not know");
   if (tensor.kind == TensorKind::vector) read_vector(tensor, flags);
   if (tensor.kind == TensorKind::dense || tensor.kind == TensorKind::coded)
     read_leaf(tensor, flags);
   if (tensor.kind == TensorKind::product) read_product(tensor, depth);
+  if (tensor.kind == TensorKind::shared) read_shared(tensor, depth);
   tensor.file_bytes = reader_.position() - start;
   return tensor;
 }
 
+std::unique_ptr<Tensor> NodeReader::read_factor(uint32_t depth) {
+  auto factor = std::make_unique<Tensor>(read_tensor(depth));
+  if (!*factor || factor->kind == TensorKind::vector) fail("a factor is not a matrix");
+  return factor;
+}
+
 void NodeReader::read_product(Tensor& tensor, uint32_t depth) {
   if (depth == max_depth) fail("products lie more than 4 deep");
-  for (auto* factor : {&tensor.left, &tensor.right}) {
-    *factor = std::make_unique<Tensor>(read_tensor(depth + 1));
-    if (!**factor || (*factor)->kind == TensorKind::vector) fail("a factor is not a matrix");
-  }
-  const Tensor &left = *tensor.left, &right = *tensor.right;
-  if (left.columns != right.rows)
-    fail("factors do not fit: " + std::to_string(left.columns) + " columns times " +
-         std::to_string(right.rows) + " rows");
-  tensor.rows = left.rows;
-  tensor.columns = right.columns;
+  tensor.left = read_factor(depth + 1);
+  tensor.right = read_factor(depth + 1);
+  set_shape(tensor);
+  if (depth == 0) factors_.push_back(tensor.right);
+}
+
+void NodeReader::read_shared(Tensor& tensor, uint32_t depth) {
+  if (depth > 0) fail("a product with a shared factor is itself a factor");
+  tensor.left = read_factor(depth + 1);
+  if (factors_.empty()) fail("shares a factor, but no product comes before it");
+  tensor.shares_with = reader_.varint("product whose factor is shared", 0,
+                                      static_cast<uint32_t>(factors_.size() - 1));
+  tensor.right = factors_[tensor.shares_with];
+  set_shape(tensor);
+  spend(weights_of(*tensor.right));
 }
 
 void NodeReader::read_vector(Tensor& tensor, uint8_t flags) {
@@ -191,9 +220,14 @@ uint64_t NodeReader::spend(const Tensor& tensor) {
   if (size > max_matrix)
     fail("a matrix of " + std::to_string(tensor.rows) + " x " + std::to_string(tensor.columns) +
          " weights, expected 2^28 at most");
-  if (size > weights_left_) fail("the file holds more than 2^29 weights");
-  weights_left_ -= size;
+  spend(size);
   return size;
+}
+
+// A shared factor counts each time: it takes no more memory, but as much time.
+void NodeReader::spend(uint64_t weights) {
+  if (weights > weights_left_) fail("the file holds more than 2^29 weights");
+  weights_left_ -= weights;
 }
 
 namespace {

@@ -2,8 +2,10 @@
 // only whether a layer fits its inputs is left to shapes.h.
 #pragma once
 
+#include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "bytes.h"
 #include "file.h"
@@ -19,10 +21,10 @@ inline constexpr uint32_t max_depth = 4;             // of products
 inline constexpr uint64_t max_matrix = 1ull << 28;   // weights of a matrix
 inline constexpr uint64_t max_weights = 1ull << 29;  // of a file
 
-// Reads nodes one after the other.
+// Reads nodes one after the other; `sharing` where products may share factors.
 class NodeReader {
  public:
-  explicit NodeReader(Reader& reader) : reader_(reader) {}
+  NodeReader(Reader& reader, bool sharing) : reader_(reader), sharing_(sharing) {}
 
   // The next node, of which `signals` are the possible inputs: the model's, then every earlier
   // node's. An error names the layer.
@@ -32,11 +34,16 @@ class NodeReader {
   void read_body(Node& node, std::span<const Signal> signals);
   Tensor read_tensor(uint32_t depth);
   void read_product(Tensor& tensor, uint32_t depth);
+  void read_shared(Tensor& tensor, uint32_t depth);
+  std::unique_ptr<Tensor> read_factor(uint32_t depth);
   void read_vector(Tensor& tensor, uint8_t flags);
   void read_leaf(Tensor& tensor, uint8_t flags);
   uint64_t spend(const Tensor& tensor);
+  void spend(uint64_t weights);
 
   Reader& reader_;
+  bool sharing_;
+  std::vector<std::shared_ptr<Tensor>> factors_;  // right ones, of matrices that are products
   uint64_t weights_left_ = max_weights;
 };
 

@@ -13,10 +13,10 @@ struct Cell {
   std::vector<float> bias;     // [gates * hidden], or empty
   std::vector<float> bias_hn;  // [hidden]: GRU
 
-  Cell(const Node& node, size_t slot, const Kernels& kernels) {
+  Cell(const Node& node, size_t slot, Packer& packer) {
     if (!node.tensors[slot]) return;
-    weight_ih = PackedMatrix(node.tensors[slot], kernels);
-    weight_hh = PackedMatrix(node.tensors[slot + 1], kernels);
+    weight_ih = packer.pack(node.tensors[slot]);
+    weight_hh = packer.pack(node.tensors[slot + 1]);
     bias = node.tensors[slot + 2].values;
     bias_hn = node.tensors[slot + 3].values;
     bias_hn.resize(hidden(), 0.0f);
@@ -32,11 +32,11 @@ struct Cell {
 
 class Recurrent : public Layer {
  public:
-  Recurrent(const Node& node, const Signal& input, const Kernels& kernels)
+  Recurrent(const Node& node, const Signal& input, Packer& packer)
       : kind_(static_cast<RecurrentKind>(node.ints[0])),
         size_(input.size()),
-        forward_(node, 0, kernels),
-        backward_(node, 4, kernels) {}
+        forward_(node, 0, packer),
+        backward_(node, 4, packer) {}
 
   Window window() const override {
     Window window;
@@ -110,9 +110,8 @@ class Recurrent : public Layer {
 
 }  // namespace
 
-std::unique_ptr<Layer> make_recurrent(const Node& node, const Signal& input,
-                                      const Kernels& kernels) {
-  return std::make_unique<Recurrent>(node, input, kernels);
+std::unique_ptr<Layer> make_recurrent(const Node& node, const Signal& input, Packer& packer) {
+  return std::make_unique<Recurrent>(node, input, packer);
 }
 
 }  // namespace tinyvox

@@ -12,6 +12,9 @@ import typer
 from tinyvox import __version__, console
 from tinyvox.errors import RecipeError, TinyvoxError
 
+TRIAL_UTTERANCES = 60
+"""Of a manifest, that plans are held against."""
+
 app = typer.Typer(
     help="Makes trained recurrent speech models 30 to 120 times smaller, and runs the small file.",
     no_args_is_help=True,
@@ -75,33 +78,50 @@ def compress(
     output: Annotated[Path, typer.Option("-o", "--output", help="The .tvx file to write.")],
     ratio: Annotated[float | None, typer.Option(help="How many times smaller.")] = None,
     size: Annotated[int | None, typer.Option(help="At most so many bytes.")] = None,
+    max_loss: Annotated[
+        float | None, typer.Option(help="Points of WER that may be lost on --dev.")
+    ] = None,
     recipe: Annotated[Path | None, typer.Option(help="Steps to take, YAML.")] = None,
     data: Annotated[
         Path | None,
         typer.Option(help="Manifest of speech to learn from what each matrix is multiplied by."),
     ] = None,
+    dev: Annotated[
+        Path | None,
+        typer.Option(help="Manifest of speech that plans are held against; --data by default."),
+    ] = None,
     finetune: Annotated[
         Path | None,
         typer.Option(help="Manifest, or training configuration, to fine-tune on."),
     ] = None,
+    save_recipe: Annotated[
+        Path | None, typer.Option(help="Where to write the recipe that was found.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of what is made up, or drawn at random.")] = 0,
     speech: Speech = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a model small: by a recipe, or to a ratio or a size."""
+    """Make a model small: by a recipe, to a ratio or a size, or within a loss."""
     from tinyvox import files, packfile
     from tinyvox.passes import apply
-    from tinyvox.plan import plan
     from tinyvox.recipe import load_recipe, with_finetune
+    from tinyvox.recipe import save_recipe as save
 
-    if sum(option is not None for option in (ratio, size, recipe)) != 1:
-        raise typer.BadParameter("give one of --ratio, --size and --recipe")
+    if sum(option is not None for option in (ratio, size, max_loss, recipe)) != 1:
+        raise typer.BadParameter("give one of --ratio, --size, --max-loss and --recipe")
     out = console.console(as_json)
     original = files.load(model, speech)
-    look = _look(data)
-    steps = load_recipe(recipe) if recipe else plan(original, ratio=ratio, size=size, look=look)
+    look = _look(data, original, model.parent, seed)
+    if recipe is not None:
+        steps = load_recipe(recipe)
+    else:
+        budget = {"ratio": ratio, "size": size, "max_loss": max_loss}
+        steps = _planned(original, look, data, dev, seed, output, out, **budget)
     if finetune is not None:
         steps = with_finetune(steps)
-    tune = _finetuner(finetune, original, output) if finetune is not None else None
+    if save_recipe is not None:
+        save(steps, save_recipe)
+    tune = _finetuner(finetune, original, output, look) if finetune is not None else None
     small, notes = apply(original, steps, finetune=tune, look=look, progress=out.print)
     packfile.save(small, output)
     for note in notes:
@@ -112,22 +132,62 @@ def compress(
         console.print_json(facts)
 
 
-def _look(data: Path | None) -> Callable[[Any], Any]:
-    """What a model's matrices are multiplied by: from speech, or made up where there is none."""
+def _planned(
+    original: Any,
+    look: Callable[[Any], Any],
+    data: Path | None,
+    dev: Path | None,
+    seed: int,
+    output: Path,
+    out: Any,
+    **budget: Any,
+) -> Any:
+    """The recipe for a budget, its table printed; a search that was interrupted goes on from a file
+    beside the output."""
+    from tinyvox.corpus import read_manifest, spread
+    from tinyvox.evaluate import lost_words
+    from tinyvox.observe import hear
+    from tinyvox.plan import find_plan
+    from tinyvox.trial import Trial
+
+    heard = dev or data
+    trial = judge = None
+    if heard is not None and original.card is not None:
+        utterances = read_manifest(heard)
+        trial = Trial(original, list(hear(original.card, spread(utterances, TRIAL_UTTERANCES))))
+        if budget["max_loss"] is not None:
+            judge = lost_words(original, utterances)
+    state = output.with_suffix(".plan.json")
+    plan = find_plan(
+        original, look=look, trial=trial, judge=judge, seed=seed, state=state,
+        progress=out.print, **budget,
+    )  # fmt: skip
+    state.unlink(missing_ok=True)
+    console.print_plan(plan, out)
+    return plan.recipe
+
+
+def _look(data: Path | None, original: Any, folder: Path, seed: int) -> Callable[[Any], Any]:
+    """What a model's matrices are multiplied by: from speech, or made up where there is none. What
+    speech says of the original is kept beside it."""
     from tinyvox.imagine import imagine
     from tinyvox.observe import observe
 
     if data is None:
-        return imagine
+        return lambda model: imagine(model, seed)
+    known = original.digest()
 
     def look(model: Any) -> Any:
+        cache = folder if model.digest() == known else None
         with console.progress_bar("listening") as bar:
-            return observe(model, data, bar)
+            return observe(model, data, bar, fisher="outputs", cache=cache)
 
     return look
 
 
-def _finetuner(data: Path, original: Any, output: Path) -> Callable[[Any, Any], Any]:
+def _finetuner(
+    data: Path, original: Any, output: Path, look: Callable[[Any], Any]
+) -> Callable[[Any, Any], Any]:
     """Fine-tuning on a manifest, or on the data of a training configuration; what was interrupted
     goes on from a checkpoint beside the output."""
     from tinyvox import train as training
@@ -147,7 +207,7 @@ def _finetuner(data: Path, original: Any, output: Path) -> Callable[[Any, Any], 
         checkpoint = output.with_suffix(".finetune.pt")
         with console.progress_bar("fine-tuning") as bar:
             return finetune(
-                model, settings, corpus, original, lambda p: bar(p.step, p.steps), checkpoint
+                model, settings, corpus, original, lambda p: bar(p.step, p.steps), checkpoint, look
             )
 
     return tune

@@ -96,6 +96,25 @@ def print_sizes(facts: dict[str, Any], out: Console) -> None:
         out.print(f"[bold red]left in float:[/] {', '.join(facts['left_float'])}")
 
 
+def print_plan(plan: Any, out: Console) -> None:
+    """What is to be done to each matrix, and what that alone does to the model's outputs."""
+    table = Table(
+        title="plan", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0),
+        pad_edge=False, show_edge=False,
+    )  # fmt: skip
+    table.add_column("matrix", no_wrap=True)
+    for column in ("shape", "rank", "coded\nbits", "bytes", "moves outputs by\nforetold", "found"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in plan.rows:
+        table.add_row(
+            row.name, "x".join(map(str, row.shape)), "whole" if row.rank is None else str(row.rank),
+            f"{row.bits:g}", f"{row.bytes:,}", f"{row.foretold:.2g}", f"{row.measured:.2g}",
+        )  # fmt: skip
+    table.add_section()
+    table.add_row("in all", "", "", "", f"{plan.size:,}", "", f"{plan.distance:.2g}")
+    out.print(table)
+
+
 def print_score(title: str, score: dict[str, Any], out: Console) -> None:
     out.print(
         f"{title}: WER {percent(score['wer'])} "

@@ -44,6 +44,11 @@ def read_manifest(path: Path) -> list[Utterance]:
     return utterances
 
 
+def spread(utterances: Sequence[Utterance], count: int) -> Sequence[Utterance]:
+    """So many of them at most, from all over the list."""
+    return utterances[:: max(1, -(-len(utterances) // count))]
+
+
 def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:
     """JSON lines; audio paths become relative to the manifest."""
     rows = [

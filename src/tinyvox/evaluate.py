@@ -105,6 +105,12 @@ def evaluate(
     return Errors(columns[0], columns[1], columns[2], columns[3], audio_seconds, seconds)
 
 
+def lost_words(original: Model, utterances: Sequence[Utterance]) -> Callable[[Model], float]:
+    """How many points of WER a changed model loses against the original on these utterances."""
+    before = evaluate(original, utterances).wer
+    return lambda changed: 100 * (evaluate(changed, utterances).wer - before)
+
+
 def count_errors(reference: str, hypothesis: str) -> tuple[int, int, int, int]:
     """Word edits, reference words, character edits, reference characters."""
     words = jiwer.process_words(reference, hypothesis)

@@ -20,6 +20,8 @@ from tinyvox.model import Model
 
 DAMPING = 0.02
 """The share of the mean energy that real speech is taken to lack in every direction."""
+FISHER_FRAMES = 8000
+"""Frames after which the mean that Fisher information is has settled."""
 LEAST_FISHER, FISHER_POWER = 0.03, 0.7
 """How Fisher information becomes importance: a share of its mean is added, and the power taken."""
 
@@ -97,7 +99,8 @@ def gather(
     """Moments for every matrix but those of grouped convolutions. Memory does not grow with the
     number of batches.
 
-    With `fisher` their Fisher diagonals too, by one backward pass a batch: of the tokens that were
+    With `fisher` their Fisher diagonals too, by one backward pass a batch over the first
+    FISHER_FRAMES frames: of the tokens that were
     said (CTC, the empirical Fisher information), or where a batch does not tell them, of outputs
     drawn from the model's own distribution (Kunstner et al., "Limitations of the empirical Fisher
     approximation", 2019, section 2). Deterministic by `seed`.
@@ -109,12 +112,19 @@ def gather(
         squares[name].add(gradients.square(), moment=False)
 
     executor = Executor(model).eval()
-    executor.watch(lambda name, x: inputs[name].add(x), add_gradients if fisher else None)
+
+    def add_inputs(name: str, x: Tensor) -> None:
+        inputs[name].add(x)
+
     generator = torch.Generator().manual_seed(seed)
+    frames = 0  # that Fisher information is known of
     for batch in batches:
-        with torch.set_grad_enabled(fisher):
+        surprised = fisher and frames < FISHER_FRAMES
+        frames += surprised * int(batch.lengths.sum())
+        executor.watch(add_inputs, add_gradients if surprised else None)
+        with torch.set_grad_enabled(surprised):
             outputs, lengths = executor.run(batch.features, batch.lengths)
-            if fisher:
+            if surprised:
                 _surprise(model, batch, outputs, lengths, generator).backward()  # type: ignore[no-untyped-call]
                 executor.zero_grad(set_to_none=True)
     return {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +12,17 @@ from torch import Tensor, nn
 from tinyvox import layers
 from tinyvox.cells import unroll
 from tinyvox.layers import Layer
-from tinyvox.matrix import Coded, Matrix
+from tinyvox.matrix import Coded, Matrix, leaves
 from tinyvox.model import INPUT, Model
-from tinyvox.weights import DenseWeight, Rounding, Weight, WeightModule, weight_module
+from tinyvox.weights import (
+    DenseWeight,
+    Factors,
+    Weight,
+    WeightModule,
+    leaf_modules,
+    matrix_reader,
+    weight_module,
+)
 
 Tell = Callable[[str, Tensor], None]
 """Is told the name of a matrix and what it is multiplied by, or the gradient of what it gives."""
@@ -25,14 +33,17 @@ class _NodeModule(nn.Module):
 
     _FIXED = ("mean", "variance", "limits")
 
-    def __init__(self, layer: Layer) -> None:
+    def __init__(self, layer: Layer, factors: Factors) -> None:
         super().__init__()
         self.layer = layer
         self.counted: Tensor | None = None  # values that a layer norm counts, if not all
         self.tell_inputs: Tell | None = None
         self.tell_gradients: Tell | None = None
         self.weights = nn.ModuleDict(
-            {name.replace(".", "/"): weight_module(m) for name, m in layer.matrices().items()}
+            {
+                name.replace(".", "/"): weight_module(matrix, factors)
+                for name, matrix in layer.matrices().items()
+            }
         )
         self.biases = nn.ParameterDict(
             {
@@ -64,9 +75,11 @@ class _NodeModule(nn.Module):
         vector: Tensor | None = self.biases.get(key, None)
         return vector
 
-    def tensors(self) -> Iterator[tuple[str, Matrix | Tensor]]:
+    def tensors(
+        self, read: Callable[[WeightModule], Matrix]
+    ) -> Iterator[tuple[str, Matrix | Tensor]]:
         for key, weight in self.weights.items():
-            yield key.replace("/", "."), weight.matrix()  # type: ignore[operator]
+            yield key.replace("/", "."), read(weight)  # type: ignore[arg-type]
         for key, vector in self.biases.items():
             yield key.replace("/", "."), vector.detach().cpu().clone()
 
@@ -82,7 +95,8 @@ class Executor(nn.Module):
         super().__init__()
         self.source = model
         self.dropout = 0.0  # after each activation, while training
-        self.layers = nn.ModuleList(_NodeModule(node.layer) for node in model.nodes)
+        factors: Factors = {}
+        self.layers = nn.ModuleList(_NodeModule(node.layer, factors) for node in model.nodes)
 
     def forward(self, features: Tensor) -> Tensor:
         return self._signals(Frames(features)).values
@@ -113,9 +127,10 @@ class Executor(nn.Module):
     def model(self) -> Model:
         """The model with the parameters as they are now."""
         new: dict[str, Matrix | Tensor] = {}
+        read = matrix_reader()
         for node, module in zip(self.source.nodes, self.layers, strict=True):
             assert isinstance(module, _NodeModule)
-            new.update({f"{node.name}.{name}": value for name, value in module.tensors()})
+            new.update({f"{node.name}.{name}": value for name, value in module.tensors(read)})
         return self.source.with_tensors(new)
 
     def watch(self, inputs: Tell, gradients: Tell | None = None) -> None:
@@ -129,13 +144,19 @@ class Executor(nn.Module):
         for node, module in zip(self.source.nodes, self.layers, strict=True):
             assert isinstance(module, _NodeModule)
             module.tell_inputs = functools.partial(_tell_full_name, inputs, node.name)
+            module.tell_gradients = None
             if gradients is not None:
                 module.tell_gradients = functools.partial(_tell_full_name, gradients, node.name)
 
     def dense_leaves(self) -> Iterator[tuple[str, DenseWeight]]:
-        """Every dense leaf under the full name of its matrix (factors share it)."""
+        """Every dense leaf under the full name of its matrix (factors share it); those of a factor
+        that products share come once, under the first name."""
+        seen: set[nn.Module] = set()
         for name, weight in self.weights():
-            yield from ((name, leaf) for leaf in weight.modules() if isinstance(leaf, DenseWeight))
+            for leaf in weight.modules():
+                if isinstance(leaf, DenseWeight) and leaf not in seen:
+                    seen.add(leaf)
+                    yield name, leaf
 
     def weights(self) -> Iterator[tuple[str, WeightModule]]:
         """Every matrix under its full name."""
@@ -159,15 +180,18 @@ class Executor(nn.Module):
                 assert isinstance(module, _NodeModule)
                 module.counted = values
 
-    def set_rounding(self, choose: Callable[[str, Tensor], Coded | None]) -> None:
-        """Round dense leaves from now on, with codebooks that begin as `choose` codes them.
-
-        It is given the matrix's full name and the leaf's values; None leaves a leaf dense. The
-        leaves of `model()` are then coded.
+    def set_rounding(self, coded: Mapping[str, Matrix], bits: Mapping[str, float]) -> None:
+        """Round the dense leaves of these matrices from now on, with codebooks that begin as those
+        of `coded`, the same expressions in codes; `bits` says what codes are to take in the file,
+        of the matrices whose codes are chosen by price. The leaves of `model()` are then coded.
         """
-        for name, leaf in self.dense_leaves():
-            coded = choose(name, leaf.values.detach())
-            leaf.rounding = None if coded is None else Rounding(coded)
+        for name, weight in self.weights():
+            if name in coded:
+                pairs = zip(leaf_modules(weight), leaves(coded[name]), strict=True)
+                for leaf, codes in pairs:
+                    if isinstance(leaf, DenseWeight):
+                        assert isinstance(codes, Coded)
+                        leaf.round(codes, bits.get(name))
 
 
 def _tell_gradient(tell: Tell, name: str, lengths: Tensor | None, gradient: Tensor) -> None:

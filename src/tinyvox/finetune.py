@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import time
 from collections.abc import Callable, Sequence
@@ -12,14 +11,17 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from tinyvox.codebooks import coded_bits
 from tinyvox.corpus import Corpus
 from tinyvox.errors import ModelError
+from tinyvox.evidence import NOTHING
 from tinyvox.execute import Executor
-from tinyvox.matrix import Coded
+from tinyvox.imagine import imagine
 from tinyvox.model import Model
-from tinyvox.passes.quantize import codes_by_rule
+from tinyvox.passes import Look
+from tinyvox.passes.quantize import quantize, with_all_levels
 from tinyvox.pruner import Pruner
-from tinyvox.recipe import FinetuneSettings, QuantizeRule, first_match
+from tinyvox.recipe import FinetuneSettings, QuantizeRule, QuantizeSettings, first_match
 from tinyvox.train import (
     Batch,
     Batches,
@@ -33,6 +35,10 @@ from tinyvox.train import (
 )
 
 SECONDS_A_CHECKPOINT = 60.0
+HOLD = 20
+"""Steps after which codes that are chosen by price are held to the bits that they may take."""
+AIM, SETTLINGS = 0.99, 12
+"""Which share of them is aimed at; how often at most, in the end, until none takes more."""
 
 
 def finetune(
@@ -42,13 +48,16 @@ def finetune(
     teacher: Model,
     report: Callable[[Progress], None] | None = None,
     checkpoint: Path | None = None,
+    look: Look = imagine,
 ) -> Model:
     """A model of the same structure, trained on; with `prune`, one of fewer units.
 
     The loss is `ctc` times CTC on the transcripts plus `distill` times the distance (KL divergence
     a frame, Hinton 2015) of the outputs from the teacher's. Codes stay as they are: of coded
     matrices the centroids and the row scales are trained. With `quantize`, the dense matrices that
-    a rule matches are rounded while they are trained, codebooks and all, and come out coded.
+    a rule matches are rounded while they are trained, codebooks and all, and come out coded. Codes
+    of `entropy` begin with what `look` shows of the model, and their steps are set so that they
+    take the bits of the rule all the while.
 
     With `checkpoint`, the state is written there every minute and when training is interrupted; the
     same call then goes on from it, and removes it when it is done. One of another model or of
@@ -57,7 +66,7 @@ def finetune(
     if model.card is None:
         raise ModelError("fine-tuning needs a speech card; add --speech FILE")
     executor, original = Executor(model).train(), Executor(teacher).eval()
-    executor.set_rounding(functools.partial(_first_codes, settings.quantize))
+    _begin_rounding(executor, model, settings.quantize, look)
     device = torch.device("cpu")
     precision = product_precision("auto", device)
     optimiser = torch.optim.AdamW(_groups(executor), weight_decay=0.0)
@@ -81,6 +90,8 @@ def finetune(
             optimiser.step()
             pruner.step()
             done = step + 1
+            if done % HOLD == 0:
+                _hold_bits(executor)
             now = time.monotonic()
             if report is not None:
                 report(Progress(done, settings.steps, float(loss.detach()), now - start))
@@ -90,6 +101,9 @@ def finetune(
     except KeyboardInterrupt:
         state.save(done)
         raise
+    for _ in range(SETTLINGS):
+        if _hold_bits(executor, closeness=0.02):
+            break
     state.remove()
     return pruner.model()
 
@@ -149,9 +163,41 @@ def _key(model: Model, teacher: Model, settings: FinetuneSettings) -> str:
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
-def _first_codes(rules: Sequence[QuantizeRule], name: str, values: Tensor) -> Coded | None:
-    rule = first_match(rules, name)
-    return None if rule is None else codes_by_rule(values, rule)
+def _begin_rounding(
+    executor: Executor, model: Model, rules: Sequence[QuantizeRule], look: Look
+) -> None:
+    """Codes to begin with; those that are chosen by price are the best that are known."""
+    if not rules:
+        return
+    priced = any(rule.priced for rule in rules)
+    blind = {"feedback": False, "unbiased": False}
+    first = tuple(rule if rule.priced else rule.model_copy(update=blind) for rule in rules)
+    settings = QuantizeSettings(rules=first, vectors="float32")
+    start = quantize(model, settings, look(model) if priced else NOTHING).model
+    before = dict(model.matrices())
+    coded = {
+        name: with_all_levels(matrix)
+        for name, matrix in start.matrices()
+        if matrix is not before[name]
+    }
+    found = {name: first_match(rules, name) for name in coded}
+    executor.set_rounding(coded, {n: r.bits for n, r in found.items() if r and r.priced})
+
+
+def _hold_bits(executor: Executor, closeness: float = 0.0) -> bool:
+    """Widen the steps of codes that take more bits than they may, and narrow those of others;
+    whether all of them were within."""
+    within = True
+    for _, leaf in executor.dense_leaves():
+        rounding = leaf.rounding
+        if rounding is None or rounding.bits is None:
+            continue
+        found = coded_bits(rounding.code(leaf.values.detach()))
+        within &= found <= rounding.bits
+        if not rounding.bits * (1 - closeness) <= found <= rounding.bits:
+            slope = min(1.0, 0.25 + 0.5 * rounding.bits)
+            rounding.widen(2.0 ** ((found - AIM * rounding.bits) / slope))
+    return within
 
 
 def _groups(executor: Executor) -> list[dict[str, object]]:

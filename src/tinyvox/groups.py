@@ -17,7 +17,7 @@ from torch import Tensor
 from tinyvox import layers
 from tinyvox.errors import ModelError
 from tinyvox.layers import GATES
-from tinyvox.matrix import Matrix
+from tinyvox.matrix import Matrix, Product
 from tinyvox.model import INPUT, Model, Node
 
 
@@ -91,8 +91,10 @@ def keep_units(model: Model, keep: Mapping[str, Tensor]) -> Model:
             removed[member.tensor, member.axis].append(member.positions(gone))
     tensors: dict[str, Matrix | Tensor] = {**dict(model.matrices()), **dict(model.vectors())}
     changed: dict[str, Matrix | Tensor] = {}
+    factors: _Factors = {}
     for (tensor, axis), positions in removed.items():
-        changed[tensor] = _drop(changed.get(tensor, tensors[tensor]), axis, torch.cat(positions))
+        before = changed.get(tensor, tensors[tensor])
+        changed[tensor] = _drop(before, axis, torch.cat(positions), factors)
     return model.with_tensors(changed)
 
 
@@ -108,13 +110,25 @@ def _complement(group: Group, units: Tensor) -> Tensor:
     return mask.nonzero().flatten()
 
 
-def _drop(value: Matrix | Tensor, axis: int, positions: Tensor) -> Matrix | Tensor:
+_Factors = dict[tuple[Matrix, tuple[int, ...]], Matrix]
+"""Right factors without some columns, by what they were and the columns that stay: products that
+shared one share it still."""
+
+
+def _drop(
+    value: Matrix | Tensor, axis: int, positions: Tensor, factors: _Factors
+) -> Matrix | Tensor:
     mask = torch.ones(value.shape[axis], dtype=torch.bool)
     mask[positions] = False
     kept = mask.nonzero().flatten()
     if isinstance(value, Tensor):
         return value[kept]
-    return value.take(rows=kept) if axis == 0 else value.take(columns=kept)
+    if axis == 0 or not isinstance(value, Product):
+        return value.take(rows=kept) if axis == 0 else value.take(columns=kept)
+    key = value.right, tuple(kept.tolist())
+    if key not in factors:
+        factors[key] = value.right.take(columns=kept)
+    return Product(value.left, factors[key])
 
 
 @dataclass(frozen=True)

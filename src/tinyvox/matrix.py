@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -303,7 +304,10 @@ def _nearest_of(levels: Tensor) -> Callable[[Tensor], Tensor]:
 
 @dataclass(frozen=True, eq=False)
 class Product:
-    """`left @ right`: [out, rank] times [rank, in]; each side is again a matrix."""
+    """`left @ right`: [out, rank] times [rank, in]; each side is again a matrix.
+
+    Products whose `right` is the very same object share it: it is trained, coded and stored once.
+    """
 
     left: Matrix
     right: Matrix
@@ -326,7 +330,9 @@ class Product:
         return self.left.decode() @ self.right.decode()
 
     def take(self, rows: Tensor | None = None, columns: Tensor | None = None) -> Product:
-        return Product(self.left.take(rows=rows), self.right.take(columns=columns))
+        left = self.left if rows is None else self.left.take(rows=rows)
+        right = self.right if columns is None else self.right.take(columns=columns)
+        return Product(left, right)
 
 
 Matrix = Dense | Coded | Product
@@ -341,9 +347,16 @@ def leaves(matrix: Matrix) -> Iterator[Dense | Coded]:
         yield matrix
 
 
-def parameters(matrix: Matrix) -> int:
-    """How many weights the leaves hold."""
-    return sum(leaf.shape[0] * leaf.shape[1] for leaf in leaves(matrix))
+def leaf_map(change: Callable[[Dense | Coded], Matrix]) -> Callable[[Matrix], Matrix]:
+    """Makes expressions anew, leaf by leaf; what they share, the new ones share."""
+
+    @functools.cache
+    def changed(matrix: Matrix) -> Matrix:
+        if isinstance(matrix, Product):
+            return Product(changed(matrix.left), changed(matrix.right))
+        return change(matrix)
+
+    return changed
 
 
 def _take(values: Tensor, rows: Tensor | None, columns: Tensor | None) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor
 from tinyvox.card import SpeechCard
 from tinyvox.errors import ModelError
 from tinyvox.layers import Layer, Signal
-from tinyvox.matrix import Matrix, leaves, parameters
+from tinyvox.matrix import Coded, Dense, Matrix, Product, leaves
 
 INPUT = "input"
 """The name under which nodes refer to the model's input."""
@@ -80,6 +81,28 @@ class Model:
             for name, matrix in node.layer.matrices().items():
                 yield f"{node.name}.{name}", matrix
 
+    def shared_factors(self) -> dict[Matrix, tuple[str, ...]]:
+        """The right factors that several products share, with the full names of those products.
+
+        A pass treats such a factor as one of the first of them.
+        """
+        names: dict[Matrix, list[str]] = defaultdict(list)
+        for name, matrix in self.matrices():
+            if isinstance(matrix, Product):
+                names[matrix.right].append(name)
+        return {factor: tuple(users) for factor, users in names.items() if len(users) > 1}
+
+    def leaves(self) -> Iterator[tuple[str, Dense | Coded]]:
+        """Every leaf with the full name of its matrix; those of a factor that products share come
+        once, as the file holds them, with the first name."""
+        seen: set[Matrix] = set()
+        for name, matrix in self.matrices():
+            for side in (matrix.left, matrix.right) if isinstance(matrix, Product) else (matrix,):
+                if side not in seen:
+                    yield from ((name, leaf) for leaf in leaves(side))
+            if isinstance(matrix, Product):
+                seen.add(matrix.right)
+
     def vectors(self) -> Iterator[tuple[str, Tensor]]:
         """Every bias and normalisation vector with its full name, `layer.field`."""
         for node in self.nodes:
@@ -87,8 +110,8 @@ class Model:
                 yield f"{node.name}.{name}", vector
 
     def count_parameters(self) -> int:
-        """Weights and biases, factors counted as they stand."""
-        weights = sum(parameters(matrix) for _, matrix in self.matrices())
+        """Weights and biases, factors counted as they stand, and once where products share them."""
+        weights = sum(leaf.shape[0] * leaf.shape[1] for _, leaf in self.leaves())
         return weights + sum(vector.numel() for _, vector in self.vectors())
 
     def digest(self) -> str:

@@ -21,7 +21,7 @@ from tinyvox.runtime import extract_features
 
 BATCH_SECONDS = 60.0
 """Of audio that is in memory at a time."""
-FORMAT = "tinyvox evidence 1"
+FORMAT = "tinyvox evidence 2"
 
 Fisher = Literal["transcripts", "outputs"]
 
@@ -54,7 +54,9 @@ def observe(
     known = None if place is None else _read(place)
     if known is not None:
         return known
-    batches = _batches(model.card, utterances, fisher == "transcripts", progress)
+    order = np.random.default_rng(0).permutation(len(utterances))  # the first ones say most
+    mixed = [utterances[int(i)] for i in order]
+    batches = hear(model.card, mixed, fisher == "transcripts", progress)
     evidence = gather(model, batches, fisher=fisher is not None)
     if not evidence:
         raise DataError(f"{where}: no utterance is long enough for a frame of features")
@@ -69,12 +71,16 @@ def features_of(card: SpeechCard, utterance: Utterance) -> Tensor:
     return torch.from_numpy(extract_features(card.features.model_dump(), audio))
 
 
-def _batches(
+def hear(
     card: SpeechCard,
     utterances: Sequence[Utterance],
-    transcribed: bool,
-    progress: Callable[[int, int], None] | None,
+    transcribed: bool = False,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Batch]:
+    """Features of utterances, a minute of audio at a time; with their tokens if `transcribed`.
+
+    Raises DataError where audio cannot be read, or an utterance has no transcript.
+    """
     frames_a_batch = BATCH_SECONDS * 1000 / card.features.hop_ms
     features: list[Tensor] = []
     tokens: list[list[int]] = []
@@ -133,17 +139,17 @@ def _write(evidence: Evidence, place: Path) -> None:
 def _read(place: Path) -> Evidence | None:
     """What was kept; nothing where there is no such file, or it cannot be read whole."""
     try:
-        with np.load(place, allow_pickle=False) as file:
-            arrays = {name: torch.from_numpy(file[name]) for name in file.files}
-    except (OSError, ValueError, BadZipFile):
+        with place.open("rb") as file, np.load(file, allow_pickle=False) as held:
+            arrays = {name: torch.from_numpy(held[name]) for name in held.files}
+        names = dict.fromkeys(name.rpartition("/")[0] for name in arrays)
+        return {
+            name: Moments(
+                arrays[f"{name}/second"].double(),
+                arrays[f"{name}/mean"],
+                float(arrays[f"{name}/damping"]),
+                arrays.get(f"{name}/fisher"),
+            )
+            for name in names
+        }
+    except (OSError, EOFError, KeyError, ValueError, BadZipFile):
         return None
-    names = dict.fromkeys(name.rpartition("/")[0] for name in arrays)
-    return {
-        name: Moments(
-            arrays[f"{name}/second"].double(),
-            arrays[f"{name}/mean"],
-            float(arrays[f"{name}/damping"]),
-            arrays.get(f"{name}/fisher"),
-        )
-        for name in names
-    }

@@ -42,6 +42,9 @@ Method = Literal[
 ]  # fmt: skip
 """The keys of `codebooks.CODEBOOKS`."""
 
+Importance = Literal["norm", "energy", "fisher", "reconstruction", "random"]
+"""What decides which units go; `passes.removal` says what each is."""
+
 
 def _listed(value: object) -> object:
     return (value,) if isinstance(value, str) else value
@@ -88,13 +91,30 @@ class _Settings(BaseModel):
 
 
 class PruneSettings(_Settings):
-    """Remove whole units (neurons, hidden units, channels) of the groups that match."""
+    """Remove whole units (neurons, hidden units, channels) of the groups that match; one of `keep`
+    and `budget` is given."""
 
     layers: Patterns = ("*",)
-    keep: Share
+    keep: Share | None = None
     """Units to keep of every group, a fraction or a count."""
+    budget: Share | None = None
+    """Weights to keep of all matrices together that a group which matches has a part in, as a
+    fraction or as a number; the units go whose weights are worth the least."""
     multiple: Annotated[int, Field(ge=1)] = 16
-    """A fraction is rounded up to a multiple of this, which suits the kernels."""
+    """What a budget keeps of a group is a multiple of this, which suits the kernels; a fraction is
+    rounded up to one."""
+    importance: Importance = "reconstruction"
+    """What goes first: see `passes.removal`. What takes evidence is by norm without it."""
+    refit: bool = True
+    """Refit what reads the units to those that stay, where its inputs are known."""
+    seed: int = 0
+    """Of the random order."""
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> PruneSettings:
+        if (self.keep is None) == (self.budget is None):
+            raise ValueError("expected one of keep and budget")
+        return self
 
 
 class EqualizeSettings(_Settings):
@@ -114,6 +134,9 @@ class FactorizeSettings(_Settings):
     """The rank to keep, as a fraction of the full rank or as a number."""
     energy: Annotated[float, Field(gt=0, le=1)] | None = None
     """The smallest rank that keeps this fraction of the sum of squared singular values."""
+    joint: bool = False
+    """One right factor for the matrices that read the same hidden state: those of a recurrent cell
+    and of the layers after it, where they match; the rank is then that of all of them together."""
 
     @model_validator(mode="after")
     def _one_of_two(self) -> FactorizeSettings:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from tinyvox.evidence import Batch, Evidence, alive, energy
+from tinyvox.evidence import Batch, alive
 from tinyvox.execute import Executor
 from tinyvox.layers import LogSoftmax
-from tinyvox.matrix import Dense
+from tinyvox.matrix import Matrix
 from tinyvox.model import Model
-
-NOISE = 0.1
-"""Energy of the noise that a sensitivity is measured with, relative to the matrix's."""
 
 
 class Trial:
@@ -33,23 +30,9 @@ class Trial:
         variance = self.outputs.var().clamp(min=torch.finfo(torch.float64).tiny)
         return float((self.outputs - outputs).square().mean() / variance)
 
-    def sensitivities(self, evidence: Evidence, seed: int = 0) -> dict[str, float]:
-        """For each matrix, the distance that a unit of relative error of its own outputs makes.
-
-        Measured with noise on its weights; deterministic by `seed`.
-        """
-        generator = torch.Generator().manual_seed(seed)
-        tiny = torch.finfo(torch.float32).tiny
-        result = {}
-        for name, matrix in self.model.matrices():
-            values = matrix.decode()
-            metric = evidence[name].second if name in evidence else None
-            noise = torch.randn(values.shape, generator=generator)
-            noise *= (NOISE * values.square().mean()).sqrt()
-            relative = energy(noise, metric) / max(energy(values, metric), tiny)
-            moved = self.distance(self.model.with_tensors({name: Dense(values + noise)}))
-            result[name] = moved / max(relative, tiny)
-        return result
+    def distance_with(self, tensors: Mapping[str, Matrix | Tensor]) -> float:
+        """The distance of the model with these tensors in place of its own."""
+        return self.distance(self.model.with_tensors(tensors))
 
     def _run(self, model: Model) -> Tensor:
         """The frames inside the utterances, end to end."""

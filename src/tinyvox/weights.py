@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import torch
@@ -28,8 +30,6 @@ class Weight(Protocol):
     def __call__(self) -> Tensor: ...
 
     def apply_to(self, x: Tensor) -> Tensor: ...
-
-    def matrix(self) -> Matrix: ...
 
 
 class Levels(nn.Module):
@@ -69,33 +69,73 @@ class Levels(nn.Module):
         return Binary(self.alphas) if isinstance(self.book, Binary) else self.book
 
 
+class Scales(nn.Module):
+    """The scales of codes, which are trained: one a row, or one for each group of rows that share
+    theirs."""
+
+    index: Tensor
+
+    def __init__(self, coded: Coded) -> None:
+        super().__init__()
+        index = coded.group_index if coded.shares_scale else torch.arange(len(coded.scale))
+        scale = coded.scale.new_zeros(int(index.max()) + 1).index_copy(0, index, coded.scale)
+        self.register_buffer("index", index, persistent=False)
+        self.scale = nn.Parameter(scale)
+
+    def forward(self) -> Tensor:
+        """float32 [out]."""
+        scale: Tensor = self.scale[self.index]
+        return scale
+
+    def now(self) -> Tensor:
+        """The scales as they are, for a matrix."""
+        return self.forward().detach().cpu().clone()
+
+
+DEAD_ZONE = 0.12
+"""In steps, how much further than the middle a value has to be before it is rounded away from zero,
+where codes are meant to be cheap (Sullivan, "Efficient scalar quantization", 1996)."""
+MARGIN = 0.3
+"""How far from its code, in steps, a value is at most when rounding by price begins."""
+
+
 class Rounding(nn.Module):
     """A codebook that is trained together with the weights that it rounds.
 
     Gradients pass straight through to the weights (Bengio 2013) and reach the codebook and the row
-    scales by way of the rounded values (Esser 2020, "Learned step size quantization").
+    scales by way of the rounded values (Esser 2020, "Learned step size quantization"). With `bits`,
+    codes are meant to take so many in the file: zero attracts more values, and scales are not
+    trained but set (`widen`).
     """
 
-    def __init__(self, coded: Coded) -> None:
+    def __init__(self, coded: Coded, bits: float | None = None) -> None:
         super().__init__()
-        self.levels = Levels(coded)
-        self.scale = nn.Parameter(coded.scale.clone())
+        self.levels, self.scales, self.bits = Levels(coded), Scales(coded), bits
+        if bits is not None:
+            self.scales.scale.requires_grad_(False)
 
     def forward(self, values: Tensor) -> Tensor:
         codes, levels = self._codes(values)
-        return decoded(codes, levels, self.scale) + (values - values.detach())
+        return decoded(codes, levels, self.scales()) + (values - values.detach())
 
     def code(self, values: Tensor) -> Coded:
         """The values as codes, as `forward` sees them."""
         codes, _ = self._codes(values)
-        book, scale = self.levels.codebook(settled=True), self.scale.detach().cpu().clone()
-        return Coded(codes.to(torch.uint8).cpu(), book, scale, self.levels.group)
+        book = self.levels.codebook(settled=True)
+        return Coded(codes.to(torch.uint8).cpu(), book, self.scales.now(), self.levels.group)
+
+    def widen(self, factor: float) -> None:
+        """Multiply all steps."""
+        with torch.no_grad():
+            self.scales.scale.mul_(factor)
 
     def _codes(self, values: Tensor) -> tuple[Tensor, Tensor]:
         levels = self.levels.settled()
-        scale = self.scale.detach()[:, None]
-        inverse = torch.where(scale == 0, 0, 1 / scale)
-        return nearest(values.detach() * inverse, levels.detach()), levels
+        scale = self.scales().detach()[:, None]
+        steps = values.detach() * torch.where(scale == 0, 0, 1 / scale)
+        if self.bits is not None:
+            steps = steps.sign() * (steps.abs() - DEAD_ZONE).clamp(min=0)
+        return nearest(steps, levels.detach()), levels
 
 
 class DenseWeight(nn.Module):
@@ -105,6 +145,18 @@ class DenseWeight(nn.Module):
         super().__init__()
         self.values = nn.Parameter(dense.values.clone())
         self.rounding: Rounding | None = None
+
+    def round(self, coded: Coded, bits: float | None = None) -> None:
+        """Round the values from now on, with a codebook that begins as `coded` has it.
+
+        With `bits`, the codes begin as they are there too: values come near what they stand for.
+        """
+        self.rounding = Rounding(coded, bits)
+        if bits is not None:
+            margin = MARGIN * coded.scale[:, None]
+            near = coded.decode() + (self.values.detach() - coded.decode()).clamp(-margin, margin)
+            with torch.no_grad():
+                self.values.copy_(near)
 
     def forward(self) -> Tensor:
         if self.rounding is None:
@@ -128,24 +180,28 @@ class CodedWeight(nn.Module):
     def __init__(self, coded: Coded) -> None:
         super().__init__()
         self.register_buffer("codes", coded.codes.long())
-        self.levels = Levels(coded)
-        self.scale = nn.Parameter(coded.scale.clone())
+        self.levels, self.scales = Levels(coded), Scales(coded)
 
     def forward(self) -> Tensor:
-        return decoded(self.codes, self.levels(), self.scale)
+        return decoded(self.codes, self.levels(), self.scales())
 
     def apply_to(self, x: Tensor) -> Tensor:
         return F.linear(x, self())
 
     def matrix(self) -> Matrix:
-        codes, scale = self.codes.to(torch.uint8).cpu(), self.scale.detach().cpu().clone()
-        return Coded(codes, self.levels.codebook(), scale, self.levels.group)
+        codes = self.codes.to(torch.uint8).cpu()
+        return Coded(codes, self.levels.codebook(), self.scales.now(), self.levels.group)
 
 
 class ProductWeight(nn.Module):
-    def __init__(self, product: Product) -> None:
+    """Two factors; the right one may be a module of other products too."""
+
+    def __init__(self, product: Product, factors: Factors) -> None:
         super().__init__()
-        self.left, self.right = weight_module(product.left), weight_module(product.right)
+        self.left = weight_module(product.left, factors)
+        if product.right not in factors:
+            factors[product.right] = weight_module(product.right, factors)
+        self.right = factors[product.right]
 
     def forward(self) -> Tensor:
         result: Tensor = self.left() @ self.right()
@@ -154,15 +210,36 @@ class ProductWeight(nn.Module):
     def apply_to(self, x: Tensor) -> Tensor:
         return self.left.apply_to(self.right.apply_to(x))
 
-    def matrix(self) -> Matrix:
-        return Product(self.left.matrix(), self.right.matrix())
-
 
 WeightModule = DenseWeight | CodedWeight | ProductWeight
+Factors = dict[Matrix, WeightModule]
+"""Modules by the right factors that they are of; products that share a factor share its module."""
 
 
-def weight_module(matrix: Matrix) -> WeightModule:
-    """The trainable form of a matrix."""
+def weight_module(matrix: Matrix, factors: Factors) -> WeightModule:
+    """The trainable form of a matrix; `factors` are those of the model so far."""
     if isinstance(matrix, Product):
-        return ProductWeight(matrix)
+        return ProductWeight(matrix, factors)
     return CodedWeight(matrix) if isinstance(matrix, Coded) else DenseWeight(matrix)
+
+
+def leaf_modules(weight: WeightModule) -> Iterator[DenseWeight | CodedWeight]:
+    """The leaves of the expression, left to right."""
+    if isinstance(weight, ProductWeight):
+        yield from leaf_modules(weight.left)
+        yield from leaf_modules(weight.right)
+    else:
+        yield weight
+
+
+def matrix_reader() -> Callable[[WeightModule], Matrix]:
+    """What modules hold when they are first asked: of one module always the same matrix, so that
+    products share what their modules share."""
+
+    @functools.cache
+    def matrix(module: WeightModule) -> Matrix:
+        if isinstance(module, ProductWeight):
+            return Product(matrix(module.left), matrix(module.right))
+        return module.matrix()
+
+    return matrix

@@ -45,7 +45,8 @@ void add_coded(nb::dict& result, Tensor tensor, const std::vector<size_t>& shape
 }
 
 nb::dict to_python(Tensor tensor) {
-  static constexpr const char* kinds[] = {"absent", "vector", "dense", "coded", "product"};
+  static constexpr const char* kinds[] = {"absent", "vector",  "dense",
+                                          "coded",  "product", "shared"};
   nb::dict result;
   result["kind"] = kinds[static_cast<size_t>(tensor.kind)];
   result["file_bytes"] = tensor.file_bytes;
@@ -55,10 +56,9 @@ nb::dict to_python(Tensor tensor) {
   if (tensor.kind == TensorKind::vector || tensor.kind == TensorKind::dense)
     result["values"] = array(std::move(tensor.values), shape);
   if (tensor.kind == TensorKind::coded) add_coded(result, std::move(tensor), shape);
-  if (tensor.kind == TensorKind::product) {
-    result["left"] = to_python(std::move(*tensor.left));
-    result["right"] = to_python(std::move(*tensor.right));
-  }
+  if (tensor.left) result["left"] = to_python(std::move(*tensor.left));
+  if (tensor.kind == TensorKind::product) result["right"] = to_python(std::move(*tensor.right));
+  if (tensor.kind == TensorKind::shared) result["shares_with"] = tensor.shares_with;
   return result;
 }
 

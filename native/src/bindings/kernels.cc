@@ -37,7 +37,7 @@ Result own(std::vector<float> values, const std::vector<size_t>& shape) {
 }
 
 Result apply(const std::string& isa, const Tensor& tensor, Array2d x) {
-  const PackedMatrix matrix(tensor, named(isa));
+  const PackedMatrix matrix = Packer(named(isa)).pack(tensor);
   if (x.shape(1) != matrix.columns()) throw nb::value_error("columns of weights and x differ");
   MatrixWork work;
   matrix.reserve(work);

@@ -6,14 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tinyvox.codebooks.binary import alternating, greedy, refined
-from tinyvox.codebooks.rate import choose, entropy, price_codes, trellis
+from tinyvox.codebooks.rate import choose, coded_bits, entropy, price_codes, trellis
 from tinyvox.codebooks.table import kmeans
 from tinyvox.codebooks.uniform import asymmetric, omse, symmetric
 from tinyvox.codebooks.values import Granularity
 from tinyvox.matrix import Coded
 
 __all__ = [
-    "CODEBOOKS", "Granularity", "Method", "alternating", "asymmetric", "choose", "entropy",
+    "CODEBOOKS", "Granularity", "Method", "alternating", "asymmetric", "choose",
+    "coded_bits", "entropy",
     "greedy", "kmeans", "omse", "price_codes", "refined", "symmetric", "trellis",
 ]  # fmt: skip
 

@@ -42,6 +42,7 @@ OCTAVES, CLASS = 12, 4096
 LEAST_BITS, MOST_BITS, MOST_TRELLIS_BITS = 0.05, 8.0, 5.0
 EDGE = 127
 """The outermost level: 255 of them fit a byte."""
+ALL_LEVELS = 2 * EDGE + 1
 _NO_GROUP = np.empty(0, np.uint8)
 
 
@@ -102,20 +103,22 @@ def _fit(
     """
     if importance is None:
         return _Fit(values, bits, weights, tied=tied).result()
-    group, fineness = _fineness(importance, values.numel())
+    group, fineness = _fineness(importance, values.numel(), bits)
     coded = _Fit(values * fineness[:, None], bits, weights, tied=tied, group=group).result()
     if isinstance(coded.codebook, Grid):
         return replace(coded, scale=compact(coded.scale / fineness))
     return replace(coded, scale=coded.scale / fineness)
 
 
-def _fineness(importance: Tensor, weights: int) -> tuple[Tensor | None, Tensor]:
+def _fineness(importance: Tensor, weights: int, bits: float) -> tuple[Tensor | None, Tensor]:
     """Classes of rows, uint8 [out] or none, and what their steps are divided by, float32 [out].
 
-    Steps are 3 dB apart, and twice as far where a model a class would not pay.
+    Steps are 3 dB apart, and twice as far where a model a class would not pay. The finest class has
+    to find its largest values, some 5 deviations, within the levels there are.
     """
+    most = min(max(2 * (math.log2(EDGE) - 0.4 - bits), 0.0), OCTAVES)
     octaves = importance.clamp(min=torch.finfo(torch.float32).tiny).log2()
-    octaves = (octaves - octaves.max()).clamp(min=-OCTAVES)
+    octaves = (octaves - octaves.max()).clamp(min=-most)
     width = 1
     while True:
         classes = (octaves / width).round().int() * width
@@ -303,7 +306,7 @@ class _Fit:
     def _first_prices(self, values: Tensor, step: float, groups: int) -> NDArray[np.float32]:
         """Those of a Laplacian source of this size."""
         mean = max(float(values.abs().double().mean()) / step, 1e-3)
-        share = np.exp(-np.abs(np.arange(2 * EDGE + 1) - EDGE) / mean)
+        share = np.exp(-np.abs(np.arange(ALL_LEVELS) - EDGE) / mean)
         return _prices(np.tile(1e6 * share / share.sum(), (groups * (1 + self.tied), 1)), self.tied)
 
     def _classes(self, found: _Try) -> Tensor | None:
@@ -352,4 +355,4 @@ def trimmed(coded: Coded) -> Coded:
 
 
 def _whole_grid(tied: bool) -> Grid:
-    return Grid(2 * EDGE + 1, torch.tensor([EDGE]), tied)
+    return Grid(ALL_LEVELS, torch.tensor([EDGE]), tied)

@@ -23,7 +23,7 @@ from tinyvox.packfile.forms import FORMS
 from tinyvox.packfile.read import model_of
 from tinyvox.packfile.write import encode
 
-__all__ = ["Row", "load", "save", "sizes"]
+__all__ = ["Row", "load", "save", "size", "sizes"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,11 @@ def save(model: Model, path: Path | str) -> int:
     return len(data)
 
 
+def size(model: Model) -> int:
+    """The bytes that the model's file would have. Raises ModelError as `save` does."""
+    return len(encode(model))
+
+
 def load(path: Path | str) -> Model:
     """Read a model. Raises FileError where the file is missing, damaged or not a .tvx file."""
     content = _parse(path)
@@ -75,7 +80,8 @@ def load(path: Path | str) -> Model:
 def sizes(path: Path | str) -> list[Row]:
     """Every byte of a file, by what it is for: the rows sum to the file's size.
 
-    The factors of a product stand apart, as `name.left` and `name.right`. Raises FileError.
+    The factors of a product stand apart, as `name.left` and `name.right`; a right factor that
+    products share stands with the first of them. Raises FileError.
     """
     content = _parse(path)
     rows = [row for node in content["nodes"] for row in _node_rows(node)]
@@ -117,9 +123,10 @@ def _node_rows(node: Mapping[str, Any]) -> Iterator[Row]:
 
 
 def _tensor_rows(name: str, tensor: Mapping[str, Any]) -> Iterator[Row]:
-    if tensor["kind"] == "product":
-        yield from _tensor_rows(f"{name}.left", tensor["left"])
-        yield from _tensor_rows(f"{name}.right", tensor["right"])
+    if tensor["kind"] in ("product", "shared"):
+        for side in ("left", "right"):
+            if side in tensor:
+                yield from _tensor_rows(f"{name}.{side}", tensor[side])
     elif tensor["kind"] != "absent":
         shape, count = tuple(tensor["shape"]), tensor["file_bytes"]
         size = math.prod(shape)

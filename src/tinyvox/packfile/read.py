@@ -19,8 +19,9 @@ from tinyvox.packfile.tensors import tensor_of
 
 def model_of(content: Mapping[str, Any]) -> Model:
     names = [INPUT, *(record["name"] for record in content["nodes"])]
+    factors: list[Matrix] = []
     nodes = tuple(
-        Node(record["name"], _layer(record), tuple(names[i] for i in record["inputs"]))
+        Node(record["name"], _layer(record, factors), tuple(names[i] for i in record["inputs"]))
         for record in content["nodes"]
     )
     card = _card(content["speech"]) if content["speech"] else None
@@ -40,7 +41,7 @@ def _provenance(text: str) -> dict[str, Any]:
     return facts
 
 
-def _layer(record: Mapping[str, Any]) -> Layer:
+def _layer(record: Mapping[str, Any], factors: list[Matrix]) -> Layer:
     form = FORMS[record["kind"]]
     numbers = iter(record["ints"])
     fields: dict[str, Any] = {}
@@ -52,7 +53,7 @@ def _layer(record: Mapping[str, Any]) -> Layer:
     fields |= {name: decimal(x) for name, x in zip(form.floats, record["floats"], strict=True)}
     if fields.get("limit") == 0:
         fields["limit"] = None
-    tensors = map(tensor_of, record["tensors"])
+    tensors = [tensor_of(each, factors) for each in record["tensors"]]
     return form.layer(**fields, **_nested(dict(zip(form.tensors, tensors, strict=True))))
 
 

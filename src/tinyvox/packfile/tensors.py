@@ -1,4 +1,5 @@
-"""Records of tensors: a vector, dense values, codes, or a product of matrices."""
+"""Records of tensors: a vector, dense values, codes, or a product of matrices, which may share the
+right factor of another."""
 
 from __future__ import annotations
 
@@ -14,15 +15,24 @@ from tinyvox.errors import ModelError
 from tinyvox.matrix import Binary, Codebook, Coded, Dense, Grid, Matrix, Product, Table
 from tinyvox.packfile.fields import floats, pack, varint
 
-_VECTOR, _DENSE, _CODED, _PRODUCT = 1, 2, 3, 4
+_VECTOR, _DENSE, _CODED, _PRODUCT, _SHARED = 1, 2, 3, 4, 5
 _HALF_VALUES, _HALF_LEVELS, _SCALE_A_GROUP, _MODEL_A_GROUP = 8, 16, 32, 64
 _CODEBOOKS = ("table", "grid", "trellis", "binary")
 _MAX_CODES_A_BYTE = 4096
 
 
-def tensor_record(value: Matrix | Tensor) -> bytes:
+def tensor_record(value: Matrix | Tensor, factors: dict[Matrix, int]) -> bytes:
+    """The record of a layer's tensor; `factors` numbers the right factors of those so far."""
     if isinstance(value, Product):
-        return bytes([_PRODUCT]) + tensor_record(value.left) + tensor_record(value.right)
+        if value.right in factors:
+            return bytes([_SHARED]) + _record(value.left) + varint(factors[value.right])
+        factors[value.right] = len(factors)
+    return _record(value)
+
+
+def _record(value: Matrix | Tensor) -> bytes:
+    if isinstance(value, Product):
+        return bytes([_PRODUCT]) + _record(value.left) + _record(value.right)
     if isinstance(value, Coded):
         return _coded(value)
     values = value.values if isinstance(value, Dense) else value
@@ -124,7 +134,23 @@ def _fits_rans(matrix: Coded) -> bool:
     return code_block(matrix.codes, book.entries, zero=int(book.zero[0]))[1]
 
 
-def tensor_of(record: Mapping[str, Any]) -> Matrix | Tensor | None:
+def tensor_of(record: Mapping[str, Any], factors: list[Matrix]) -> Matrix | Tensor | None:
+    """A layer's tensor; `factors` are the right factors of those so far."""
+    if record["kind"] == "shared":
+        return Product(_matrix_of(record["left"]), factors[record["shares_with"]])
+    tensor = _tensor_of(record)
+    if isinstance(tensor, Product):
+        factors.append(tensor.right)
+    return tensor
+
+
+def _matrix_of(record: Mapping[str, Any]) -> Matrix:
+    matrix = _tensor_of(record)
+    assert isinstance(matrix, Dense | Coded | Product)
+    return matrix
+
+
+def _tensor_of(record: Mapping[str, Any]) -> Matrix | Tensor | None:
     match record["kind"]:
         case "vector":
             return torch.from_numpy(record["values"])
@@ -135,10 +161,7 @@ def tensor_of(record: Mapping[str, Any]) -> Matrix | Tensor | None:
             group = torch.from_numpy(record["group"]) if len(record["group"]) else None
             return Coded(codes, _codebook(record), scale, group)
         case "product":
-            left, right = tensor_of(record["left"]), tensor_of(record["right"])
-            assert isinstance(left, Dense | Coded | Product)
-            assert isinstance(right, Dense | Coded | Product)
-            return Product(left, right)
+            return Product(_matrix_of(record["left"]), _matrix_of(record["right"]))
     return None
 
 

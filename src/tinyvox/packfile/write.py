@@ -20,7 +20,8 @@ from tinyvox.packfile.forms import FEATURE_KINDS, FORMS, KIND_OF, LOG_PROBABILIT
 from tinyvox.packfile.tensors import tensor_record
 
 MAGIC = b"\x89TVX\r\n\x1a\n"
-VERSION = 2
+VERSION, SHARING_VERSION = 2, 3
+"""Without and with factors that products share."""
 
 
 def encode(model: Model) -> bytes:
@@ -34,7 +35,8 @@ def encode(model: Model) -> bytes:
     for tag, section in sections:
         table += struct.pack("<4sIQQ", tag, zlib.crc32(section), offset, len(section))
         offset += len(section)
-    head = struct.pack("<8sIIQ", MAGIC, VERSION, len(sections), offset) + table
+    version = SHARING_VERSION if model.shared_factors() else VERSION
+    head = struct.pack("<8sIIQ", MAGIC, version, len(sections), offset) + table
     return b"".join([head, struct.pack("<I", zlib.crc32(head)), *(data for _, data in sections)])
 
 
@@ -54,11 +56,12 @@ def _metadata(provenance: Mapping[str, Any]) -> bytes:
 
 def _model_section(model: Model) -> bytes:
     indices = {INPUT: 0} | {node.name: i + 1 for i, node in enumerate(model.nodes)}
-    nodes = (_node(node, indices) for node in model.nodes)
+    factors: dict[Matrix, int] = {}
+    nodes = (_node(node, indices, factors) for node in model.nodes)
     return b"".join([varint(model.input_size), varint(len(model.nodes)), *nodes])
 
 
-def _node(node: Node, indices: Mapping[str, int]) -> bytes:
+def _node(node: Node, indices: Mapping[str, int], factors: dict[Matrix, int]) -> bytes:
     layer = node.layer
     kind = KIND_OF[type(layer)]
     form = FORMS[kind]
@@ -75,7 +78,9 @@ def _node(node: Node, indices: Mapping[str, int]) -> bytes:
             raise ModelError(f"layer {node.name!r}: {name}: {error}") from None
     parts += [struct.pack("<f", getattr(layer, name) or 0.0) for name in form.floats]
     tensors: dict[str, Matrix | Tensor] = {**layer.matrices(), **layer.vectors()}
-    parts += [tensor_record(tensors[name]) if name in tensors else b"\0" for name in form.tensors]
+    parts += [
+        tensor_record(tensors[name], factors) if name in tensors else b"\0" for name in form.tensors
+    ]
     return b"".join(parts)
 
 

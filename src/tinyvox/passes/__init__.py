@@ -31,7 +31,7 @@ from tinyvox.recipe import (
 
 __all__ = [
     "PASSES", "Note", "Outcome", "apply", "compress", "correct_biases", "equalize", "factorize",
-    "prune", "quantize", "sparsify",
+    "provenance", "prune", "quantize", "sparsify",
 ]  # fmt: skip
 
 PASSES: dict[str, Callable[[Model, Any, Evidence], Outcome]] = {
@@ -71,7 +71,6 @@ def apply(
         number = names.index("finetune") + 1
         raise RecipeError(f"step {number} of the recipe fine-tunes; give --finetune MANIFEST")
     original = model
-    model = model.with_provenance(original_parameters=model.original_parameters)
     notes: list[Note] = []
     evidence: Evidence | None = None
     quantized: QuantizeSettings | None = None
@@ -98,8 +97,16 @@ def apply(
             original = model  # the same function in other numbers
         quantized = settings if isinstance(settings, QuantizeSettings) else quantized
         notes.extend(more)
-    facts = {"recipe": recipe.document(), "errors": _errors(original, model)}
-    return Outcome(model.with_provenance(**facts), tuple(notes))
+    return Outcome(model.with_provenance(**provenance(original, model, recipe)), tuple(notes))
+
+
+def provenance(original: Model, model: Model, recipe: Recipe) -> dict[str, Any]:
+    """What is written into a model that a recipe made of another."""
+    return {
+        "original_parameters": original.original_parameters,
+        "recipe": recipe.document(),
+        "errors": _errors(original, model),
+    }
 
 
 def _pruned_meanwhile(before: Model, after: Model) -> Iterator[Note]:

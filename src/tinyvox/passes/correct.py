@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from tinyvox.errors import ModelError
-from tinyvox.evidence import NOTHING, Evidence
+from tinyvox.evidence import NOTHING, Evidence, Moments
 from tinyvox.layers import Recurrent
 from tinyvox.matrix import Matrix
 from tinyvox.model import Model, Node
@@ -68,6 +68,20 @@ def correct_biases(
     return Outcome(changed.with_tensors(biases), notes)
 
 
+def moments_of(evidence: Evidence, name: str, inputs: int) -> Moments | None:
+    """What is known of the inputs of the matrix of this full name, if anything.
+
+    Raises ModelError where that is not of so many inputs.
+    """
+    moments = evidence.get(name)
+    if moments is not None and moments.mean.shape != (inputs,):
+        raise ModelError(
+            f"the evidence of {name!r} is of {moments.mean.numel()} inputs, expected "
+            f"{inputs}; gather it from the model as it is"
+        )
+    return moments
+
+
 class _Lazy:
     """The propagated moments, worked out when they are first asked for."""
 
@@ -85,15 +99,9 @@ def _output_shift(
     node: Node, matrix: str, error: Tensor, evidence: Evidence, spread: _Lazy
 ) -> tuple[Tensor, str]:
     """The mean of the error's product with the inputs, [out], and where their mean comes from."""
-    full = f"{node.name}.{matrix}"
-    if full in evidence:
-        mean = evidence[full].mean
-        if mean.shape != error.shape[1:]:
-            raise ModelError(
-                f"the evidence of {full!r} is of {mean.numel()} inputs, expected "
-                f"{error.shape[1]}; gather it from the model as it is"
-            )
-        return error @ mean, "evidence"
+    moments = moments_of(evidence, f"{node.name}.{matrix}", error.shape[1])
+    if moments is not None:
+        return error @ moments.mean, "evidence"
     if matrix.endswith("weight_hh"):
         return error @ _hidden_mean(node, matrix, spread), "estimate"
     shift = apply_weight(node.layer, error, spread.mean(node.inputs[0]))

@@ -181,6 +181,7 @@ class _Scales:
         self.rows = {name: torch.ones(rows).double() for name, (rows, _) in ones.items()}
         self.columns = {name: torch.ones(count).double() for name, (_, count) in ones.items()}
         self.units: dict[str, Tensor] = {}
+        self.factors: dict[tuple[Matrix, int, tuple[float, ...]], Matrix] = {}
 
     def settle(self, groups: Iterable[Group]) -> None:
         """Scale until every group's two ranges are equal."""
@@ -275,9 +276,22 @@ class _Scales:
         if all(bool((s[name] == 1).all()) for s in (self.rows, self.columns)):
             return matrix
         if isinstance(matrix, Product):
-            left = _map_outer(matrix, 0, lambda values: self._scaled(values, name, 0))
-            return _map_outer(left, 1, lambda values: self._scaled(values, name, 1))
+            left = _map_outer(matrix.left, 0, lambda values: self._scaled(values, name, 0))
+            return Product(left, self._apply_factor(name, matrix.right))
         return _map_outer(matrix, 0, lambda values: self._scaled(values, name))
+
+    def _apply_factor(self, name: str, factor: Matrix) -> Matrix:
+        """A right factor with its columns scaled; products that share one share it still."""
+        scales = tuple(self.columns[name].tolist())
+        key = factor, blocks(self.nodes[name]), scales
+        if key not in self.factors:
+            same = all(scale == 1 for scale in scales)
+            self.factors[key] = (
+                factor
+                if same
+                else _map_outer(factor, 1, lambda values: self._scaled(values, name, 1))
+            )
+        return self.factors[key]
 
     def apply_known(self, name: str, normal: Normal) -> Normal:
         """What is known of a layer's output, divided as the layer's rows are."""

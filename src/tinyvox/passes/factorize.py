@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from tinyvox.evidence import NOTHING, Evidence
+from tinyvox.evidence import NOTHING, Evidence, energy
 from tinyvox.matrix import Coded, Dense, Matrix, Product
 from tinyvox.model import Model
+from tinyvox.passes.feedback import importance_of, metric_of
+from tinyvox.passes.joint import readers, stack
 from tinyvox.passes.outcome import Note, Outcome, check_patterns
 from tinyvox.recipe import FactorizeSettings, matches
 
@@ -62,37 +64,103 @@ def factorize(
     their inputs where there is evidence of them. `known` gives decompositions made before.
 
     Both factors get the square root of the singular values, so that quantisation finds them alike.
-    Left alone where the factors would hold as many weights as the matrix, or more. Raises
-    RecipeError for a pattern that matches no matrix.
+    Left alone where the factors would hold as many weights as the matrix, or more. With
+    `settings.joint`, matrices that read the same hidden state are factorised as one
+    (`passes.joint`), and share the right factor. Raises RecipeError for a pattern that matches no
+    matrix.
 
     Source: Eckart and Young, 1936 (the approximation); Prabhavalkar et al., "On the compression of
     recurrent neural networks", 2016, section 2 (for recurrent acoustic models).
     """
-    check_patterns(settings.layers, [name for name, _ in model.matrices()], "factorize")
+    matrices = dict(model.matrices())
+    check_patterns(settings.layers, list(matrices), "factorize")
     changed: dict[str, Matrix | Tensor] = {}
-    notes = []
-    for name, matrix in model.matrices():
-        reason = _reason_against(name, matrix, settings)
-        if reason is None:
-            assert isinstance(matrix, Dense)
-            parts = _parts(name, matrix, evidence) if known is None else known(name)
-            rank = _fixed_rank(matrix.shape, settings) or _rank_for(parts, settings.energy or 1.0)
-            reason = _too_large(matrix.shape, rank)
-        if reason is not None:
-            notes.append(Note(name, f"left alone: {reason}"))
-            continue
-        changed[name] = product(parts, rank)
-        lost = parts.tail(rank) / max(parts.tail(0), torch.finfo(torch.float64).tiny)
-        full = parts.singular.numel()
-        notes.append(Note(name, f"rank {rank} of {full}, relative squared error {lost:.3g}"))
-    return Outcome(model.with_tensors(changed), tuple(notes))
+    said: dict[str, str] = {}
+    remarks: dict[str, str] = {}
+    if settings.joint:
+        sets, remarks = _joint_sets(model, settings)
+        for names in sets:
+            some = {name: matrices[name] for name in names}
+            for name, factored, what in _together(some, settings, evidence):
+                changed[name], said[name] = factored, what
+    for name, matrix in matrices.items():
+        if name not in said:
+            changed[name], said[name] = _alone(name, matrix, settings, evidence, known)
+    notes = tuple(Note(name, said[name] + remarks.get(name, "")) for name in matrices)
+    return Outcome(model.with_tensors(changed), notes)
+
+
+def _alone(
+    name: str,
+    matrix: Matrix,
+    settings: FactorizeSettings,
+    evidence: Evidence,
+    known: Callable[[str], Decomposition] | None,
+) -> tuple[Matrix, str]:
+    """What becomes of a matrix, and what to say of it."""
+    reason = _reason_against(name, matrix, settings)
+    if reason is None:
+        assert isinstance(matrix, Dense)
+        parts = _parts(name, matrix, evidence) if known is None else known(name)
+        rank = _fixed_rank(matrix.shape, settings) or _rank_for(parts, settings.energy or 1.0)
+        reason = _too_large(matrix.shape, rank)
+    if reason is not None:
+        return matrix, f"left alone: {reason}"
+    lost = parts.tail(rank) / max(parts.tail(0), torch.finfo(torch.float64).tiny)
+    what = f"rank {rank} of {parts.singular.numel()}, relative squared error {lost:.3g}"
+    return product(parts, rank), what
 
 
 def _parts(name: str, matrix: Dense, evidence: Evidence) -> Decomposition:
-    moments = evidence.get(name)
-    if moments is None:
-        return decompose(matrix.values)
-    return decompose(matrix.values, moments.damped(), moments.importance())
+    return decompose(matrix.values, metric_of(evidence, [name]), importance_of(evidence, name))
+
+
+def _joint_sets(
+    model: Model, settings: FactorizeSettings
+) -> tuple[list[tuple[str, ...]], dict[str, str]]:
+    """The names of the matrices that are to share a factor, and why others that read the state of
+    a cell do not."""
+    matrices = dict(model.matrices())
+
+    def free(name: str) -> bool:
+        return matches(settings.layers, name) and isinstance(matrices[name], Dense)
+
+    sets: list[tuple[str, ...]] = []
+    remarks: dict[str, str] = {}
+    for found in readers(model):
+        names = tuple(filter(free, found.names))
+        if found.recurrent in names and len(names) > 1:
+            sets.append(names)
+        elif found.recurrent in names:
+            remarks[found.recurrent] = "; on its own: no other matrix that matches reads its state"
+        if found.recurrent in names:
+            remarks |= {n: f"; on its own: {why}" for n, why in found.others.items() if free(n)}
+    return sets, remarks
+
+
+def _together(
+    matrices: Mapping[str, Matrix], settings: FactorizeSettings, evidence: Evidence
+) -> Iterator[tuple[str, Matrix, str]]:
+    """Matrices of one input with one right factor, and what to say of each."""
+    whole = stack(matrices, evidence)
+    shape = whole.values.shape[0], whole.values.shape[1]
+    parts = decompose(whole.values, whole.metric, whole.importance)
+    rank = _fixed_rank(shape, settings) or _rank_for(parts, settings.energy or 1.0)
+    reason = _too_large(shape, rank)
+    factors = product(parts, rank)
+    lefts = whole.unstack(factors.left.decode())
+    for (name, matrix), left in zip(matrices.items(), lefts, strict=True):
+        others = " and ".join(other for other in matrices if other != name)
+        if reason is not None:
+            yield name, matrix, f"left alone: with {others}, {reason}"
+            continue
+        factored = Product(Dense(left), factors.right)
+        values = matrix.decode()
+        least = torch.finfo(torch.float64).tiny
+        lost = energy(values - factored.decode(), whole.metric)
+        lost /= max(energy(values, whole.metric), least)
+        what = f"rank {rank} of {parts.singular.numel()}, the right factor shared with {others}"
+        yield name, factored, f"{what}, relative squared error {lost:.3g}"
 
 
 def _reason_against(name: str, matrix: Matrix, settings: FactorizeSettings) -> str | None:

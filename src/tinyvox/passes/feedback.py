@@ -6,12 +6,13 @@ H their second moment, and not that of W - Q.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
 
-from tinyvox.matrix import Coded, Grid, decoded
+from tinyvox.evidence import Evidence, energy
+from tinyvox.matrix import Coded, Dense, Grid, Matrix, Product, decoded
 
 BLOCK = 64
 """Columns whose errors reach the columns after the block in one product."""
@@ -89,6 +90,25 @@ def _keep_zeros(choose: Choose, coded: Coded) -> Callable[[Tensor, float, Tensor
     return pick
 
 
+def metric_of(evidence: Evidence, names: Iterable[str]) -> Tensor | None:
+    """The mean of what is known of the inputs of these matrices, which are of one size: float64
+    [in, in], positive definite; None where nothing is."""
+    known = [evidence[name].damped() for name in names if name in evidence]
+    return torch.stack(known).mean(0) if known else None
+
+
+def importance_of(evidence: Evidence, name: str) -> Tensor | None:
+    """How much the squared error of each output of a matrix counts, float64 [out], if known."""
+    moments = evidence.get(name)
+    return moments.importance() if moments else None
+
+
+def mean_square(matrix: Matrix, metric: Tensor | None) -> float:
+    """Of a matrix's outputs, for inputs of this second moment or else of variance 1; 1 where all is
+    zero, so that one may divide by it."""
+    return energy(matrix.decode(), metric) / matrix.shape[0] or 1.0
+
+
 def inner_metric(right: Tensor, metric: Tensor) -> Tensor:
     """The second moment of what a left factor is multiplied by, float64 [rank, rank]."""
     inner = right.double() @ metric @ right.double().T
@@ -104,3 +124,33 @@ def refit_left(left: Tensor, right: Tensor, coded_right: Tensor, metric: Tensor)
     across = (left.double() @ right.double()) @ metric @ coded_right.double().T
     refitted: Tensor = torch.linalg.solve(inner_metric(coded_right, metric), across, left=False)
     return refitted.float()
+
+
+def with_right(product: Product, right: Matrix, metric: Tensor | None) -> Product:
+    """The product with another right factor, for which its left one makes up as well as it can:
+    where the inputs are known, and unless it is coded already."""
+    left = product.left
+    if right is not product.right and metric is not None and isinstance(left, Dense):
+        left = Dense(refit_left(left.values, product.right.decode(), right.decode(), metric))
+    return Product(left, right)
+
+
+def importance_of_middle(left: Tensor, importance: Tensor | None) -> Tensor:
+    """How much errors of what the right factor gives count, float64 [rank]."""
+    squares = left.double().square()
+    return squares.sum(0) if importance is None else importance @ squares
+
+
+def shared_importance(
+    products: Sequence[Product],
+    metric: Tensor | None,
+    importances: Sequence[Tensor | None] | None = None,
+) -> Tensor:
+    """The same of a right factor that products share, float64 [rank]; their outputs count alike,
+    whatever their scale."""
+    each = importances or [None] * len(products)
+    middles = [
+        importance_of_middle(product.left.decode(), importance) / mean_square(product, metric)
+        for product, importance in zip(products, each, strict=True)
+    ]
+    return torch.stack(middles).sum(0)

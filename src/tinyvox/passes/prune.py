@@ -1,68 +1,251 @@
-"""Structured pruning: whole hidden units, neurons and channels go."""
+"""Structured pruning: whole hidden units, neurons and channels go, and what read them makes up."""
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from tinyvox.errors import RecipeError
 from tinyvox.evidence import NOTHING, Evidence
-from tinyvox.groups import Group, fixed_layers, groups, keep_units
+from tinyvox.groups import Group, Member, fixed_layers, groups, keep_units
+from tinyvox.layers import LayerNorm
+from tinyvox.matrix import Coded, Dense, Matrix, Product
 from tinyvox.model import Model
+from tinyvox.passes.correct import correct_biases, moments_of
 from tinyvox.passes.outcome import Note, Outcome, check_patterns
+from tinyvox.passes.removal import NORM, Removal, centred, removal_path
 from tinyvox.recipe import PruneSettings, matches
 
 
 def prune(model: Model, settings: PruneSettings, evidence: Evidence = NOTHING) -> Outcome:
-    """Keep the units of the largest norm in every group that matches; evidence is not looked at.
+    """Remove the least important units of every group that matches, as `removal.removal_path` says.
 
-    Raises RecipeError for a pattern that matches no group.
+    `keep` leaves so many units in each group; `budget` so many weights in all matrices together
+    that the groups have a part in: the units go whose loss is the least for each weight they free.
+    With `refit` the matrices that read the units are then fitted by least squares to those that
+    stay (of a product the right factor), and biases make up for the means, where there is evidence
+    of their inputs. A layer without a bias gets one.
+
+    Raises RecipeError for a pattern that matches no group, an importance without its evidence, and
+    a budget that is too small or compares groups whose losses are not counted alike.
     """
     found = groups(model)
     check_patterns(settings.layers, [group.name for group in found], "prune")
-    reason = "left alone: its units are tied to the model's input, output or a grouped layer"
-    notes = [Note(name, reason) for name in fixed_layers(model)]
-    keep = {}
+    matching = [group for group in found if matches(settings.layers, group.name)]
+    cuts = _cuts(model, matching, settings, evidence)
+    notes = [Note(name, FIXED) for name in fixed_layers(model)]
     for group in found:
-        count = _count(group.size, settings)
-        if not matches(settings.layers, group.name):
-            notes.append(Note(group.name, f"left alone: no pattern matches its {group.size} units"))
-        elif count == group.size:
-            notes.append(Note(group.name, f"left alone: all {group.size} units are kept"))
+        if group in matching:
+            notes.append(Note(group.name, _what(model, group, settings, cuts.get(group.name))))
         else:
-            keep[group.name] = importance(model, group).topk(count).indices.sort().values
-            notes.append(Note(group.name, f"kept {count} of {group.size} units"))
-    return Outcome(keep_units(model, keep), tuple(notes))
+            notes.append(Note(group.name, f"left alone: no pattern matches its {group.size} units"))
+    refitted = model
+    if settings.refit:
+        refitted, more = _refitted(model, list(cuts.values()), evidence)
+        notes += more
+    keep = {name: cut.path.kept(cut.count) for name, cut in cuts.items()}
+    return Outcome(keep_units(refitted, keep), tuple(notes))
+
+
+FIXED = "left alone: its units are tied to the model's input, output or a grouped layer"
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """A group that loses units: the order in which they go, and how many stay."""
+
+    group: Group
+    path: Removal
+    count: int
+
+
+def _what(model: Model, group: Group, settings: PruneSettings, cut: _Cut | None) -> str:
+    """What became of a group that matches."""
+    if cut is None:
+        return f"left alone: all {group.size} units are kept"
+    loss = f"{cut.path.lost(cut.count):.3g} {cut.path.unit}"
+    what = f"kept {cut.count} of {group.size} units, predicted loss {loss}"
+    if cut.path.unit == NORM and settings.importance not in ("norm", "random"):
+        what += "; by norm: nothing is known of the inputs of what reads them"
+    norms = [name for name in group.through if isinstance(model.node(name).layer, LayerNorm)]
+    if norms:
+        what += f"; the statistics of layer norm {' and '.join(norms)} change"
+    return what
+
+
+# How many units stay.
+
+
+def _cuts(
+    model: Model, matching: Sequence[Group], settings: PruneSettings, evidence: Evidence
+) -> dict[str, _Cut]:
+    """The groups that lose units, by name."""
+
+    def whole(group: Group) -> _Cut:
+        path = removal_path(
+            model,
+            group,
+            evidence,
+            settings.importance,
+            seed=settings.seed,
+            refit=settings.refit,
+        )
+        return _Cut(group, path, group.size)
+
+    if settings.budget is not None:
+        return _cut_down(model, [whole(group) for group in matching], settings)
+    counts = {group.name: _count(group.size, settings) for group in matching}
+    smaller = [group for group in matching if counts[group.name] < group.size]
+    return {group.name: replace(whole(group), count=counts[group.name]) for group in smaller}
 
 
 def _count(size: int, settings: PruneSettings) -> int:
+    assert settings.keep is not None
     if isinstance(settings.keep, int):
         return min(size, settings.keep)
     count = math.ceil(round(settings.keep * size, 6))
     return min(size, math.ceil(count / settings.multiple) * settings.multiple)
 
 
-def importance(model: Model, group: Group) -> Tensor:
-    """The norm of each unit over every matrix that it has a part in, float64 [size].
+def _cut_down(model: Model, whole: Sequence[_Cut], settings: PruneSettings) -> dict[str, _Cut]:
+    """What loses units until the matrices fit the budget: each time the group whose units, down to
+    the next multiple, cost least for each weight that they free."""
+    _check_comparable(whole)
+    cuts = {cut.group.name: cut for cut in whole}
+    weights = _Weights(model, whole)
+    limit = _limit(weights.count(cuts), settings)
+    while weights.count(cuts) > limit:
+        smaller = [cut for cut in (_next(cut, settings) for cut in cuts.values()) if cut]
+        if not smaller:
+            raise RecipeError(
+                f"prune: the budget keeps {limit} weights, but {weights.count(cuts)} stay where "
+                f"every group keeps {settings.multiple} units; raise it, or lower multiple"
+            )
+        best = min(smaller, key=lambda cut: _rate(cuts, cut, weights))
+        cuts[best.group.name] = best
+    return {name: cut for name, cut in cuts.items() if cut.count < cut.group.size}
 
-    A unit's rows (how it is computed) and columns (who reads it) count alike. For each matrix and
-    axis the mean square of the unit's values is divided by that of the matrix, so that neither the
-    sizes nor the scales of the matrices matter; vectors do not count.
 
-    Sources: Li et al., "Pruning filters for efficient ConvNets", 2017, section 3.1 (the norm);
-    Wen et al., "Learning intrinsic sparse structures within LSTM", 2018, section 3.1 (which rows
-    and columns belong to a unit).
-    """
+def _check_comparable(cuts: Sequence[_Cut]) -> None:
+    for cut in cuts:
+        if cut.path.unit != cuts[0].path.unit:
+            first = cuts[0]
+            raise RecipeError(
+                f"prune: the loss of {first.group.name!r} is a number {first.path.unit}, that of "
+                f"{cut.group.name!r} {cut.path.unit}, and a budget compares them; give evidence "
+                f"of all matrices, or keep in place of budget"
+            )
+
+
+def _limit(weights: int, settings: PruneSettings) -> int:
+    assert settings.budget is not None
+    if isinstance(settings.budget, int):
+        return settings.budget
+    return math.floor(round(settings.budget * weights, 6))
+
+
+def _next(cut: _Cut, settings: PruneSettings) -> _Cut | None:
+    """The group with the next smaller multiple of units, if one is left."""
+    count = (cut.count - 1) // settings.multiple * settings.multiple
+    return replace(cut, count=count) if count else None
+
+
+def _rate(cuts: Mapping[str, _Cut], smaller: _Cut, weights: _Weights) -> float:
+    """What the next smaller group costs for each weight that it frees."""
+    name = smaller.group.name
+    freed = weights.count(cuts, name) - weights.count({**cuts, name: smaller}, name)
+    return (smaller.path.lost(smaller.count) - smaller.path.lost(cuts[name].count)) / freed
+
+
+class _Weights:
+    """The weights of the matrices that groups have a part in, by how many units these keep."""
+
+    def __init__(self, model: Model, cuts: Sequence[_Cut]) -> None:
+        self.matrices = dict(model.matrices())
+        self.owned: dict[str, set[str]] = defaultdict(set)
+        self.shares: dict[str, list[tuple[str, Member]]] = defaultdict(list)
+        for cut in cuts:
+            for member in cut.group.members:
+                if member.tensor in self.matrices:
+                    self.owned[cut.group.name].add(member.tensor)
+                    self.shares[member.tensor].append((cut.group.name, member))
+
+    def count(self, cuts: Mapping[str, _Cut], group: str | None = None) -> int:
+        """The weights of all matrices, or of those that one group has a part in."""
+        return sum(self._of(name, cuts) for name in (self.owned[group] if group else self.shares))
+
+    def _of(self, name: str, cuts: Mapping[str, _Cut]) -> int:
+        matrix = self.matrices[name]
+        sizes = list(matrix.shape)
+        for owner, member in self.shares[name]:
+            gone = cuts[owner].group.size - cuts[owner].count
+            sizes[member.axis] -= gone * member.width
+        return _size(matrix, *sizes)
+
+
+def _size(matrix: Matrix, rows: int, columns: int) -> int:
+    """How many weights a matrix holds that keeps so many rows and columns."""
+    if isinstance(matrix, Product):
+        return _size(matrix.left, rows, matrix.rank) + _size(matrix.right, matrix.rank, columns)
+    return rows * columns
+
+
+# What reads the units makes up for them.
+
+
+def _refitted(
+    model: Model, cuts: Sequence[_Cut], evidence: Evidence
+) -> tuple[Model, tuple[Note, ...]]:
+    """The model with zeros in the columns that go, those that stay fitted to do without them, and
+    biases that make up for the means; and which matrices could not be refitted."""
+    matrices, notes = dict(model.matrices()), []
+    refitted: dict[str, Matrix | Tensor] = {}
+    for name, gone in _columns_gone(model, cuts).items():
+        moments = moments_of(evidence, name, matrices[name].shape[1])
+        if moments is None:
+            notes.append(Note(name, "cut, not refitted: nothing is known of its inputs"))
+            continue
+        matrix = _refit(matrices[name], gone, centred(moments))
+        if matrix is None:
+            notes.append(Note(name, "cut, not refitted: it is coded already"))
+        else:
+            refitted[name] = matrix
+    changed = model.with_tensors(refitted)
+    return correct_biases(model, changed, evidence).model, tuple(notes)
+
+
+def _columns_gone(model: Model, cuts: Sequence[_Cut]) -> dict[str, Tensor]:
+    """Which columns of each matrix go, bool [in]."""
     matrices = dict(model.matrices())
-    total = torch.zeros(group.size, dtype=torch.float64)
-    places: dict[tuple[str, int], list[Tensor]] = {}
-    for member in group.members:
-        if member.tensor in matrices:
-            positions = member.positions(torch.arange(group.size)).view(group.size, -1)
-            places.setdefault((member.tensor, member.axis), []).append(positions)
-    for (name, axis), parts in places.items():
-        squares = matrices[name].decode().double().square()
-        lines = squares.mean(1 - axis)[torch.cat(parts, dim=1)].mean(1)
-        total += lines / squares.mean().clamp(min=torch.finfo(torch.float64).tiny)
-    return total.sqrt()
+    gone: dict[str, Tensor] = {}
+    for cut in cuts:
+        units = cut.path.order[: cut.group.size - cut.count]
+        for member in cut.group.members:
+            if member.axis == 1:
+                columns = torch.zeros(matrices[member.tensor].shape[1], dtype=torch.bool)
+                gone.setdefault(member.tensor, columns)[member.positions(units)] = True
+    return gone
+
+
+def _refit(matrix: Matrix, gone: Tensor, covariance: Tensor) -> Matrix | None:
+    """The matrix with zeros where columns are gone (bool [in]), the others fitted by least squares
+    to inputs of this covariance, float64 [in, in]; None where it is coded.
+
+    Of a product the right factor alone: its least squares are those of the product.
+    """
+    if isinstance(matrix, Coded):
+        return None
+    if isinstance(matrix, Product):
+        right = _refit(matrix.right, gone, covariance)
+        return None if right is None else Product(matrix.left, right)
+    values = matrix.values.double()
+    root = torch.linalg.cholesky(covariance[~gone][:, ~gone])
+    shares = torch.cholesky_solve(covariance[~gone][:, gone], root)  # what each says of the gone
+    refitted = torch.zeros_like(values)
+    refitted[:, ~gone] = values[:, ~gone] + values[:, gone] @ shares.T
+    return Dense(refitted.float())

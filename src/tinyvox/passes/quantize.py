@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -14,14 +16,33 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tinyvox.codebooks import CODEBOOKS, choose, price_codes
-from tinyvox.codebooks.rate import coded_bits, trimmed, widened
+from tinyvox.codebooks.rate import ALL_LEVELS, coded_bits, trimmed, widened
 from tinyvox.codebooks.values import SMALLEST_NORMAL, compact
 from tinyvox.errors import ModelError
 from tinyvox.evidence import NOTHING, Evidence, Moments
-from tinyvox.matrix import Binary, Coded, Dense, Grid, Matrix, Product, Table, leaves, on_grid
+from tinyvox.matrix import (
+    Binary,
+    Coded,
+    Dense,
+    Grid,
+    Matrix,
+    Product,
+    Table,
+    leaf_map,
+    leaves,
+    on_grid,
+)
 from tinyvox.model import Model
 from tinyvox.passes.correct import correct_biases
-from tinyvox.passes.feedback import feed_back, inner_metric, refit_left
+from tinyvox.passes.feedback import (
+    feed_back,
+    importance_of,
+    importance_of_middle,
+    inner_metric,
+    metric_of,
+    shared_importance,
+    with_right,
+)
 from tinyvox.passes.outcome import Note, Outcome, check_patterns
 from tinyvox.recipe import QuantizeRule, QuantizeSettings, first_match
 
@@ -33,7 +54,8 @@ def quantize(model: Model, settings: QuantizeSettings, evidence: Evidence = NOTH
     """Code the dense matrices, factors of products included; round the vectors.
 
     Where there is evidence of what a matrix is multiplied by, each error is made up for by codes
-    that are chosen after it (`passes.feedback`), and by the left factor for the right one.
+    that are chosen after it (`passes.feedback`), and by the left factor for the right one. A factor
+    that products share is coded once, by the rule of the first of them.
 
     Small tables come to lie on the kernels' grid (`matrix.on_grid`), so that the native runtime
     multiplies by the very weights that the model holds.
@@ -44,20 +66,23 @@ def quantize(model: Model, settings: QuantizeSettings, evidence: Evidence = NOTH
     rules = settings.in_order()
     patterns = [pattern for rule in rules for pattern in rule.layers]
     check_patterns(patterns, [name for name, _ in model.matrices()], "quantize")
+    factors = _shared_factors(model, rules, evidence)
     changed: dict[str, Matrix | Tensor] = {}
     notes = []
     for name, matrix in model.matrices():
-        reason = _reason_against(matrix, rule := first_match(rules, name))
+        rule, metric = first_match(rules, name), metric_of(evidence, [name])
+        reason = _reason_against(matrix, rule)
         if reason is not None:
+            kept = _with_factor(matrix, factors, metric)
+            if kept is not matrix:
+                changed[name] = kept
+                reason += "; a factor is coded that it shares"
             notes.append(Note(name, f"left alone: {reason}"))
             continue
         assert rule is not None
-        moments = evidence.get(name)
-        try:
-            coded = _code(matrix, rule, moments)
-        except ModelError as fault:
-            raise ModelError(f"layer {name!r}: {fault}") from None
-        changed[name] = coded
+        importance = importance_of(evidence, name)
+        with _naming(name):
+            changed[name] = coded = _code(matrix, rule, metric, importance, factors)
         error = relative_error(matrix, coded)
         what = f"{rule.bits:g} bits ({rule.method}), relative squared error {error:.3g}"
         if rule.priced and any(_is_table(leaf) for leaf in leaves(coded)):
@@ -67,7 +92,7 @@ def quantize(model: Model, settings: QuantizeSettings, evidence: Evidence = NOTH
     if settings.correct:
         small, more = correct_biases(model, small, evidence)
         notes.extend(more)
-    small, vector_notes = _round_vectors(small, settings.vectors)
+    small, vector_notes = round_vectors(small, settings.vectors)
     return Outcome(small, (*notes, *vector_notes))
 
 
@@ -82,33 +107,68 @@ def _is_table(leaf: Dense | Coded) -> bool:
     return isinstance(leaf, Coded) and isinstance(leaf.codebook, Table)
 
 
-def _code(matrix: Matrix, rule: QuantizeRule, moments: Moments | None) -> Matrix:
+def code(matrix: Matrix, rule: QuantizeRule, moments: Moments | None) -> Matrix:
     """The dense leaves coded; `moments` is what is known of inputs and outputs."""
     metric = moments.damped() if moments else None
-    return _code_part(matrix, rule, metric, moments.importance() if moments else None)
+    return _code(matrix, rule, metric, moments.importance() if moments else None)
 
 
-def _code_part(
-    matrix: Matrix, rule: QuantizeRule, metric: Tensor | None, importance: Tensor | None
+@contextlib.contextmanager
+def _naming(layer: str) -> Iterator[None]:
+    """Faults with the name of the layer."""
+    try:
+        yield
+    except ModelError as fault:
+        raise ModelError(f"layer {layer!r}: {fault}") from None
+
+
+_Factors = Mapping[Matrix, Matrix]
+"""Right factors that products share, as they are coded."""
+
+
+def _shared_factors(model: Model, rules: Sequence[QuantizeRule], evidence: Evidence) -> _Factors:
+    """Each coded for what is known of its products together; as it is where the first of them has
+    no rule."""
+    matrices = dict(model.matrices())
+    coded: dict[Matrix, Matrix] = {}
+    for factor, names in model.shared_factors().items():
+        rule, metric = first_match(rules, names[0]), metric_of(evidence, names)
+        users = [m for m in map(matrices.get, names) if isinstance(m, Product)]
+        importances = [importance_of(evidence, name) for name in names]
+        importance = shared_importance(users, metric, importances)
+        with _naming(names[0]):
+            coded[factor] = _code(factor, rule, metric, importance) if rule else factor
+    return coded
+
+
+def _code(
+    matrix: Matrix,
+    rule: QuantizeRule,
+    metric: Tensor | None,
+    importance: Tensor | None,
+    factors: _Factors = MappingProxyType({}),
 ) -> Matrix:
-    """`metric`, [in, in], is of the inputs, `importance`, [out], of the outputs."""
+    """The dense leaves coded; `metric`, [in, in], is what is known of the inputs, `importance`,
+    [out], of the outputs."""
     if isinstance(matrix, Coded):
         return matrix
     if isinstance(matrix, Dense):
         return code_leaf(matrix.values, rule, metric, importance)
-    left_values = matrix.left.decode()
-    right = _code_part(matrix.right, rule, metric, importance_of_middle(left_values, importance))
-    if metric is None or not isinstance(matrix.left, Dense):
-        return Product(_code_part(matrix.left, rule, None, importance), right)
-    coded = right.decode()
-    left = refit_left(left_values, matrix.right.decode(), coded, metric)
-    return Product(code_leaf(left, rule, inner_metric(coded, metric), importance), right)
+    right = factors.get(matrix.right)
+    if right is None:
+        middle = importance_of_middle(matrix.left.decode(), importance)
+        right = _code(matrix.right, rule, metric, middle)
+    fitted = with_right(matrix, right, metric)
+    inner = None if metric is None else inner_metric(right.decode(), metric)
+    return Product(_code(fitted.left, rule, inner, importance), right)
 
 
-def importance_of_middle(left: Tensor, importance: Tensor | None) -> Tensor:
-    """How much errors of what the right factor gives count, float64 [rank]."""
-    squares = left.double().square()
-    return squares.sum(0) if importance is None else importance @ squares
+def _with_factor(matrix: Matrix, factors: _Factors, metric: Tensor | None) -> Matrix:
+    """What is not coded itself, with its shared factor as that is coded."""
+    if not isinstance(matrix, Product):
+        return matrix
+    right = factors.get(matrix.right, matrix.right)
+    return matrix if right is matrix.right else with_right(matrix, right, metric)
 
 
 def code_leaf(
@@ -194,13 +254,6 @@ def unbiased(values: Tensor, coded: Coded, metric: Tensor | None = None) -> Code
     return replace(coded, scale=compact(coded.scale * gain))
 
 
-def _map_leaves(matrix: Matrix, change: Callable[[Coded], Coded]) -> Matrix:
-    """A change of the coded leaves."""
-    if isinstance(matrix, Product):
-        return Product(_map_leaves(matrix.left, change), _map_leaves(matrix.right, change))
-    return change(matrix) if isinstance(matrix, Coded) else matrix
-
-
 def relative_error(matrix: Matrix, other: Matrix) -> float:
     """Squared difference over the squared norm of the first; 0 where both are zero."""
     values = matrix.decode()
@@ -214,8 +267,9 @@ def settle(model: Model, vectors: Literal["float16", "float32"]) -> Model:
     Centroids in rising order and on the kernels' grid again; row scales, and vectors if asked,
     rounded to float16.
     """
-    settled = model.map_matrices(lambda _, matrix: _map_leaves(matrix, _settle_leaf))
-    return _round_vectors(settled, vectors).model
+    settle_leaves = leaf_map(lambda leaf: _settle_leaf(leaf) if isinstance(leaf, Coded) else leaf)
+    settled = model.map_matrices(lambda _, matrix: settle_leaves(matrix))
+    return round_vectors(settled, vectors).model
 
 
 def _settle_leaf(leaf: Coded) -> Coded:
@@ -223,6 +277,8 @@ def _settle_leaf(leaf: Coded) -> Coded:
     book = leaf.codebook
     if isinstance(book, Binary):
         return replace(leaf, codebook=Binary(compact(book.alphas.abs()) * book.alphas.sign()))
+    if isinstance(book, Grid) and book.entries == ALL_LEVELS and not book.trellis:
+        return trimmed(leaf)
     if not isinstance(book, Table) or book.centroids.ndim > 1:
         return leaf
     centroids, order = book.centroids.sort()
@@ -232,11 +288,22 @@ def _settle_leaf(leaf: Coded) -> Coded:
     return replace(leaf, codes=codes, codebook=Table(on_grid(centroids)))
 
 
+def with_all_levels(matrix: Matrix) -> Matrix:
+    """Codes on a grid, with every level that a byte can tell apart; `settle` drops those unused."""
+
+    def widen(leaf: Dense | Coded) -> Matrix:
+        on_grid = isinstance(leaf, Coded) and isinstance(leaf.codebook, Grid)
+        return widened(leaf) if on_grid else leaf  # type: ignore[arg-type]
+
+    return leaf_map(widen)(matrix)
+
+
 def _half(values: Tensor) -> Tensor:
     return values.to(torch.float16).to(torch.float32)
 
 
-def _round_vectors(model: Model, precision: Literal["float16", "float32"]) -> Outcome:
+def round_vectors(model: Model, precision: Literal["float16", "float32"]) -> Outcome:
+    """Biases and normalisation vectors as float16, where that holds them."""
     if precision == "float32":
         return Outcome(model, (Note("vectors", "left alone: float32 was asked for"),))
     changed: dict[str, Matrix | Tensor] = {}

@@ -6,8 +6,8 @@ A zero costs next to nothing once codes are entropy-coded. The loss of a matrix 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from torch import Tensor
 from tinyvox.evidence import NOTHING, Evidence, energy
 from tinyvox.matrix import Coded, Dense, Matrix, Product
 from tinyvox.model import Model
-from tinyvox.passes.feedback import inner_metric, refit_left
+from tinyvox.passes.feedback import inner_metric, metric_of, shared_importance, with_right
 from tinyvox.passes.outcome import Note, Outcome, check_patterns
 from tinyvox.recipe import SparsifySettings, matches
 
@@ -37,7 +37,8 @@ def sparsify(model: Model, settings: SparsifySettings, evidence: Evidence = NOTH
     whose loss is the largest share of their matrix's energy. What is zero already counts among the
     zeros. Where there is evidence of what a matrix is multiplied by, the second-order saliency is
     the loss when the other weights make up for a zero, and the survivors are refitted, whatever
-    the saliency; without, it is the square of the weight, and so for `magnitude`.
+    the saliency; without, it is the square of the weight, and so for `magnitude`. A factor that
+    products share counts as one of the first of them.
 
     Raises RecipeError for a pattern that matches no matrix.
 
@@ -45,13 +46,21 @@ def sparsify(model: Model, settings: SparsifySettings, evidence: Evidence = NOTH
     Frantar and Alistarh, "SparseGPT", 2023 (matrix by matrix); `_Alternation` for how.
     """
     check_patterns(settings.layers, [name for name, _ in model.matrices()], "sparsify")
-    work = _Work(settings, _zeros(model, settings, evidence), [])
+    shared = _shared_leaves(model, settings, evidence)
+    work = _Work(settings, _zeros(model, settings, evidence, shared), [])
+    for factor, side in shared.items():
+        work.factors[factor] = factor
+        if side is not None:
+            work.factors[factor] = work.thin(side.name, factor, side.metric, side.importance)
     changed: dict[str, Matrix | Tensor] = {}
     for name, matrix in model.matrices():
-        if not matches(settings.layers, name):
-            work.notes.append(Note(name, "left alone: no pattern matches it"))
-            continue
-        thin = work.thin(name, matrix, _metric(evidence, name), None)
+        metric = metric_of(evidence, [name])
+        if matches(settings.layers, name):
+            thin = work.thin(name, matrix, metric, None)
+        else:
+            thin, what = work.with_factor(matrix, metric), "left alone: no pattern matches it"
+            what += "; a factor that it shares is thinned" if thin is not matrix else ""
+            work.notes.append(Note(name, what))
         if thin is not matrix:
             changed[name] = thin
     return Outcome(model.with_tensors(changed), tuple(work.notes))
@@ -65,6 +74,15 @@ class _Work:
     zeros: dict[str, int]
     """How many weights of each dense leaf become zero."""
     notes: list[Note]
+    factors: dict[Matrix, Matrix] = field(default_factory=dict)
+    """Right factors that products share, and what became of them."""
+
+    def with_factor(self, matrix: Matrix, metric: Tensor | None) -> Matrix:
+        """A matrix that stays, with what became of the factor that it shares."""
+        if not isinstance(matrix, Product):
+            return matrix
+        right = self.factors.get(matrix.right, matrix.right)
+        return matrix if right is matrix.right else _with_right(matrix, right, metric)
 
     def thin(
         self, name: str, matrix: Matrix, metric: Tensor | None, importance: Tensor | None
@@ -76,14 +94,12 @@ class _Work:
             return matrix
         if isinstance(matrix, Dense):
             return self._thin_leaf(name, matrix, metric, importance)
-        inner, rows = _sides(matrix, metric, importance)
-        right = self.thin(f"{name}.right", matrix.right, metric, rows)
-        left = matrix.left
-        if metric is not None and right is not matrix.right:
-            before, after = matrix.right.decode(), right.decode()
-            if isinstance(left, Dense) and bool(left.values.all()):
-                left = Dense(refit_left(left.values, before, after, metric))
-            inner = inner_metric(after, metric)
+        right = self.factors.get(matrix.right)
+        if right is None:
+            rows = _right_importance(matrix, metric, importance)
+            right = self.thin(f"{name}.right", matrix.right, metric, rows)
+        left = _with_right(matrix, right, metric).left
+        inner = None if metric is None else inner_metric(right.decode(), metric)
         thin = self.thin(f"{name}.left", left, inner, importance)
         unchanged = right is matrix.right and thin is matrix.left
         return matrix if unchanged else Product(thin, right)
@@ -108,6 +124,13 @@ class _Work:
             what += "; by magnitude: nothing is known of its inputs"
         self.notes.append(Note(name, what))
         return Dense(thin)
+
+
+def _with_right(product: Product, right: Matrix, metric: Tensor | None) -> Product:
+    """The product with another right factor; the left one makes up for it, unless that would fill
+    zeros of its own."""
+    full = isinstance(product.left, Dense) and bool(product.left.values.all())
+    return with_right(product, right, metric) if full else Product(product.left, right)
 
 
 def zeroed(
@@ -227,14 +250,17 @@ def refit(values: Tensor, start: Tensor, kept: Tensor, metric: Tensor) -> Tensor
 # How many zeros each leaf gets.
 
 
-def _zeros(model: Model, settings: SparsifySettings, evidence: Evidence) -> dict[str, int]:
+def _zeros(
+    model: Model, settings: SparsifySettings, evidence: Evidence, shared: _Shared
+) -> dict[str, int]:
     """The number of zeros of every dense leaf that is to be sparsified, by its name."""
-    found = [
-        leaf
+    sides = [side for side in shared.values() if side is not None]
+    sides += [
+        _Side(name, matrix, metric_of(evidence, [name]), None)
         for name, matrix in model.matrices()
         if matches(settings.layers, name)
-        for leaf in _leaves(name, matrix, _metric(evidence, name), None)
     ]
+    found = [leaf for side in sides for leaf in _leaves(side, shared)]
     sizes = [leaf.values.numel() for leaf in found]
     if settings.fraction is not None:
         counts = [round(settings.fraction * size) for size in sizes]
@@ -260,28 +286,57 @@ class _Leaf:
     importance: Tensor | None
 
 
-def _leaves(
-    name: str, matrix: Matrix, metric: Tensor | None, importance: Tensor | None
-) -> Iterator[_Leaf]:
+@dataclass(frozen=True)
+class _Side:
+    """A matrix or a factor, what is known of its inputs, and how much its rows matter."""
+
+    name: str
+    matrix: Matrix
+    metric: Tensor | None
+    importance: Tensor | None
+
+
+_Shared = Mapping[Matrix, _Side | None]
+"""Right factors that products share; None for those that are left alone."""
+
+
+def _shared_leaves(model: Model, settings: SparsifySettings, evidence: Evidence) -> _Shared:
+    """Their rows matter as much as they do to all the products together."""
+    matrices = dict(model.matrices())
+    shared: dict[Matrix, _Side | None] = {}
+    for factor, names in model.shared_factors().items():
+        metric = metric_of(evidence, names)
+        users = [m for m in map(matrices.get, names) if isinstance(m, Product)]
+        rows = None if metric is None else shared_importance(users, metric)
+        side = _Side(f"{names[0]}.right", factor, metric, rows)
+        shared[factor] = side if matches(settings.layers, names[0]) else None
+    return shared
+
+
+def _leaves(side: _Side, shared: _Shared) -> Iterator[_Leaf]:
+    """The dense leaves, but for those of shared factors inside."""
+    name, matrix, metric, importance = side.name, side.matrix, side.metric, side.importance
     if isinstance(matrix, Dense):
         yield _Leaf(name, matrix.values, metric, importance)
     elif isinstance(matrix, Product):
-        inner, rows = _sides(matrix, metric, importance)
-        yield from _leaves(f"{name}.right", matrix.right, metric, rows)
-        yield from _leaves(f"{name}.left", matrix.left, inner, importance)
+        if matrix.right not in shared:
+            rows = _right_importance(matrix, metric, importance)
+            yield from _leaves(_Side(f"{name}.right", matrix.right, metric, rows), shared)
+        inner = None if metric is None else inner_metric(matrix.right.decode(), metric)
+        yield from _leaves(_Side(f"{name}.left", matrix.left, inner, importance), shared)
 
 
-def _sides(
+def _right_importance(
     matrix: Product, metric: Tensor | None, importance: Tensor | None
-) -> tuple[Tensor | None, Tensor | None]:
-    """The metric of the left factor's inputs, and how much each row of the right factor matters:
-    the squared norm of the column that multiplies it."""
+) -> Tensor | None:
+    """How much each row of the right factor matters, float64 [rank]: the squared norm of the column
+    that multiplies it; None where nothing is known of the inputs."""
     if metric is None:
-        return None, None
+        return None
     squares = matrix.left.decode().double().square()
     if importance is not None:
         squares = squares * importance[:, None]
-    return inner_metric(matrix.right.decode(), metric), squares.sum(0)
+    return squares.sum(0)
 
 
 def _shared_out(found: list[_Leaf], zeros: int, second_order: bool) -> list[int]:
@@ -310,11 +365,6 @@ def _problem(leaf: _Leaf, second_order: bool) -> tuple[Tensor, Tensor]:
         return values, torch.eye(values.shape[1], dtype=torch.float64)
     rows = 1.0 if leaf.importance is None else leaf.importance.sqrt()[:, None]
     return values * rows, leaf.metric
-
-
-def _metric(evidence: Evidence, name: str) -> Tensor | None:
-    moments = evidence.get(name)
-    return moments.damped() if moments else None
 
 
 def _tiny() -> float:

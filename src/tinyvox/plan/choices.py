@@ -1,0 +1,210 @@
+"""What may be done to a matrix, how many bytes it then takes, and what that costs."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from tinyvox.evidence import Moments, energy
+from tinyvox.matrix import Dense, Matrix, leaves
+from tinyvox.passes.factorize import Decomposition, decompose, product
+from tinyvox.passes.quantize import code
+from tinyvox.recipe import QuantizeRule
+from tinyvox.trial import Trial
+
+BITS = (0.3, 0.4, 0.5, 0.65, 0.8, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0)
+"""Coded bits a weight that are tried."""
+MEASURED = (0.5, 1.0, 2.0, 4.0)
+"""Those at which the error of a matrix is measured; between them its logarithm is a line, beyond
+them an error falls by 4 with every bit."""
+SAMPLE = 1 << 17
+"""Weights on which it is measured, about."""
+RANKS = 48
+"""Ranks that are tried of a matrix, at most; multiples of RANK_STEP, as kernels take columns."""
+RANK_STEP = 4
+TRUNCATIONS = (0.1, 0.25, 0.5, 0.75)
+"""Where in the list of ranks it is measured what truncation does."""
+NOISES = (0.003, 0.02, 0.1, 0.4)
+"""Relative squared errors at which it is measured what noise does."""
+TINY = 1e-30
+TENSOR = 40.0
+"""Bytes that a coded matrix takes besides its codes: shape, scales of its groups."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A rank, or the matrix as it is, and coded bits; the bytes that it takes; how far it is
+    foretold to move the model's outputs, as `Trial.distance` would have it."""
+
+    rank: int | None
+    bits: float
+    size: float
+    loss: float
+
+    def with_bits(self, bits: float) -> Choice:
+        """The same rank with a few more bits or less; an error falls by 4 with every bit."""
+        size, loss = self.size * bits / self.bits, self.loss * 4 ** (self.bits - bits)
+        return Choice(self.rank, round(bits, 2), size, loss)
+
+
+class Choices:
+    """What may be done to one matrix of a model: choices on the lower hull of bytes and loss.
+
+    Relative squared errors of the matrix's own outputs, by truncation and by noise, are foretold by
+    formula; what either does to the outputs of the model is measured at some errors (`Curve`).
+    `parts` is the decomposition, where the matrix is dense.
+    """
+
+    def __init__(self, name: str, matrix: Matrix, moments: Moments | None, trial: Trial) -> None:
+        self.parts: Decomposition | None = None
+        self.all: tuple[Choice, ...] = ()
+        dense = [leaf for leaf in leaves(matrix) if isinstance(leaf, Dense)]
+        if not dense:
+            return
+        self.trial, self.name, self.matrix = trial, name, matrix
+        self.metric = moments.damped() if moments else None
+        importance = moments.importance() if moments else None
+        self.weight = torch.ones(matrix.shape[0]) if importance is None else importance.sqrt()
+        self.sample = _Sample(matrix, moments)
+        self.noise = Curve([self._add_noise(share) for share in NOISES])
+        error = self.sample.errors(matrix)
+        found = [Choice(None, b, _size(dense, b), self.noise(error(b))) for b in BITS]
+        if isinstance(matrix, Dense) and (ranks := _ranks(matrix.shape)):
+            self.parts = decompose(matrix.values, self.metric, importance)
+            found += self._factorised(self.parts, ranks)
+        self.all = _lower_hull(found)
+
+    def _add_noise(self, share: float) -> tuple[float, float]:
+        """Relative squared error of the outputs, and the distance that it makes."""
+        values = self.matrix.decode()
+        noise = torch.randn(values.shape, generator=torch.Generator().manual_seed(0))
+        noise /= self.weight.float()[:, None]
+        weighed = [v * self.weight.float()[:, None] for v in (noise, values)]
+        found, whole = (max(energy(v, self.metric), TINY) for v in weighed)
+        noise *= math.sqrt(share * whole / found)
+        return share, self.trial.distance_with({self.name: Dense(values + noise)})
+
+    def _factorised(self, parts: Decomposition, ranks: list[int]) -> list[Choice]:
+        singular = parts.singular.double()
+        whole = max(float(singular.square().sum()), TINY)
+
+        def spread(rank: int) -> float:
+            """Noise of the left factor is multiplied by the right one's outputs, whose energies are
+            the singular values, and the other way round."""
+            return max(float(singular[:rank].sum()) ** 2 / rank / whole, TINY)
+
+        tried = dict.fromkeys(ranks[round(i * (len(ranks) - 1))] for i in TRUNCATIONS)
+        middle = list(tried)[len(tried) // 2]
+        error = self.sample.errors(product(parts, middle))
+        lost = Curve(
+            (parts.tail(rank) / whole, self.trial.distance_with({self.name: product(parts, rank)}))
+            for rank in tried
+        )
+        found = []
+        for rank in ranks:
+            cut, share = lost(parts.tail(rank) / whole), spread(rank) / spread(middle)
+            for bits in BITS:
+                size = 2 * TENSOR + rank * sum(self.matrix.shape) * bits / 8
+                found.append(Choice(rank, bits, size, cut + self.noise(share * error(bits))))
+        return found
+
+
+def _size(dense: list[Dense], bits: float) -> float:
+    return sum(TENSOR + leaf.shape[0] * leaf.shape[1] * bits / 8 for leaf in dense)
+
+
+class _Sample:
+    """Some rows of a matrix, which are coded to see what coding costs: rows do not depend on each
+    other."""
+
+    def __init__(self, matrix: Matrix, moments: Moments | None) -> None:
+        rows, columns = matrix.shape
+        count = min(rows, max(SAMPLE // columns, 16))
+        generator = torch.Generator().manual_seed(0)
+        self.rows = torch.randperm(rows, generator=generator)[:count].sort().values
+        self.metric = moments.damped() if moments else None
+        self.moments = moments
+        if moments is not None and moments.fisher is not None:
+            self.moments = replace(moments, fisher=moments.fisher[self.rows])
+        self.whole = max(self._energy(matrix.take(rows=self.rows).decode()), TINY)
+
+    def errors(self, matrix: Matrix) -> _Distortion:
+        """Of the matrix, or of factors in its place, when its rows are coded."""
+        part = matrix.take(rows=self.rows)
+        points = []
+        for bits in MEASURED:
+            coded = code(part, QuantizeRule(method="entropy", bits=bits), self.moments)
+            error = self._energy(part.decode() - coded.decode()) / self.whole
+            points.append((bits, error))
+        return _Distortion(points)
+
+    def _energy(self, values: Tensor) -> float:
+        """Of the outputs, weighed by their importance."""
+        importance = self.moments.importance() if self.moments else None
+        if importance is not None:
+            values = values * importance.sqrt().float()[:, None]
+        return energy(values, self.metric)
+
+
+class Curve:
+    """A distance by the relative error that makes it: lines between measured points in logarithms,
+    in proportion below the smallest."""
+
+    def __init__(self, points: Iterable[tuple[float, float]]) -> None:
+        kept = {max(x, TINY): max(y, TINY) for x, y in sorted(points)}
+        self.points = [(math.log(x), math.log(y)) for x, y in kept.items()]
+
+    def __call__(self, error: float) -> float:
+        x = math.log(max(error, TINY))
+        first, last = self.points[0], self.points[-1]
+        if x <= first[0]:
+            return math.exp(first[1] + x - first[0])
+        for (a, low), (b, high) in itertools.pairwise(self.points):
+            if x <= b:
+                return math.exp(low + (high - low) * (x - a) / (b - a))
+        return math.exp(last[1] + x - last[0])
+
+
+def _ranks(shape: tuple[int, int]) -> list[int]:
+    """Up to the one at which the factors are no smaller, closer together where they are small."""
+    most = shape[0] * shape[1] // (shape[0] + shape[1])
+    ranks = {RANK_STEP * round(most * (i / RANKS) ** 1.5 / RANK_STEP) for i in range(1, RANKS + 1)}
+    return sorted(rank for rank in ranks if 0 < rank <= most)
+
+
+def _lower_hull(choices: Iterable[Choice]) -> tuple[Choice, ...]:
+    """Those that some price of a byte makes the best: on the lower convex hull of size and loss."""
+    hull: list[Choice] = []
+    for choice in sorted(choices, key=lambda c: (c.size, c.loss)):
+        if hull and choice.loss >= hull[-1].loss:
+            continue
+        while len(hull) > 1 and _slope(hull[-2], hull[-1]) >= _slope(hull[-1], choice):
+            hull.pop()
+        hull.append(choice)
+    return tuple(hull)
+
+
+def _slope(a: Choice, b: Choice) -> float:
+    return (b.loss - a.loss) / (b.size - a.size) if b.size > a.size else -math.inf
+
+
+class _Distortion:
+    """Relative squared error by coded bits: its logarithm is a line between measured points, and
+    falls by a factor of 4 with every bit beyond them."""
+
+    def __init__(self, points: Iterable[tuple[float, float]]) -> None:
+        self.points = [(0.0, 0.0)]
+        for bits, error in points:
+            self.points.append((bits, min(math.log(max(error, TINY)), self.points[-1][1])))
+
+    def __call__(self, bits: float) -> float:
+        for (a, low), (b, high) in itertools.pairwise(self.points):
+            if bits <= b:
+                return math.exp(low + (high - low) * (bits - a) / (b - a))
+        last, error = self.points[-1]
+        return math.exp(error - (bits - last) * math.log(4))

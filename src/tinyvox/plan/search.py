@@ -1,0 +1,346 @@
+"""The search for a plan: choices by formula, sizes and losses by doing."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import math
+from collections import defaultdict
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tinyvox import packfile
+from tinyvox.evidence import Batch, Evidence
+from tinyvox.imagine import imagined_batches
+from tinyvox.matrix import Matrix, leaves
+from tinyvox.model import Model
+from tinyvox.passes import provenance
+from tinyvox.passes.factorize import product
+from tinyvox.passes.quantize import code, round_vectors
+from tinyvox.plan.choices import BITS, Choice, Choices
+from tinyvox.recipe import (
+    FactorizeSettings,
+    QuantizeRule,
+    QuantizeSettings,
+    Recipe,
+    Settings,
+)
+from tinyvox.trial import Trial
+
+CORRECTIONS, PATIENCE = 6, 2
+"""How often foretold losses are set right by what a plan did, at most; how often in a row without a
+better plan."""
+HEED = 0.7
+"""To what power a loss that was measured changes what is foretold, lest plans swing to and fro."""
+ROUNDS = 6
+CLOSE, AIM = 0.985, 0.994
+"""A plan that uses this much of the budget is not improved further; how much is aimed at."""
+TRIAL_SOUNDS, TRIAL_UTTERANCES = 24, 6
+"""Made-up utterances that plans are held against, of both kinds."""
+BYTES_BESIDES = 1500
+"""Of a file without tensors, with its card and its recipe, about."""
+
+Pairs = dict[str, tuple[int | None, float]]
+"""A rank, or None, and coded bits for every matrix."""
+Chosen = dict[str, Choice]
+Fitted = tuple[Chosen, Model, int]
+"""Choices, the model that they make, the bytes of its file."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a plan does to a matrix: `rank` None for the whole, coded bits a weight, bytes; nats a
+    frame (or relative squared error of the outputs) that this alone costs, foretold and measured.
+    """
+
+    name: str
+    shape: tuple[int, int]
+    rank: int | None
+    bits: float
+    bytes: int
+    foretold: float
+    measured: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe, the model that it makes, the bytes of its file; how far its outputs are from the
+    original's, in all and by matrix."""
+
+    recipe: Recipe
+    model: Model
+    size: int
+    distance: float
+    rows: tuple[Row, ...]
+
+
+class Search:
+    """Choices for one model, what they do to it; plans for any budget.
+
+    `trial` is of the original; `first`, the steps that made the model of that.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        evidence: Evidence,
+        trial: Trial,
+        state: State,
+        progress: Callable[[str], None],
+        first: Sequence[Settings] = (),
+    ) -> None:
+        self.model, self.evidence, self.trial, self.first = model, evidence, trial, tuple(first)
+        self.state, self.progress = state, progress
+        self.smallest = 0
+        self.alone = Trial(model, trial.batches) if first else trial
+        self._coded: dict[tuple[str, int | None, float], Matrix] = {}
+        self._moved: dict[tuple[str, int | None, float], float] = {}
+        self.rounded = round_vectors(model, "float16").model
+        self.choices: dict[str, Choices] = {}
+        self.factors: dict[str, float] = defaultdict(lambda: 1.0)
+        for name, matrix in model.matrices():
+            progress(f"planning: {name}")
+            found = Choices(name, matrix, evidence.get(name), self.alone)
+            if found.all:
+                self.choices[name] = found
+        self.rest = _bytes_besides(self.rounded, self.choices)
+        self.key = f"{[repr(step) for step in self.first]} {self._listened()}"
+
+    def best_within(self, budget: int) -> Plan | None:
+        """The plan that loses least in so many bytes; None where none fits."""
+        best: Plan | None = None
+        since = 0
+        for correction in range(CORRECTIONS + 1):
+            place = f"{self.key} {budget} {correction}"
+            known = self.state.recall(place)
+            fitted = self._fit(budget) if known is None else self._refit(known)
+            if fitted is None:
+                break
+            chosen, model, size = fitted
+            self.state.keep(place, {n: (c.rank, c.bits) for n, c in chosen.items()})
+            self.progress("planning: listening to what it costs")
+            found = self._plan(chosen, model, size)
+            since = 0 if best is None or found.distance < best.distance else since + 1
+            best = found if since == 0 else best
+            if since == PATIENCE:
+                break
+            self._correct(found)
+        return best
+
+    def _correct(self, found: Plan) -> None:
+        """Factors so that the distance foretold for each matrix becomes the measured one."""
+        for row in found.rows:
+            if row.foretold > 0:
+                self.factors[row.name] *= min(max(row.measured / row.foretold, 0.1), 10.0) ** HEED
+
+    def _fit(self, budget: int) -> Fitted | None:
+        """The best choice by formula, within the budget by the bytes of the file."""
+        best: Fitted | None = None
+        target, low, high = float(budget), 0.0, math.inf  # of the bytes by formula
+        for _ in range(ROUNDS):
+            chosen = self._choose(target)
+            self.progress("planning: trying a recipe")
+            model = self._make(chosen)
+            size = packfile.size(model)
+            self.smallest = min(self.smallest or size, size)
+            if size <= budget:
+                if best is None or size > best[2]:
+                    best = chosen, model, size
+                low = target
+                if size >= CLOSE * budget or self._is_extreme(chosen, -1):
+                    break
+            else:
+                high = target
+                if self._is_extreme(chosen, 0):
+                    break
+            target += AIM * budget - size
+            if not low < target < high:
+                target = (low + high) / 2 if high < math.inf else low * 1.02
+        return None if best is None else self._stretched(best, budget)
+
+    def _stretched(self, best: Fitted, budget: int) -> Fitted:
+        """The same choices with more bits, as long as they fit: between two plans that are near by
+        formula the bytes of a small file may jump."""
+        share = 1.0
+        for _ in range(ROUNDS):
+            if best[2] >= CLOSE * budget or self._is_extreme(best[0], -1):
+                break
+            chosen = self._filled(best[0], share * (AIM * budget - best[2]))
+            model = self._make(chosen)
+            size = packfile.size(model)
+            if best[2] < size <= budget:
+                best = chosen, model, size
+            else:
+                share /= 2
+        return best
+
+    def _refit(self, known: Mapping[str, tuple[int | None, float]]) -> Fitted:
+        """What an earlier search came to."""
+        chosen = {}
+        for name, (rank, bits) in known.items():
+            like = [c for c in self.choices[name].all if c.rank == rank]
+            nearest = min(like, key=lambda c: abs(c.bits - bits))
+            chosen[name] = nearest if nearest.bits == bits else nearest.with_bits(bits)
+        model = self._make(chosen)
+        return chosen, model, packfile.size(model)
+
+    def _choose(self, target: float) -> Chosen:
+        """The least loss in about `target` bytes by formula, the rest of the file included; what
+        remains goes to the matrix that gains most by it, while one fits."""
+        target -= self.rest
+        low, high = -100.0, 60.0
+        for _ in range(60):
+            middle = (low + high) / 2
+            size = sum(choice.size for choice in self._with_price(2.0**middle).values())
+            low, high = (low, middle) if size <= target else (middle, high)
+        chosen = self._with_price(2.0**high)
+        left = target - sum(choice.size for choice in chosen.values())
+        while (step := self._best_step(chosen, left)) is not None:
+            name, choice = step
+            left -= choice.size - chosen[name].size
+            chosen[name] = choice
+        return self._filled(chosen, left)
+
+    def _filled(self, chosen: Chosen, left: float) -> Chosen:
+        """What is left goes into bits of the matrix that has most bytes and may have more."""
+        for name in sorted(chosen, key=lambda name: -chosen[name].size):
+            choice = chosen[name]
+            more = math.floor(100 * left / choice.size * choice.bits) / 100
+            if choice.bits < BITS[-1]:
+                bits = min(choice.bits + max(more, 0.0), BITS[-1])
+                return {**chosen, name: choice.with_bits(bits)}
+        return chosen
+
+    def _with_price(self, price: float) -> dict[str, Choice]:
+        return {
+            name: min(found.all, key=lambda c: self.factors[name] * c.loss + price * c.size)
+            for name, found in self.choices.items()
+        }
+
+    def _best_step(self, chosen: Chosen, left: float) -> tuple[str, Choice] | None:
+        """The larger choice for one matrix that gains most a byte in what is left."""
+        best: tuple[float, str, Choice] | None = None
+        for name, now in chosen.items():
+            for choice in self.choices[name].all:
+                more = choice.size - now.size
+                if 0 < more <= left:
+                    gain = self.factors[name] * (now.loss - choice.loss) / more
+                    if gain > 0 and (best is None or gain > best[0]):
+                        best = gain, name, choice
+        return None if best is None else best[1:]
+
+    def _is_extreme(self, chosen: Chosen, end: int) -> bool:
+        """Whether every choice is the smallest (0) or the largest (-1) that there is."""
+        return all(chosen[name] == found.all[end] for name, found in self.choices.items())
+
+    def _make(self, chosen: Chosen) -> Model:
+        """The model that the recipe of these choices makes, byte for byte."""
+        small = self.rounded.with_tensors({n: self._code(n, c) for n, c in chosen.items()})
+        recipe = recipe_of(chosen, self.first)
+        return small.with_provenance(**provenance(self.trial.model, small, recipe))
+
+    def _code(self, name: str, choice: Choice) -> Matrix:
+        key = name, choice.rank, choice.bits
+        if key not in self._coded:
+            matrix: Matrix = dict(self.model.matrices())[name]
+            parts = self.choices[name].parts
+            if choice.rank is not None:
+                assert parts is not None
+                matrix = product(parts, choice.rank)
+            rule = QuantizeRule(method="entropy", bits=choice.bits)
+            self._coded[key] = code(matrix, rule, self.evidence.get(name))
+        return self._coded[key]
+
+    def _plan(self, chosen: Chosen, model: Model, size: int) -> Plan:
+        rows = []
+        for name, choice in chosen.items():
+            matrix = self._code(name, choice)
+            rows.append(
+                Row(
+                    name,
+                    matrix.shape,
+                    choice.rank,
+                    choice.bits,
+                    round(choice.size),
+                    self.factors[name] * choice.loss,
+                    self._distance_of(name, choice),
+                )
+            )
+        recipe = recipe_of(chosen, self.first)
+        return Plan(recipe, model, size, self.trial.distance(model), tuple(rows))
+
+    def _distance_of(self, name: str, choice: Choice) -> float:
+        key = name, choice.rank, choice.bits
+        if key not in self._moved:
+            self._moved[key] = self.alone.distance_with({name: self._code(name, choice)})
+        return self._moved[key]
+
+    def _listened(self) -> str:
+        """What the evidence said, in short."""
+        sums = [float(m.second.diagonal().sum()) for m in self.evidence.values()]
+        return hashlib.sha256(repr(sums).encode()).hexdigest()
+
+
+class State:
+    """What searches came to so far, by search, budget and correction, in a file; of no effect
+    without one."""
+
+    def __init__(self, path: Path | None, key: str) -> None:
+        self.path, self.key = path, key
+        self.found: dict[str, Pairs] = {}
+        if path is not None and path.exists():
+            try:
+                held = json.loads(path.read_text(encoding="utf-8"))
+                self.found = held["found"] if held["key"] == key else {}
+            except (OSError, ValueError, KeyError, TypeError):
+                self.found = {}
+
+    def recall(self, place: str) -> Pairs | None:
+        """The rank and the bits of every matrix, where they were kept."""
+        return self.found.get(place)
+
+    def keep(self, place: str, pairs: Pairs) -> None:
+        self.found[place] = pairs
+        if self.path is not None:
+            temporary = self.path.with_suffix(".partial")
+            temporary.write_text(json.dumps({"key": self.key, "found": self.found}), "utf-8")
+            temporary.replace(self.path)
+
+
+def trial_batches(model: Model, seed: int) -> list[Batch]:
+    """Made-up utterances that plans are held against."""
+    return imagined_batches(model, seed, TRIAL_SOUNDS, TRIAL_UTTERANCES)
+
+
+def recipe_of(chosen: Mapping[str, Choice], first: Sequence[Settings] = ()) -> Recipe:
+    """The first steps, one step a rank, one rule a number of bits; the commonest is the step's."""
+    ranks: dict[int, list[str]] = defaultdict(list)
+    depths: dict[float, list[str]] = defaultdict(list)
+    for name, choice in chosen.items():
+        depths[choice.bits].append(glob.escape(name))
+        if choice.rank is not None:
+            ranks[choice.rank].append(glob.escape(name))
+    steps: list[Settings] = [
+        FactorizeSettings(layers=tuple(names), rank=rank) for rank, names in sorted(ranks.items())
+    ]
+    common = max(depths, key=lambda bits: len(depths[bits]), default=BITS[-1])
+    rules = tuple(
+        QuantizeRule(method="entropy", layers=tuple(names), bits=bits)
+        for bits, names in sorted(depths.items())
+        if bits != common
+    )
+    return Recipe.of(*first, *steps, QuantizeSettings(method="entropy", bits=common, rules=rules))
+
+
+def _bytes_besides(model: Model, chosen: Container[str]) -> float:
+    """Of all but the matrices that are chosen for, about."""
+    vectors = sum(8 + 2 * vector.numel() for _, vector in model.vectors())
+    fixed = sum(
+        leaf.shape[0] * leaf.shape[1]
+        for name, matrix in model.matrices()
+        if name not in chosen
+        for leaf in leaves(matrix)
+    )
+    return BYTES_BESIDES + vectors + fixed
