@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_models import chain, dense, features, linear, recurrent, run, speech_model
 from torch import Tensor, nn
@@ -29,6 +29,7 @@ from tinyvox.recipe import GradualPruning, QuantizeRule, QuantizeSettings, Recip
 HALF = GradualPruning(keep=0.5, start=0, stop=6, every=2, multiple=1)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 50), st.integers(1, 40), st.integers(1, 9), st.floats(0, 1))
 def test_the_schedule_is_that_of_zhu_and_gupta(
     start: int, prunings: int, every: int, final: float
