@@ -20,13 +20,17 @@ from tinyvox.evidence import NOTHING, Batch, Evidence, Moments, gather
 from tinyvox.execute import Executor
 from tinyvox.groups import groups
 from tinyvox.layers import GATES, Activation, Conv1d, Conv2d, Linear
-from tinyvox.matrix import Coded, Dense, Product, parameters
+from tinyvox.matrix import Coded, Dense, Matrix, Product, leaves
 from tinyvox.model import INPUT, Model, Node
 from tinyvox.passes import Note, apply, prune, quantize, removal
 from tinyvox.passes.removal import ENERGY, NATS, NORM, norms, removal_path
 from tinyvox.recipe import PruneSettings, QuantizeSettings, Recipe
 
 IMPORTANCES = ("norm", "energy", "fisher", "reconstruction", "random")
+
+
+def parameters(matrix: Matrix) -> int:
+    return sum(leaf.shape[0] * leaf.shape[1] for leaf in leaves(matrix))
 
 
 def weight(model: Model, name: str = "out.weight") -> Tensor:

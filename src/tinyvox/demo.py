@@ -11,8 +11,7 @@ from rich.table import Table
 from tinyvox import bench, console, evaluate, files, packfile, runtime
 from tinyvox.corpus import read_manifest
 from tinyvox.errors import FileError
-from tinyvox.passes import compress
-from tinyvox.plan import plan
+from tinyvox.plan import find_plan
 
 RATIO = 20
 
@@ -36,7 +35,8 @@ def run(models: Path, out: Path, as_json: bool) -> None:
     out.mkdir(parents=True, exist_ok=True)
     fresh = out / "demo.tvx"
     original = files.load(source)
-    packfile.save(compress(original, plan(original, ratio=RATIO)), fresh)
+    found = find_plan(original, ratio=RATIO, progress=console.error_console.print)
+    packfile.save(found.model, fresh)
     utterances = read_manifest(models / "clips" / "manifest.jsonl")
     original_bytes = files.BYTES_A_PARAMETER * original.original_parameters
     timings = {path: bench.bench(path, original, chunk=16) for path in (fresh, shipped)}
