@@ -1,6 +1,6 @@
 """Dense DeepSpeech models of several widths, trained alike: the peers of `large_then_small.py`.
 
-    python bench/dense_widths.py [--cache DIR] [--widths 64 96 128 256] [--steps N]
+    python bench/dense_widths.py [--cache DIR] [--widths 64 96 128] [--steps N]
 
 Data, augmentation, features and the rest of the schedule are those of `models/commands/train.yaml`.
 Widths are trained side by side, on the same batches, so that audio is augmented and turned into
@@ -28,8 +28,8 @@ from tinyvox.train import Batch, Batches, TrainConfig, Trainer, load_config, loa
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "models" / "commands" / "train.yaml"
 CACHE = ROOT / ".cache" / "widths"
-WIDTHS = (64, 96, 128, 256)
-STEPS = 9000
+WIDTHS = (64, 96, 128)
+STEPS = 6000
 FOR_SMALL = {"warmup": 300, "weight_decay": 0.05, "dropout": 0.05}
 NARROW, NARROW_RATE, WIDE_RATE = 128, 4e-3, 3e-3
 """Learning rates up to a width of `NARROW` and above: of 1.5, 3 and 6e-3 the higher ones learnt

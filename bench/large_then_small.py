@@ -31,17 +31,17 @@ from rich.console import Console
 from rich.table import Table
 
 from tinyvox import files, packfile, runtime
-from tinyvox.corpus import Corpus, Utterance, read_manifest
-from tinyvox.errors import RecipeError
+from tinyvox.corpus import Corpus, Utterance, read_manifest, spread
 from tinyvox.evaluate import Errors, change_interval, evaluate, interval
 from tinyvox.evidence import Evidence
 from tinyvox.finetune import finetune
 from tinyvox.model import Model
-from tinyvox.observe import observe
+from tinyvox.observe import hear, observe
 from tinyvox.passes import compress
-from tinyvox.plan import plan
+from tinyvox.plan import Planner
 from tinyvox.recipe import FinetuneSettings, QuantizeSettings, Recipe, with_finetune
 from tinyvox.train import TrainConfig, load_config, load_corpus
+from tinyvox.trial import Trial
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOAT, EIGHT, COMPRESSED, TUNED = (
@@ -88,22 +88,21 @@ def dense_files(models: Mapping[int, Model], sets: Sets) -> Iterator[File]:
 def compressed(
     large: Model,
     peer: File,
-    look: Callable[[Model], Evidence],
+    planner: Planner,
     sets: Sets,
     tune: Callable[[Model, FinetuneSettings], Model] | None,
     steps: int,
 ) -> Iterator[File]:
     """The large model at the size of a dense file, as it is and, to an 8-bit one's, fine-tuned."""
     title = f"to {peer.title}, {peer.line.rpartition(' ')[2]}"
-    try:
-        recipe = plan(large, size=peer.size, look=look)
-    except RecipeError as error:
-        print(f"{COMPRESSED}, {title}: {error}", file=sys.stderr, flush=True)
+    plan = planner.best_within(peer.size)
+    if plan is None:
+        print(f"{COMPRESSED}, {title}: no plan is as small", file=sys.stderr, flush=True)
         return
-    yield measure(COMPRESSED, title, compress(large, recipe, look=look), sets, peer)
+    yield measure(COMPRESSED, title, plan.model, sets, peer)
     if tune is not None and peer.line == EIGHT:
-        longer = with_finetune(recipe, TUNING.model_copy(update={"steps": max(1, steps // 2)}))
-        small = compress(large, longer, finetune=tune, look=look)
+        longer = with_finetune(plan.recipe, TUNING.model_copy(update={"steps": max(1, steps // 2)}))
+        small = compress(large, longer, finetune=tune, look=planner.look)
         yield measure(TUNED, title, small, sets, peer)
 
 
@@ -183,11 +182,15 @@ def run(given: argparse.Namespace, cache: Path) -> tuple[list[File], Sets]:
     heard = testsets.calibration()[:limit]
     tune = tuner(large, load_corpus(base)) if given.finetune else None
     found = [measure("large, float32", "not compressed", large, sets), *dense_files(models, sets)]
+    assert large.card is not None
+
+    def look(model: Model) -> Evidence:
+        return observe(model, heard, fisher="outputs", cache=given.cache / "evidence")
+
+    trial = Trial(large, list(hear(large.card, spread(heard, 60))))
+    planner = Planner(large, look, trial, 0, None, lambda _: None)
     for dense in found[1:]:
-        found += compressed(
-            large, dense, lambda model: observe(model, heard, cache=given.cache / "evidence"),
-            sets, tune, given.finetune,
-        )  # fmt: skip
+        found += compressed(large, dense, planner, sets, tune, given.finetune)
     return found, sets
 
 

@@ -82,6 +82,31 @@ def test_the_same_call_gives_the_same_bytes(folder: Path) -> None:
     assert (folder / "c.tvx").read_bytes() == (folder / "d.tvx").read_bytes()
 
 
+def test_a_plan_is_shown_and_its_recipe_replayed_without_searching(folder: Path) -> None:
+    recipe = folder / "found.yaml"
+    out = ["--data", folder / "set.jsonl", "-o"]
+    printed = run(
+        "compress", folder / "net.pt2", "--ratio", 14, "--save-recipe", recipe, *out,
+        folder / "p.tvx",
+    )  # fmt: skip
+    assert "planning: trying a recipe" in printed
+    assert "lstm.forward.weight_hh" in printed
+    assert "moves outputs by" in printed
+    again = run("compress", folder / "net.pt2", "--recipe", recipe, *out, folder / "q.tvx")
+    assert "planning" not in again
+    assert (folder / "p.tvx").read_bytes() == (folder / "q.tvx").read_bytes()
+    assert not (folder / "p.plan.json").exists()
+    assert list(folder.glob("*.evidence.npz"))
+
+
+def test_a_loss_allowed_is_judged_on_speech(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ("compress", folder / "net.pt2", "-o", folder / "l.tvx", "--max-loss", 100)
+    assert "give --dev MANIFEST" in fail(monkeypatch, *command)
+    assert not (folder / "l.tvx").exists()
+    facts = run_json(*command, "--dev", folder / "set.jsonl")
+    assert facts["ratio"] > 10
+
+
 def test_a_recipe_is_followed_and_what_is_left_float_is_said(folder: Path) -> None:
     (folder / "r.yaml").write_text("steps:\n  - quantize: {layers: lstm, bits: 3}\n")
     output = ["-o", folder / "e.tvx", "--recipe", folder / "r.yaml"]

@@ -200,7 +200,7 @@ def test_the_same_model_gives_the_same_plan_and_stays_as_it_is() -> None:
 
 def test_progress_is_told_of_every_matrix() -> None:
     told: list[str] = []
-    plan(speech_model(), ratio=4, progress=told.append)
+    find_plan(speech_model(), ratio=4, progress=told.append)
     names = [name for name, _ in speech_model().matrices()]
     assert told[0] == "planning: listening to what each matrix does"
     assert told[1 : len(names) + 1] == [f"planning: {name}" for name in names]

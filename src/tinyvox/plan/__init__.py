@@ -29,25 +29,14 @@ __all__ = ["Judge", "Plan", "Planner", "Row", "find_plan", "plan"]
 
 
 def plan(
-    model: Model,
-    *,
-    ratio: float | None = None,
-    size: int | None = None,
-    max_loss: float | None = None,
-    judge: Judge | None = None,
-    look: Look = imagine,
-    trial: Trial | None = None,
-    seed: int = 0,
-    progress: Callable[[str], None] | None = None,
+    model: Model, *, ratio: float | None = None, size: int | None = None, look: Look = imagine
 ) -> Recipe:
-    """The recipe that loses least among those that reach a ratio or a size; `find_plan` tells more.
+    """The recipe that loses least among those that reach a ratio or a size.
 
-    `ratio` counts 4 bytes a parameter of the original, `size` is in bytes.
+    `ratio` counts 4 bytes a parameter of the original, `size` is in bytes. `find_plan` tells what
+    the recipe does, and takes a loss in place of a size.
     """
-    return find_plan(
-        model, ratio=ratio, size=size, max_loss=max_loss, judge=judge, look=look, trial=trial,
-        seed=seed, progress=progress,
-    ).recipe  # fmt: skip
+    return find_plan(model, ratio=ratio, size=size, look=look).recipe
 
 
 def find_plan(
