@@ -23,13 +23,11 @@ def unroll(kind: str, from_input: Tensor, weight_hh: Tensor, from_state: Tensor)
     `from_state`, of the same shape, is added to what `weight_hh` makes of the hidden state: the
     bias of a GRU's new gate, and zeros whose gradients are those of that product.
     """
-    batch, frames, _ = from_input.shape
-    hidden = weight_hh.shape[1]
-    state = from_input.new_zeros(batch, hidden), from_input.new_zeros(batch, hidden)
+    size = from_input.shape[0], weight_hh.shape[1]
+    state = from_input.new_zeros(size), from_input.new_zeros(size)
     states = []
-    for t in range(frames):
-        recurrent = F.linear(state[0], weight_hh) + from_state[:, t]
-        state = _STEPS[kind](from_input[:, t], recurrent, state)
+    for now, added in zip(from_input.unbind(1), from_state.unbind(1), strict=True):
+        state = _STEPS[kind](now, F.linear(state[0], weight_hh) + added, state)
         states.append(state[0])
     return torch.stack(states, dim=1)
 

@@ -111,7 +111,7 @@ def gather(
     def add_gradients(name: str, gradients: Tensor) -> None:
         squares[name].add(gradients.square(), moment=False)
 
-    executor = Executor(model).eval()
+    executor = Executor(model).eval().requires_grad_(False)  # gradients of outputs alone
 
     def add_inputs(name: str, x: Tensor) -> None:
         inputs[name].add(x)
@@ -123,10 +123,10 @@ def gather(
         frames += surprised * int(batch.lengths.sum())
         executor.watch(add_inputs, add_gradients if surprised else None)
         with torch.set_grad_enabled(surprised):
-            outputs, lengths = executor.run(batch.features, batch.lengths)
+            features = batch.features.detach().requires_grad_(surprised)
+            outputs, lengths = executor.run(features, batch.lengths)
             if surprised:
                 _surprise(model, batch, outputs, lengths, generator).backward()  # type: ignore[no-untyped-call]
-                executor.zero_grad(set_to_none=True)
     return {
         name: Moments(
             sums.second / sums.count,

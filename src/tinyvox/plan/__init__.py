@@ -19,6 +19,9 @@ KEEPS = (0.9, 0.7)
 """Shares of the weights that pruning leaves, in the order in which they are tried."""
 PRUNING = 0.5
 """Pruning that alone costs more of what the best plan costs is not tried further."""
+CLEARLY = 0.85
+"""How much less a plan with fewer units has to cost: its readers were fitted to much the same
+speech as it is held against."""
 HALVINGS = 6
 """Sizes that are tried for a loss."""
 
@@ -123,7 +126,7 @@ class Planner:
         """The plan that loses least in so many bytes; None where none fits.
 
         Fewer and fewer units are tried, as long as that alone does not cost most of what the best
-        plan costs, and the plan gets better.
+        plan costs, and the plan gets clearly better.
         """
         best = self.whole.best_within(budget)
         for keep in KEEPS:
@@ -131,7 +134,7 @@ class Planner:
             if thin is None or (best and self.trial.distance(thin) > PRUNING * best.distance):
                 break
             found = self._search(keep, thin).best_within(budget)
-            if best and (found is None or found.distance >= best.distance):
+            if best and (found is None or found.distance > CLEARLY * best.distance):
                 break
             best = found
         return best

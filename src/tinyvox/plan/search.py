@@ -29,8 +29,9 @@ from tinyvox.recipe import (
 )
 from tinyvox.trial import Trial
 
-CORRECTIONS, PATIENCE = 4, 1
-"""How often foretold losses are set right by what a plan did, at most; without a better plan."""
+CORRECTIONS, PATIENCE = 5, 2
+"""How often foretold losses are set right by what a plan did, at most; how often in a row without a
+better plan."""
 HEED = 0.7
 """To what power a loss that was measured changes what is foretold, lest plans swing to and fro."""
 ROUNDS = 6
