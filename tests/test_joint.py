@@ -20,12 +20,13 @@ from tinyvox.errors import RecipeError
 from tinyvox.evidence import Batch, Evidence, gather
 from tinyvox.execute import Executor
 from tinyvox.export import export_pt2
-from tinyvox.groups import keep_units
+from tinyvox.groups import groups, keep_units
 from tinyvox.importers import load
 from tinyvox.matrix import Coded, Dense, Matrix, Product, leaves
 from tinyvox.model import INPUT, Model, Node
 from tinyvox.passes import Outcome, equalize, factorize, prune, quantize, sparsify
 from tinyvox.passes.quantize import settle
+from tinyvox.passes.removal import removal_path
 from tinyvox.recipe import (
     EqualizeSettings,
     FactorizeSettings,
@@ -386,6 +387,31 @@ def test_units_go_from_a_shared_factor_once(coded: bool) -> None:
     torch.testing.assert_close(new[FIRST[0]].decode(), old[FIRST[0]].decode()[rows][:, kept])
     torch.testing.assert_close(new[FIRST[1]].decode(), old[FIRST[1]].decode()[:, kept])
     assert_shared(prune(model, PruneSettings(keep=8)).model)
+    assert_shared(prune(model, PruneSettings(keep=8), heard(model)).model)
+
+
+def test_a_shared_factor_is_refitted_once_to_what_all_its_readers_hear() -> None:
+    model = joined()
+    evidence = heard(model)
+    (group,) = (group for group in groups(model) if group.name == "lstm1")
+    kept = removal_path(model, group, evidence).kept(12)
+    small = prune(model, PruneSettings(layers="lstm1", keep=12), evidence).model
+    assert_shared(small)
+    known = [evidence[name] for name in FIRST]
+    covariance = sum(m.damped() - torch.outer(m.mean, m.mean) for m in known) / 2
+    right = matrices(model)[FIRST[0]].right.decode().double()
+    best = torch.linalg.solve(covariance[kept][:, kept], right @ covariance[:, kept], left=False)
+    found = matrices(small)[FIRST[1]].right.decode().double()
+    torch.testing.assert_close(found, best, rtol=1e-4, atol=1e-5)
+
+
+def test_a_budget_of_pruning_counts_a_shared_factor_once() -> None:
+    model = joined()
+    total = sum(leaf.shape[0] * leaf.shape[1] for _, leaf in model.leaves())
+    small = prune(model, PruneSettings(budget=total, multiple=1)).model
+    assert small.count_parameters() == model.count_parameters()
+    fewer = prune(model, PruneSettings(budget=total - 1, multiple=1)).model
+    assert small.count_parameters() - fewer.count_parameters() < 200  # one unit is gone
 
 
 def test_products_of_different_columns_part() -> None:

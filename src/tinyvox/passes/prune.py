@@ -146,7 +146,7 @@ def _limit(weights: int, settings: PruneSettings) -> int:
     assert settings.budget is not None
     if isinstance(settings.budget, int):
         return settings.budget
-    return math.floor(round(settings.budget * weights, 6))
+    return math.floor(settings.budget * weights)
 
 
 def _next(cut: _Cut, settings: PruneSettings) -> _Cut | None:
@@ -163,7 +163,8 @@ def _rate(cuts: Mapping[str, _Cut], smaller: _Cut, weights: _Weights) -> float:
 
 
 class _Weights:
-    """The weights of the matrices that groups have a part in, by how many units these keep."""
+    """The weights of the matrices that groups have a part in, by how many units these keep; a
+    factor that products share counts once."""
 
     def __init__(self, model: Model, cuts: Sequence[_Cut]) -> None:
         self.matrices = dict(model.matrices())
@@ -174,6 +175,10 @@ class _Weights:
                 if member.tensor in self.matrices:
                     self.owned[cut.group.name].add(member.tensor)
                     self.shares[member.tensor].append((cut.group.name, member))
+        shared = (
+            [n for n in users if n in self.shares] for users in model.shared_factors().values()
+        )
+        self.again = {name for users in shared for name in users[1:]}
 
     def count(self, cuts: Mapping[str, _Cut], group: str | None = None) -> int:
         """The weights of all matrices, or of those that one group has a part in."""
@@ -185,6 +190,8 @@ class _Weights:
         for owner, member in self.shares[name]:
             gone = cuts[owner].group.size - cuts[owner].count
             sizes[member.axis] -= gone * member.width
+        if isinstance(matrix, Product) and name in self.again:
+            return _size(matrix.left, sizes[0], matrix.rank)
         return _size(matrix, *sizes)
 
 
@@ -202,50 +209,64 @@ def _refitted(
     model: Model, cuts: Sequence[_Cut], evidence: Evidence
 ) -> tuple[Model, tuple[Note, ...]]:
     """The model with zeros in the columns that go, those that stay fitted to do without them, and
-    biases that make up for the means; and which matrices could not be refitted."""
+    biases that make up for the means; and which matrices could not be refitted.
+
+    Of a product the right factor is refitted, whose least squares are those of the product; one
+    that products share once, to the mean of what is known of their inputs.
+    """
     matrices, notes = dict(model.matrices()), []
-    refitted: dict[str, Matrix | Tensor] = {}
+    users: dict[tuple[Matrix, tuple[int, ...]], list[str]] = defaultdict(list)
     for name, gone in _columns_gone(model, cuts).items():
-        moments = moments_of(evidence, name, matrices[name].shape[1])
-        if moments is None:
-            notes.append(Note(name, "cut, not refitted: nothing is known of its inputs"))
+        matrix = matrices[name]
+        right = matrix.right if isinstance(matrix, Product) else matrix
+        users[right, gone].append(name)
+    refitted: dict[str, Matrix | Tensor] = {}
+    for (right, gone), names in users.items():
+        covariance = _covariance(evidence, names, right.shape[1])
+        found = None if covariance is None else _refit(right, gone, covariance)
+        if found is None:
+            why = "nothing is known of its inputs" if covariance is None else "it is coded already"
+            notes += [Note(name, f"cut, not refitted: {why}") for name in names]
             continue
-        matrix = _refit(matrices[name], gone, centred(moments))
-        if matrix is None:
-            notes.append(Note(name, "cut, not refitted: it is coded already"))
-        else:
-            refitted[name] = matrix
+        for name in names:
+            matrix = matrices[name]
+            refitted[name] = Product(matrix.left, found) if isinstance(matrix, Product) else found
     changed = model.with_tensors(refitted)
     return correct_biases(model, changed, evidence).model, tuple(notes)
 
 
-def _columns_gone(model: Model, cuts: Sequence[_Cut]) -> dict[str, Tensor]:
-    """Which columns of each matrix go, bool [in]."""
+def _columns_gone(model: Model, cuts: Sequence[_Cut]) -> dict[str, tuple[int, ...]]:
+    """Which columns of each matrix go."""
     matrices = dict(model.matrices())
-    gone: dict[str, Tensor] = {}
+    gone: dict[str, list[int]] = defaultdict(list)
     for cut in cuts:
-        units = cut.path.order[: cut.group.size - cut.count]
+        units = cut.path.order[: cut.group.size - cut.count].sort().values
         for member in cut.group.members:
-            if member.axis == 1:
-                columns = torch.zeros(matrices[member.tensor].shape[1], dtype=torch.bool)
-                gone.setdefault(member.tensor, columns)[member.positions(units)] = True
-    return gone
+            if member.axis == 1 and member.tensor in matrices:
+                gone[member.tensor] += member.positions(units).tolist()
+    return {name: tuple(columns) for name, columns in gone.items()}
 
 
-def _refit(matrix: Matrix, gone: Tensor, covariance: Tensor) -> Matrix | None:
-    """The matrix with zeros where columns are gone (bool [in]), the others fitted by least squares
-    to inputs of this covariance, float64 [in, in]; None where it is coded.
+def _covariance(evidence: Evidence, names: Sequence[str], inputs: int) -> Tensor | None:
+    """The mean of what is known of the inputs of these matrices, [in, in]."""
+    known = [moments_of(evidence, name, inputs) for name in names]
+    found = [centred(moments) for moments in known if moments is not None]
+    return torch.stack(found).mean(0) if found else None
 
-    Of a product the right factor alone: its least squares are those of the product.
-    """
+
+def _refit(matrix: Matrix, gone: Sequence[int], covariance: Tensor) -> Matrix | None:
+    """The matrix with zeros in the columns that are gone, the others fitted by least squares to
+    inputs of this covariance, float64 [in, in]; None where it is coded."""
     if isinstance(matrix, Coded):
         return None
     if isinstance(matrix, Product):
         right = _refit(matrix.right, gone, covariance)
         return None if right is None else Product(matrix.left, right)
+    stays = torch.ones(matrix.shape[1], dtype=torch.bool)
+    stays[list(gone)] = False
+    root = torch.linalg.cholesky(covariance[stays][:, stays])
+    shares = torch.cholesky_solve(covariance[stays][:, ~stays], root)  # of each in the gone ones
     values = matrix.values.double()
-    root = torch.linalg.cholesky(covariance[~gone][:, ~gone])
-    shares = torch.cholesky_solve(covariance[~gone][:, gone], root)  # what each says of the gone
     refitted = torch.zeros_like(values)
-    refitted[:, ~gone] = values[:, ~gone] + values[:, gone] @ shares.T
+    refitted[:, stays] = values[:, stays] + values[:, ~stays] @ shares.T
     return Dense(refitted.float())
