@@ -21,10 +21,9 @@ from tinyvox.groups import groups
 from tinyvox.layers import GATES, Recurrent
 from tinyvox.matrix import Coded, Dense, Product
 from tinyvox.model import INPUT, Model, Node
-from tinyvox.passes import compress
-from tinyvox.passes.quantize import codes_by_rule
+from tinyvox.passes import compress, quantize
 from tinyvox.pruner import Pruner, cubic_sparsity
-from tinyvox.recipe import GradualPruning, QuantizeRule, QuantizeSettings, Recipe
+from tinyvox.recipe import GradualPruning, QuantizeSettings, Recipe
 
 HALF = GradualPruning(keep=0.5, start=0, stop=6, every=2, multiple=1)
 
@@ -186,8 +185,8 @@ def test_the_smaller_model_computes_what_the_masked_one_does(name: str, bits: in
     model = MODELS[name]()
     executor = Executor(model)
     if bits is not None:
-        rule = QuantizeRule(bits=bits)
-        executor.set_rounding(lambda _, values: codes_by_rule(values, rule))
+        rounded = quantize(model, QuantizeSettings(bits=bits)).model
+        executor.set_rounding(dict(rounded.matrices()), {})
     pruner = Pruner(executor, HALF)
     train(executor, pruner, 8)
     small = pruner.model()

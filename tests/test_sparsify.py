@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -130,8 +131,8 @@ def test_a_budget_goes_where_inputs_make_up_for_zeros() -> None:
     layer = linear(20, 20)
     model = chain(20, alone=layer, together=layer)
     evidence = {
-        "alone.weight": centred(torch.eye(20, dtype=torch.float64)),
-        "together.weight": centred(correlated(20)),
+        "alone.weight": replace(centred(torch.eye(20, dtype=torch.float64)), damping=0.3),
+        "together.weight": replace(centred(correlated(20)), damping=0.3),
     }
     gone = zeros(sparsify(model, SparsifySettings(budget=0.5), evidence).model)
     assert sum(gone.values()) == 400
