@@ -211,6 +211,18 @@ def test_units_are_pruned_while_weights_are_rounded(corpus: Corpus, teacher: Mod
     assert distance(outcome.model, teacher, heard) < 0.5 * distance(bare, teacher, heard)
 
 
+def test_bits_are_those_of_the_units_that_are_left(corpus: Corpus, teacher: Model) -> None:
+    """Rows of zeros, which take next to none, leave the others no more than the rule says."""
+    rule = QuantizeRule(method="entropy", bits=2, layers="lstm")
+    tune = settings(steps=10, quantize=(rule,), prune=PRUNE)
+    tuned = finetune(teacher, tune, corpus, teacher, look=lambda model: NOTHING)
+    assert hidden(tuned) == 8
+    for name, matrix in tuned.matrices():
+        if name.startswith("lstm"):
+            assert isinstance(matrix, Coded)
+            assert 1.7 < coded_bits(matrix) <= 2, name
+
+
 def test_pruning_goes_on_after_an_interruption(
     corpus: Corpus, teacher: Model, tmp_path: Path
 ) -> None:

@@ -37,7 +37,8 @@ ALLOWED: dict[str, set[str]] = {
     "plan": {"errors", "matrix", "model", "codebooks", "evidence", "imagine", "trial", "recipe",
              "passes", "packfile"},
     "corpus": {"errors"},
-    "pruner": {"errors", "layers", "model", "groups", "execute", "passes", "recipe", "weights"},
+    "pruner": {"errors", "matrix", "layers", "model", "groups", "execute", "passes", "recipe",
+               "weights"},
     "deepspeech": {"matrix", "layers", "model", "card"},
     "train": {
         "errors", "model", "card", "execute", "corpus", "deepspeech", "runtime", "files", "pruner",

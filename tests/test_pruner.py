@@ -162,6 +162,21 @@ def factored() -> Model:
     )
 
 
+def shared() -> Model:
+    """Two layers that read one signal by way of one factor."""
+    right = dense(4, 8)
+    return Model(
+        6,
+        (
+            Node("first", linear(8, 6), (INPUT,)),
+            Node("one", layers.Linear(Product(dense(6, 4), right)), ("first",)),
+            Node("two", layers.Linear(Product(dense(5, 4), right)), ("first",)),
+            Node("join", layers.Concat(), ("one", "two")),
+            Node("out", linear(3, 11), ("join",)),
+        ),
+    )
+
+
 MODELS: dict[str, Callable[[], Model]] = {
     "lstm": speech_model,
     "gru": lambda: chain(4, rnn=recurrent(nn.GRU(4, 9)), out=linear(3, 9)),
@@ -174,6 +189,7 @@ MODELS: dict[str, Callable[[], Model]] = {
     "frames": frames,
     "residual": residual,
     "factored": factored,
+    "shared": shared,
 }
 
 
@@ -185,8 +201,8 @@ def test_the_smaller_model_computes_what_the_masked_one_does(name: str, bits: in
     model = MODELS[name]()
     executor = Executor(model)
     if bits is not None:
-        rounded = quantize(model, QuantizeSettings(bits=bits)).model
-        executor.set_rounding(dict(rounded.matrices()), {})
+        coded = quantize(model, QuantizeSettings(bits=bits)).model
+        executor.set_rounding(dict(coded.matrices()), {})
     pruner = Pruner(executor, HALF)
     train(executor, pruner, 8)
     small = pruner.model()
@@ -254,6 +270,17 @@ def test_the_penalty_is_the_sum_of_the_norms_of_all_weights_of_a_unit() -> None:
         torch.autograd.grad(penalty, asked), torch.autograd.grad(expected, asked), strict=True
     ):
         torch.testing.assert_close(found, other)
+
+
+def test_a_factor_that_is_shared_counts_once() -> None:
+    executor = Executor(shared())
+    pruner = Pruner(executor, GradualPruning(layers="first", lasso=1.0, start=0, stop=9))
+    tensors = dict(executor.source.matrices())
+    factor = tensors["one.weight"]
+    assert isinstance(factor, Product)
+    columns = factor.right.decode()
+    norms = torch.cat([tensors["first.weight"].decode(), columns.T], dim=1).norm(dim=1)
+    torch.testing.assert_close(pruner.penalty().detach(), norms.sum())
 
 
 def test_a_unit_of_zeros_has_no_gradient() -> None:

@@ -91,7 +91,7 @@ def finetune(
             pruner.step()
             done = step + 1
             if done % HOLD == 0:
-                _hold_bits(executor)
+                _hold_bits(executor, pruner)
             now = time.monotonic()
             if report is not None:
                 report(Progress(done, settings.steps, float(loss.detach()), now - start))
@@ -102,7 +102,7 @@ def finetune(
         state.save(done)
         raise
     for _ in range(SETTLINGS):
-        if _hold_bits(executor, closeness=0.02):
+        if _hold_bits(executor, pruner, closeness=0.02):
             break
     state.remove()
     return pruner.model()
@@ -184,7 +184,7 @@ def _begin_rounding(
     executor.set_rounding(coded, {n: r.bits for n, r in found.items() if r and r.priced})
 
 
-def _hold_bits(executor: Executor, closeness: float = 0.0) -> bool:
+def _hold_bits(executor: Executor, pruner: Pruner, closeness: float = 0.0) -> bool:
     """Widen the steps of codes that take more bits than they may, and narrow those of others;
     whether all of them were within."""
     within = True
@@ -192,7 +192,7 @@ def _hold_bits(executor: Executor, closeness: float = 0.0) -> bool:
         rounding = leaf.rounding
         if rounding is None or rounding.bits is None:
             continue
-        found = coded_bits(rounding.code(leaf.values.detach()))
+        found = coded_bits(pruner.left_of(leaf, rounding.code(leaf.values.detach())))
         within &= found <= rounding.bits
         if not rounding.bits * (1 - closeness) <= found <= rounding.bits:
             slope = min(1.0, 0.25 + 0.5 * rounding.bits)

@@ -27,6 +27,7 @@ from tinyvox.errors import RecipeError
 from tinyvox.execute import Executor
 from tinyvox.groups import Group, Member, groups, keep_units
 from tinyvox.layers import LayerNorm
+from tinyvox.matrix import Coded
 from tinyvox.model import Model
 from tinyvox.passes.outcome import check_patterns
 from tinyvox.recipe import GradualPruning, matches
@@ -88,6 +89,14 @@ class Pruner:
         """The model with the parameters as they are now, without the units that are gone."""
         kept = {u.name: u.alive.nonzero().flatten() for u in self._groups if not u.alive.all()}
         return keep_units(self.executor.model(), kept)
+
+    def left_of(self, leaf: DenseWeight, coded: Coded) -> Coded:
+        """The codes of a leaf without the rows and columns that units took with them."""
+        mask = self._masks.get(leaf.values)
+        if mask is None:
+            return coded
+        rows, columns = (mask.any(axis).nonzero().flatten().cpu() for axis in (1, 0))
+        return coded.take(rows, columns)
 
     def state_dict(self) -> dict[str, Any]:
         """Where pruning is: the steps done, which units are left, their importance so far."""
