@@ -32,13 +32,13 @@ from picture import Panel, Point, draw
 
 from tinyvox import files, packfile, runtime
 from tinyvox import train as training
-from tinyvox.corpus import Utterance, read_manifest, spread
+from tinyvox.corpus import Utterance, read_manifest
 from tinyvox.errors import TinyvoxError
 from tinyvox.evaluate import change_interval, evaluate
 from tinyvox.finetune import finetune
 from tinyvox.imagine import imagine
 from tinyvox.model import Model
-from tinyvox.observe import hear, observe
+from tinyvox.observe import observe, trial_on
 from tinyvox.passes import Look, apply
 from tinyvox.plan import Planner
 from tinyvox.recipe import (
@@ -50,7 +50,6 @@ from tinyvox.recipe import (
     Settings,
     with_finetune,
 )
-from tinyvox.trial import Trial
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = ROOT / "models" / "commands"
@@ -107,8 +106,7 @@ class Bench:
         self.sets = {name: read_manifest(manifests[name])[:limit] for name in SETS}
         self.before = {name: evaluate(self.model, each) for name, each in self.sets.items()}
         heard = testsets.calibration()[: 20 if options.quick else None]
-        assert self.model.card is not None
-        self.trial = Trial(self.model, list(hear(self.model.card, spread(heard, 60))))
+        self.trial = trial_on(self.model, heard)
         self.heard = heard
         self.looks: dict[str, Look] = {
             "made up": functools.lru_cache(maxsize=4)(imagine),

@@ -31,17 +31,16 @@ from rich.console import Console
 from rich.table import Table
 
 from tinyvox import files, packfile, runtime
-from tinyvox.corpus import Corpus, Utterance, read_manifest, spread
+from tinyvox.corpus import Corpus, Utterance, read_manifest
 from tinyvox.evaluate import Errors, change_interval, evaluate, interval
 from tinyvox.evidence import Evidence
 from tinyvox.finetune import finetune
 from tinyvox.model import Model
-from tinyvox.observe import hear, observe
+from tinyvox.observe import observe, trial_on
 from tinyvox.passes import compress
 from tinyvox.plan import Planner
 from tinyvox.recipe import FinetuneSettings, QuantizeSettings, Recipe, with_finetune
 from tinyvox.train import TrainConfig, load_config, load_corpus
-from tinyvox.trial import Trial
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOAT, EIGHT, COMPRESSED, TUNED = (
@@ -182,13 +181,11 @@ def run(given: argparse.Namespace, cache: Path) -> tuple[list[File], Sets]:
     heard = testsets.calibration()[:limit]
     tune = tuner(large, load_corpus(base)) if given.finetune else None
     found = [measure("large, float32", "not compressed", large, sets), *dense_files(models, sets)]
-    assert large.card is not None
 
     def look(model: Model) -> Evidence:
         return observe(model, heard, fisher="outputs", cache=given.cache / "evidence")
 
-    trial = Trial(large, list(hear(large.card, spread(heard, 60))))
-    planner = Planner(large, look, trial, 0, None, lambda _: None)
+    planner = Planner(large, look, trial_on(large, heard), 0, None, lambda _: None)
     for dense in found[1:]:
         found += compressed(large, dense, planner, sets, tune, given.finetune)
     return found, sets

@@ -21,10 +21,9 @@ from tinyvox.corpus import read_manifest, spread
 from tinyvox.deepspeech import Architecture, deepspeech
 from tinyvox.evidence import Evidence
 from tinyvox.model import Model
-from tinyvox.observe import hear, observe
+from tinyvox.observe import observe, trial_on
 from tinyvox.passes import compress
 from tinyvox.plan import find_plan
-from tinyvox.trial import Trial
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -54,8 +53,7 @@ def main() -> None:
         return evidence if changed is model else observe(changed, heard, fisher="outputs")
 
     lap("observe")
-    trial = Trial(model, list(hear(card, spread(heard, 12))))
-    plan = find_plan(model, ratio=options.ratio, look=look, trial=trial)
+    plan = find_plan(model, ratio=options.ratio, look=look, trial=trial_on(model, heard, 12))
     lap("plan")
     small = compress(model, plan.recipe, look=look)
     lap("compress")

@@ -26,7 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "codebooks": {"errors", "matrix", "_native"},
     "recipe": {"errors", "card"},
     "evidence": {"layers", "model", "execute"},
-    "observe": {"errors", "card", "corpus", "evidence", "model", "runtime"},
+    "observe": {"errors", "card", "corpus", "evidence", "model", "runtime", "trial"},
     "babble": set(),
     "imagine": {"babble", "card", "evidence", "model", "runtime"},
     "trial": {"evidence", "matrix", "layers", "model", "execute"},

@@ -12,9 +12,6 @@ import typer
 from tinyvox import __version__, console
 from tinyvox.errors import RecipeError, TinyvoxError
 
-TRIAL_UTTERANCES = 60
-"""Of a manifest, that plans are held against."""
-
 app = typer.Typer(
     help="Makes trained recurrent speech models 30 to 120 times smaller, and runs the small file.",
     no_args_is_help=True,
@@ -144,17 +141,16 @@ def _planned(
 ) -> Any:
     """The recipe for a budget, its table printed; a search that was interrupted goes on from a file
     beside the output."""
-    from tinyvox.corpus import read_manifest, spread
+    from tinyvox.corpus import read_manifest
     from tinyvox.evaluate import lost_words
-    from tinyvox.observe import hear
+    from tinyvox.observe import trial_on
     from tinyvox.plan import find_plan
-    from tinyvox.trial import Trial
 
     heard = dev or data
     trial = judge = None
     if heard is not None and original.card is not None:
         utterances = read_manifest(heard)
-        trial = Trial(original, list(hear(original.card, spread(utterances, TRIAL_UTTERANCES))))
+        trial = trial_on(original, utterances)
         if budget["max_loss"] is not None:
             judge = lost_words(original, utterances)
     state = output.with_suffix(".plan.json")

@@ -181,8 +181,9 @@ def alive(outputs: Tensor, lengths: Tensor) -> Tensor:
     return inside
 
 
-def energy(values: Tensor, metric: Tensor | None) -> float:
+def energy(values: Tensor, metric: Tensor | None, importance: Tensor | None = None) -> float:
     """The mean squared norm of the outputs of a matrix, `metric` being its inputs' second moment;
-    its own squared norm where nothing is known."""
+    its own squared norm where nothing is known. Each output counts `importance` [out] times."""
     values = values.double()
-    return float(((values if metric is None else values @ metric) * values).sum())
+    rows = ((values if metric is None else values @ metric) * values).sum(1)
+    return float((rows if importance is None else rows * importance).sum())

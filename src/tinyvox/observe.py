@@ -13,14 +13,17 @@ import torch
 from torch import Tensor
 
 from tinyvox.card import SpeechCard
-from tinyvox.corpus import Utterance, read_audio, read_manifest
+from tinyvox.corpus import Utterance, read_audio, read_manifest, spread
 from tinyvox.errors import DataError, ModelError
 from tinyvox.evidence import Batch, Evidence, Moments, gather
 from tinyvox.model import Model
 from tinyvox.runtime import extract_features
+from tinyvox.trial import Trial
 
 BATCH_SECONDS = 60.0
 """Of audio that is in memory at a time."""
+TRIAL = 60
+"""Utterances that changed models are held against."""
 FORMAT = "tinyvox evidence 2"
 
 Fisher = Literal["transcripts", "outputs"]
@@ -69,6 +72,14 @@ def features_of(card: SpeechCard, utterance: Utterance) -> Tensor:
     """What the model is given for an utterance, [frames, size]."""
     audio = read_audio(utterance.path, card.features.sample_rate)
     return torch.from_numpy(extract_features(card.features.model_dump(), audio))
+
+
+def trial_on(model: Model, utterances: Sequence[Utterance], count: int = TRIAL) -> Trial:
+    """What changed models are held against: so many of these utterances at most, from all over the
+    list. Raises ModelError where the model has no speech card, DataError as `hear` does."""
+    if model.card is None:
+        raise ModelError("a trial on audio needs a speech card; add --speech FILE")
+    return Trial(model, list(hear(model.card, spread(utterances, count))))
 
 
 def hear(

@@ -30,7 +30,7 @@ from tinyvox.layers import LayerNorm
 from tinyvox.matrix import Coded
 from tinyvox.model import Model
 from tinyvox.passes.outcome import check_patterns
-from tinyvox.recipe import GradualPruning, matches
+from tinyvox.recipe import GradualPruning, matches, units_kept
 from tinyvox.weights import DenseWeight, ProductWeight
 
 
@@ -154,7 +154,8 @@ class Pruner:
         for units in self._groups:
             norms = units.total(torch.square).sqrt()
             scores = norms if settings.importance == "norm" else units.importance
-            gone = 1 - _final_count(settings, units.size) / units.size
+            keep = 1.0 if settings.keep is None else settings.keep
+            gone = 1 - units_kept(keep, settings.multiple, units.size) / units.size
             sparsity = cubic_sparsity(self.done, start, stop, gone)
             units.keep_best(scores, units.size - round(sparsity * units.size))
             if settings.lasso and self.done == stop:
@@ -205,15 +206,6 @@ def _span(settings: GradualPruning, steps: int | None) -> tuple[int, int]:
         known = "" if steps is None else f" of {steps}"
         raise RecipeError(f"prune: from step {start} to {stop}{known}, expected a rising range")
     return start, stop
-
-
-def _final_count(settings: GradualPruning, size: int) -> int:
-    """Units that `keep` leaves of so many."""
-    if settings.keep is None:
-        return size
-    if isinstance(settings.keep, int):
-        return min(size, settings.keep)
-    return min(size, _rounded_up(math.ceil(round(settings.keep * size, 6)), settings.multiple))
 
 
 def _rounded_up(count: int, multiple: int) -> int:

@@ -18,6 +18,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -84,6 +85,13 @@ Share = Annotated[int | float, PlainValidator(_share)]
 """A fraction where it is written with a point (1.0 is all), else a count."""
 Moment = Annotated[int | float, PlainValidator(_moment)]
 """A fraction of the training's steps where it is written with a point, else a number of steps."""
+
+
+def units_kept(keep: int | float, multiple: int, size: int) -> int:
+    """How many of so many units a share or a number keeps; a share is rounded up to a multiple."""
+    if isinstance(keep, int):
+        return min(size, keep)
+    return min(size, math.ceil(math.ceil(round(keep * size, 6)) / multiple) * multiple)
 
 
 class _Settings(BaseModel):

@@ -19,7 +19,7 @@ from tinyvox.model import Model
 from tinyvox.passes.correct import correct_biases, moments_of
 from tinyvox.passes.outcome import Note, Outcome, check_patterns
 from tinyvox.passes.removal import NORM, Removal, centred, removal_path
-from tinyvox.recipe import PruneSettings, matches
+from tinyvox.recipe import PruneSettings, matches, units_kept
 
 
 def prune(model: Model, settings: PruneSettings, evidence: Evidence = NOTHING) -> Outcome:
@@ -99,17 +99,10 @@ def _cuts(
 
     if settings.budget is not None:
         return _cut_down(model, [whole(group) for group in matching], settings)
-    counts = {group.name: _count(group.size, settings) for group in matching}
+    assert settings.keep is not None
+    counts = {g.name: units_kept(settings.keep, settings.multiple, g.size) for g in matching}
     smaller = [group for group in matching if counts[group.name] < group.size]
     return {group.name: replace(whole(group), count=counts[group.name]) for group in smaller}
-
-
-def _count(size: int, settings: PruneSettings) -> int:
-    assert settings.keep is not None
-    if isinstance(settings.keep, int):
-        return min(size, settings.keep)
-    count = math.ceil(round(settings.keep * size, 6))
-    return min(size, math.ceil(count / settings.multiple) * settings.multiple)
 
 
 def _cut_down(model: Model, whole: Sequence[_Cut], settings: PruneSettings) -> dict[str, _Cut]:

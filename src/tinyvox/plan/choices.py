@@ -68,14 +68,13 @@ class Choices:
             return
         self.trial, self.name, self.matrix = trial, name, matrix
         self.metric = moments.damped() if moments else None
-        importance = moments.importance() if moments else None
-        self.weight = torch.ones(matrix.shape[0]) if importance is None else importance.sqrt()
+        self.importance = moments.importance() if moments else None
         self.sample = _Sample(matrix, moments)
         self.noise = Curve([self._add_noise(share) for share in NOISES])
         error = self.sample.errors(matrix)
         found = [Choice(None, b, _size(dense, b), self.noise(error(b))) for b in BITS]
         if isinstance(matrix, Dense) and (ranks := _ranks(matrix.shape)):
-            self.parts = decompose(matrix.values, self.metric, importance)
+            self.parts = decompose(matrix.values, self.metric, self.importance)
             found += self._factorised(self.parts, ranks)
         self.all = _lower_hull(found)
 
@@ -83,9 +82,9 @@ class Choices:
         """Relative squared error of the outputs, and the distance that it makes."""
         values = self.matrix.decode()
         noise = torch.randn(values.shape, generator=torch.Generator().manual_seed(0))
-        noise /= self.weight.float()[:, None]
-        weighed = [v * self.weight.float()[:, None] for v in (noise, values)]
-        found, whole = (max(energy(v, self.metric), TINY) for v in weighed)
+        if self.importance is not None:  # as codes have coarser steps where it matters less
+            noise /= self.importance.sqrt().float()[:, None]
+        found, whole = (max(energy(v, self.metric, self.importance), TINY) for v in (noise, values))
         noise *= math.sqrt(share * whole / found)
         return share, self.trial.distance_with({self.name: Dense(values + noise)})
 
@@ -145,10 +144,7 @@ class _Sample:
 
     def _energy(self, values: Tensor) -> float:
         """Of the outputs, weighed by their importance."""
-        importance = self.moments.importance() if self.moments else None
-        if importance is not None:
-            values = values * importance.sqrt().float()[:, None]
-        return energy(values, self.metric)
+        return energy(values, self.metric, self.moments.importance() if self.moments else None)
 
 
 class Curve:
