@@ -29,8 +29,7 @@ from tinyvox.corpus import read_audio, read_manifest
 from tinyvox.evaluate import Errors, change_interval, evaluate
 from tinyvox.execute import Executor
 from tinyvox.model import Model
-from tinyvox.passes import compress
-from tinyvox.plan import plan
+from tinyvox.plan import find_plan
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = ROOT / "models" / "commands"
@@ -87,7 +86,7 @@ def main() -> None:
     shipped = MODELS / "commands-60x.tvx"
     with tempfile.TemporaryDirectory() as folder:
         fresh, whole = Path(folder) / "20x.tvx", Path(folder) / "float.tvx"
-        small = compress(original, plan(original, ratio=20))
+        small = find_plan(original, ratio=20).model
         packfile.save(small, fresh)
         packfile.save(original, whole)
         models = {

@@ -15,12 +15,12 @@ from torch import nn
 from tinyvox import layers, packfile
 from tinyvox.errors import RecipeError
 from tinyvox.evidence import Evidence, gather
-from tinyvox.imagine import imagined_batches
+from tinyvox.imagine import imagine, imagined_batches
 from tinyvox.matrix import Dense
 from tinyvox.model import Model
 from tinyvox.passes import compress, factorize, quantize
 from tinyvox.passes.quantize import relative_error
-from tinyvox.plan import find_plan, plan
+from tinyvox.plan import Planner, find_plan, plan
 from tinyvox.plan.choices import BITS
 from tinyvox.plan.search import FRAMES
 from tinyvox.recipe import (
@@ -91,30 +91,37 @@ def test_a_wide_budget_leaves_the_matrices_whole_at_the_most_bits() -> None:
     assert plan(model, ratio=0.5) == Recipe.of(QuantizeSettings(method="entropy", bits=BITS[-1]))
 
 
-@pytest.mark.parametrize("ratio", [8, 16, 30])
-def test_no_setting_for_all_matrices_that_fits_loses_less(ratio: int) -> None:
-    """Of a model whose matrices are of falling spectrum, as trained ones are."""
+@pytest.fixture(scope="module")
+def uniform() -> tuple[Planner, list[tuple[int, float]]]:
+    """A planner of a model whose matrices are of falling spectrum, as trained ones are, and bytes
+    and distance of every setting for all of them."""
     model = wide_model(64).map_matrices(lambda _, matrix: Dense(faded(matrix.decode())))
-    budget = 4 * model.count_parameters() // ratio
     trial = Trial(model, imagined_batches(model, 1))
-    evidence = gather(model, imagined_batches(model, 2), fisher=True)
-    uniform = []
-    for rank in (None, 0.5, 0.25, 0.125):
-        thin = (
-            model
-            if rank is None
-            else factorize(model, FactorizeSettings(rank=rank), evidence).model
-        )
-        for bits in BITS:
-            small = quantize(thin, QuantizeSettings(method="entropy", bits=bits), evidence).model
-            if packfile.size(small) <= budget:
-                uniform.append(trial.distance(small))
 
     def look(changed: Model) -> Evidence:
         return gather(changed, imagined_batches(model, 2), fisher=True)
 
-    found = find_plan(model, ratio=ratio, look=look, trial=trial)
-    assert found.distance <= 1.02 * min(uniform)
+    evidence = look(model)
+    settings = []
+    for rank in (None, 0.5, 0.25, 0.125):
+        thin = model
+        if rank is not None:
+            thin = factorize(model, FactorizeSettings(rank=rank), evidence).model
+        for bits in BITS:
+            small = quantize(thin, QuantizeSettings(method="entropy", bits=bits), evidence).model
+            settings.append((packfile.size(small), trial.distance(small)))
+    return Planner(model, look, trial, 0, None, lambda _: None), settings
+
+
+@pytest.mark.parametrize("ratio", [8, 16, 30])
+def test_no_setting_for_all_matrices_that_fits_loses_less(
+    uniform: tuple[Planner, list[tuple[int, float]]], ratio: int
+) -> None:
+    planner, settings = uniform
+    budget = 4 * planner.model.count_parameters() // ratio
+    found = planner.best_within(budget)
+    assert found is not None
+    assert found.distance <= 1.02 * min(lost for size, lost in settings if size <= budget)
 
 
 def faded(values: torch.Tensor) -> torch.Tensor:
@@ -174,8 +181,9 @@ def test_a_search_that_was_interrupted_goes_on(tmp_path: Path) -> None:
 def test_the_smallest_plan_within_a_loss() -> None:
     model = wide_model()
     trial = Trial(model, imagined_batches(model, 1, 24, 6))
-    tight = find_plan(model, max_loss=0.002, judge=trial.distance)
-    loose = find_plan(model, max_loss=0.02, judge=trial.distance)
+    planner = Planner(model, imagine, trial, 0, None, lambda _: None)
+    tight = planner.smallest_within(0.002, trial.distance)
+    loose = planner.smallest_within(0.02, trial.distance)
     assert trial.distance(tight.model) <= 0.002
     assert trial.distance(loose.model) <= 0.02
     assert loose.size < tight.size
