@@ -130,6 +130,8 @@ NATIVE_ALLOWED: dict[str, set[str]] = {
     "stream": {"model", "frames"},
     "decode_ctc": set(),
     "speech": {"stream", "decode_ctc"},
+    "mapped_file": set(),
+    "c_api": {"tinyvox", "mapped_file", "speech"},
 }
 """Native rooms and those whose headers they include; `file` knows the settings of features, no
 code of theirs. Bindings and tests may include all."""

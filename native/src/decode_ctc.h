@@ -16,13 +16,15 @@ class GreedyDecoder {
   GreedyDecoder(std::span<const std::string> tokens, uint32_t blank);
 
   void begin();
-  void step(const float* scores);  // [tokens]
-  const std::string& text() const { return text_; }
+  void step(const float* scores);                    // [tokens]
+  const std::string& text() const { return text_; }  // without white space at its ends
 
  private:
+  void append(const std::string& token);
+
   std::span<const std::string> tokens_;
   uint32_t blank_, last_;
-  std::string text_;
+  std::string text_, gap_;  // white space waits in the gap for what follows it
 };
 
 }  // namespace tinyvox

@@ -189,4 +189,10 @@ size_t Stream::bytes() const {
   return total;
 }
 
+std::shared_ptr<const Model> open_model(std::span<const uint8_t> bytes, const Kernels& kernels) {
+  auto model = std::make_shared<const Model>(parse(bytes), kernels);
+  Stream trial(model);
+  return model;
+}
+
 }  // namespace tinyvox

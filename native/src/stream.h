@@ -58,4 +58,7 @@ class Stream {
   bool counting_ = false, started_ = false, finished_ = false;
 };
 
+// The model of a file's bytes, on which streams can be made. Raises FormatError.
+std::shared_ptr<const Model> open_model(std::span<const uint8_t> bytes, const Kernels& kernels);
+
 }  // namespace tinyvox

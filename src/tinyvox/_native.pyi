@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,7 @@ def choose_codes(
 ) -> None: ...
 
 class Session:
-    def __init__(self, bytes: bytes) -> None: ...
+    def __init__(self, path: str | PathLike[str]) -> None: ...
     @property
     def input_size(self) -> int: ...
     @property

@@ -28,7 +28,7 @@ class Stream:
     @property
     def text(self) -> str:
         """What was recognised so far."""
-        return self._native.text.strip()
+        return self._native.text
 
     def feed(self, samples: ArrayLike) -> None:
         """Take float32 samples in [-1, 1), or 16-bit integers, at the session's sample rate.
@@ -119,7 +119,7 @@ class Session:
 def open(path: Path | str) -> Session:
     """Open a .tvx file. Raises FileError where it is missing, damaged, or cannot run here."""
     try:
-        return Session(_native.Session(Path(path).read_bytes()))
+        return Session(_native.Session(path))
     except OSError as error:
         raise FileError(f"{path}: cannot be read: {error.strerror}") from error
     except (_native.FormatError, RuntimeError, MemoryError) as error:

@@ -1,7 +1,11 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 
+#include <cerrno>
+#include <system_error>
+
 #include "bindings.h"
+#include "mapped_file.h"
 #include "speech.h"
 
 namespace nb = nanobind;
@@ -22,15 +26,18 @@ const Speech& speech_of(const Model& model) {
   return *model.speech();
 }
 
-void open(Session* self, const nb::bytes& bytes) {
-  const std::span<const uint8_t> view(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
-  nb::gil_scoped_release unlocked;
-  new (self) Session{std::make_shared<const Model>(parse(view), kernels())};
+// As Python's own functions: any path, and OSError where it cannot be read.
+void open(Session* self, nb::object path) {
+  PyObject* encoded = nullptr;
+  if (!PyUnicode_FSConverter(path.ptr(), &encoded)) throw nb::python_error();
+  const auto name = nb::steal<nb::bytes>(encoded);
   try {
-    Stream rehearsal(self->model);
-  } catch (...) {
-    self->~Session();
-    throw;
+    nb::gil_scoped_release unlocked;
+    new (self) Session{open_model(MappedFile(name.c_str()).bytes(), kernels())};
+  } catch (const std::system_error& error) {
+    errno = error.code().value();
+    PyErr_SetFromErrno(PyExc_OSError);
+    throw nb::python_error();
   }
 }
 
@@ -73,7 +80,7 @@ size_t resident_bytes(const Session& self) {
 
 void bind_session(nb::module_& m) {
   nb::class_<Session>(m, "Session", "An open model, which any number of streams share.")
-      .def("__init__", &open, nb::arg("bytes"))
+      .def("__init__", &open, nb::arg("path"))
       .def_prop_ro("input_size", [](const Session& s) { return s.model->input_size(); })
       .def_prop_ro("output_size", [](const Session& s) { return s.model->output_size(); })
       .def_prop_ro("has_speech", [](const Session& s) { return s.model->speech() != nullptr; })

@@ -1,0 +1,29 @@
+// The bytes of a file: mapped where the system can do that, read where it cannot, as from a pipe.
+#pragma once
+
+#include <cstdint>
+#include <cstdio>
+#include <span>
+#include <vector>
+
+namespace tinyvox {
+
+class MappedFile {
+ public:
+  // Raises std::system_error, "cannot be read: " and the system's reason.
+  explicit MappedFile(const char* path);
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  std::span<const uint8_t> bytes() const { return mapped_.empty() ? read_ : mapped_; }
+
+ private:
+  bool map(std::FILE* file);
+  void read(std::FILE* file);
+
+  std::span<const uint8_t> mapped_;
+  std::vector<uint8_t> read_;
+};
+
+}  // namespace tinyvox
