@@ -3,9 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 NATIVE := $(shell find native CMakeLists.txt pyproject.toml -type f)
-FORMATTED := $(shell find native -name '*.cc' -o -name '*.h' -o -name '*.inl')
+FORMATTED := $(shell find native -name '*.c' -o -name '*.cc' -o -name '*.h' -o -name '*.inl')
 
-.PHONY: setup demo test check format bench clean
+.PHONY: setup demo test check format lib bench clean
 
 setup: $(READY)
 
@@ -33,6 +33,11 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(FORMATTED)
+
+# The C library and its example, in build/lib; without Python.
+lib:
+	cmake -S . -B build/lib
+	+cmake --build build/lib
 
 # What the issue of each figure asks for; needs the speech corpora beside the project.
 bench: $(READY)
