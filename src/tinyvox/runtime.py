@@ -71,7 +71,10 @@ class FeatureStream:
         return self._native.push(as_frames(features))
 
     def finish(self) -> NDArray[np.float32]:
-        """The utterance is over: the outputs that waited for more. Raises ValueError if called twice."""
+        """The utterance is over: the outputs that waited for more.
+
+        Raises ValueError where it is over already.
+        """
         self._expect_open()
         self._finished = True
         return self._native.finish()
@@ -137,7 +140,7 @@ class Session:
         return self._native.run(as_frames(features), chunk)
 
     def feature_stream(self) -> FeatureStream:
-        """A new utterance whose features the caller has, of a model with a speech card or without."""
+        """A new utterance as features; takes no speech card."""
         return FeatureStream(_native.FeatureStream(self._native))
 
     def stream(self) -> Stream:
