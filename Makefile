@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 NATIVE := $(shell find native CMakeLists.txt pyproject.toml -type f)
-FORMATTED := $(shell find native -name '*.c' -o -name '*.cc' -o -name '*.h' -o -name '*.inl')
+FORMATTED := $(shell find native bench -name '*.c' -o -name '*.cc' -o -name '*.h' -o -name '*.inl')
 
 .PHONY: setup demo test check format lib bench clean
 

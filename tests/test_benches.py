@@ -1,7 +1,8 @@
-"""The benchmarks of quantisers, run quickly, so that none rots."""
+"""The benchmarks, run quickly, so that none rots."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -32,6 +33,21 @@ def test_the_speed_of_quantising() -> None:
     printed = run("quantiser_speed.py", "--quick", "--threads", 1)
     assert "packing" in printed
     assert "million codes a second" in printed
+
+
+def test_the_runtime_against_its_peers(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    options = ("--sizes", 32, "--seconds", 0.01, "--cache", tmp_path, "--json", out)
+    parts = ["lstm", "dense", *(["hour"] if SPEECH.exists() else [])]
+    printed = run("runtime.py", "--only", *parts, "--minutes", 0.05, *options)
+    assert "lstm 2048, 50 frames a call" in printed
+    assert "the same, " in printed or not SPEECH.exists()
+    layers = json.loads(out.read_text())["layers"]
+    assert [(cell["layer"], cell["chunk"]) for cell in layers] == [
+        *(("lstm 32", chunk) for chunk in (1, 4, 16, 50)),
+        *(("dense 32 x 32", chunk) for chunk in (1, 16, 50)),
+    ]
+    assert all(min(times) > 0 for cell in layers for times in cell["seconds_a_frame"].values())
 
 
 @pytest.mark.skipif(not SPEECH.exists(), reason=f"{SPEECH.name} does not lie beside the project")

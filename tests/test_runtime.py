@@ -420,6 +420,45 @@ def test_features_of_another_shape_are_refused(tmp_path: Path) -> None:
         session.run(noise(5, 10), 0)
 
 
+# Streams of features.
+
+
+@models
+def test_outputs_come_as_features_are_pushed(name: str, tmp_path: Path) -> None:
+    session = open_model(build(name), tmp_path)
+    features = noise(67, session.input_size)
+    whole = session.run(features)
+    stream = session.feature_stream()
+    for chunk in (1, 7, 50):
+        pieces = [stream.push(features[i : i + chunk]) for i in range(0, 67, chunk)]
+        np.testing.assert_array_equal(np.concatenate([*pieces, stream.finish()]), whole)
+        stream.reset()
+
+
+def test_a_frame_that_waits_for_none_comes_at_once(tmp_path: Path) -> None:
+    stream = open_model(build("lstm"), tmp_path).feature_stream()  # outlives its session
+    assert stream.push(noise(1, 10)).shape == (1, 17)
+    assert stream.push(noise(0, 10)).shape == (0, 17)
+    assert stream.finish().shape == (0, 17)
+
+
+def test_a_stream_of_features_is_over_once(tmp_path: Path) -> None:
+    stream = open_model(build("lstm"), tmp_path).feature_stream()
+    stream.finish()
+    with pytest.raises(ValueError, match="finished"):
+        stream.push(noise(1, 10))
+    with pytest.raises(ValueError, match="finished"):
+        stream.finish()
+
+
+def test_a_stream_of_features_refuses_another_shape(tmp_path: Path) -> None:
+    stream = open_model(build("lstm"), tmp_path).feature_stream()
+    with pytest.raises(ValueError, match="11 values a frame, expected 10"):
+        stream.push(noise(5, 11))
+    with pytest.raises(ValueError, match=r"expected \[frames, size\]"):
+        stream.push(np.zeros(10, np.float32))
+
+
 def test_resident_bytes_hold_the_weights(tmp_path: Path) -> None:
     session = open_model(chain(512, out=linear(1000, 512)), tmp_path)
     assert 4 * 1000 * 513 <= session.resident_bytes < 8 * 1000 * 513

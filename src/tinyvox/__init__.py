@@ -7,8 +7,8 @@
     tv.save(small, "model.tvx")
     text = tv.open("model.tvx").transcribe(samples)
 
-`open`, `Session` and `Stream` need numpy alone. The others need `tinyvox[compress]`, and are
-imported when they are first used.
+`open`, `Session`, `Stream` and `FeatureStream` need numpy alone. The others need
+`tinyvox[compress]`, and are imported when they are first used.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from tinyvox.runtime import Session, Stream, open
+from tinyvox.runtime import FeatureStream, Session, Stream, open
 
 if TYPE_CHECKING:
     from tinyvox.execute import Executor
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Executor", "GradualPruning", "Pruner", "Session", "Stream", "compress", "from_torch", "load",
-    "observe", "open", "plan", "save",
+    "Executor", "FeatureStream", "GradualPruning", "Pruner", "Session", "Stream", "compress",
+    "from_torch", "load", "observe", "open", "plan", "save",
 ]  # fmt: skip
 
 _LATER = {

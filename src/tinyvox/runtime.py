@@ -52,6 +52,43 @@ class Stream:
         self._finished = False
 
 
+class FeatureStream:
+    """One utterance as features: push frames as they come, get outputs as early as they can be had.
+
+    The outputs, end to end, do not depend on how the features were cut into pieces.
+    """
+
+    def __init__(self, native: _native.FeatureStream) -> None:
+        self._native = native
+        self._finished = False
+
+    def push(self, features: ArrayLike) -> NDArray[np.float32]:
+        """Outputs [frames', output_size] that features [frames, input_size] have made ready.
+
+        Raises ValueError where the features are of another shape, and after `finish`.
+        """
+        self._expect_open()
+        return self._native.push(as_frames(features))
+
+    def finish(self) -> NDArray[np.float32]:
+        """The utterance is over: the outputs that waited for more.
+
+        Raises ValueError where it is over already.
+        """
+        self._expect_open()
+        self._finished = True
+        return self._native.finish()
+
+    def reset(self) -> None:
+        """Back to the beginning, for the next utterance; takes no new memory."""
+        self._native.reset()
+        self._finished = False
+
+    def _expect_open(self) -> None:
+        if self._finished:
+            raise ValueError("the stream is finished; open another, or reset it")
+
+
 class Session:
     """An open .tvx file, which any number of streams share. One thread uses one stream."""
 
@@ -98,12 +135,13 @@ class Session:
         `chunk` frames are given to the stream at a time; the result does not depend on it. Raises
         ValueError where the features are of another shape.
         """
-        frames = np.ascontiguousarray(features, dtype=np.float32)
-        if frames.ndim != 2:
-            raise ValueError(f"features of shape {frames.shape}, expected [frames, size]")
         if chunk < 1:
             raise ValueError(f"chunk is {chunk}, expected 1 frame or more")
-        return self._native.run(frames, chunk)
+        return self._native.run(as_frames(features), chunk)
+
+    def feature_stream(self) -> FeatureStream:
+        """A new utterance as features; takes no speech card."""
+        return FeatureStream(_native.FeatureStream(self._native))
 
     def stream(self) -> Stream:
         """A new utterance. Raises ValueError where the file has no speech card."""
@@ -124,6 +162,14 @@ def open(path: Path | str) -> Session:
         raise FileError(f"{path}: cannot be read: {error.strerror}") from error
     except (_native.FormatError, RuntimeError, MemoryError) as error:
         raise FileError(f"{path}: {error or 'too large for the memory'}") from error
+
+
+def as_frames(features: ArrayLike) -> NDArray[np.float32]:
+    """Contiguous float32 frames. Raises ValueError naming the shape that was found."""
+    frames: NDArray[np.float32] = np.ascontiguousarray(features, dtype=np.float32)
+    if frames.ndim != 2:
+        raise ValueError(f"features of shape {frames.shape}, expected [frames, size]")
+    return frames
 
 
 def as_samples(samples: ArrayLike) -> Samples:

@@ -21,6 +21,12 @@ struct Session {
   Shared model;
 };
 
+// Features in, outputs as they come.
+struct Utterance {
+  Shared model;
+  Stream stream;
+};
+
 const Speech& speech_of(const Model& model) {
   if (!model.speech()) throw nb::value_error("the file has no speech card, so it gives no text");
   return *model.speech();
@@ -41,13 +47,17 @@ void open(Session* self, nb::object path) {
   }
 }
 
+void check_width(const Model& model, const Frames2d& features) {
+  if (features.shape(1) == model.input_size()) return;
+  throw nb::value_error(("features of " + std::to_string(features.shape(1)) +
+                         " values a frame, expected " + std::to_string(model.input_size()))
+                            .c_str());
+}
+
 nb::ndarray<nb::numpy, float> run(const Session& self, Frames2d features, size_t chunk) {
   const Model& model = *self.model;
   const size_t total = features.shape(0), width = features.shape(1);
-  if (width != model.input_size())
-    throw nb::value_error(("features of " + std::to_string(width) + " values a frame, expected " +
-                           std::to_string(model.input_size()))
-                              .c_str());
+  check_width(model, features);
   if (chunk < 1) throw nb::value_error("a chunk has 1 frame or more");
   auto* out = new std::vector<float>;
   nb::capsule owner(out, [](void* p) noexcept { delete static_cast<std::vector<float>*>(p); });
@@ -68,6 +78,34 @@ nb::ndarray<nb::numpy, float> run(const Session& self, Frames2d features, size_t
   }
   const size_t frames = out->size() / model.output_size();
   return nb::ndarray<nb::numpy, float>(out->data(), {frames, model.output_size()}, owner);
+}
+
+// What the stream has put out since the last time.
+nb::ndarray<nb::numpy, float> take(Utterance& self) {
+  Frames& ready = self.stream.outputs();
+  const size_t frames = ready.count(), size = self.model->output_size();
+  auto* out = new float[frames * size];
+  nb::capsule owner(out, [](void* p) noexcept { delete[] static_cast<float*>(p); });
+  std::copy_n(ready.data(), frames * size, out);
+  ready.drop(frames);
+  return nb::ndarray<nb::numpy, float>(out, {frames, size}, owner);
+}
+
+nb::ndarray<nb::numpy, float> push(Utterance& self, Frames2d features) {
+  check_width(*self.model, features);
+  {
+    nb::gil_scoped_release unlocked;
+    self.stream.push(features.data(), features.shape(0));
+  }
+  return take(self);
+}
+
+nb::ndarray<nb::numpy, float> finish(Utterance& self) {
+  {
+    nb::gil_scoped_release unlocked;
+    self.stream.finish();
+  }
+  return take(self);
 }
 
 size_t resident_bytes(const Session& self) {
@@ -96,6 +134,14 @@ void bind_session(nb::module_& m) {
           },
           nb::arg("samples"))
       .def("run", &run, nb::arg("features"), nb::arg("chunk"));
+  nb::class_<Utterance>(m, "FeatureStream", "One utterance: features in, outputs as they come.")
+      .def("__init__",
+           [](Utterance* self, const Session& session) {
+             new (self) Utterance{session.model, Stream(session.model)};
+           })
+      .def("push", &push, nb::arg("features"))
+      .def("finish", &finish)
+      .def("reset", [](Utterance& self) { self.stream.reset(); });
   nb::class_<SpeechStream>(m, "SpeechStream", "One utterance: audio in, text out.")
       .def("__init__",
            [](SpeechStream* self, const Session& session) {
