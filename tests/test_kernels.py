@@ -74,7 +74,7 @@ def by_row(rows: int, columns: int, entries: int) -> tuple[np.ndarray, np.ndarra
     return codes, rng.standard_normal((rows, entries)).astype(np.float32), scale
 
 
-@pytest.mark.parametrize("entries", [2, 8, 16, 256])
+@pytest.mark.parametrize("entries", [2, 3, 4, 8, 16, 256])
 @isas
 @sizes
 def test_products_by_tables_of_rows_are_the_same_to_the_last_bit(
@@ -187,7 +187,7 @@ def test_quantisation_rounds_to_the_nearest_of_255_levels(isa: str, size: int) -
 @pytest.mark.parametrize("value", [0.0, 1e-40, np.nan, np.inf])
 def test_quantisation_takes_any_value(isa: str, value: float) -> None:
     values, _, _ = _native.quantize_i8(isa, np.full(40, value, np.float32))
-    assert len(values) == 40
+    assert len(values) == 64
     if not np.isnan(value) and not np.isinf(value):
         assert (values == 0).all()
 

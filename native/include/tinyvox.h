@@ -80,7 +80,11 @@ TV_API const char* tv_error_message(void);
 // new one over it.
 TV_API tv_error tv_open(const char* path, tv_model** model);
 
-// The same for the bytes of a file, which are not needed afterwards either.
+// The same with so many threads, 1 to 64, that share the work of large matrices. They are the
+// model's: one stream at a time has their help, others work alone meanwhile. They sleep when idle.
+TV_API tv_error tv_open_threads(const char* path, unsigned threads, tv_model** model);
+
+// tv_open for the bytes of a file, which are not needed afterwards either.
 TV_API tv_error tv_open_memory(const void* bytes, size_t size, tv_model** model);
 
 TV_API void tv_close(tv_model* model);

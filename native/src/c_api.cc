@@ -61,8 +61,8 @@ tv_error caught(const char* subject) noexcept {
   }
 }
 
-tv_error open(std::span<const uint8_t> bytes, tv_model** model) {
-  *model = new tv_model{tinyvox::open_model(bytes, tinyvox::kernels())};
+tv_error open(std::span<const uint8_t> bytes, size_t threads, tv_model** model) {
+  *model = new tv_model{tinyvox::open_model(bytes, tinyvox::kernels(), threads)};
   return TV_OK;
 }
 
@@ -116,12 +116,16 @@ const char* tv_error_name(int code) {
 
 const char* tv_error_message() { return last_message; }
 
-tv_error tv_open(const char* path, tv_model** model) {
+tv_error tv_open(const char* path, tv_model** model) { return tv_open_threads(path, 1, model); }
+
+tv_error tv_open_threads(const char* path, unsigned threads, tv_model** model) {
   if (!model) return fail(TV_ERROR_ARGUMENT, __func__, "model is NULL");
   *model = nullptr;
   if (!path) return fail(TV_ERROR_ARGUMENT, __func__, "path is NULL");
+  if (threads < 1 || threads > tinyvox::max_threads)
+    return fail(TV_ERROR_ARGUMENT, __func__, "threads are not 1 to 64");
   try {
-    return open(tinyvox::MappedFile(path).bytes(), model);
+    return open(tinyvox::MappedFile(path).bytes(), threads, model);
   } catch (...) {
     return caught(path);
   }
@@ -132,7 +136,7 @@ tv_error tv_open_memory(const void* bytes, size_t size, tv_model** model) {
   *model = nullptr;
   if (!bytes) return fail(TV_ERROR_ARGUMENT, __func__, "bytes is NULL");
   try {
-    return open({static_cast<const uint8_t*>(bytes), size}, model);
+    return open({static_cast<const uint8_t*>(bytes), size}, 1, model);
   } catch (...) {
     return caught(__func__);
   }

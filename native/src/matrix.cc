@@ -55,6 +55,26 @@ Integers row_integers(const Tensor& tensor, uint32_t row) {
   return exact ? grid_integers(levels) : to_integers(levels, 127);
 }
 
+// The form that takes least memory of those that the set has; none for floats.
+std::optional<Form> form_of(const Tensor& tensor, const Kernels& kernels) {
+  if (tensor.kind == TensorKind::dense || tensor.columns > max_columns) return std::nullopt;
+  const uint32_t entries = tensor.entries;
+  Form form = Form::i8;
+  if (!tensor.one_codebook())
+    form = entries <= 4 ? Form::r2 : Form::i8;
+  else if (entries <= 2)
+    form = Form::c1;
+  else if (entries <= 4)
+    form = Form::c2;
+  else if (entries <= 8)
+    form = Form::c3;
+  else if (entries <= 16)
+    form = Form::c4;
+  else if (entries <= 64)
+    form = Form::c6;
+  return kernels.gemm_i8[static_cast<size_t>(form)] ? form : Form::i8;
+}
+
 const Tensor& leftmost(const Tensor& tensor) {
   return tensor.left ? leftmost(*tensor.left) : tensor;
 }
@@ -67,7 +87,7 @@ size_t bytes_of(const std::vector<T>& values) {
 }  // namespace
 
 void MatrixWork::reserve(size_t columns, size_t rows) {
-  const size_t values = max_frames * blocks_of(columns) * block_columns;
+  const size_t values = max_frames * padded(columns);
   if (values_.size() < values) values_.resize(values);
   for (auto& between : between_)
     if (between.size() < max_frames * rows) between.resize(max_frames * rows);
@@ -78,18 +98,22 @@ size_t MatrixWork::bytes() const {
 }
 
 Leaf::Leaf(const Tensor& tensor, size_t first, size_t rows, const Kernels& kernels)
-    : kernels_(kernels), rows_(rows), columns_(tensor.columns) {
-  scale_.resize((rows + kernels.block_rows - 1) / kernels.block_rows * kernels.block_rows);
-  if (tensor.kind == TensorKind::dense || tensor.columns > max_columns) {
-    form_ = Form::f32;
+    : kernels_(kernels), form_(form_of(tensor, kernels)), rows_(rows), columns_(tensor.columns) {
+  if (!form_) {
     pack_dense(tensor, first);
-  } else if (tensor.entries <= 16 && tensor.one_codebook()) {
-    form_ = tensor.entries <= 8 ? Form::c3 : Form::c4;
-    pack_codes(tensor, first);
-  } else {
-    form_ = Form::i8;
-    pack_values(tensor, first);
+    return;
   }
+  chunks_ = packing_of(*form_).chunks(columns_);
+  scale_.resize(blocks() * kernels.block_rows);
+  std::copy_n(tensor.scale.data() + first, rows, scale_.data());
+  offset_ = packing_of(*form_).offset != 0 ? packing_of(*form_).offset : kernels.value_offset;
+  using Pack = void (Leaf::*)(const Tensor&, size_t);
+  constexpr Pack packs[form_count] = {
+      &Leaf::pack_codes<Form::c1>, &Leaf::pack_codes<Form::c2>, &Leaf::pack_codes<Form::r2>,
+      &Leaf::pack_codes<Form::c3>, &Leaf::pack_codes<Form::c4>, &Leaf::pack_codes<Form::c6>,
+      &Leaf::pack_codes<Form::i8>,
+  };
+  (this->*packs[static_cast<size_t>(*form_)])(tensor, first);
 }
 
 void Leaf::pack_dense(const Tensor& tensor, size_t first) {
@@ -107,66 +131,98 @@ void Leaf::pack_dense(const Tensor& tensor, size_t first) {
   }
 }
 
+template <Form form>
 void Leaf::pack_codes(const Tensor& tensor, size_t first) {
-  offset_ = form_ == Form::c3 ? 32 : 64;
-  const Integers table = small_table(tensor, offset_ - 1);
-  for (size_t i = 0; i < table.values.size(); ++i)
-    table_[i] = static_cast<uint8_t>(table.values[i] + offset_);
-  for (size_t row = 0; row < rows_; ++row) scale_[row] = tensor.scale[first + row] * table.step;
-  const size_t height = kernels_.block_rows;
-  packed_.resize(blocks() * height * 4);
-  for (size_t row = 0; row < rows_; ++row)
-    for (size_t column = 0; column < columns_; ++column) {
-      const uint8_t code = tensor.codes[(first + row) * columns_ + column];
-      const bool high = column % block_columns >= 4;
-      packed_[(block_of(row, column) * height + row % height) * 4 + column % 4] |=
-          static_cast<uint8_t>(high ? code << 4 : code);
-    }
-}
-
-void Leaf::pack_values(const Tensor& tensor, size_t first) {
-  const size_t height = kernels_.block_rows;
-  values_.resize(blocks() * height * 8);
-  Integers table;
+  constexpr Packing packing = packing_of(form);
+  const size_t height = kernels_.block_rows, width = 4 * height;
+  const size_t chunk_bytes = packing.registers * width;
+  codes_.resize(blocks() * chunks_ * chunk_bytes);
+  if (form == Form::r2)
+    set_row_tables(tensor, first);
+  else if (form != Form::i8)
+    set_table(tensor);
+  Integers entries;
   for (size_t row = 0; row < rows_; ++row) {
-    if (row == 0 || !tensor.one_codebook())
-      table = row_integers(tensor, static_cast<uint32_t>(first + row));
-    scale_[row] = tensor.scale[first + row] * table.step;
-    for (size_t column = 0; column < columns_; ++column) {
-      const uint8_t code = tensor.codes[(first + row) * columns_ + column];
-      const size_t half = column % block_columns / 4;
-      values_[((block_of(row, column) * 2 + half) * height + row % height) * 4 + column % 4] =
-          static_cast<int8_t>(table.values[code]);
+    if (form == Form::i8) {
+      if (row == 0 || !tensor.one_codebook())
+        entries = row_integers(tensor, static_cast<uint32_t>(first + row));
+      scale_[row] *= entries.step;
+    }
+    const uint8_t* codes = tensor.codes.data() + (first + row) * columns_;
+    uint8_t* chunk = codes_.data() + row / height * chunks_ * chunk_bytes;
+    const size_t lane = 4 * (row % height);
+    for (size_t start = 0; start < columns_; start += packing.columns(), chunk += chunk_bytes) {
+      const size_t some = std::min(packing.columns(), columns_ - start);
+      for (size_t i = 0; i < some; ++i) {
+        uint8_t code = codes[start + i];
+        if (form == Form::i8) code = static_cast<uint8_t>(entries.values[code] + offset_);
+        put_code(form, chunk, width, lane + i % 4, i / 4, code);
+      }
     }
   }
 }
 
-size_t Leaf::blocks() const {
-  return (rows_ + kernels_.block_rows - 1) / kernels_.block_rows * blocks_of(columns_);
+// One for all rows.
+void Leaf::set_table(const Tensor& tensor) {
+  const int32_t own = packing_of(*form_).offset;
+  const Integers entries = own != 0 ? small_table(tensor, own - 1) : row_integers(tensor, 0);
+  table_.resize(64);
+  for (size_t i = 0; i < entries.values.size(); ++i)
+    table_[i] = static_cast<uint8_t>(entries.values[i] + offset_);
+  for (size_t row = 0; row < rows_; ++row) scale_[row] *= entries.step;
 }
 
-size_t Leaf::block_of(size_t row, size_t column) const {
-  return row / kernels_.block_rows * blocks_of(columns_) + column / block_columns;
+void Leaf::set_row_tables(const Tensor& tensor, size_t first) {
+  table_.resize(blocks() * kernels_.block_rows * 4);
+  for (size_t row = 0; row < rows_; ++row) {
+    const Integers entries = row_integers(tensor, static_cast<uint32_t>(first + row));
+    for (size_t i = 0; i < entries.values.size(); ++i)
+      table_[4 * row + i] = static_cast<uint8_t>(entries.values[i] + offset_);
+    scale_[row] *= entries.step;
+  }
 }
+
+size_t Leaf::blocks() const { return (rows_ + kernels_.block_rows - 1) / kernels_.block_rows; }
 
 size_t Leaf::bytes() const {
-  return bytes_of(dense_) + bytes_of(packed_) + bytes_of(values_) + bytes_of(scale_);
+  return bytes_of(dense_) + bytes_of(codes_) + bytes_of(table_) + bytes_of(scale_);
 }
 
 void Leaf::apply(const float* x, size_t frames, float* y, MatrixWork& work) const {
-  if (form_ == Form::f32)
-    return kernels_.gemm_f32_f32({dense_.data(), rows_, columns_}, x, frames, y);
-  const size_t blocks = blocks_of(columns_);
-  const Activations inputs{work.values_.data(), work.scale_, work.sum_, frames, blocks};
+  const Results results{y, rows_};
+  const size_t products = rows_ * columns_ * frames;
+  if (!form_)
+    return work.threads_.share(rows_, 4, products, [&](size_t first, size_t last) {
+      multiply(first, last, x, frames, results);
+    });
+  const size_t stride = padded(columns_);
   for (size_t frame = 0; frame < frames; ++frame)
-    kernels_.quantize_i8(x + frame * columns_, columns_, blocks,
-                         work.values_.data() + frame * blocks * block_columns, work.scale_ + frame,
+    kernels_.quantize_i8(x + frame * columns_, columns_, stride,
+                         work.values_.data() + frame * stride, work.scale_ + frame,
                          work.sum_ + frame);
-  if (form_ == Form::i8)
-    return kernels_.gemm_i8_i8({values_.data(), scale_.data(), rows_, blocks}, inputs, y);
-  Codes codes{packed_.data(), scale_.data(), rows_, blocks, offset_, {}};
-  std::copy_n(table_, 16, codes.table);
-  (form_ == Form::c3 ? kernels_.gemm_c3_i8 : kernels_.gemm_c4_i8)(codes, inputs, y);
+  const Activations inputs{work.values_.data(), work.scale_, work.sum_, frames, stride};
+  work.threads_.share(blocks(), 4, products,
+                      [&](size_t first, size_t last) { multiply(first, last, inputs, results); });
+}
+
+// Rows [first, last).
+void Leaf::multiply(size_t first, size_t last, const float* x, size_t frames, Results y) const {
+  y.values += first;
+  kernels_.gemm_f32({dense_.data() + first * columns_, last - first, columns_}, x, frames, y);
+}
+
+// Blocks of rows [first, last).
+void Leaf::multiply(size_t first, size_t last, const Activations& x, Results y) const {
+  const size_t height = kernels_.block_rows, row = first * height;
+  const size_t block_bytes = chunks_ * packing_of(*form_).registers * 4 * height;
+  const Weights part{codes_.data() + first * block_bytes,
+                     table_.data() + (*form_ == Form::r2 ? 4 * row : 0),
+                     scale_.data() + row,
+                     std::min(last * height, rows_) - row,
+                     chunks_,
+                     offset_};
+  y.values += row;
+  kernels_.gemm_i8[static_cast<size_t>(*form_)](part, x, y);
 }
 
 void PackedMatrix::reserve(MatrixWork& work) const {

@@ -4,20 +4,24 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "file.h"
 #include "kernels/kernels.h"
+#include "threads.h"
 
 namespace tinyvox {
 
-// The most frames that a matrix is given at once: enough that unpacking a code costs little, few
-// enough that the activations stay in the first-level cache.
-inline constexpr size_t max_frames = 16;
+// The most frames that a matrix is given at once: enough that reading weights costs little, few
+// enough that the activations stay in the second-level cache.
+inline constexpr size_t max_frames = 64;
 
-// Room for the values between two factors and for int8 activations. One a stream.
+// Room for the values between two factors and for int8 activations, and who helps. One a stream.
 class MatrixWork {
  public:
+  explicit MatrixWork(Threads& threads) : threads_(threads) {}
+
   // Room for at least this: columns of any leaf, rows of any factor but the last.
   void reserve(size_t columns, size_t rows);
   size_t bytes() const;
@@ -26,6 +30,7 @@ class MatrixWork {
   friend class Leaf;
   friend class PackedMatrix;
 
+  Threads& threads_;
   std::vector<int8_t> values_;
   std::vector<float> between_[2];
   float scale_[max_frames];
@@ -45,22 +50,22 @@ class Leaf {
   void apply(const float* x, size_t frames, float* y, MatrixWork& work) const;
 
  private:
-  enum class Form { f32, c3, c4, i8 };
-
   void pack_dense(const Tensor& tensor, size_t first);
+  template <Form form>
   void pack_codes(const Tensor& tensor, size_t first);
-  void pack_values(const Tensor& tensor, size_t first);
-  size_t blocks() const;  // of rows and columns
-  size_t block_of(size_t row, size_t column) const;
+  void set_table(const Tensor& tensor);
+  void set_row_tables(const Tensor& tensor, size_t first);
+  size_t blocks() const;  // of rows
+  void multiply(size_t first, size_t last, const Activations& x, Results y) const;
+  void multiply(size_t first, size_t last, const float* x, size_t frames, Results y) const;
 
   const Kernels& kernels_;
-  Form form_;
-  size_t rows_, columns_;
-  std::vector<float> dense_;     // f32: [rows, columns]
-  std::vector<uint8_t> packed_;  // c3, c4: as in Codes
-  std::vector<int8_t> values_;   // i8: as in ValuesI8
-  std::vector<float> scale_;     // of each row, the step of the table included
-  uint8_t table_[16] = {};
+  std::optional<Form> form_;  // none: float
+  size_t rows_, columns_, chunks_ = 0;
+  std::vector<float> dense_;    // [rows, columns]
+  std::vector<uint8_t> codes_;  // these as in Weights
+  std::vector<uint8_t> table_;
+  std::vector<float> scale_;  // the step of the table included
   int32_t offset_ = 0;
 };
 

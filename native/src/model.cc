@@ -2,8 +2,11 @@
 
 namespace tinyvox {
 
-Model::Model(File file, const Kernels& kernels)
-    : input_size_(file.input_size), speech_(std::move(file.speech)), kernels_(kernels) {
+Model::Model(File file, const Kernels& kernels, size_t threads)
+    : input_size_(file.input_size),
+      speech_(std::move(file.speech)),
+      kernels_(kernels),
+      threads_(std::make_unique<Threads>(threads)) {
   Packer packer(kernels);
   std::vector<Signal> signals{{file.input_size, 0, 1}};
   for (Node& node : file.nodes) {

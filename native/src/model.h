@@ -18,12 +18,14 @@ class Model {
     Signal signal;                 // of the output
   };
 
-  Model(File file, const Kernels& kernels);
+  // `threads` share the work of a matrix.
+  Model(File file, const Kernels& kernels, size_t threads = 1);
 
   size_t input_size() const { return input_size_; }
   size_t output_size() const { return steps_.back().signal.size(); }
   const std::vector<Step>& steps() const { return steps_; }
   const Kernels& kernels() const { return kernels_; }
+  Threads& threads() const { return *threads_; }
   size_t bytes() const;  // of packed weights
 
   // Size of one frame of a signal, numbered as in Step::inputs; its input frames to a frame.
@@ -40,6 +42,7 @@ class Model {
   std::optional<Speech> speech_;
   std::shared_ptr<const FeatureTables> features_;
   const Kernels& kernels_;
+  std::unique_ptr<Threads> threads_;
 };
 
 }  // namespace tinyvox

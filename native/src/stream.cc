@@ -11,7 +11,7 @@ constexpr uint64_t max_rehearsal = uint64_t{1} << 20;  // frames
 }  // namespace
 
 Stream::Stream(std::shared_ptr<const Model> model)
-    : model_(std::move(model)), work_{model_->kernels(), {}, {}} {
+    : model_(std::move(model)), work_{model_->kernels(), MatrixWork(model_->threads()), {}} {
   size_t scratch = 0, inputs = 0;
   for (const Model::Step& step : model_->steps()) {
     step.layer->reserve(work_.matrix);
@@ -189,8 +189,9 @@ size_t Stream::bytes() const {
   return total;
 }
 
-std::shared_ptr<const Model> open_model(std::span<const uint8_t> bytes, const Kernels& kernels) {
-  auto model = std::make_shared<const Model>(parse(bytes), kernels);
+std::shared_ptr<const Model> open_model(std::span<const uint8_t> bytes, const Kernels& kernels,
+                                        size_t threads) {
+  auto model = std::make_shared<const Model>(parse(bytes), kernels, threads);
   Stream trial(model);
   return model;
 }

@@ -59,6 +59,7 @@ class Stream {
 };
 
 // The model of a file's bytes, on which streams can be made. Raises FormatError.
-std::shared_ptr<const Model> open_model(std::span<const uint8_t> bytes, const Kernels& kernels);
+std::shared_ptr<const Model> open_model(std::span<const uint8_t> bytes, const Kernels& kernels,
+                                        size_t threads = 1);
 
 }  // namespace tinyvox

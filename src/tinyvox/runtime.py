@@ -154,10 +154,14 @@ class Session:
         return stream.finish()
 
 
-def open(path: Path | str) -> Session:
-    """Open a .tvx file. Raises FileError where it is missing, damaged, or cannot run here."""
+def open(path: Path | str, threads: int = 1) -> Session:
+    """Open a .tvx file. Raises FileError where it is missing, damaged, or cannot run here.
+
+    `threads`, 1 to 64, share the work of large matrices. They are the session's: one stream at a
+    time has their help, others work alone meanwhile. They sleep when idle.
+    """
     try:
-        return Session(_native.Session(path))
+        return Session(_native.Session(path, threads))
     except OSError as error:
         raise FileError(f"{path}: cannot be read: {error.strerror}") from error
     except (_native.FormatError, RuntimeError, MemoryError) as error:

@@ -39,7 +39,8 @@ Result own(std::vector<float> values, const std::vector<size_t>& shape) {
 Result apply(const std::string& isa, const Tensor& tensor, Array2d x) {
   const PackedMatrix matrix = Packer(named(isa)).pack(tensor);
   if (x.shape(1) != matrix.columns()) throw nb::value_error("columns of weights and x differ");
-  MatrixWork work;
+  Threads threads(1);
+  MatrixWork work(threads);
   matrix.reserve(work);
   const size_t frames = x.shape(0), rows = matrix.rows(), columns = matrix.columns();
   std::vector<float> y(frames * rows);
@@ -80,12 +81,12 @@ Result multiply_coded(const std::string& isa, Codes codes, Array2d levels, Array
 }
 
 nb::tuple quantize(const std::string& isa, Array1d x) {
-  const size_t blocks = blocks_of(x.size());
-  auto* values = new std::vector<int8_t>(blocks * block_columns);
+  const size_t stride = padded(x.size());
+  auto* values = new std::vector<int8_t>(stride);
   nb::capsule owner(values, [](void* p) noexcept { delete static_cast<std::vector<int8_t>*>(p); });
   float scale;
   int32_t sum;
-  named(isa).quantize_i8(x.data(), x.size(), blocks, values->data(), &scale, &sum);
+  named(isa).quantize_i8(x.data(), x.size(), stride, values->data(), &scale, &sum);
   return nb::make_tuple(nb::ndarray<nb::numpy, int8_t>(values->data(), {values->size()}, owner),
                         scale, sum);
 }

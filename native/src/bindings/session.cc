@@ -33,13 +33,15 @@ const Speech& speech_of(const Model& model) {
 }
 
 // As Python's own functions: any path, and OSError where it cannot be read.
-void open(Session* self, nb::object path) {
+void open(Session* self, nb::object path, size_t threads) {
+  if (threads < 1 || threads > max_threads)
+    throw nb::value_error(("threads are " + std::to_string(threads) + ", expected 1 to " + std::to_string(max_threads)).c_str());
   PyObject* encoded = nullptr;
   if (!PyUnicode_FSConverter(path.ptr(), &encoded)) throw nb::python_error();
   const auto name = nb::steal<nb::bytes>(encoded);
   try {
     nb::gil_scoped_release unlocked;
-    new (self) Session{open_model(MappedFile(name.c_str()).bytes(), kernels())};
+    new (self) Session{open_model(MappedFile(name.c_str()).bytes(), kernels(), threads)};
   } catch (const std::system_error& error) {
     errno = error.code().value();
     PyErr_SetFromErrno(PyExc_OSError);
@@ -118,7 +120,7 @@ size_t resident_bytes(const Session& self) {
 
 void bind_session(nb::module_& m) {
   nb::class_<Session>(m, "Session", "An open model, which any number of streams share.")
-      .def("__init__", &open, nb::arg("path"))
+      .def("__init__", &open, nb::arg("path"), nb::arg("threads") = 1)
       .def_prop_ro("input_size", [](const Session& s) { return s.model->input_size(); })
       .def_prop_ro("output_size", [](const Session& s) { return s.model->output_size(); })
       .def_prop_ro("has_speech", [](const Session& s) { return s.model->speech() != nullptr; })

@@ -8,23 +8,66 @@
 namespace tinyvox {
 namespace {
 
-// Columns 0 to 3 and 4 to 7 of 8 rows: weights of 6 and of 7 bits without sign, and with sign.
-struct Block {
-  __m256i low, high;
-};
-struct Unsigned6 : Block {};
-struct Unsigned7 : Block {};
-struct Signed : Block {};
-
 struct Simd {
   using Integers = __m256i;
   using Floats = __m256;
-  using Table = __m256i;
   static constexpr size_t rows = 8, float_lanes = 8;
-  static constexpr int32_t value_offset = 0;
+  static constexpr int sums = 8;
 
-  static __m256i load_bytes(const void* p) {
-    return _mm256_loadu_si256(static_cast<const __m256i*>(p));
+  // Of two quads: entries of 6 and of 7 bits without sign, and with sign.
+  struct Entries {
+    __m256i first, second;
+  };
+  struct Unsigned6 : Entries {};
+  struct Unsigned7 : Entries {};
+  struct Signed : Entries {};
+
+  template <Form form>
+  struct Lookup {
+    __m256i table;
+
+    Lookup() = default;
+    explicit Lookup(const uint8_t* bytes) {
+      if constexpr (form == Form::r2) table = load(bytes);
+      if constexpr (form != Form::r2 && form != Form::i8)
+        table =
+            _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes)));
+    }
+  };
+
+  static __m256i load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+
+  // The codes `place` bits up. A shift brings in bits of the neighbour.
+  template <unsigned bits>
+  static __m256i at(__m256i codes, int place) {
+    return _mm256_and_si256(_mm256_srli_epi16(codes, place), _mm256_set1_epi8((1 << bits) - 1));
+  }
+
+  // The code in bits 0 and 1, the row of the four that share a lane's table in those above.
+  static __m256i with_row(__m256i codes) {
+    const __m256i row = _mm256_setr_epi8(0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12,  //
+                                         0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12);
+    return _mm256_or_si256(codes, row);
+  }
+
+  template <Form form, int i>
+  static auto unpack(const uint8_t* chunk, const Lookup<form>& lookup) {
+    constexpr unsigned bits = packing_of(form).bits;
+    const __m256i codes = load(chunk);
+    if constexpr (form == Form::i8) {
+      return Signed{{codes, load(chunk + 32)}};
+    } else {
+      __m256i first = at<bits>(codes, 2 * i * bits), second = at<bits>(codes, (2 * i + 1) * bits);
+      if constexpr (form == Form::r2) first = with_row(first), second = with_row(second);
+      const Entries found{_mm256_shuffle_epi8(lookup.table, first),
+                          _mm256_shuffle_epi8(lookup.table, second)};
+      if constexpr (form == Form::r2)
+        return Signed{found};
+      else if constexpr (form == Form::c4)
+        return Unsigned7{found};
+      else
+        return Unsigned6{found};
+    }
   }
 
   // Four activations, for every row.
@@ -34,41 +77,19 @@ struct Simd {
     return _mm256_set1_epi32(bits);
   }
 
-  static Table load_table(const uint8_t* bytes) {
-    return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes)));
-  }
-
-  // A lookup heeds bits 0 to 3 and bit 7. A shift brings in bits of the neighbour above bit 3.
-  static Unsigned6 unpack_c3(const uint8_t* bytes, Table table) {
-    const __m256i pairs = load_bytes(bytes);
-    return {{_mm256_shuffle_epi8(table, pairs),
-             _mm256_shuffle_epi8(table, _mm256_srli_epi16(pairs, 4))}};
-  }
-
-  static Unsigned7 unpack_c4(const uint8_t* bytes, Table table) {
-    const __m256i pairs = load_bytes(bytes), nibble = _mm256_set1_epi8(15);
-    const __m256i low = _mm256_and_si256(pairs, nibble);
-    const __m256i high = _mm256_and_si256(_mm256_srli_epi16(pairs, 4), nibble);
-    return {{_mm256_shuffle_epi8(table, low), _mm256_shuffle_epi8(table, high)}};
-  }
-
-  static Signed load(const int8_t* values) {
-    return {{load_bytes(values), load_bytes(values + 32)}};
-  }
-
   static __m256i widen(__m256i sums, __m256i pairs) {
     return _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
   }
 
-  // Two pairs of 6-bit weights fit int16 (kernels.h); of 7 bits, one.
-  static Integers dot(Integers sums, const Unsigned6& w, const int8_t* x) {
-    const __m256i low = _mm256_maddubs_epi16(w.low, four(x));
-    return widen(sums, _mm256_add_epi16(low, _mm256_maddubs_epi16(w.high, four(x + 4))));
+  // Two pairs of 6-bit entries fit int16 (kernels.h); of 7 bits, one.
+  static void dot(Integers& sums, Integers&, const Unsigned6& w, const int8_t* x) {
+    const __m256i first = _mm256_maddubs_epi16(w.first, four(x));
+    sums = widen(sums, _mm256_add_epi16(first, _mm256_maddubs_epi16(w.second, four(x + 4))));
   }
 
-  static Integers dot(Integers sums, const Unsigned7& w, const int8_t* x) {
-    sums = widen(sums, _mm256_maddubs_epi16(w.low, four(x)));
-    return widen(sums, _mm256_maddubs_epi16(w.high, four(x + 4)));
+  static void dot(Integers& sums, Integers& more, const Unsigned7& w, const int8_t* x) {
+    sums = widen(sums, _mm256_maddubs_epi16(w.first, four(x)));
+    more = widen(more, _mm256_maddubs_epi16(w.second, four(x + 4)));
   }
 
   // vpmaddubsw takes one factor without sign: |w| times x with the sign of w.
@@ -76,10 +97,12 @@ struct Simd {
     return _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
   }
 
-  static Integers dot(Integers sums, const Signed& w, const int8_t* x) {
-    sums = widen(sums, products(w.low, four(x)));
-    return widen(sums, products(w.high, four(x + 4)));
+  static void dot(Integers& sums, Integers& more, const Signed& w, const int8_t* x) {
+    sums = widen(sums, products(w.first, four(x)));
+    more = widen(more, products(w.second, four(x + 4)));
   }
+
+  static Integers add(Integers a, Integers b) { return _mm256_add_epi32(a, b); }
 
   static void store(Integers sums, int32_t offset, const float* scale, float frame_scale,
                     float* y) {
@@ -100,13 +123,25 @@ struct Simd {
 };
 
 #include "kernels/float.inl"
-#include "kernels/gemm.inl"
+#include "kernels/lowbit.inl"
 
 }  // namespace
 
+// A lookup among 64 entries takes four lookups and three choices: c6 is left to i8.
 const Kernels kernels_avx2 = {
-    "avx2",      Simd::rows, gemm_c3_i8, gemm_c4_i8, gemm_i8_i8,   gemm_f32_f32,    quantize_i8,
-    sigmoid_f32, tanh_f32,   lstm_f32,   gru_f32,    rnn_tanh_f32, log_softmax_f32,
+    "avx2",
+    Simd::rows,
+    0,
+    {gemm_i8<Form::c1>, gemm_i8<Form::c2>, gemm_i8<Form::r2>, gemm_i8<Form::c3>, gemm_i8<Form::c4>,
+     nullptr, gemm_i8<Form::i8>},
+    gemm_f32,
+    quantize_i8,
+    sigmoid_f32,
+    tanh_f32,
+    lstm_f32,
+    gru_f32,
+    rnn_tanh_f32,
+    log_softmax_f32,
 };
 
 }  // namespace tinyvox

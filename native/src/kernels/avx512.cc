@@ -8,20 +8,95 @@
 namespace tinyvox {
 namespace {
 
-// Columns 0 to 3 and 4 to 7 of 16 rows, without sign.
-struct Block {
-  __m512i low, high;
-};
-
 struct Simd {
-  // Columns 0 to 3 and 4 to 7 are summed apart, so that two sums are under way at once.
-  struct Integers {
-    __m512i low, high;
-  };
+  using Integers = __m512i;
   using Floats = __m512;
-  using Table = __m512i;
   static constexpr size_t rows = 16, float_lanes = 16;
-  static constexpr int32_t value_offset = 128;  // vpdpbusd takes weights without sign
+  static constexpr int sums = 16;
+
+  // Of two quads, without sign.
+  struct Entries {
+    __m512i first, second;
+  };
+
+  // A lookup heeds bits 0 to 5 of an index. Where they hold more than the code that is meant, the
+  // table says the same whatever the other bits are: a table for each place of a code.
+  template <Form form>
+  struct Lookup {
+    static constexpr unsigned bits = packing_of(form).bits;
+    static constexpr int places = form == Form::c1   ? 6
+                                  : form == Form::c2 ? 3
+                                  : form == Form::c3 ? 2
+                                                     : 1;
+    __m512i tables[places];
+
+    Lookup() = default;
+    explicit Lookup(const uint8_t* bytes) {
+      if constexpr (form == Form::i8) return;
+      const __m512i table = _mm512_loadu_si512(bytes), mask = _mm512_set1_epi8((1 << bits) - 1);
+      if constexpr (form == Form::r2 || form == Form::c6) {
+        tables[0] = table;
+        return;
+      }
+      for (int place = 0; place < places; ++place) {
+        const __m512i codes = _mm512_srl_epi16(counting(), _mm_cvtsi32_si128(place * bits));
+        tables[place] = _mm512_permutexvar_epi8(_mm512_and_si512(codes, mask), table);
+      }
+    }
+  };
+
+  static __m512i counting() {
+    alignas(64) static constexpr uint8_t bytes[64] = {
+        0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
+        22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43,
+        44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63};
+    return _mm512_load_si512(bytes);
+  }
+
+  static __m512i find(__m512i codes, __m512i table) {
+    return _mm512_permutexvar_epi8(codes, table);
+  }
+
+  // Bits of `a` where the mask has ones, of `b` elsewhere.
+  static __m512i merge(int mask, __m512i a, __m512i b) {
+    return _mm512_ternarylogic_epi64(_mm512_set1_epi8(static_cast<char>(mask)), a, b, 0xCA);
+  }
+
+  // The code in bits 0 and 1, the row in those above.
+  static __m512i with_row(__m512i codes) {
+    const __m512i row = _mm512_and_si512(counting(), _mm512_set1_epi8(0x3C));
+    return merge(3, codes, row);
+  }
+
+  // A shift brings in bits of the neighbour, and a lookup pays them no heed.
+  template <Form form, int i>
+  static Entries unpack(const uint8_t* chunk, const Lookup<form>& lookup) {
+    const auto& t = lookup.tables;
+    const auto load = [&](int index) { return _mm512_loadu_si512(chunk + 64 * index); };
+    const __m512i codes = load(0);
+    if constexpr (form == Form::c1) {
+      if constexpr (i < 3) return {find(codes, t[2 * i]), find(codes, t[2 * i + 1])};
+      const __m512i last = _mm512_srli_epi16(codes, 2);
+      return {find(last, t[4]), find(last, t[5])};
+    } else if constexpr (form == Form::c2) {
+      if constexpr (i == 0) return {find(codes, t[0]), find(codes, t[1])};
+      return {find(codes, t[2]), find(_mm512_srli_epi16(codes, 2), t[2])};
+    } else if constexpr (form == Form::r2) {
+      return {find(with_row(_mm512_srli_epi16(codes, 4 * i)), t[0]),
+              find(with_row(_mm512_srli_epi16(codes, 4 * i + 2)), t[0])};
+    } else if constexpr (form == Form::c3) {
+      return {find(codes, t[0]), find(codes, t[1])};
+    } else if constexpr (form == Form::c4) {
+      return {find(codes, t[0]), find(_mm512_srli_epi16(codes, 4), t[0])};
+    } else if constexpr (form == Form::c6) {
+      if constexpr (i == 0) return {find(codes, t[0]), find(load(1), t[0])};
+      const __m512i third = load(2);
+      const __m512i low = merge(3, _mm512_srli_epi16(codes, 6), _mm512_srli_epi16(load(1), 4));
+      return {find(third, t[0]), find(merge(15, low, _mm512_srli_epi16(third, 2)), t[0])};
+    } else {
+      return {codes, load(1)};
+    }
+  }
 
   // Four activations, for every row.
   static __m512i four(const int8_t* x) {
@@ -30,35 +105,16 @@ struct Simd {
     return _mm512_set1_epi32(bits);
   }
 
-  // The entries four times over: a lookup heeds bits 0 to 5, and bits 4 and 5 then mean nothing.
-  static Table load_table(const uint8_t* bytes) {
-    return _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes)));
+  static void dot(Integers& sums, Integers& more, const Entries& w, const int8_t* x) {
+    sums = _mm512_dpbusd_epi32(sums, w.first, four(x));
+    more = _mm512_dpbusd_epi32(more, w.second, four(x + 4));
   }
 
-  static Block unpack(const uint8_t* bytes, Table table) {
-    const __m512i pairs = _mm512_loadu_si512(bytes);
-    return {_mm512_permutexvar_epi8(pairs, table),
-            _mm512_permutexvar_epi8(_mm512_srli_epi16(pairs, 4), table)};
-  }
-  static Block unpack_c3(const uint8_t* bytes, Table table) { return unpack(bytes, table); }
-  static Block unpack_c4(const uint8_t* bytes, Table table) { return unpack(bytes, table); }
-
-  // To flip the sign's bit is to add 128.
-  static Block load(const int8_t* values) {
-    const __m512i sign = _mm512_set1_epi8(-128);
-    return {_mm512_xor_si512(_mm512_loadu_si512(values), sign),
-            _mm512_xor_si512(_mm512_loadu_si512(values + 64), sign)};
-  }
-
-  static Integers dot(Integers sums, const Block& w, const int8_t* x) {
-    return {_mm512_dpbusd_epi32(sums.low, w.low, four(x)),
-            _mm512_dpbusd_epi32(sums.high, w.high, four(x + 4))};
-  }
+  static Integers add(Integers a, Integers b) { return _mm512_add_epi32(a, b); }
 
   static void store(Integers sums, int32_t offset, const float* scale, float frame_scale,
                     float* y) {
-    const __m512i sum =
-        _mm512_sub_epi32(_mm512_add_epi32(sums.low, sums.high), _mm512_set1_epi32(offset));
+    const __m512i sum = _mm512_sub_epi32(sums, _mm512_set1_epi32(offset));
     const __m512 scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_loadu_ps(scale));
     _mm512_storeu_ps(y, _mm512_mul_ps(scaled, _mm512_set1_ps(frame_scale)));
   }
@@ -71,13 +127,25 @@ struct Simd {
 };
 
 #include "kernels/float.inl"
-#include "kernels/gemm.inl"
+#include "kernels/lowbit.inl"
 
 }  // namespace
 
+// vpdpbusd takes weights without sign: an offset of 128.
 const Kernels kernels_avx512 = {
-    "avx512",    Simd::rows, gemm_c3_i8, gemm_c4_i8, gemm_i8_i8,   gemm_f32_f32,    quantize_i8,
-    sigmoid_f32, tanh_f32,   lstm_f32,   gru_f32,    rnn_tanh_f32, log_softmax_f32,
+    "avx512",
+    Simd::rows,
+    128,
+    {gemm_i8<Form::c1>, gemm_i8<Form::c2>, gemm_i8<Form::r2>, gemm_i8<Form::c3>, gemm_i8<Form::c4>,
+     gemm_i8<Form::c6>, gemm_i8<Form::i8>},
+    gemm_f32,
+    quantize_i8,
+    sigmoid_f32,
+    tanh_f32,
+    lstm_f32,
+    gru_f32,
+    rnn_tanh_f32,
+    log_softmax_f32,
 };
 
 }  // namespace tinyvox

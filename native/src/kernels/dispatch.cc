@@ -6,6 +6,11 @@
 
 #include "kernels/kernels.h"
 
+#if defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
 namespace tinyvox {
 namespace {
 
@@ -13,6 +18,16 @@ struct Isa {
   const Kernels* kernels;
   bool (*runs_here)();
 };
+
+#if defined(__aarch64__)
+bool has_dot_products() {
+#if defined(__linux__)
+  return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+#else
+  return true;  // every Apple processor
+#endif
+}
+#endif
 
 // Best first.
 constexpr Isa isas[] = {
@@ -26,6 +41,9 @@ constexpr Isa isas[] = {
      }},
     {&kernels_avx2,
      [] { return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0; }},
+#elif defined(__aarch64__)
+    {&kernels_dotprod, has_dot_products},
+    {&kernels_neon, [] { return true; }},
 #endif
     {&kernels_scalar, [] { return true; }},
 };

@@ -90,7 +90,7 @@ void log_softmax_f32(float* x, size_t size) {
 }
 
 // The largest magnitude is found among bit patterns, which order non-negative floats as integers.
-void quantize_i8(const float* __restrict x, size_t columns, size_t blocks,
+void quantize_i8(const float* __restrict x, size_t columns, size_t stride,
                  int8_t* __restrict values, float* scale, int32_t* sum) {
   int32_t most = 0, total = 0;
   for (size_t i = 0; i < columns; ++i) {
@@ -105,7 +105,7 @@ void quantize_i8(const float* __restrict x, size_t columns, size_t blocks,
     total += value;
     values[i] = static_cast<int8_t>(value);
   }
-  for (size_t i = columns; i < blocks * block_columns; ++i) values[i] = 0;
+  for (size_t i = columns; i < stride; ++i) values[i] = 0;
   *scale = largest / 127.0f;
   *sum = total;
 }

@@ -1,7 +1,5 @@
 // What an instruction set has to provide. Everything above this line of the house is portable.
-//
-// Names follow one grammar, op_weights_activations: gemm_c4_i8 multiplies 4-bit codes by int8
-// activations. A kernel of each set computes the same function:
+// A kernel of each set computes the same function:
 //
 //   integers   exactly: sums are int32 and never overflow below max_columns
 //   gemm_f32   within the rounding of a sum of `columns` products; its order differs by set, but
@@ -14,40 +12,86 @@
 
 namespace tinyvox {
 
-// Weights other than float lie in blocks of Kernels::block_rows x 8 columns, so that a register
-// holds 4 columns of each row and sums never cross its lanes. Zero activations fill the last block
-// of a frame.
-inline constexpr size_t block_columns = 8;
-inline constexpr size_t blocks_of(size_t columns) { return (columns + 7) / 8; }
-
 // A sum of this many products of two numbers of at most 127 in magnitude fits int32.
 inline constexpr size_t max_columns = 131072;
 
-// Codes of a small table.
+// How the codes of a matrix lie in memory. weight = (entry - offset) * scale[row], where the entry
+// is looked up by the code, or is there as it is.
 //
-//   a block, 4 bytes a row:   byte 4 r + c  =  code of row r, column c | code of column 4 + c << 4
-//
-// The table's entries are without sign: weight = (entry - offset) * scale[row]. Their size is what
-// int16 can hold of their products with int8 activations:
-//
-//   c4   16 entries of 7 bits, offset 64:   a pair, 2 * 127 * 127 = 32258
-//   c3    8 entries of 6 bits, offset 32:   two pairs, 4 * 63 * 127 = 32004; bits 3 and 7 of a byte
-//                                           are 0, so that it can be looked up as it is
-struct Codes {
-  const uint8_t* codes;  // [row blocks, column blocks, 4 * block_rows]
-  const float* scale;    // [row blocks * block_rows]
-  size_t rows, blocks;   // blocks of columns
-  int32_t offset;
-  uint8_t table[16];
+// Weights lie in registers of 4 bytes a row: byte 4 r + c belongs to row r, and to column c of
+// every quad, four columns, that the register holds. So a register's products with four
+// activations, the same for each row, sum up in the lane of the row. Rows come in blocks of
+// Kernels::block_rows; zero activations fill the last chunk of a frame, the least number of whole
+// registers.
+enum class Form : uint8_t {
+  c1,  // 1 bit, one table for the matrix: 8 quads in a register
+  c2,  // 2 bits: 4 quads
+  r2,  // 2 bits, a table for each row
+  c3,  // 3 bits: 2 quads
+  c4,  // 4 bits: 2 quads
+  c6,  // 6 bits: 4 quads in 3 registers, of which the upper two bits are the fourth's
+  i8,  // no table: entries as they are, 2 quads in 2 registers
+};
+inline constexpr size_t form_count = 7;
+
+struct Packing {
+  size_t registers, quads;  // of a chunk
+  unsigned bits;            // of a code
+  // Entries of c1 to c4 have no sign, and a size at which their products with int8 activations fit
+  // the 16 bits that some sets sum in:
+  //
+  //   c4              7 bits, offset 64:   a pair of products, 2 * 127 * 127 = 32258
+  //   c1, c2, c3      6 bits, offset 32:   two pairs, 4 * 63 * 127 = 32004
+  //
+  // Those of the others are of -127 to 127, to which a set adds its Kernels::value_offset.
+  int32_t offset;  // 0: the set's
+
+  constexpr size_t columns() const { return 4 * quads; }
+  constexpr size_t chunks(size_t of_columns) const {
+    return (of_columns + columns() - 1) / columns();
+  }
 };
 
-// Codes of a larger table, looked up in advance. weight = value * scale[row].
-//
-//   a block, 8 bytes a row:   byte (h * block_rows + r) * 4 + c  =  value of row r, column 4 h + c
-struct ValuesI8 {
-  const int8_t* values;  // [row blocks, column blocks, 8 * block_rows], -127 to 127
+inline constexpr Packing packings[form_count] = {
+    {1, 8, 1, 32}, {1, 4, 2, 32}, {1, 4, 2, 0}, {1, 2, 3, 32},
+    {1, 2, 4, 64}, {3, 4, 6, 0},  {2, 2, 8, 0},
+};
+constexpr const Packing& packing_of(Form form) { return packings[static_cast<size_t>(form)]; }
+
+// A frame's activations take so many bytes: whole chunks of every form.
+inline constexpr size_t padded_to = 32;
+constexpr size_t padded(size_t columns) {
+  return (columns + padded_to - 1) / padded_to * padded_to;
+}
+
+// The code, or the entry, of one quad, in a chunk of registers of `width` bytes; `lane` is 4 r + c.
+inline uint8_t code_at(Form form, const uint8_t* chunk, size_t width, size_t lane, size_t quad) {
+  const auto byte = [&](size_t index) -> unsigned { return chunk[index * width + lane]; };
+  const unsigned bits = packing_of(form).bits, mask = (1u << bits) - 1;
+  if (form == Form::i8) return static_cast<uint8_t>(byte(quad));
+  if (form != Form::c6) return static_cast<uint8_t>(byte(0) >> bits * quad & mask);
+  if (quad < 3) return static_cast<uint8_t>(byte(quad) & mask);
+  return static_cast<uint8_t>(byte(0) >> 6 | byte(1) >> 6 << 2 | byte(2) >> 6 << 4);
+}
+
+// Puts it there, where zeros were.
+inline void put_code(Form form, uint8_t* chunk, size_t width, size_t lane, size_t quad,
+                     uint8_t code) {
+  const auto add = [&](size_t index, unsigned value) {
+    chunk[index * width + lane] |= static_cast<uint8_t>(value);
+  };
+  if (form == Form::i8) return add(quad, code);
+  if (form != Form::c6) return add(0, static_cast<unsigned>(code) << packing_of(form).bits * quad);
+  if (quad < 3) return add(quad, code);
+  for (size_t i = 0; i < 3; ++i) add(i, static_cast<unsigned>(code >> 2 * i & 3) << 6);
+}
+
+struct Weights {
+  const uint8_t* codes;  // [row blocks, chunks, registers, 4 * block_rows]
+  const uint8_t* table;  // [64] by code; r2: [row blocks, 4 * block_rows], byte 4 r + code
   const float* scale;    // [row blocks * block_rows]
-  size_t rows, blocks;
+  size_t rows, chunks;
+  int32_t offset;
 };
 
 struct WeightsF32 {
@@ -57,24 +101,30 @@ struct WeightsF32 {
 
 // Frames as int8: x = values * scale.
 struct Activations {
-  int8_t* values;  // [frames, blocks, 8], -127 to 127
-  float* scale;    // [frames]
-  int32_t* sum;    // [frames], of the values
-  size_t frames, blocks;
+  const int8_t* values;  // [frames, stride], -127 to 127; zeros after the columns
+  const float* scale;    // [frames]
+  const int32_t* sum;    // [frames], of the values
+  size_t frames, stride;
 };
 
-// y is [frames, rows] throughout.
+// Where results go: row r of frame f to values[f * stride + r].
+struct Results {
+  float* values;
+  size_t stride;
+};
+
+using GemmI8 = void (*)(const Weights& w, const Activations& x, Results y);
+
 struct Kernels {
   const char* isa;
-  size_t block_rows;  // weights for this set lie in blocks of so many rows
+  size_t block_rows;     // weights for this set lie in blocks of so many rows
+  int32_t value_offset;  // added to the entries of r2, c6 and i8
 
-  void (*gemm_c3_i8)(const Codes& w, const Activations& x, float* y);
-  void (*gemm_c4_i8)(const Codes& w, const Activations& x, float* y);
-  void (*gemm_i8_i8)(const ValuesI8& w, const Activations& x, float* y);
-  void (*gemm_f32_f32)(const WeightsF32& w, const float* x, size_t frames, float* y);
+  GemmI8 gemm_i8[form_count];  // by Form; null where i8 serves better
+  void (*gemm_f32)(const WeightsF32& w, const float* x, size_t frames, Results y);
 
   // One frame of `columns` values to int8: its largest magnitude becomes 127; rounds to even.
-  void (*quantize_i8)(const float* x, size_t columns, size_t blocks, int8_t* values, float* scale,
+  void (*quantize_i8)(const float* x, size_t columns, size_t stride, int8_t* values, float* scale,
                       int32_t* sum);
 
   // Elementwise, in place. Absolute errors of sigmoid and tanh are below 2e-7.
@@ -95,6 +145,8 @@ struct Kernels {
 extern const Kernels kernels_scalar;
 #if defined(__x86_64__)
 extern const Kernels kernels_avx2, kernels_avx512;
+#elif defined(__aarch64__)
+extern const Kernels kernels_neon, kernels_dotprod;
 #endif
 
 // The best set that this processor has, or the one that TINYVOX_ISA names. Raises

@@ -1,0 +1,136 @@
+// Matrix products, the algorithm once. An instruction set's file includes this inside an anonymous
+// namespace after it has defined the primitives:
+//
+//   Simd::rows, float_lanes            of a block; of Floats
+//   Simd::sums                         registers that are free for sums
+//   Simd::Integers, Floats             registers; Integers hold a sum for each row of a block
+//   Simd::Lookup<form>(bytes)          the table of Weights::table, or of a block of rows (r2)
+//   Simd::unpack<form, i>(bytes, lookup)   entries of quads 2 i and 2 i + 1 of a chunk
+//   Simd::dot(sums, more, entries, x)  adds the products with 8 activations: of the first quad to
+//                                      `sums`, of the second to `more`, which may be the same
+//   Simd::add(a, b)                    of Integers
+//   Simd::store(sums, offset, row scales, frame scale, y)   takes the offset off, scales
+//   Simd::multiply_add(sums, w, x), total(sums)             of Floats
+//
+// A tile keeps its sums in registers: what is unpacked serves all of its frames, an activation all
+// of its rows.
+
+// Bytes of weights that a second-level cache holds beside activations: rows are done with for all
+// frames before the next ones are read.
+constexpr size_t cached_bytes = size_t{1} << 18;
+// How far ahead a single frame, which waits for memory more than for sums, asks for its weights.
+constexpr size_t prefetch_bytes = 1024;
+
+// Scales a block's sums and stores those of rows that exist.
+inline void store_rows(typename Simd::Integers sums, int32_t offset, const float* scale,
+                       float frame_scale, size_t rows, float* y) {
+  if (rows >= Simd::rows) return Simd::store(sums, offset, scale, frame_scale, y);
+  float all[Simd::rows];
+  Simd::store(sums, offset, scale, frame_scale, all);
+  for (size_t row = 0; row < rows; ++row) y[row] = all[row];
+}
+
+// `block` is the first of `Blocks` blocks of rows, `frame` of `Frames` frames.
+template <Form form, int Blocks, int Frames>
+inline void tile_i8(const Weights& w, const Activations& x, size_t block, size_t frame, Results y) {
+  constexpr Packing packing = packing_of(form);
+  constexpr size_t width = 4 * Simd::rows, chunk_bytes = packing.registers * width;
+  // Few sums would wait for themselves: each is then kept as two.
+  constexpr int halves = Blocks * Frames * 2 <= Simd::sums ? 2 : 1;
+  constexpr int tables = form == Form::r2 ? Blocks : 1;
+
+  typename Simd::template Lookup<form> lookups[tables];
+  for (int i = 0; i < tables; ++i)
+    lookups[i] = typename Simd::template Lookup<form>(
+        w.table + (block + i) * width * (tables > 1 || form == Form::r2));
+  const uint8_t* codes = w.codes + block * w.chunks * chunk_bytes;
+  const int8_t* values = x.values + frame * x.stride;
+  typename Simd::Integers sums[Blocks][Frames][halves] = {};
+
+  const auto pair = [&]<int i>(const uint8_t* chunk, const int8_t* inputs) {
+    for (int b = 0; b < Blocks; ++b) {
+      const auto entries = Simd::template unpack<form, i>(chunk + b * w.chunks * chunk_bytes,
+                                                          lookups[tables > 1 ? b : 0]);
+      for (int f = 0; f < Frames; ++f)
+        Simd::dot(sums[b][f][0], sums[b][f][halves - 1], entries, inputs + f * x.stride + 8 * i);
+    }
+  };
+  for (size_t c = 0; c < w.chunks; ++c) {
+    const uint8_t* chunk = codes + c * chunk_bytes;
+    const int8_t* inputs = values + c * packing.columns();
+    if constexpr (Frames == 1)
+      for (int b = 0; b < Blocks; ++b)
+        for (size_t i = 0; i < chunk_bytes; i += 64)
+          __builtin_prefetch(chunk + b * w.chunks * chunk_bytes + prefetch_bytes + i);
+    pair.template operator()<0>(chunk, inputs);
+    if constexpr (packing.quads > 2) pair.template operator()<1>(chunk, inputs);
+    if constexpr (packing.quads > 4) {
+      pair.template operator()<2>(chunk, inputs);
+      pair.template operator()<3>(chunk, inputs);
+    }
+  }
+  for (int f = 0; f < Frames; ++f)
+    for (int b = 0; b < Blocks; ++b) {
+      const size_t row = (block + b) * Simd::rows;
+      auto sum = sums[b][f][0];
+      if constexpr (halves == 2) sum = Simd::add(sum, sums[b][f][1]);
+      store_rows(sum, w.offset * x.sum[frame + f], w.scale + row, x.scale[frame + f], w.rows - row,
+                 y.values + (frame + f) * y.stride + row);
+    }
+}
+
+// Covers rows x frames with tiles: of as many frames as there are sums, then of a quarter of them
+// and four times the rows, and so on.
+template <int Frames, int MaxRows, int Sums, typename Tile>
+inline void cover(size_t first, size_t last, size_t frames, Tile tile, size_t frame = 0) {
+  constexpr int Rows = Sums / Frames < MaxRows ? Sums / Frames : MaxRows;
+  for (; frame + Frames <= frames; frame += Frames) {
+    size_t row = first;
+    for (; row + Rows <= last; row += Rows) tile.template operator()<Rows, Frames>(row, frame);
+    if constexpr (Rows > 1)
+      for (; row < last; ++row) tile.template operator()<1, Frames>(row, frame);
+  }
+  if constexpr (Frames > 1)
+    cover<(Frames > 4 ? 4 : 1), MaxRows, Sums>(first, last, frames, tile, frame);
+}
+
+template <Form form>
+void gemm_i8(const Weights& w, const Activations& x, Results y) {
+  const size_t blocks = (w.rows + Simd::rows - 1) / Simd::rows;
+  const size_t bytes = w.chunks * packing_of(form).registers * 4 * Simd::rows;
+  const size_t some = cached_bytes / (bytes + 1) / 4 * 4 + 4;
+  for (size_t first = 0; first < blocks; first += some)
+    cover<Simd::sums, 4, Simd::sums>(first, first + some < blocks ? first + some : blocks, x.frames,
+                                     [&]<int Blocks, int Frames>(size_t block, size_t frame) {
+                                       tile_i8<form, Blocks, Frames>(w, x, block, frame, y);
+                                     });
+}
+
+template <int Rows, int Frames>
+inline void tile_f32(const WeightsF32& w, const float* x, size_t row, size_t frame, Results y) {
+  typename Simd::Floats lanes[Rows][Frames] = {};
+  const size_t whole = w.columns / Simd::float_lanes * Simd::float_lanes;
+  const float* values = w.values + row * w.columns;
+  const float* inputs = x + frame * w.columns;
+  for (size_t i = 0; i < whole; i += Simd::float_lanes)
+    for (int r = 0; r < Rows; ++r)
+      for (int f = 0; f < Frames; ++f)
+        lanes[r][f] =
+            Simd::multiply_add(lanes[r][f], values + r * w.columns + i, inputs + f * w.columns + i);
+  for (int r = 0; r < Rows; ++r)
+    for (int f = 0; f < Frames; ++f) {
+      float sum = Simd::total(lanes[r][f]);
+      for (size_t i = whole; i < w.columns; ++i)
+        sum += values[r * w.columns + i] * inputs[f * w.columns + i];
+      y.values[(frame + f) * y.stride + row + r] = sum;
+    }
+}
+
+void gemm_f32(const WeightsF32& w, const float* x, size_t frames, Results y) {
+  const size_t some = cached_bytes / (4 * w.columns + 1) / 4 * 4 + 4;
+  for (size_t first = 0; first < w.rows; first += some)
+    cover<4, 4, 16>(first, first + some < w.rows ? first + some : w.rows, frames,
+                    [&]<int Rows, int Frames>(size_t row, size_t frame) {
+                      tile_f32<Rows, Frames>(w, x, row, frame, y);
+                    });
+}
