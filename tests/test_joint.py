@@ -97,7 +97,7 @@ def test_the_factors_are_the_best_of_the_stacked_matrix(names: tuple[str, ...], 
     if known == "outputs":
         evidence = with_fisher(evidence, names[0], 80)
     new = matrices(factorize(model, FactorizeSettings(rank=5, joint=True), evidence).model)
-    second = sum(evidence[n].damped() for n in names).numpy() / 2 if evidence else np.eye(20)
+    second = sum(evidence[n].damped for n in names).numpy() / 2 if evidence else np.eye(20)
     root = np.linalg.cholesky(second)
     rows, found = [], []
     for name in names:
@@ -309,7 +309,7 @@ def test_left_factors_make_up_for_the_codes_of_the_shared_one() -> None:
     old = matrices(model)
     fitted, before = new[FIRST[1]], old[FIRST[1]]
     assert isinstance(fitted, Product)
-    second = evidence[FIRST[1]].damped().numpy()
+    second = evidence[FIRST[1]].damped.numpy()
     right, values = fitted.right.decode().double().numpy(), before.decode().double().numpy()
     best = values @ second @ right.T @ np.linalg.inv(right @ second @ right.T)
     left = fitted.left.decode().double().numpy()
@@ -398,7 +398,7 @@ def test_a_shared_factor_is_refitted_once_to_what_all_its_readers_hear() -> None
     small = prune(model, PruneSettings(layers="lstm1", keep=12), evidence).model
     assert_shared(small)
     known = [evidence[name] for name in FIRST]
-    covariance = sum(m.damped() - torch.outer(m.mean, m.mean) for m in known) / 2
+    covariance = sum(m.damped - torch.outer(m.mean, m.mean) for m in known) / 2
     right = matrices(model)[FIRST[0]].right.decode().double()
     best = torch.linalg.solve(covariance[kept][:, kept], right @ covariance[:, kept], left=False)
     found = matrices(small)[FIRST[1]].right.decode().double()

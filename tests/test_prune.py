@@ -446,7 +446,7 @@ def brute_force(model: Model, evidence: Evidence, gone: list[tuple[str, list[int
     total = 0.0
     for name, columns in gone:
         moments = evidence[name]
-        covariance = moments.damped() - torch.outer(moments.mean, moments.mean)
+        covariance = moments.damped - torch.outer(moments.mean, moments.mean)
         w, kept = (
             weight(model, name).double(),
             [i for i in range(len(covariance)) if i not in columns],

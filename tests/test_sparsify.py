@@ -138,7 +138,7 @@ def test_a_budget_goes_where_inputs_make_up_for_zeros() -> None:
     assert sum(gone.values()) == 400
     assert gone["together.weight"] > gone["alone.weight"]
     values = layer.weight.decode()
-    alone, together = (moments.damped() for moments in evidence.values())
+    alone, together = (moments.damped for moments in evidence.values())
 
     def lost(count: int, metric: Tensor) -> float:
         return loss(values, zeroed(values, count, metric), metric) / energy(values, metric)
@@ -162,7 +162,7 @@ def test_a_budget_loses_less_than_the_same_fraction_everywhere(kept: float) -> N
         found = dict(sparsify(model, settings, evidence).model.matrices())
         total = 0.0
         for name, matrix in model.matrices():
-            metric = evidence[name].damped()
+            metric = evidence[name].damped
             whole = energy(matrix.decode(), metric)
             total += loss(matrix.decode(), found[name].decode(), metric) / whole
         return total
@@ -265,9 +265,9 @@ def test_a_recurrent_matrix_is_one_like_any_other() -> None:
     settings = SparsifySettings(layers=name, fraction=0.6)
     outcome = sparsify(model, settings, evidence)
     before, after = (dict(m.matrices())[name].decode() for m in (model, outcome.model))
-    expected = zeroed(before, round(0.6 * before.numel()), evidence[name].damped())
+    expected = zeroed(before, round(0.6 * before.numel()), evidence[name].damped)
     assert torch.equal(after, expected)
-    lost = loss(before, after, evidence[name].damped()) / energy(before, evidence[name].damped())
+    lost = loss(before, after, evidence[name].damped) / energy(before, evidence[name].damped)
     assert what(outcome, name) == (
         f"{int((after == 0).sum())} of {after.numel()} weights are zero (60.0%), "
         f"relative squared error {lost:.3g} of its outputs, survivors refitted"
@@ -294,7 +294,7 @@ def test_the_left_factor_makes_up_for_the_right_one() -> None:
     torch.manual_seed(0)
     model = chain(40, out=layers.Linear(Product(dense(30, 8), dense(8, 40))))
     evidence = known(model)
-    metric = evidence["out.weight"].damped()
+    metric = evidence["out.weight"].damped
     (whole,), (thin,) = (
         [m for _, m in each.matrices()]
         for each in (model, sparsify(model, SparsifySettings(fraction=0.5), evidence).model)

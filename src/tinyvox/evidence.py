@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -58,6 +59,7 @@ class Moments:
         weights = (self.fisher / self.fisher.mean() + LEAST_FISHER) ** FISHER_POWER
         return weights / weights.mean()
 
+    @functools.cached_property
     def damped(self) -> Tensor:
         """`second`, positive definite."""
         mean = self.second.diagonal().mean().clamp(min=torch.finfo(torch.float32).tiny)

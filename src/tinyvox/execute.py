@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 
 import torch
 import torch.nn.functional as F
@@ -99,7 +100,7 @@ class Executor(nn.Module):
         self.layers = nn.ModuleList(_NodeModule(node.layer, factors) for node in model.nodes)
 
     def forward(self, features: Tensor) -> Tensor:
-        return self._signals(Frames(features)).values
+        return self._signals(Frames(features))[self.source.output].values
 
     def run(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Like forward, for utterances of unequal `lengths` (frames, int64 [batch]).
@@ -107,17 +108,27 @@ class Executor(nn.Module):
         Every utterance gives what it gives alone; frames past its end are zero on the way in and
         meaningless in the result. Returns outputs and their lengths.
         """
-        result = self._signals(Frames(features, lengths))
+        result = self._signals(Frames(features, lengths))[self.source.output]
         assert result.lengths is not None
         return result.values, result.lengths
 
-    def _signals(self, features: Frames) -> Frames:
-        signals = {INPUT: features}
+    def signals(
+        self, features: Tensor, lengths: Tensor, known: Mapping[str, Frames]
+    ) -> Mapping[str, Frames]:
+        """What every layer gives, by its name; those that are `known` are not run."""
+        return self._signals(Frames(features, lengths), known)
+
+    def _signals(
+        self, features: Frames, known: Mapping[str, Frames] = MappingProxyType({})
+    ) -> dict[str, Frames]:
+        signals = {INPUT: features, **known}
         for node, module in zip(self.source.nodes, self.layers, strict=True):
+            if node.name in known:
+                continue
             signals[node.name] = module(*(signals[name] for name in node.inputs))
             if self.training and self.dropout and isinstance(node.layer, layers.Activation):
                 signals[node.name] = signals[node.name].map(self._drop)
-        return signals[self.source.output]
+        return signals
 
     def _drop(self, values: Tensor) -> Tensor:
         """One mask an utterance, the same in all of its frames (Gal 2016)."""

@@ -7,19 +7,22 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from tinyvox.evidence import Batch, alive
-from tinyvox.execute import Executor
+from tinyvox.evidence import Batch
+from tinyvox.execute import Executor, Frames
 from tinyvox.layers import LogSoftmax
 from tinyvox.matrix import Matrix
-from tinyvox.model import Model
+from tinyvox.model import INPUT, Model
 
 
 class Trial:
     """Utterances, and what a model gives for them, to hold changed models against."""
 
-    def __init__(self, model: Model, batches: Sequence[Batch]) -> None:
+    def __init__(self, model: Model, batches: Sequence[Batch], *, keep: bool = False) -> None:
+        """With `keep`, what every layer gives is remembered, and of a changed model only the layers
+        from the first change on are run."""
         self.model, self.batches = model, batches
-        self.outputs = self._run(model)
+        self.signals: list[Mapping[str, Frames]] = []  # by batch, where they are remembered
+        self.outputs = self._run(model, keep)
 
     def shorter(self, model: Model, frames: int) -> Trial:
         """Of another model, on the first utterances, about so many frames of them."""
@@ -31,7 +34,7 @@ class Trial:
             left -= int(batch.lengths.sum())
             if left <= 0:
                 break
-        return Trial(model, batches)
+        return Trial(model, batches, keep=True)
 
     def distance(self, changed: Model) -> float:
         """How far the outputs move, mean over the frames: KL divergence of log-probabilities, of
@@ -46,12 +49,25 @@ class Trial:
         """The distance of the model with these tensors in place of its own."""
         return self.distance(self.model.with_tensors(tensors))
 
-    def _run(self, model: Model) -> Tensor:
+    def _run(self, model: Model, keep: bool = False) -> Tensor:
         """The frames inside the utterances, end to end."""
         executor = Executor(model).eval()
-        found = []
+        same = self._unchanged(model) if self.signals else set()
+        found, kept = [], []
         with torch.inference_mode():
-            for batch in self.batches:
-                outputs, lengths = executor.run(batch.features, batch.lengths)
-                found.append(outputs[alive(outputs, lengths)].double())
+            for i, batch in enumerate(self.batches):
+                known = {name: self.signals[i][name] for name in same}
+                signals = executor.signals(batch.features, batch.lengths, known)
+                found.append(signals[model.output].alive().double())
+                kept += [signals] if keep else []
+        if keep:
+            self.signals = kept
         return torch.cat(found)
+
+    def _unchanged(self, model: Model) -> set[str]:
+        """The layers that give what is remembered."""
+        same = {INPUT}
+        for node, own in zip(model.nodes, self.model.nodes, strict=True):
+            if node.layer is own.layer and same.issuperset(node.inputs):
+                same.add(node.name)
+        return same - {INPUT}

@@ -12,8 +12,8 @@
 //   Simd::store(sums, offset, row scales, frame scale, y)   takes the offset off, scales
 //   Simd::multiply_add(sums, w, x), total(sums)             of Floats
 //
-// A tile keeps its sums in registers: what is unpacked serves all of its frames, an activation all
-// of its rows.
+// A tile keeps its sums in registers, for which its loops over rows and frames have to be unrolled:
+// what is unpacked serves all of its frames, an activation all of its rows.
 
 // Bytes of weights that a second-level cache holds beside activations: rows are done with for all
 // frames before the next ones are read.
@@ -21,13 +21,23 @@ constexpr size_t cached_bytes = size_t{1} << 18;
 // How far ahead a single frame, which waits for memory more than for sums, asks for its weights.
 constexpr size_t prefetch_bytes = 1024;
 
-// Scales a block's sums and stores those of rows that exist.
-inline void store_rows(typename Simd::Integers sums, int32_t offset, const float* scale,
-                       float frame_scale, size_t rows, float* y) {
-  if (rows >= Simd::rows) return Simd::store(sums, offset, scale, frame_scale, y);
-  float all[Simd::rows];
-  Simd::store(sums, offset, scale, frame_scale, all);
-  for (size_t row = 0; row < rows; ++row) y[row] = all[row];
+// Scales the sums of a tile, [frames, blocks], and stores those of rows that exist.
+[[gnu::noinline]] void store_tile(const typename Simd::Integers* sums, int blocks, int frames,
+                                  const Weights& w, const Activations& x, size_t block,
+                                  size_t frame, Results y) {
+  for (int f = 0; f < frames; ++f)
+    for (int b = 0; b < blocks; ++b, ++sums) {
+      const size_t at = frame + f, row = (block + b) * Simd::rows;
+      const int32_t offset = w.offset * x.sum[at];
+      float* to = y.values + at * y.stride + row;
+      if (w.rows - row >= Simd::rows) {
+        Simd::store(*sums, offset, w.scale + row, x.scale[at], to);
+        continue;
+      }
+      float some[Simd::rows];
+      Simd::store(*sums, offset, w.scale + row, x.scale[at], some);
+      for (size_t r = 0; row + r < w.rows; ++r) to[r] = some[r];
+    }
 }
 
 // `block` is the first of `Blocks` blocks of rows, `frame` of `Frames` frames.
@@ -48,9 +58,11 @@ inline void tile_i8(const Weights& w, const Activations& x, size_t block, size_t
   typename Simd::Integers sums[Blocks][Frames][halves] = {};
 
   const auto pair = [&]<int i>(const uint8_t* chunk, const int8_t* inputs) {
+#pragma GCC unroll 16
     for (int b = 0; b < Blocks; ++b) {
       const auto entries = Simd::template unpack<form, i>(chunk + b * w.chunks * chunk_bytes,
                                                           lookups[tables > 1 ? b : 0]);
+#pragma GCC unroll 16
       for (int f = 0; f < Frames; ++f)
         Simd::dot(sums[b][f][0], sums[b][f][halves - 1], entries, inputs + f * x.stride + 8 * i);
     }
@@ -69,14 +81,14 @@ inline void tile_i8(const Weights& w, const Activations& x, size_t block, size_t
       pair.template operator()<3>(chunk, inputs);
     }
   }
+  typename Simd::Integers all[Frames * Blocks];
+#pragma GCC unroll 16
   for (int f = 0; f < Frames; ++f)
-    for (int b = 0; b < Blocks; ++b) {
-      const size_t row = (block + b) * Simd::rows;
-      auto sum = sums[b][f][0];
-      if constexpr (halves == 2) sum = Simd::add(sum, sums[b][f][1]);
-      store_rows(sum, w.offset * x.sum[frame + f], w.scale + row, x.scale[frame + f], w.rows - row,
-                 y.values + (frame + f) * y.stride + row);
-    }
+#pragma GCC unroll 16
+    for (int b = 0; b < Blocks; ++b)
+      all[f * Blocks + b] =
+          halves == 2 ? Simd::add(sums[b][f][0], sums[b][f][halves - 1]) : sums[b][f][0];
+  store_tile(all, Blocks, Frames, w, x, block, frame, y);
 }
 
 // Covers rows x frames with tiles: of as many frames as there are sums, then of a quarter of them
@@ -113,13 +125,20 @@ inline void tile_f32(const WeightsF32& w, const float* x, size_t row, size_t fra
   const float* values = w.values + row * w.columns;
   const float* inputs = x + frame * w.columns;
   for (size_t i = 0; i < whole; i += Simd::float_lanes)
+#pragma GCC unroll 16
     for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 16
       for (int f = 0; f < Frames; ++f)
         lanes[r][f] =
             Simd::multiply_add(lanes[r][f], values + r * w.columns + i, inputs + f * w.columns + i);
+  float totals[Rows][Frames];
+#pragma GCC unroll 16
+  for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 16
+    for (int f = 0; f < Frames; ++f) totals[r][f] = Simd::total(lanes[r][f]);
   for (int r = 0; r < Rows; ++r)
     for (int f = 0; f < Frames; ++f) {
-      float sum = Simd::total(lanes[r][f]);
+      float sum = totals[r][f];
       for (size_t i = whole; i < w.columns; ++i)
         sum += values[r * w.columns + i] * inputs[f * w.columns + i];
       y.values[(frame + f) * y.stride + row + r] = sum;

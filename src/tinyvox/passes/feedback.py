@@ -6,7 +6,9 @@ H their second moment, and not that of W - Q.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -37,10 +39,7 @@ def feed_back(values: Tensor, coded: Coded, metric: Tensor, choose: Choose | Non
     Source: Frantar et al., "GPTQ", 2022, algorithm 1; Hassibi and Stork, "Optimal brain surgeon",
     1993 (where an error goes).
     """
-    order = metric.diagonal().argsort(descending=True)
-    spread = spreading(metric[order][:, order])
-    importance = spread.diagonal().double().pow(-2)
-    weight_of: list[float] = (importance / importance.mean()).tolist()
+    order, spread, weight_of = _walk(metric)
     pick = _keep_zeros(choose or _nearest(coded), coded)
     zeros = values[:, order] == 0
     levels, scale = coded.levels(), coded.scale
@@ -60,6 +59,23 @@ def feed_back(values: Tensor, coded: Coded, metric: Tensor, choose: Choose | Non
     placed = torch.empty_like(codes)
     placed[:, order] = codes
     return coded.with_codes(placed)
+
+
+class _Walk(NamedTuple):
+    """The order in which columns are coded; how the error of each is spread over those after it;
+    how much each counts, 1 on average."""
+
+    order: Tensor
+    spread: Tensor
+    weights: list[float]
+
+
+@functools.lru_cache(maxsize=16)  # one metric, the same object, serves many codings of a matrix
+def _walk(metric: Tensor) -> _Walk:
+    order = metric.diagonal().argsort(descending=True)
+    spread = spreading(metric[order][:, order])
+    importance = spread.diagonal().double().pow(-2)
+    return _Walk(order, spread, (importance / importance.mean()).tolist())
 
 
 def spreading(metric: Tensor) -> Tensor:
@@ -93,8 +109,8 @@ def _keep_zeros(choose: Choose, coded: Coded) -> Callable[[Tensor, float, Tensor
 def metric_of(evidence: Evidence, names: Iterable[str]) -> Tensor | None:
     """The mean of what is known of the inputs of these matrices, which are of one size: float64
     [in, in], positive definite; None where nothing is."""
-    known = [evidence[name].damped() for name in names if name in evidence]
-    return torch.stack(known).mean(0) if known else None
+    known = [evidence[name].damped for name in names if name in evidence]
+    return torch.stack(known).mean(0) if len(known) > 1 else next(iter(known), None)
 
 
 def importance_of(evidence: Evidence, name: str) -> Tensor | None:

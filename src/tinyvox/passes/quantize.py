@@ -109,7 +109,7 @@ def _is_table(leaf: Dense | Coded) -> bool:
 
 def code(matrix: Matrix, rule: QuantizeRule, moments: Moments | None) -> Matrix:
     """The dense leaves coded; `moments` is what is known of inputs and outputs."""
-    metric = moments.damped() if moments else None
+    metric = moments.damped if moments else None
     return _code(matrix, rule, metric, moments.importance() if moments else None)
 
 

@@ -220,7 +220,7 @@ def _readers(model: Model, group: Group, evidence: Evidence) -> list[_Reader]:
 
 def centred(moments: Moments) -> Tensor:
     """The covariance of a matrix's inputs, float64 [in, in], damped and positive definite."""
-    return moments.damped() - torch.outer(moments.mean, moments.mean)
+    return moments.damped - torch.outer(moments.mean, moments.mean)
 
 
 def _loss_as_they_are(problems: Sequence[_Problem], order: Tensor) -> Tensor:

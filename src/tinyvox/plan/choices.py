@@ -67,7 +67,7 @@ class Choices:
         if not dense:
             return
         self.trial, self.name, self.matrix = trial, name, matrix
-        self.metric = moments.damped() if moments else None
+        self.metric = moments.damped if moments else None
         self.importance = moments.importance() if moments else None
         self.sample = _Sample(matrix, moments)
         self.noise = Curve([self._add_noise(share) for share in NOISES])
@@ -126,7 +126,7 @@ class _Sample:
         count = min(rows, max(SAMPLE // columns, 16))
         generator = torch.Generator().manual_seed(0)
         self.rows = torch.randperm(rows, generator=generator)[:count].sort().values
-        self.metric = moments.damped() if moments else None
+        self.metric = moments.damped if moments else None
         self.moments = moments
         if moments is not None and moments.fisher is not None:
             self.moments = replace(moments, fisher=moments.fisher[self.rows])

@@ -96,6 +96,7 @@ class Search:
         self.model, self.evidence, self.trial, self.first = model, evidence, trial, tuple(first)
         self.state, self.progress = state, progress
         self.smallest = 0
+        self.missed = 0.0  # bytes by which a file last was larger than by formula
         self.alone = trial.shorter(model, FRAMES)
         self._coded: dict[tuple[str, int | None, float], Matrix] = {}
         self._moved: dict[tuple[str, int | None, float], float] = {}
@@ -113,6 +114,7 @@ class Search:
     def best_within(self, budget: int) -> Plan | None:
         """The plan that loses least in so many bytes; None where none fits."""
         self.factors.clear()
+        self.missed = 0.0
         best: Plan | None = None
         since = 0
         for correction in range(CORRECTIONS + 1):
@@ -141,12 +143,11 @@ class Search:
     def _fit(self, budget: int) -> Fitted | None:
         """The best choice by formula, within the budget by the bytes of the file."""
         best: Fitted | None = None
-        target, low, high = float(budget), 0.0, math.inf  # of the bytes by formula
+        target, low, high = budget - self.missed, 0.0, math.inf  # of the bytes by formula
         for _ in range(ROUNDS):
             chosen = self._choose(target)
             self.progress("planning: trying a recipe")
-            model = self._make(chosen)
-            size = packfile.size(model)
+            model, size = self._file(chosen)
             self.smallest = min(self.smallest or size, size)
             if size <= budget:
                 if best is None or size > best[2]:
@@ -171,8 +172,7 @@ class Search:
             if best[2] >= CLOSE * budget or self._is_extreme(best[0], -1):
                 break
             chosen = self._filled(best[0], share * (AIM * budget - best[2]))
-            model = self._make(chosen)
-            size = packfile.size(model)
+            model, size = self._file(chosen)
             if best[2] < size <= budget:
                 best = chosen, model, size
             else:
@@ -186,8 +186,7 @@ class Search:
             like = [c for c in self.choices[name].all if c.rank == rank]
             nearest = min(like, key=lambda c: abs(c.bits - bits))
             chosen[name] = nearest if nearest.bits == bits else nearest.with_bits(bits)
-        model = self._make(chosen)
-        return chosen, model, packfile.size(model)
+        return chosen, *self._file(chosen)
 
     def _choose(self, target: float) -> Chosen:
         """The least loss in about `target` bytes by formula, the rest of the file included; what
@@ -237,6 +236,13 @@ class Search:
     def _is_extreme(self, chosen: Chosen, end: int) -> bool:
         """Whether every choice is the smallest (0) or the largest (-1) that there is."""
         return all(chosen[name] == found.all[end] for name, found in self.choices.items())
+
+    def _file(self, chosen: Chosen) -> tuple[Model, int]:
+        """The model of these choices and the bytes of its file."""
+        model = self._make(chosen)
+        size = packfile.size(model)
+        self.missed = size - self.rest - sum(choice.size for choice in chosen.values())
+        return model, size
 
     def _make(self, chosen: Chosen) -> Model:
         """The model that the recipe of these choices makes, byte for byte."""
