@@ -9,27 +9,32 @@ constexpr int32_t rounder_bits = 0x4B400000;
 inline int32_t bits_of(float x) { return __builtin_bit_cast(int32_t, x); }
 inline float float_of(int32_t bits) { return __builtin_bit_cast(float, bits); }
 
-// e^x, relative error below 2e-7, for finite x; saturates outside [-87, 88]. S. Moshier, Cephes,
-// expf: x = n ln 2 + r, then a polynomial in r.
+// e^x, relative error below 2e-7 up to |x| = 8, and |x| * 6e-8 beyond; x saturates outside
+// [-most, most]. x = n ln 2 + r; e^r by a polynomial that is the best of its degree for the
+// relative error on [-ln 2 / 2, ln 2 / 2]; n is added to its exponent (the lowest bits of
+// `shifted`, the rest of which is shifted out).
+template <int most>
 inline float exponential(float x) {
-  x = x < 88.0f ? x : 88.0f;
-  x = x > -87.0f ? x : -87.0f;
+  static_assert(most <= 86);  // below that a result would be no normal number
+  constexpr float limit = most;
+  x = x < limit ? x : limit;
+  x = x > -limit ? x : -limit;
   const float shifted = x * 1.44269504088896341f + rounder;
-  const float n = shifted - rounder;
-  const float r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
-  float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  const float power = float_of(
-      static_cast<int32_t>(static_cast<uint32_t>(bits_of(shifted) - rounder_bits + 127) << 23));
-  return (p * r * r + r + 1.0f) * power;
+  const float r = x - (shifted - rounder) * 0.69314718056f;
+  float p = 8.3125016e-3f;
+  p = p * r + 4.1890333e-2f;
+  p = p * r + 1.6667115e-1f;
+  p = p * r + 4.9999230e-1f;
+  p = p * r + 1.0f;
+  p = p * r + 1.0f;
+  return float_of(static_cast<int32_t>(static_cast<uint32_t>(bits_of(p)) +
+                                       (static_cast<uint32_t>(bits_of(shifted)) << 23)));
 }
 
-inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
-inline float hyperbolic_tangent(float x) { return 1.0f - 2.0f / (exponential(2.0f * x) + 1.0f); }
+inline float sigmoid(float x) { return 1.0f / (1.0f + exponential<86>(-x)); }
+inline float hyperbolic_tangent(float x) {
+  return 1.0f - 2.0f / (exponential<86>(2.0f * x) + 1.0f);
+}
 
 void sigmoid_f32(float* x, size_t size) {
   for (size_t i = 0; i < size; ++i) x[i] = sigmoid(x[i]);
@@ -39,16 +44,16 @@ void tanh_f32(float* x, size_t size) {
   for (size_t i = 0; i < size; ++i) x[i] = hyperbolic_tangent(x[i]);
 }
 
-// A gate at a time over short runs: loops with one exponential keep a processor busier than one
-// long chain of five.
+// Of a gate, where a sigmoid is within 1e-12 of 0 or 1 beyond the limit. Three such factors and a
+// cell of up to 1e24 do not overflow, so gates are multiplied before they are divided: divisions
+// take most of the time.
+inline float gate_exponential(float x) { return exponential<28>(x); }
+
+// An exponential at a time over short runs: such loops keep a processor busier than one long chain.
 constexpr size_t run_length = 64;
 
-inline void sigmoid_sum(const float* x, const float* h, size_t size, float* gate) {
-  for (size_t i = 0; i < size; ++i) gate[i] = sigmoid(x[i] + h[i]);
-}
-
-inline void tanh_sum(const float* x, const float* h, size_t size, float* gate) {
-  for (size_t i = 0; i < size; ++i) gate[i] = hyperbolic_tangent(x[i] + h[i]);
+inline void exponentials(float factor, const float* x, const float* h, size_t size, float* to) {
+  for (size_t i = 0; i < size; ++i) to[i] = gate_exponential(factor * (x[i] + h[i]));
 }
 
 void lstm_f32(const float* __restrict x, const float* __restrict h, size_t hidden,
@@ -56,13 +61,20 @@ void lstm_f32(const float* __restrict x, const float* __restrict h, size_t hidde
   float in[run_length], forget[run_length], fresh[run_length], out[run_length];
   for (size_t start = 0; start < hidden; start += run_length) {
     const size_t size = hidden - start < run_length ? hidden - start : run_length;
-    sigmoid_sum(x + start, h + start, size, in);
-    sigmoid_sum(x + hidden + start, h + hidden + start, size, forget);
-    tanh_sum(x + 2 * hidden + start, h + 2 * hidden + start, size, fresh);
-    sigmoid_sum(x + 3 * hidden + start, h + 3 * hidden + start, size, out);
+    exponentials(-1.0f, x + start, h + start, size, in);
+    exponentials(-1.0f, x + hidden + start, h + hidden + start, size, forget);
+    exponentials(2.0f, x + 2 * hidden + start, h + 2 * hidden + start, size, fresh);
+    exponentials(-1.0f, x + 3 * hidden + start, h + 3 * hidden + start, size, out);
     float* kept = cell + start;
-    for (size_t i = 0; i < size; ++i) kept[i] = forget[i] * kept[i] + in[i] * fresh[i];
-    for (size_t i = 0; i < size; ++i) state[start + i] = out[i] * hyperbolic_tangent(kept[i]);
+    // c / (1 + e^-f) + tanh(g) / (1 + e^-i), tanh(g) = (e^2g - 1) / (e^2g + 1)
+    for (size_t i = 0; i < size; ++i) {
+      const float added = (1.0f + in[i]) * (fresh[i] + 1.0f), forgot = 1.0f + forget[i];
+      kept[i] = (kept[i] * added + (fresh[i] - 1.0f) * forgot) / (added * forgot);
+    }
+    for (size_t i = 0; i < size; ++i) {
+      const float told = gate_exponential(2.0f * kept[i]);
+      state[start + i] = (told - 1.0f) / ((1.0f + out[i]) * (told + 1.0f));
+    }
   }
 }
 
@@ -70,9 +82,12 @@ void gru_f32(const float* __restrict x, const float* __restrict h, const float* 
              size_t hidden, float* __restrict state) {
   const float *xz = x + hidden, *xn = xz + hidden, *hz = h + hidden, *hn = hz + hidden;
   for (size_t i = 0; i < hidden; ++i) {
-    const float reset = sigmoid(x[i] + h[i]), update = sigmoid(xz[i] + hz[i]);
-    const float fresh = hyperbolic_tangent(xn[i] + reset * (hn[i] + bias_hn[i]));
-    state[i] = (1.0f - update) * fresh + update * state[i];
+    const float reset = 1.0f / (1.0f + gate_exponential(-(x[i] + h[i])));
+    const float update = gate_exponential(-(xz[i] + hz[i]));
+    const float fresh = gate_exponential(2.0f * (xn[i] + reset * (hn[i] + bias_hn[i])));
+    // (1 - z) n + z s with z = 1 / (1 + e^-z)
+    state[i] =
+        (update * (fresh - 1.0f) + state[i] * (fresh + 1.0f)) / ((1.0f + update) * (fresh + 1.0f));
   }
 }
 
@@ -84,7 +99,7 @@ void rnn_tanh_f32(const float* __restrict x, const float* __restrict h, size_t h
 void log_softmax_f32(float* x, size_t size) {
   float most = x[0], sum = 0;
   for (size_t i = 1; i < size; ++i) most = x[i] > most ? x[i] : most;
-  for (size_t i = 0; i < size; ++i) sum += exponential(x[i] - most);
+  for (size_t i = 0; i < size; ++i) sum += exponential<86>(x[i] - most);
   const float total = most + __builtin_logf(sum);
   for (size_t i = 0; i < size; ++i) x[i] -= total;
 }

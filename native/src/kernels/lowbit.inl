@@ -71,6 +71,7 @@ inline void tile_i8(const Weights& w, const Activations& x, size_t block, size_t
     const uint8_t* chunk = codes + c * chunk_bytes;
     const int8_t* inputs = values + c * packing.columns();
     if constexpr (Frames == 1)
+#pragma GCC unroll 16
       for (int b = 0; b < Blocks; ++b)
         for (size_t i = 0; i < chunk_bytes; i += 64)
           __builtin_prefetch(chunk + b * w.chunks * chunk_bytes + prefetch_bytes + i);
