@@ -149,9 +149,10 @@ void Leaf::pack_codes(const Tensor& tensor, size_t first) {
       scale_[row] *= entries.step;
     }
     const uint8_t* codes = tensor.codes.data() + (first + row) * columns_;
-    uint8_t* chunk = codes_.data() + row / height * chunks_ * chunk_bytes;
+    const size_t block = row / height, step = panel_height(blocks(), block) * chunk_bytes;
+    uint8_t* chunk = codes_.data() + chunk_at(blocks(), chunks_, block, 0) * chunk_bytes;
     const size_t lane = 4 * (row % height);
-    for (size_t start = 0; start < columns_; start += packing.columns(), chunk += chunk_bytes) {
+    for (size_t start = 0; start < columns_; start += packing.columns(), chunk += step) {
       const size_t some = std::min(packing.columns(), columns_ - start);
       for (size_t i = 0; i < some; ++i) {
         uint8_t code = codes[start + i];
@@ -201,7 +202,7 @@ void Leaf::apply(const float* x, size_t frames, float* y, MatrixWork& work) cons
                          work.values_.data() + frame * stride, work.scale_ + frame,
                          work.sum_ + frame);
   const Activations inputs{work.values_.data(), work.scale_, work.sum_, frames, stride};
-  work.threads_.share(blocks(), 4, products,
+  work.threads_.share(blocks(), panel_blocks, products,
                       [&](size_t first, size_t last) { multiply(first, last, inputs, results); });
 }
 

@@ -19,7 +19,7 @@
 // frames before the next ones are read.
 constexpr size_t cached_bytes = size_t{1} << 18;
 // How far ahead a single frame, which waits for memory more than for sums, asks for its weights.
-constexpr size_t prefetch_bytes = 1024;
+constexpr size_t prefetch_bytes = 2048;
 
 // Scales the sums of a tile, [frames, blocks], and stores those of rows that exist.
 [[gnu::noinline]] void store_tile(const typename Simd::Integers* sums, int blocks, int frames,
@@ -40,7 +40,7 @@ constexpr size_t prefetch_bytes = 1024;
     }
 }
 
-// `block` is the first of `Blocks` blocks of rows, `frame` of `Frames` frames.
+// `block` is the first of `Blocks` blocks of rows of a panel, `frame` of `Frames` frames.
 template <Form form, int Blocks, int Frames>
 inline void tile_i8(const Weights& w, const Activations& x, size_t block, size_t frame, Results y) {
   constexpr Packing packing = packing_of(form);
@@ -53,28 +53,30 @@ inline void tile_i8(const Weights& w, const Activations& x, size_t block, size_t
   for (int i = 0; i < tables; ++i)
     lookups[i] = typename Simd::template Lookup<form>(
         w.table + (block + i) * width * (tables > 1 || form == Form::r2));
-  const uint8_t* codes = w.codes + block * w.chunks * chunk_bytes;
+  const size_t blocks = (w.rows + Simd::rows - 1) / Simd::rows;
+  const uint8_t* codes = w.codes + chunk_at(blocks, w.chunks, block, 0) * chunk_bytes;
+  const size_t step = (Blocks == panel_blocks ? Blocks : panel_height(blocks, block)) * chunk_bytes;
   const int8_t* values = x.values + frame * x.stride;
   typename Simd::Integers sums[Blocks][Frames][halves] = {};
 
   const auto pair = [&]<int i>(const uint8_t* chunk, const int8_t* inputs) {
 #pragma GCC unroll 16
     for (int b = 0; b < Blocks; ++b) {
-      const auto entries = Simd::template unpack<form, i>(chunk + b * w.chunks * chunk_bytes,
-                                                          lookups[tables > 1 ? b : 0]);
+      const auto entries =
+          Simd::template unpack<form, i>(chunk + b * chunk_bytes, lookups[tables > 1 ? b : 0]);
 #pragma GCC unroll 16
       for (int f = 0; f < Frames; ++f)
         Simd::dot(sums[b][f][0], sums[b][f][halves - 1], entries, inputs + f * x.stride + 8 * i);
     }
   };
   for (size_t c = 0; c < w.chunks; ++c) {
-    const uint8_t* chunk = codes + c * chunk_bytes;
+    const uint8_t* chunk = codes + c * step;
     const int8_t* inputs = values + c * packing.columns();
     if constexpr (Frames == 1)
 #pragma GCC unroll 16
       for (int b = 0; b < Blocks; ++b)
         for (size_t i = 0; i < chunk_bytes; i += 64)
-          __builtin_prefetch(chunk + b * w.chunks * chunk_bytes + prefetch_bytes + i);
+          __builtin_prefetch(chunk + b * chunk_bytes + prefetch_bytes + i);
     pair.template operator()<0>(chunk, inputs);
     if constexpr (packing.quads > 2) pair.template operator()<1>(chunk, inputs);
     if constexpr (packing.quads > 4) {
@@ -111,12 +113,13 @@ template <Form form>
 void gemm_i8(const Weights& w, const Activations& x, Results y) {
   const size_t blocks = (w.rows + Simd::rows - 1) / Simd::rows;
   const size_t bytes = w.chunks * packing_of(form).registers * 4 * Simd::rows;
-  const size_t some = cached_bytes / (bytes + 1) / 4 * 4 + 4;
+  const size_t some = (cached_bytes / (bytes + 1) / panel_blocks + 1) * panel_blocks;
   for (size_t first = 0; first < blocks; first += some)
-    cover<Simd::sums, 4, Simd::sums>(first, first + some < blocks ? first + some : blocks, x.frames,
-                                     [&]<int Blocks, int Frames>(size_t block, size_t frame) {
-                                       tile_i8<form, Blocks, Frames>(w, x, block, frame, y);
-                                     });
+    cover<Simd::sums, panel_blocks, Simd::sums>(
+        first, first + some < blocks ? first + some : blocks, x.frames,
+        [&]<int Blocks, int Frames>(size_t block, size_t frame) {
+          tile_i8<form, Blocks, Frames>(w, x, block, frame, y);
+        });
 }
 
 template <int Rows, int Frames>
