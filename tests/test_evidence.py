@@ -184,6 +184,5 @@ def test_energy_is_the_mean_square_of_the_outputs() -> None:
 def test_damped_moments_are_positive_definite() -> None:
     for second in (torch.zeros(3, 3), torch.ones(3, 3)):
         assert (
-            float(torch.linalg.eigvalsh(Moments(second.double(), torch.zeros(3)).damped).min())
-            > 0
+            float(torch.linalg.eigvalsh(Moments(second.double(), torch.zeros(3)).damped).min()) > 0
         )

@@ -8,14 +8,20 @@
 namespace tinyvox {
 namespace {
 
-constexpr std::array<uint32_t, 256> crc_table = [] {
-  std::array<uint32_t, 256> table{};
+// Table n tells what a byte does to the sum n bytes later.
+using CrcTables = std::array<std::array<uint32_t, 256>, 8>;
+
+constexpr CrcTables crc_tables = [] {
+  CrcTables tables{};
   for (uint32_t i = 0; i < 256; ++i) {
-    table[i] = i;
-    for (int bit = 0; bit < 8; ++bit)
-      table[i] = table[i] & 1 ? 0xEDB88320u ^ (table[i] >> 1) : table[i] >> 1;
+    uint32_t sum = i;
+    for (int bit = 0; bit < 8; ++bit) sum = sum & 1 ? 0xEDB88320u ^ (sum >> 1) : sum >> 1;
+    tables[0][i] = sum;
   }
-  return table;
+  for (size_t n = 1; n < 8; ++n)
+    for (size_t i = 0; i < 256; ++i)
+      tables[n][i] = tables[0][tables[n - 1][i] & 0xFF] ^ (tables[n - 1][i] >> 8);
+  return tables;
 }();
 
 // Subnormals are made by a product of normal floats, so that a processor set to flush subnormals
@@ -51,7 +57,14 @@ void fail(const std::string& message) { throw FormatError(message); }
 
 uint32_t crc32(std::span<const uint8_t> bytes) {
   uint32_t crc = ~0u;
-  for (uint8_t byte : bytes) crc = crc_table[(crc ^ byte) & 0xFF] ^ (crc >> 8);
+  const uint8_t* byte = bytes.data();
+  const uint8_t* const end = byte + bytes.size();
+  for (; end - byte >= 8; byte += 8) {
+    const uint32_t sums[] = {crc ^ load_u32(byte), load_u32(byte + 4)};
+    crc = 0;
+    for (size_t n = 0; n < 8; ++n) crc ^= crc_tables[7 - n][sums[n / 4] >> 8 * (n % 4) & 0xFF];
+  }
+  for (; byte != end; ++byte) crc = crc_tables[0][(crc ^ *byte) & 0xFF] ^ (crc >> 8);
   return ~crc;
 }
 

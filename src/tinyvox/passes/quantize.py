@@ -107,10 +107,14 @@ def _is_table(leaf: Dense | Coded) -> bool:
     return isinstance(leaf, Coded) and isinstance(leaf.codebook, Table)
 
 
-def code(matrix: Matrix, rule: QuantizeRule, moments: Moments | None) -> Matrix:
-    """The dense leaves coded; `moments` is what is known of inputs and outputs."""
+def code(
+    matrix: Matrix, rule: QuantizeRule, moments: Moments | None, tries: int = CORRECTIONS
+) -> Matrix:
+    """The dense leaves coded; `moments` is what is known of inputs and outputs. Of a rule that
+    takes coded bits, with one of `tries` they are only roughly as many as that says."""
     metric = moments.damped if moments else None
-    return _code(matrix, rule, metric, moments.importance() if moments else None)
+    importance = moments.importance() if moments else None
+    return _code(matrix, rule, metric, importance, tries=tries)
 
 
 @contextlib.contextmanager
@@ -147,20 +151,21 @@ def _code(
     metric: Tensor | None,
     importance: Tensor | None,
     factors: _Factors = MappingProxyType({}),
+    tries: int = CORRECTIONS,
 ) -> Matrix:
     """The dense leaves coded; `metric`, [in, in], is what is known of the inputs, `importance`,
     [out], of the outputs."""
     if isinstance(matrix, Coded):
         return matrix
     if isinstance(matrix, Dense):
-        return code_leaf(matrix.values, rule, metric, importance)
+        return code_leaf(matrix.values, rule, metric, importance, tries)
     right = factors.get(matrix.right)
     if right is None:
         middle = importance_of_middle(matrix.left.decode(), importance)
-        right = _code(matrix.right, rule, metric, middle)
+        right = _code(matrix.right, rule, metric, middle, tries=tries)
     fitted = with_right(matrix, right, metric)
     inner = None if metric is None else inner_metric(right.decode(), metric)
-    return Product(_code(fitted.left, rule, inner, importance), right)
+    return Product(_code(fitted.left, rule, inner, importance, tries=tries), right)
 
 
 def _with_factor(matrix: Matrix, factors: _Factors, metric: Tensor | None) -> Matrix:
@@ -172,27 +177,33 @@ def _with_factor(matrix: Matrix, factors: _Factors, metric: Tensor | None) -> Ma
 
 
 def code_leaf(
-    values: Tensor, rule: QuantizeRule, metric: Tensor | None, importance: Tensor | None = None
+    values: Tensor,
+    rule: QuantizeRule,
+    metric: Tensor | None,
+    importance: Tensor | None = None,
+    tries: int = CORRECTIONS,
 ) -> Coded:
     """The codes of one matrix by a rule: float32 [out, in], the second moment of its inputs,
     float64 [in, in], and how much errors of its outputs count, [out], where they are known."""
     metric = metric if rule.feedback else None
     coded = _settle_leaf(codes_by_rule(values, rule, importance))
     if metric is not None and rule.priced and isinstance(coded.codebook, Grid):
-        coded = _feed_back_within(values, coded, metric, rule.bits)
+        coded = _feed_back_within(values, coded, metric, rule.bits, tries)
     elif metric is not None:
         coded = feed_back(values, coded, metric)
     return unbiased(values, coded, metric) if rule.unbiased else coded
 
 
-def _feed_back_within(values: Tensor, coded: Coded, metric: Tensor, bits: float) -> Coded:
+def _feed_back_within(
+    values: Tensor, coded: Coded, metric: Tensor, bits: float, tries: int
+) -> Coded:
     """Error feedback with codes that are chosen by price. It moves what they come to in the file,
     so the step is changed until that is what was asked for."""
     base = widened(coded)
     prices = price_codes(base)
     low, high, factor = 0.0, math.inf, 1.0  # of the step: bits too many, bits that fit
     found: list[tuple[float, float, Coded]] = []
-    for _ in range(CORRECTIONS):
+    for _ in range(tries):
         wide = replace(base, scale=compact(base.scale * factor))
         fed = feed_back(values, wide, metric, functools.partial(_choose, wide, prices))
         found.append((coded_bits(fed), factor, fed))

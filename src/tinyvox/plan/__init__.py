@@ -19,6 +19,8 @@ KEEPS = (0.9, 0.7)
 """Shares of the weights that pruning leaves, in the order in which they are tried."""
 PRUNING = 0.5
 """Pruning that alone costs more of what the best plan costs is not tried further."""
+LARGE = 20_000_000
+"""Parameters of a network beyond which fewer units are not tried: that takes as long as the rest."""
 CLEARLY = 0.85
 """How much less a plan with fewer units has to cost: its readers were fitted to much the same
 speech as it is held against."""
@@ -125,11 +127,11 @@ class Planner:
     def best_within(self, budget: int) -> Plan | None:
         """The plan that loses least in so many bytes; None where none fits.
 
-        Fewer and fewer units are tried, as long as that alone does not cost most of what the best
-        plan costs, and the plan gets clearly better.
+        Fewer and fewer units are tried, unless the network is LARGE, as long as that alone does not
+        cost most of what the best plan costs, and the plan gets clearly better.
         """
         best = self.whole.best_within(budget)
-        for keep in KEEPS:
+        for keep in KEEPS if self.model.count_parameters() <= LARGE else ():
             thin = self._thin(keep)
             if thin is None or (best and self.trial.distance(thin) > PRUNING * best.distance):
                 break

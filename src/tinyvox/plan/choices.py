@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from tinyvox.codebooks.rate import coded_bits
 from tinyvox.evidence import Moments, energy
-from tinyvox.matrix import Dense, Matrix, leaves
+from tinyvox.matrix import Coded, Dense, Grid, Matrix, leaves
 from tinyvox.passes.factorize import Decomposition, decompose, product
 from tinyvox.passes.quantize import code
 from tinyvox.recipe import QuantizeRule
@@ -137,14 +138,25 @@ class _Sample:
         part = matrix.take(rows=self.rows)
         points = []
         for bits in MEASURED:
-            coded = code(part, QuantizeRule(method="entropy", bits=bits), self.moments)
+            coded = code(part, QuantizeRule(method="entropy", bits=bits), self.moments, tries=1)
             error = self._energy(part.decode() - coded.decode()) / self.whole
-            points.append((bits, error))
+            points.append((_bits_of(coded, bits), error))
         return _Distortion(points)
 
     def _energy(self, values: Tensor) -> float:
         """Of the outputs, weighed by their importance."""
         return energy(values, self.metric, self.moments.importance() if self.moments else None)
+
+
+def _bits_of(coded: Matrix, asked: float) -> float:
+    """A weight, as they came out; what was asked for where a leaf is too small to be priced."""
+    weights = bits = 0.0
+    for leaf in leaves(coded):
+        priced = isinstance(leaf, Coded) and isinstance(leaf.codebook, Grid)
+        size = leaf.shape[0] * leaf.shape[1]
+        weights += size
+        bits += size * (coded_bits(leaf) if priced else asked)  # type: ignore[arg-type]
+    return bits / weights
 
 
 class Curve:
@@ -195,7 +207,7 @@ class _Distortion:
 
     def __init__(self, points: Iterable[tuple[float, float]]) -> None:
         self.points = [(0.0, 0.0)]
-        for bits, error in points:
+        for bits, error in sorted(points):
             self.points.append((bits, min(math.log(max(error, TINY)), self.points[-1][1])))
 
     def __call__(self, bits: float) -> float:

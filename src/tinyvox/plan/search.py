@@ -32,6 +32,8 @@ from tinyvox.trial import Trial
 CORRECTIONS, PATIENCE = 5, 2
 """How often foretold losses are set right by what a plan did, at most; how often in a row without a
 better plan."""
+BETTER = 0.98
+"""How much less a plan has to cost to count as a better one."""
 HEED = 0.7
 """To what power a loss that was measured changes what is foretold, lest plans swing to and fro."""
 ROUNDS = 6
@@ -127,8 +129,8 @@ class Search:
             self.state.keep(place, {n: (c.rank, c.bits) for n, c in chosen.items()})
             self.progress("planning: listening to what it costs")
             found = self._plan(chosen, model, size)
-            since = 0 if best is None or found.distance < best.distance else since + 1
-            best = found if since == 0 else best
+            since = 0 if best is None or found.distance < BETTER * best.distance else since + 1
+            best = min(best or found, found, key=lambda plan: plan.distance)
             if since == PATIENCE:
                 break
             self._correct(found)
