@@ -6,9 +6,9 @@
 For every ratio the bundled model is compressed by quantisation alone, by factorisation and
 quantisation, by pruning and quantisation, by all three, each with one setting for all layers, and
 by what the planner finds. Of the uniform settings that come to a size, the one is taken that moves
-the outputs least on the same speech that plans are held against (utterances of the training
-splits). Without retraining: evidence from audio, or made up. With `--finetune`: fine-tuning after
-each step, STEPS in all, on the data of the bundled model's training.
+the outputs least on the same speech that plans are held against (of the training splits, but
+other utterances than the evidence). Without retraining: evidence from audio, or made up. With
+`--finetune`: fine-tuning after each step, STEPS in all, on the data of the bundled model's training.
 
 Word error rates and token (character) error rates are of the packed file in the native runtime,
 greedy. Rows are kept in DIR/curve.jsonl as they are measured; the same call goes on from there, and
@@ -106,7 +106,7 @@ class Bench:
         self.sets = {name: read_manifest(manifests[name])[:limit] for name in SETS}
         self.before = {name: evaluate(self.model, each) for name, each in self.sets.items()}
         heard = testsets.calibration()[: 20 if options.quick else None]
-        self.trial = trial_on(self.model, heard)
+        self.trial = trial_on(self.model, testsets.development(options.cache / "sets"))
         self.heard = heard
         self.looks: dict[str, Look] = {
             "made up": functools.lru_cache(maxsize=4)(imagine),

@@ -17,11 +17,20 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from tinyvox.corpus import Utterance, join_takes, read_audio, read_manifest, write_manifest
+from tinyvox.corpus import (
+    Utterance,
+    join_takes,
+    read_audio,
+    read_manifest,
+    spread,
+    write_manifest,
+)
 
 SPEECH = Path(__file__).resolve().parents[2] / "shared" / "speech"
 RATE = 16000
 STRINGS = 200
+DEVELOPMENT = 40
+"""Strings, or utterances, of each kind that plans are held against."""
 
 
 def build(out: Path) -> dict[str, Path]:
@@ -46,13 +55,29 @@ def calibration() -> list[Utterance]:
     return rows
 
 
-def _strings(source: Path, manifest: Path, count: tuple[int, int], seed: int) -> None:
+def development(out: Path) -> list[Utterance]:
+    """Speech of the training splits to hold plans against, made as the test sets are: strings of
+    digits and of command words, and utterances of AN4 that are not among those of `calibration`."""
+    rows: list[Utterance] = []
+    for name, count, seed in (("fsdd", (5, 5), 8), ("commands", (2, 5), 9)):
+        manifest = out / f"development_{name}.jsonl"
+        if not manifest.exists():
+            _strings(SPEECH / name / "train.jsonl", manifest, count, seed, DEVELOPMENT)
+        rows += read_manifest(manifest)
+    heard = {utterance.path for utterance in calibration()}
+    an4 = [each for each in read_manifest(SPEECH / "an4" / "train.jsonl") if each.path not in heard]
+    return rows + spread(an4, DEVELOPMENT)
+
+
+def _strings(
+    source: Path, manifest: Path, count: tuple[int, int], seed: int, strings: int = STRINGS
+) -> None:
     rng = np.random.default_rng(seed)
     takes = read_manifest(source)
     folder = manifest.parent / manifest.stem
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
-    for i in range(STRINGS):
+    for i in range(strings):
         first = takes[int(rng.integers(len(takes)))]
         pool = [take for take in takes if take.speaker == first.speaker]
         more = rng.integers(len(pool), size=int(rng.integers(count[0], count[1] + 1)) - 1)

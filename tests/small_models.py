@@ -40,7 +40,10 @@ def cell(module: nn.RNNBase, layer: int = 0, backward: bool = False) -> Cell:
     bias_hn = None
     if isinstance(module, nn.GRU):
         bias_hn, b_hh[-module.hidden_size :] = b_hh[-module.hidden_size :].clone(), 0
-    return Cell(Dense(w_ih), Dense(w_hh), b_ih + b_hh, bias_hn)
+    weight_hr = None
+    if module.proj_size:
+        weight_hr = Dense(getattr(module, "weight_hr" + suffix).detach().clone())
+    return Cell(Dense(w_ih), Dense(w_hh), b_ih + b_hh, bias_hn, weight_hr)
 
 
 def recurrent(module: nn.RNNBase, layer: int = 0) -> Recurrent:

@@ -189,7 +189,29 @@ def shared_model(make: Make = coded) -> Model:
     )
 
 
-MODELS = {"recurrent": recurrent_model, "convolution": convolution_model, "join": join_model}
+def projected_model(make: Make) -> Model:
+    """Both ways, one way, and beside a cell that is not projected."""
+
+    def projected(inputs: int, hidden: int, size: int) -> Cell:
+        rows = 4 * hidden
+        matrices = make(rows, inputs), make(rows, size)
+        return Cell(*matrices, torch.randn(rows), None, make(size, hidden))
+
+    return chain(
+        6,
+        layers.Recurrent("lstm", projected(6, 5, 3), projected(6, 4, 2)),
+        layers.Recurrent("lstm", None, projected(5, 4, 3)),
+        layers.Recurrent("lstm", cell(make, "lstm", 3, 4), projected(3, 2, 5)),
+        layers.Recurrent("gru", cell(make, "gru", 9, 4)),
+    )
+
+
+MODELS = {
+    "recurrent": recurrent_model,
+    "projected": projected_model,
+    "convolution": convolution_model,
+    "join": join_model,
+}
 
 
 def example() -> Model:
@@ -299,12 +321,29 @@ def test_a_file_is_of_the_lowest_version_that_will_do() -> None:
 
     assert version(recurrent_model(product)) == version(example()) == 2
     assert version(shared_model()) == 3
+    assert version(projected_model(dense)) == 4
 
 
 def test_version_3_may_hold_what_version_2_holds() -> None:
     sections = sections_of(encode(recurrent_model(product)))
     torch.manual_seed(0)
     assert_same(model_of(_native.parse_file(seal(*sections, version=3))), recurrent_model(product))
+
+
+def test_version_4_may_hold_shared_factors(tmp_path: Path) -> None:
+    right = dense(2, 9)
+    behind = chain(9, *(layers.Linear(Product(dense(9, 2), right)) for _ in range(2)))
+    first = projected_model(dense).nodes[:3]
+    renamed = {INPUT: first[-1].name}
+    rest = (
+        dataclasses.replace(n, inputs=tuple(renamed.get(i, i) for i in n.inputs))
+        for n in behind.nodes
+    )
+    model = Model(6, (*first, *rest))
+    packfile.save(model, tmp_path / "m.tvx")
+    loaded = packfile.load(tmp_path / "m.tvx")
+    assert_same(loaded, model)
+    assert list(loaded.shared_factors().values()) == [("Linear0.weight", "Linear1.weight")]
 
 
 def test_together_the_models_hold_every_layer() -> None:
@@ -536,7 +575,7 @@ def test_a_model_beyond_the_format_is_not_written(
 
 def small_files() -> Iterator[bytes]:
     yield encode(example())
-    for build, make in zip(MODELS.values(), (product, coded, skewed), strict=True):
+    for build, make in zip(MODELS.values(), (product, half, coded, skewed), strict=True):
         yield encode(build(make))
     for make in (tables, group_zeros, tied_groups, binary):
         yield encode(chain(5, layers.Linear(make(6, 5))))
@@ -604,7 +643,7 @@ def test_a_flipped_bit_under_right_checksums_is_refused_or_makes_a_model() -> No
 
 def flipped_under_right_checksums() -> Iterator[bytes]:
     """Every bit of the smallest file; every seventh bit, and so each of a byte, of the others."""
-    for file, step in zip(small_files(), (1, 7, 7, 7, 1, 1, 1, 1, 3), strict=True):
+    for file, step in zip(small_files(), (1, 7, 7, 7, 7, 1, 1, 1, 1, 3), strict=True):
         sections, version = sections_of(file), file[8]
         for which, (tag, data) in enumerate(sections):
             for bit in range(0, 8 * len(data), step):
@@ -619,12 +658,14 @@ def flipped_under_right_checksums() -> Iterator[bytes]:
 def test_spliced_sections_are_refused_or_make_a_model(data: st.DataObject) -> None:
     torch.manual_seed(0)
     make = data.draw(st.sampled_from([product, tables, tied_groups, binary]))
-    build = data.draw(st.sampled_from([recurrent_model, shared_model]))
+    build = data.draw(st.sampled_from([recurrent_model, shared_model, projected_model]))
     body = sections_of(encode(build(make)))[0][1]
     start = data.draw(st.integers(0, len(body)))
     end = data.draw(st.integers(start, len(body)))
     spliced = body[:start] + data.draw(st.binary(max_size=8)) + body[end:]
-    if content := try_to_parse(seal((b"MODL", spliced), version=3)):
+    if content := try_to_parse(
+        seal((b"MODL", spliced), version=data.draw(st.sampled_from([3, 4])))
+    ):
         model_of(content)
 
 
@@ -731,8 +772,8 @@ def shared_record(left: bytes, product: int) -> bytes:
     return b"\x05" + left + v(product)
 
 
-def cells(*tensors: bytes, kind: int = 0) -> bytes:
-    return t("n") + v(1, 0, kind) + b"".join(tensors) + bytes(8 - len(tensors))
+def cells(*tensors: bytes, kind: int = 0, slots: int = 8) -> bytes:
+    return t("n") + v(1, 0, kind) + b"".join(tensors) + bytes(slots - len(tensors))
 
 
 def activation(kind: int, limit: float, limits: bytes = b"\0") -> bytes:
@@ -1037,6 +1078,35 @@ def test_a_shared_factor_counts_against_the_limit_each_time() -> None:
     assert try_to_parse(seal((b"MODL", model(*nodes[:-1], size=size)), version=3))
 
 
+def projected_cell(weight_hh: bytes, weight_hr: bytes, kind: int = 0) -> bytes:
+    """A cell of three units, four inputs, 12 rows."""
+    rows = 12 if kind == 0 else 9
+    return cells(matrix(rows, 4), weight_hh, b"\0", b"\0", weight_hr, kind=kind, slots=10)
+
+
+WRONG_PROJECTED = {
+    "size": (projected_cell(matrix(12, 2), matrix(3, 3)), "weight_hr is 3 x 3, expected 2 x 3"),
+    "rows": (projected_cell(matrix(8, 2), matrix(2, 3)), "weight_hh is 8 x 2, expected 12 x 2"),
+    "gru": (projected_cell(matrix(9, 2), matrix(2, 3), kind=1), "only an LSTM has weight_hr"),
+    "vector": (projected_cell(matrix(12, 2), vector(3)), "forward.weight_hr: is a vector"),
+    "alone": (cells(*[b"\0"] * 9, matrix(2, 3), slots=10), "a cell needs both weight_ih and"),
+    "no state": (projected_cell(b"\0", matrix(2, 3)), "a cell needs both weight_ih and"),
+    "cut off": (cells(slots=9), "needs 1 more bytes"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_PROJECTED)
+def test_a_wrong_projection_is_refused_and_named(case: str) -> None:
+    body, message = WRONG_PROJECTED[case]
+    assert message in error_of(seal((b"MODL", model(body)), version=4))
+
+
+def test_version_3_knows_no_projections() -> None:
+    body = model(projected_cell(matrix(12, 2), matrix(2, 3)))
+    assert try_to_parse(seal((b"MODL", body), version=4))
+    assert "forward.weight_hr" not in error_of(seal((b"MODL", body), version=3))
+
+
 OUT = model(linear(matrix(3, 4)))
 SPEECH = sections_of(encode(example()))[1][1]
 
@@ -1044,8 +1114,8 @@ SPEECH = sections_of(encode(example()))[1][1]
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (seal((b"MODL", OUT), version=1), "is of version 1, this tinyvox reads versions 2 and"),
-        (seal((b"MODL", OUT), version=4), "version 4, this tinyvox reads versions 2 and 3; update"),
+        (seal((b"MODL", OUT), version=1), "is of version 1, this tinyvox reads versions 2 to"),
+        (seal((b"MODL", OUT), version=5), "version 5, this tinyvox reads versions 2 to 4; update"),
         (seal((b"MODL", OUT), end=5), "truncated"),
         (seal((b"MODL", OUT), end=-5), "too long"),
         (seal(), "has 0 sections, expected 1 to 3"),

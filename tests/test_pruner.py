@@ -185,6 +185,7 @@ MODELS: dict[str, Callable[[], Model]] = {
     "no_bias": lambda: chain(4, rnn=without_bias(recurrent(nn.GRU(4, 9))), out=linear(3, 9)),
     "lstm_stack": lambda: stack(nn.LSTM),
     "gru_stack": lambda: stack(nn.GRU),
+    "projected": lambda: chain(4, rnn=recurrent(nn.LSTM(4, 9, proj_size=6)), out=linear(3, 6)),
     "images": images,
     "frames": frames,
     "residual": residual,

@@ -89,6 +89,14 @@ def grouped() -> Model:
     return chain(8, strided=strided, depthwise=depthwise)
 
 
+def projected(hidden: int, size: int) -> layers.Recurrent:
+    """More values than units, which torch does not have."""
+    rows = 4 * hidden
+    matrices = dense(rows, 10), dense(rows, size)
+    cell = layers.Cell(*matrices, torch.randn(rows), weight_hr=dense(size, hidden))
+    return layers.Recurrent("lstm", cell)
+
+
 MODELS = {
     "linear": lambda: chain(10, out=linear(7, 10)),
     "product": lambda: chain(
@@ -98,6 +106,11 @@ MODELS = {
     "gru": lambda: chain(10, rnn=recurrent(nn.GRU(10, 17))),
     "rnn": lambda: chain(10, rnn=recurrent(nn.RNN(10, 17))),
     "bilstm": lambda: chain(10, rnn=recurrent(nn.LSTM(10, 17, bidirectional=True))),
+    "projected": lambda: chain(10, rnn=recurrent(nn.LSTM(10, 17, proj_size=5))),
+    "projected_up": lambda: chain(10, rnn=projected(4, 9), out=linear(3, 9)),
+    "projected_bilstm": lambda: chain(
+        10, rnn=recurrent(nn.LSTM(10, 17, proj_size=5, bidirectional=True))
+    ),
     "bigru": lambda: chain(10, rnn=recurrent(nn.GRU(10, 9, bidirectional=True))),
     "speech": speech_model,
     "delays": with_delays,
@@ -171,8 +184,11 @@ def test_no_frames_give_no_frames(name: str, tmp_path: Path) -> None:
     assert session.run(noise(0, session.input_size)).shape == (0, session.output_size)
 
 
+CODED = ["linear", "product", "lstm", "gru", "bilstm", "projected", "projected_bilstm", "grouped"]
+
+
 @pytest.mark.parametrize("entries", [4, 8, 16, 64, 256])
-@pytest.mark.parametrize("name", ["linear", "product", "lstm", "gru", "bilstm", "grouped"])
+@pytest.mark.parametrize("name", CODED)
 def test_coded_models_lie_close_to_torch(name: str, entries: int, tmp_path: Path) -> None:
     model = build(name).map_matrices(lambda _, matrix: code(matrix, entries))
     features = noise(200, model.input_size)

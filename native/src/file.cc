@@ -15,10 +15,9 @@ namespace {
 
 // The high bit shows a 7-bit channel, the line ends a transfer as text, as PNG's do.
 constexpr std::array<uint8_t, 8> magic{0x89, 'T', 'V', 'X', '\r', '\n', 0x1A, '\n'};
-constexpr uint32_t oldest_version = 2, newest_version = 3;
-constexpr uint32_t sharing_version = 3;  // from which on products may share factors
-constexpr size_t header_bytes = 24;      // magic, version, number of sections, file size
-constexpr size_t entry_bytes = 24;       // tag, checksum, offset, length
+constexpr uint32_t oldest_version = 2, newest_version = 4;
+constexpr size_t header_bytes = 24;  // magic, version, number of sections, file size
+constexpr size_t entry_bytes = 24;   // tag, checksum, offset, length
 constexpr size_t checksum_bytes = 4;
 constexpr std::array<std::string_view, 3> section_tags{"MODL", "SPCH", "META"};
 constexpr std::array<const char*, 3> section_names{"model", "speech", "metadata"};
@@ -98,7 +97,7 @@ Container read_container(std::span<const uint8_t> bytes) {
   const uint32_t version = reader.u32();
   if (version < oldest_version || version > newest_version)
     fail("is of version " + std::to_string(version) + ", this tinyvox reads versions " +
-         std::to_string(oldest_version) + " and " + std::to_string(newest_version) +
+         std::to_string(oldest_version) + " to " + std::to_string(newest_version) +
          "; update tinyvox or write the file again");
   const uint32_t count = reader.u32();
   check_size(bytes, reader.u64());
@@ -115,7 +114,7 @@ void read_model(Reader& reader, File& file, uint32_t version) {
   const uint32_t count = reader.varint("number of layers", 1, max_nodes);
   std::vector<Signal> signals{{file.input_size, 0, 1}};
   std::unordered_set<std::string> names{"", "input"};
-  NodeReader nodes(reader, version >= sharing_version);
+  NodeReader nodes(reader, version);
   uint64_t values = 0;
   for (uint32_t i = 0; i < count; ++i) {
     const Node& node = file.nodes.emplace_back(nodes.read(signals));

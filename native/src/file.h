@@ -107,7 +107,7 @@ struct Signal {
 // Slots of `ints`, `floats` and `tensors` by kind, in this order:
 //   linear          tensors: weight, bias?
 //   recurrent       ints: RecurrentKind; tensors: forward weight_ih?, weight_hh?, bias?, bias_hn?,
-//                   then the same four of the backward cell
+//                   weight_hr?, then the same five of the backward cell
 //   conv1d          ints: kernel, stride, dilation, padding before, after, groups;
 //                   tensors: weight, bias?
 //   conv2d          ints: kernel t, b, stride t, b, padding before, after, below, above;

@@ -17,6 +17,7 @@ struct Setting {
 struct Slot {
   const char* name;
   bool is_vector, optional;
+  uint32_t since = 0;  // version
 };
 
 // What a layer's record holds.
@@ -28,10 +29,16 @@ struct Form {
 };
 
 constexpr Slot weight_and_bias[] = {{"weight", false, false}, {"bias", true, true}};
-constexpr Slot cells[] = {{"forward.weight_ih", false, true},  {"forward.weight_hh", false, true},
-                          {"forward.bias", true, true},        {"forward.bias_hn", true, true},
-                          {"backward.weight_ih", false, true}, {"backward.weight_hh", false, true},
-                          {"backward.bias", true, true},       {"backward.bias_hn", true, true}};
+constexpr Slot cells[] = {{"forward.weight_ih", false, true},
+                          {"forward.weight_hh", false, true},
+                          {"forward.bias", true, true},
+                          {"forward.bias_hn", true, true},
+                          {"forward.weight_hr", false, true, projecting_version},
+                          {"backward.weight_ih", false, true},
+                          {"backward.weight_hh", false, true},
+                          {"backward.bias", true, true},
+                          {"backward.bias_hn", true, true},
+                          {"backward.weight_hr", false, true, projecting_version}};
 constexpr Slot normalisation[] = {{"mean", true, false},
                                   {"variance", true, false},
                                   {"weight", true, false},
@@ -142,6 +149,10 @@ void NodeReader::read_body(Node& node, std::span<const Signal> signals) {
     node.ints.push_back(reader_.varint(setting.name, setting.least, setting.most));
   node.floats = reader_.floats(form.floats, false);
   for (const Slot& slot : form.tensors) {
+    if (slot.since > version_) {
+      node.tensors.emplace_back();
+      continue;
+    }
     try {
       node.tensors.push_back(read_tensor(0));
       check_slot(slot, node.tensors.back());
@@ -156,7 +167,7 @@ Tensor NodeReader::read_tensor(uint32_t depth) {
   const size_t start = reader_.position();
   Tensor tensor;
   const uint8_t head = reader_.u8(), flags = head & ~7;
-  if (const int most = sharing_ ? 5 : 4; (head & 7) > most)
+  if (const int most = version_ >= sharing_version ? 5 : 4; (head & 7) > most)
     fail("kind of tensor is " + std::to_string(head & 7) + ", expected 0 to " +
          std::to_string(most));
   tensor.kind = static_cast<TensorKind>(head & 7);

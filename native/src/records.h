@@ -21,10 +21,13 @@ inline constexpr uint32_t max_depth = 4;             // of products
 inline constexpr uint64_t max_matrix = 1ull << 28;   // weights of a matrix
 inline constexpr uint64_t max_weights = 1ull << 29;  // of a file
 
-// Reads nodes one after the other; `sharing` where products may share factors.
+// Since when products may share factors, and LSTMs be projected.
+inline constexpr uint32_t sharing_version = 3, projecting_version = 4;
+
+// Reads the nodes of a file of this version one after the other.
 class NodeReader {
  public:
-  NodeReader(Reader& reader, bool sharing) : reader_(reader), sharing_(sharing) {}
+  NodeReader(Reader& reader, uint32_t version) : reader_(reader), version_(version) {}
 
   // The next node, of which `signals` are the possible inputs: the model's, then every earlier
   // node's. An error names the layer.
@@ -42,7 +45,7 @@ class NodeReader {
   void spend(uint64_t weights);
 
   Reader& reader_;
-  bool sharing_;
+  uint32_t version_;
   std::vector<std::shared_ptr<Tensor>> factors_;  // right ones, of matrices that are products
   uint64_t weights_left_ = max_weights;
 };

@@ -10,6 +10,7 @@ namespace {
 
 struct Cell {
   PackedMatrix weight_ih, weight_hh;
+  PackedMatrix weight_hr;      // a projected LSTM's
   std::vector<float> bias;     // [gates * hidden], or empty
   std::vector<float> bias_hn;  // [hidden]: GRU
 
@@ -19,14 +20,17 @@ struct Cell {
     weight_hh = packer.pack(node.tensors[slot + 1]);
     bias = node.tensors[slot + 2].values;
     bias_hn = node.tensors[slot + 3].values;
+    if (node.tensors[slot + 4]) weight_hr = packer.pack(node.tensors[slot + 4]);
     bias_hn.resize(hidden(), 0.0f);
   }
 
   explicit operator bool() const { return static_cast<bool>(weight_hh); }
-  size_t hidden() const { return weight_hh ? weight_hh.columns() : 0; }
+  size_t hidden() const { return weight_hr ? weight_hr.columns() : size(); }
+  size_t size() const { return weight_hh ? weight_hh.columns() : 0; }  // of the hidden state
   size_t rows() const { return weight_hh ? weight_hh.rows() : 0; }
   size_t bytes() const {
-    return weight_ih.bytes() + weight_hh.bytes() + (bias.size() + bias_hn.size()) * sizeof(float);
+    return weight_ih.bytes() + weight_hh.bytes() + weight_hr.bytes() +
+           (bias.size() + bias_hn.size()) * sizeof(float);
   }
 };
 
@@ -36,22 +40,27 @@ class Recurrent : public Layer {
       : kind_(static_cast<RecurrentKind>(node.ints[0])),
         size_(input.size()),
         forward_(node, 0, packer),
-        backward_(node, 4, packer) {}
+        backward_(node, 5, packer) {}
 
   Window window() const override {
     Window window;
     window.whole = static_cast<bool>(backward_);
     return window;
   }
-  size_t state_size() const override { return 2 * std::max(forward_.hidden(), backward_.hidden()); }
+  size_t state_size() const override {
+    return std::max(forward_.size(), backward_.size()) +
+           std::max(forward_.hidden(), backward_.hidden());
+  }
   size_t scratch_size() const override {
-    return (max_frames + 1) * std::max(forward_.rows(), backward_.rows());
+    return (max_frames + 1) * std::max(forward_.rows(), backward_.rows()) +
+           std::max(forward_.hidden(), backward_.hidden());
   }
   size_t bytes() const override { return forward_.bytes() + backward_.bytes(); }
   void reserve(MatrixWork& work) const override {
     for (const Cell* cell : {&forward_, &backward_}) {
       cell->weight_ih.reserve(work);
       cell->weight_hh.reserve(work);
+      cell->weight_hr.reserve(work);
     }
   }
 
@@ -66,7 +75,7 @@ class Recurrent : public Layer {
     for (size_t left = frames; left > 0;) {
       const size_t some = std::min(max_frames, left);
       left -= some;
-      run_cell(backward_, inputs[0], left, some, true, out + forward_.hidden(), state, work);
+      run_cell(backward_, inputs[0], left, some, true, out + forward_.size(), state, work);
     }
   }
 
@@ -74,26 +83,31 @@ class Recurrent : public Layer {
   // Frames [first, first + frames) of `x`, in the order of time or against it.
   void run_cell(const Cell& cell, const float* x, size_t first, size_t frames, bool reverse,
                 float* out, float* state, Work& work) const {
-    const size_t stride = forward_.hidden() + backward_.hidden();
+    const size_t stride = forward_.size() + backward_.size();
     float* from_input = work.scratch.data();
     float* from_hidden = from_input + max_frames * cell.rows();
+    float* unprojected = from_hidden + cell.rows();
     cell.weight_ih.apply(x + first * size_, frames, from_input, work.matrix);
     add_bias(cell.bias, frames, from_input);
     for (size_t i = 0; i < frames; ++i) {
       const size_t frame = reverse ? frames - 1 - i : i;
       cell.weight_hh.apply(state, 1, from_hidden, work.matrix);
-      step(cell, from_input + frame * cell.rows(), from_hidden, state, work.kernels);
-      std::copy_n(state, cell.hidden(), out + (first + frame) * stride);
+      float* units = cell.weight_hr ? unprojected : state;
+      step(cell, from_input + frame * cell.rows(), from_hidden, state + cell.size(), units,
+           work.kernels);
+      if (cell.weight_hr) cell.weight_hr.apply(units, 1, state, work.matrix);
+      std::copy_n(state, cell.size(), out + (first + frame) * stride);
     }
   }
 
-  // `state` holds the hidden state, then the LSTM's cell.
-  void step(const Cell& cell, const float* x, const float* h, float* state,
+  // `memory` is the LSTM's cell; `state` is the hidden state before the step, where it is read, and
+  // what the units put out after it.
+  void step(const Cell& cell, const float* x, const float* h, float* memory, float* state,
             const Kernels& kernels) const {
     const size_t hidden = cell.hidden();
     switch (kind_) {
       case RecurrentKind::lstm:
-        return kernels.lstm_f32(x, h, hidden, state + hidden, state);
+        return kernels.lstm_f32(x, h, hidden, memory, state);
       case RecurrentKind::gru:
         return kernels.gru_f32(x, h, cell.bias_hn.data(), hidden, state);
       case RecurrentKind::rnn_tanh:

@@ -54,26 +54,30 @@ Signal infer_linear(const Node& node, const Signal& input) {
   return make_signal(weight.rows, 0, input.stride);
 }
 
-// The hidden size of the cell whose tensors begin at `slot`, 0 where there is none.
+// The size of the hidden state of the cell whose tensors begin at `slot`, 0 where there is none.
 uint64_t check_cell(const Node& node, size_t slot, uint64_t size) {
   constexpr uint64_t gates[] = {4, 3, 1, 1};  // by RecurrentKind
   const Tensor &weight_ih = node.tensors[slot], &weight_hh = node.tensors[slot + 1];
   const Tensor &bias = node.tensors[slot + 2], &bias_hn = node.tensors[slot + 3];
-  if (!weight_ih && !weight_hh && !bias && !bias_hn) return 0;
+  const Tensor& weight_hr = node.tensors[slot + 4];
+  if (!weight_ih && !weight_hh && !bias && !bias_hn && !weight_hr) return 0;
   if (!weight_ih || !weight_hh) fail("a cell needs both weight_ih and weight_hh");
-  const uint64_t hidden = weight_hh.columns, rows = gates[node.ints[0]] * hidden;
+  const auto kind = static_cast<RecurrentKind>(node.ints[0]);
+  const uint64_t hidden = (weight_hr ? weight_hr : weight_hh).columns;
+  const uint64_t rows = gates[node.ints[0]] * hidden;
   expect_shape("weight_ih", weight_ih, rows, size);
-  expect_shape("weight_hh", weight_hh, rows, hidden);
+  expect_shape("weight_hh", weight_hh, rows, weight_hh.columns);
   expect_length("bias", bias, rows);
   expect_length("bias_hn", bias_hn, hidden);
-  if (bias_hn && static_cast<RecurrentKind>(node.ints[0]) != RecurrentKind::gru)
-    fail("only a GRU has bias_hn");
-  return hidden;
+  if (bias_hn && kind != RecurrentKind::gru) fail("only a GRU has bias_hn");
+  if (weight_hr && kind != RecurrentKind::lstm) fail("only an LSTM has weight_hr");
+  if (weight_hr) expect_shape("weight_hr", weight_hr, weight_hh.columns, hidden);
+  return weight_hh.columns;
 }
 
 Signal infer_recurrent(const Node& node, const Signal& input) {
   const uint64_t forward = check_cell(node, 0, flat(input));
-  const uint64_t backward = check_cell(node, 4, flat(input));
+  const uint64_t backward = check_cell(node, 5, flat(input));
   if (forward + backward == 0) fail("has no cell, expected one forward, one backward, or both");
   return make_signal(forward + backward, 0, input.stride);
 }

@@ -13,23 +13,38 @@ import torch.nn.functional as F
 from torch import Tensor
 
 State = tuple[Tensor, Tensor]
-"""Hidden state and cell state, [batch, hidden] each; the cell state of an LSTM alone is used."""
+"""Hidden state, [batch, size], and cell state, [batch, hidden], which an LSTM alone uses."""
 
 
-def unroll(kind: str, from_input: Tensor, weight_hh: Tensor, from_state: Tensor) -> Tensor:
-    """Hidden states [batch, frames, hidden] from zero ones.
+def unroll(
+    kind: str,
+    from_input: Tensor,
+    weight_hh: Tensor,
+    from_state: Tensor,
+    projection: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """What the units put out from zero states, [batch, frames, hidden], and the hidden states,
+    [batch, frames, size]: the same without a `projection`.
 
     `from_input`, [batch, frames, gates * hidden], is what the inputs give, biases added;
     `from_state`, of the same shape, is added to what `weight_hh` makes of the hidden state: the
-    bias of a GRU's new gate, and zeros whose gradients are those of that product.
+    bias of a GRU's new gate, and zeros whose gradients are those of that product. A projection is
+    its weight, [size, hidden], and such zeros for it, [batch, frames, size].
     """
-    size = from_input.shape[0], weight_hh.shape[1]
-    state = from_input.new_zeros(size), from_input.new_zeros(size)
-    states = []
-    for now, added in zip(from_input.unbind(1), from_state.unbind(1), strict=True):
-        state = _STEPS[kind](now, F.linear(state[0], weight_hh) + added, state)
+    batch, frames, _ = from_input.shape
+    size = weight_hh.shape[1]
+    weight, zeros = projection if projection else (None, from_input.new_zeros(0, frames))
+    hidden = size if weight is None else weight.shape[1]
+    state = from_input.new_zeros(batch, size), from_input.new_zeros(batch, hidden)
+    outputs, states = [], []
+    for now, added, zero in zip(
+        *(v.unbind(1) for v in (from_input, from_state, zeros)), strict=True
+    ):
+        output, cell = _STEPS[kind](now, F.linear(state[0], weight_hh) + added, state)
+        state = (output if weight is None else F.linear(output, weight) + zero), cell
+        outputs.append(output)
         states.append(state[0])
-    return torch.stack(states, dim=1)
+    return torch.stack(outputs, dim=1), torch.stack(states, dim=1)
 
 
 def _lstm(from_input: Tensor, recurrent: Tensor, state: State) -> State:

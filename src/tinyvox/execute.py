@@ -265,10 +265,11 @@ def _recurrent(module: _NodeModule, x: Frames) -> Frames:
     layer = module.layer
     assert isinstance(layer, layers.Recurrent)
     outputs = []
-    for side in layer.cells():
+    for side, cell in layer.cells().items():
         inputs = x if side == "forward" else x.reversed()
-        run = _run_cell if module.tell_gradients is None else _unroll_cell
-        states = Frames(run(module, side, inputs), inputs.lengths)
+        # Torch's own LSTM does not say what it projects.
+        apart = module.tell_gradients or (module.tell_inputs and cell.weight_hr is not None)
+        states = Frames((_unroll_cell if apart else _run_cell)(module, side, inputs), x.lengths)
         module.show(f"{side}.weight_ih", inputs)
         module.show(f"{side}.weight_hh", states.map(lambda v: F.pad(v[:, :-1], (0, 0, 1, 0))))
         outputs.append((states if side == "forward" else states.reversed()).values)
@@ -277,28 +278,33 @@ def _recurrent(module: _NodeModule, x: Frames) -> Frames:
 
 
 def _run_cell(module: _NodeModule, side: str, inputs: Frames) -> Tensor:
-    """Hidden states [batch, frames, hidden] by torch's own LSTM, GRU and RNN."""
+    """Hidden states [batch, frames, size] by torch's own LSTM, GRU and RNN."""
     layer, x = module.layer, inputs.values
     assert isinstance(layer, layers.Recurrent)
+    cell = layer.cells()[side]
     weights = [module.weight(f"{side}.weight_ih")(), module.weight(f"{side}.weight_hh")()]
-    rows, hidden = weights[1].shape
+    rows, size = weights[1].shape
     bias = module.vector(f"{side}.bias")
     bias_hn = module.vector(f"{side}.bias_hn")
     bias_ih = x.new_zeros(rows) if bias is None else bias
     bias_hh = x.new_zeros(rows)
     if bias_hn is not None:
-        bias_hh = torch.cat([bias_hh[: rows - hidden], bias_hn])
-    state = x.new_zeros(1, x.shape[0], hidden)
+        bias_hh = torch.cat([bias_hh[: rows - size], bias_hn])
+    state = x.new_zeros(1, x.shape[0], size)
     flat = [*weights, bias_ih, bias_hh]
+    if cell.weight_hr is not None:
+        flat.append(module.weight(f"{side}.weight_hr")())
     options = (True, 1, 0.0, False, False, True)  # biases, layers, dropout, train, two-way, batch
     if layer.kind == "lstm":
-        return torch.lstm(x, (state, state), flat, *options)[0]
+        memory = x.new_zeros(1, x.shape[0], cell.hidden)
+        return torch.lstm(x, (state, memory), flat, *options)[0]
     function = {"gru": torch.gru, "rnn_tanh": torch.rnn_tanh, "rnn_relu": torch.rnn_relu}
     return function[layer.kind](x, state, flat, *options)[0]
 
 
 def _unroll_cell(module: _NodeModule, side: str, inputs: Frames) -> Tensor:
-    """The same step by step, with the gradients of what both matrices put out followed."""
+    """The same step by step, with what the matrices put out followed, and what a projection is
+    given shown."""
     layer = module.layer
     assert isinstance(layer, layers.Recurrent)
     product = inputs.map(module.weight(f"{side}.weight_ih").apply_to)
@@ -310,7 +316,16 @@ def _unroll_cell(module: _NodeModule, side: str, inputs: Frames) -> Tensor:
     added = from_state.values
     if bias_hn is not None:
         added = added + F.pad(bias_hn, (added.shape[2] - len(bias_hn), 0))
-    return unroll(layer.kind, from_input, module.weight(f"{side}.weight_hh")(), added)
+    projection = None
+    if (cell := layer.cells()[side]).weight_hr is not None:
+        zeros = inputs.map(lambda v: v.new_zeros(*v.shape[:2], cell.size, requires_grad=True))
+        module.follow(f"{side}.weight_hr", zeros)
+        projection = module.weight(f"{side}.weight_hr")(), zeros.values
+    weight = module.weight(f"{side}.weight_hh")()
+    outputs, states = unroll(layer.kind, from_input, weight, added, projection)
+    if projection:
+        module.show(f"{side}.weight_hr", Frames(outputs, inputs.lengths))
+    return states
 
 
 def _conv1d(module: _NodeModule, x: Frames) -> Frames:

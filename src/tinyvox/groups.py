@@ -248,13 +248,19 @@ class _Derivation:
         for side, cell in layer.cells().items():
             self._read(node, f"{side}.weight_ih", 1)
             name = node.name if len(layer.cells()) == 1 else f"{node.name}.{side}"
-            result.append(self._new(name, cell.hidden))
-            draft = self.drafts[-1]
+            projected = cell.weight_hr is not None
+            state = self._new(f"{name}.units" if projected else name, cell.hidden)
+            units = self._draft(state)
             for tensor in ("weight_ih", "weight_hh", *(("bias",) if cell.bias is not None else ())):
-                self._rows(draft, node, f"{side}.{tensor}", GATES[layer.kind])
+                self._rows(units, node, f"{side}.{tensor}", GATES[layer.kind])
             if cell.bias_hn is not None:
-                self._rows(draft, node, f"{side}.bias_hn")
-            draft.members.append(Member(f"{node.name}.{side}.weight_hh", 1, 0))
+                self._rows(units, node, f"{side}.bias_hn")
+            if projected:
+                units.members.append(Member(f"{node.name}.{side}.weight_hr", 1, 0))
+                state = self._new(f"{name}.projection", cell.size)
+                self._rows(self._draft(state), node, f"{side}.weight_hr")
+            self._draft(state).members.append(Member(f"{node.name}.{side}.weight_hh", 1, 0))
+            result.append(state)
         return result
 
     def _normalise(self, node: Node) -> list[_Segment]:

@@ -130,19 +130,30 @@ GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 class Cell(Tensors):
     """One direction of a recurrent layer.
 
-    weight_ih [gates * hidden, in], weight_hh [gates * hidden, hidden], bias [gates * hidden] (the
+    weight_ih [gates * hidden, in], weight_hh [gates * hidden, size], bias [gates * hidden] (the
     sum of the input's and the hidden state's bias). Gates in PyTorch's order: i f g o (LSTM),
     r z n (GRU). A GRU's new gate keeps the hidden state's bias apart, in bias_hn [hidden], because
     the reset gate multiplies it.
+
+    An LSTM may project what its units give: its hidden state is weight_hr [size, hidden] times
+    that. Source: Sak et al., "Long short-term memory recurrent neural network architectures for
+    large scale acoustic modeling", 2014, section 2.
     """
 
     weight_ih: Matrix
     weight_hh: Matrix
     bias: Tensor | None = None
     bias_hn: Tensor | None = None
+    weight_hr: Matrix | None = None
 
     @property
     def hidden(self) -> int:
+        """How many units there are."""
+        return (self.weight_hh if self.weight_hr is None else self.weight_hr).shape[1]
+
+    @property
+    def size(self) -> int:
+        """How many values the hidden state has, which is what the cell puts out."""
         return self.weight_hh.shape[1]
 
 
@@ -150,7 +161,7 @@ class Cell(Tensors):
 class Recurrent(Layer):
     """One recurrent layer: a cell that runs forward in time, one that runs backward, or both.
 
-    The output is the hidden state, [hidden], forward before backward. A stack of layers is a chain
+    The output is the hidden state, [size], forward before backward. A stack of layers is a chain
     of these. `kind` is a key of GATES. States start at zero.
     """
 
@@ -170,12 +181,15 @@ class Recurrent(Layer):
             raise ModelError("has no cell, expected one forward, one backward, or both")
         for cell in self.cells().values():
             self._check(cell, _flat(inputs[0]))
-        return Signal((sum(c.hidden for c in self.cells().values()),), inputs[0].stride)
+        return Signal((sum(c.size for c in self.cells().values()),), inputs[0].stride)
 
-    def _check(self, cell: Cell, size: int) -> None:
+    def _check(self, cell: Cell, inputs: int) -> None:
         rows = GATES[self.kind] * cell.hidden
-        _expect("weight_ih shape", cell.weight_ih.shape, (rows, size))
-        _expect("weight_hh shape", cell.weight_hh.shape, (rows, cell.hidden))
+        _expect("weight_ih shape", cell.weight_ih.shape, (rows, inputs))
+        _expect("weight_hh shape", cell.weight_hh.shape, (rows, cell.size))
+        if cell.weight_hr is not None:
+            _expect("kind of a cell with weight_hr", self.kind, "lstm")
+            _expect("weight_hr shape", cell.weight_hr.shape, (cell.size, cell.hidden))
         if cell.bias is not None:
             _expect("bias shape", tuple(cell.bias.shape), (rows,))
         if cell.bias_hn is not None:

@@ -107,28 +107,29 @@ def _check_recurrent(call: Call) -> None:
 def _cells(call: Call, kind: str) -> list[list[Cell]]:
     """The cells of each layer, forward before backward."""
     sides = 2 if call["bidirectional"] else 1
+    weights, count = list(call["params"]), call["num_layers"] * sides
     each = 4 if call["has_biases"] else 2
-    weights, count = call["params"], call["num_layers"] * sides
-    if len(weights) == count * (each + 1):
-        raise ImporterError("has proj_size, which is not supported; use a linear layer behind it")
+    projected = len(weights) == count * (each + 1)
+    each += projected
     if len(weights) != count * each or any(not isinstance(w, Tensor) for w in weights):
         raise ImporterError(f"has {len(weights)} weights, expected {count * each}")
-    cells = [_cell(kind, *weights[i * each : (i + 1) * each]) for i in range(count)]
+    starts = range(0, len(weights), each)
+    cells = [_cell(kind, weights[start : start + each], projected) for start in starts]
     return [cells[i : i + sides] for i in range(0, count, sides)]
 
 
-def _cell(
-    kind: str, ih: Tensor, hh: Tensor, bias_ih: Tensor | None = None, bias_hh: Tensor | None = None
-) -> Cell:
-    weights = _dense(ih), _dense(hh)
-    if bias_ih is None or bias_hh is None:
-        return Cell(*weights)
+def _cell(kind: str, weights: list[Tensor], projected: bool) -> Cell:
+    """A cell from what torch has of one: the matrices, the biases if any, the projection if any."""
+    ih, hh, *biases = weights[: len(weights) - projected]
+    cell = Cell(_dense(ih), _dense(hh), weight_hr=_dense(weights[-1]) if projected else None)
+    if not biases:
+        return cell
+    bias_ih, bias_hh = biases
     if kind != "gru":
-        return Cell(*weights, bias_ih + bias_hh)
+        return dataclasses.replace(cell, bias=bias_ih + bias_hh)
     hidden = hh.shape[1]
-    apart = bias_hh[-hidden:].clone()
     outside = torch.cat([bias_hh[:-hidden], torch.zeros(hidden)])
-    return Cell(*weights, bias_ih + outside, apart)
+    return dataclasses.replace(cell, bias=bias_ih + outside, bias_hn=bias_hh[-hidden:].clone())
 
 
 def _layer(kind: str, cells: list[Cell], backwards: bool) -> Recurrent:

@@ -27,13 +27,19 @@ class Form:
     floats: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
     """What the number in the field `kind` stands for."""
+    since: Mapping[str, int] = field(default_factory=dict)
+    """The version of the format that brought a tensor, where that is not the first."""
 
 
-_CELL = ("weight_ih", "weight_hh", "bias", "bias_hn")
-_CELLS = tuple(f"{side}.{tensor}" for side in ("forward", "backward") for tensor in _CELL)
+SHARING, PROJECTING = 3, 4
+"""The versions since which products may share factors, and LSTMs be projected."""
+_CELL = ("weight_ih", "weight_hh", "bias", "bias_hn", "weight_hr")
+_SIDES = ("forward", "backward")
+_CELLS = tuple(f"{side}.{tensor}" for side in _SIDES for tensor in _CELL)
+_SINCE = {f"{side}.weight_hr": PROJECTING for side in _SIDES}
 FORMS = (
     Form(layers.Linear, ("weight", "bias")),
-    Form(layers.Recurrent, _CELLS, {"kind": 1}, kinds=tuple(layers.GATES)),
+    Form(layers.Recurrent, _CELLS, {"kind": 1}, kinds=tuple(layers.GATES), since=_SINCE),
     Form(
         layers.Conv1d,
         ("weight", "bias"),

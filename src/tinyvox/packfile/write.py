@@ -16,16 +16,23 @@ from tinyvox.errors import ModelError
 from tinyvox.matrix import Matrix
 from tinyvox.model import INPUT, Model, Node
 from tinyvox.packfile.fields import text, varint
-from tinyvox.packfile.forms import FEATURE_KINDS, FORMS, KIND_OF, LOG_PROBABILITIES, NORMALISED
+from tinyvox.packfile.forms import (
+    FEATURE_KINDS,
+    FORMS,
+    KIND_OF,
+    LOG_PROBABILITIES,
+    NORMALISED,
+    SHARING,
+)
 from tinyvox.packfile.tensors import tensor_record
 
 MAGIC = b"\x89TVX\r\n\x1a\n"
-VERSION, SHARING_VERSION = 2, 3
-"""Without and with factors that products share."""
+OLDEST = 2
 
 
 def encode(model: Model) -> bytes:
-    sections = [(b"MODL", _model_section(model))]
+    version = _version(model)
+    sections = [(b"MODL", _model_section(model, version))]
     if model.card is not None:
         sections.append((b"SPCH", _speech_section(model.card)))
     if model.provenance:
@@ -35,9 +42,18 @@ def encode(model: Model) -> bytes:
     for tag, section in sections:
         table += struct.pack("<4sIQQ", tag, zlib.crc32(section), offset, len(section))
         offset += len(section)
-    version = SHARING_VERSION if model.shared_factors() else VERSION
     head = struct.pack("<8sIIQ", MAGIC, version, len(sections), offset) + table
     return b"".join([head, struct.pack("<I", zlib.crc32(head)), *(data for _, data in sections)])
+
+
+def _version(model: Model) -> int:
+    """The lowest that holds the model."""
+    brought = [
+        FORMS[KIND_OF[type(node.layer)]].since.get(name, OLDEST)
+        for node in model.nodes
+        for name in node.layer.matrices()
+    ]
+    return max(OLDEST, *brought, SHARING if model.shared_factors() else OLDEST)
 
 
 def _metadata(provenance: Mapping[str, Any]) -> bytes:
@@ -54,14 +70,16 @@ def _metadata(provenance: Mapping[str, Any]) -> bytes:
         raise ModelError(f"the provenance is not JSON: {error}; use plain values") from None
 
 
-def _model_section(model: Model) -> bytes:
+def _model_section(model: Model, version: int) -> bytes:
     indices = {INPUT: 0} | {node.name: i + 1 for i, node in enumerate(model.nodes)}
     factors: dict[Matrix, int] = {}
-    nodes = (_node(node, indices, factors) for node in model.nodes)
+    nodes = (_node(node, indices, factors, version) for node in model.nodes)
     return b"".join([varint(model.input_size), varint(len(model.nodes)), *nodes])
 
 
-def _node(node: Node, indices: Mapping[str, int], factors: dict[Matrix, int]) -> bytes:
+def _node(
+    node: Node, indices: Mapping[str, int], factors: dict[Matrix, int], version: int
+) -> bytes:
     layer = node.layer
     kind = KIND_OF[type(layer)]
     form = FORMS[kind]
@@ -79,7 +97,9 @@ def _node(node: Node, indices: Mapping[str, int], factors: dict[Matrix, int]) ->
     parts += [struct.pack("<f", getattr(layer, name) or 0.0) for name in form.floats]
     tensors: dict[str, Matrix | Tensor] = {**layer.matrices(), **layer.vectors()}
     parts += [
-        tensor_record(tensors[name], factors) if name in tensors else b"\0" for name in form.tensors
+        tensor_record(tensors[name], factors) if name in tensors else b"\0"
+        for name in form.tensors
+        if form.since.get(name, OLDEST) <= version
     ]
     return b"".join(parts)
 

@@ -48,10 +48,14 @@ def correct_biases(
     spread = _Lazy(original, known)
     before = dict(original.matrices())
     shifts: dict[str, list[_Shift]] = defaultdict(list)
+    alone: list[Note] = []
     for node in changed.nodes:
         for name, matrix in node.layer.matrices().items():
             full = f"{node.name}.{name}"
             if matrix is before[full]:
+                continue
+            if not takes_bias(full):
+                alone.append(Note(full, "means left alone: a projection has no bias"))
                 continue
             error = matrix.decode().double() - before[full].decode().double()
             found = _output_shift(node, name, error, evidence, spread)
@@ -65,7 +69,13 @@ def correct_biases(
             continue
         biases[name] = (old[name].double() - total if name in old else -total).float()
     notes = tuple(_note(name, parts, name in old) for name, parts in shifts.items())
-    return Outcome(changed.with_tensors(biases), notes)
+    return Outcome(changed.with_tensors(biases), (*notes, *alone))
+
+
+def takes_bias(name: str) -> bool:
+    """Whether a bias can move what the matrix of this full name puts out: not where that is the
+    projection of a cell."""
+    return not name.endswith(".weight_hr")
 
 
 def moments_of(evidence: Evidence, name: str, inputs: int) -> Moments | None:
@@ -109,9 +119,9 @@ def _output_shift(
 
 
 def _hidden_mean(node: Node, matrix: str, spread: _Lazy) -> Tensor:
-    """The mean of the hidden states of the cell that a matrix belongs to, [hidden]."""
+    """The mean of the hidden states of the cell that a matrix belongs to, [size]."""
     assert isinstance(node.layer, Recurrent)
-    sizes = {side: cell.hidden for side, cell in node.layer.cells().items()}
+    sizes = {side: cell.size for side, cell in node.layer.cells().items()}
     parts = torch.split(spread.mean(node.name), list(sizes.values()))
     mean: Tensor = dict(zip(sizes, parts, strict=True))[matrix.partition(".")[0]]
     return mean

@@ -132,8 +132,12 @@ def _names(model: Model, group: Group) -> list[str]:
 def _reason_against(model: Model, group: Group, chosen: Callable[[Group], bool]) -> str | None:
     if not chosen(group):
         return "no pattern matches it"
-    for node in producers(model, group):
-        if isinstance(node.layer, Recurrent) and node.layer.kind != "rnn_relu":
+    nodes = owners(model)
+    for member in group.produced():
+        node = nodes[member.tensor]
+        if not isinstance(node.layer, Recurrent) or member.tensor.endswith(".weight_hr"):
+            continue  # a projection comes after what bends
+        if node.layer.kind != "rnn_relu":
             return f"its units are bent by the cell of {node.name!r} ({node.layer.kind})"
     for name in group.through:
         layer = model.node(name).layer

@@ -18,7 +18,7 @@ from tinyvox.matrix import Coded, Dense, Matrix, Product
 from tinyvox.model import Model
 from tinyvox.passes.correct import correct_biases, moments_of
 from tinyvox.passes.outcome import Note, Outcome, check_patterns
-from tinyvox.passes.removal import NORM, Removal, centred, removal_path
+from tinyvox.passes.removal import NORM, Removal, removal_path, spread_of
 from tinyvox.recipe import PruneSettings, matches, units_kept
 
 
@@ -241,9 +241,9 @@ def _columns_gone(model: Model, cuts: Sequence[_Cut]) -> dict[str, tuple[int, ..
 
 
 def _covariance(evidence: Evidence, names: Sequence[str], inputs: int) -> Tensor | None:
-    """The mean of what is known of the inputs of these matrices, [in, in]."""
-    known = [moments_of(evidence, name, inputs) for name in names]
-    found = [centred(moments) for moments in known if moments is not None]
+    """The mean of how the inputs of these matrices spread, as far as is known, [in, in]."""
+    known = {name: moments_of(evidence, name, inputs) for name in names}
+    found = [spread_of(name, moments) for name, moments in known.items() if moments is not None]
     return torch.stack(found).mean(0) if found else None
 
 

@@ -19,7 +19,7 @@ from tinyvox.evidence import Evidence, Moments
 from tinyvox.groups import Group
 from tinyvox.matrix import Matrix
 from tinyvox.model import Model
-from tinyvox.passes.correct import moments_of
+from tinyvox.passes.correct import moments_of, takes_bias
 from tinyvox.recipe import Importance
 
 BLOCK = 64
@@ -160,9 +160,10 @@ def _shares(model: Model, group: Group) -> Iterator[tuple[str, Matrix, int, Tens
 
 @dataclass(frozen=True)
 class _Reader:
-    """A consumer: its values, float64 [out, in], what is known of its inputs, and which of them
-    each unit is, int64 [size, width]."""
+    """A consumer: its full name, its values, float64 [out, in], what is known of its inputs, and
+    which of them each unit is, int64 [size, width]."""
 
+    name: str
     values: Tensor
     moments: Moments
     columns: Tensor
@@ -200,10 +201,10 @@ class _Problem:
         return values.T @ (self.weights[:, None] * values)
 
     def inverse(self) -> Tensor:
-        """The inverse of the inputs' covariance (a bias makes up for their mean) at those columns.
-        Inputs other than the units stay, and take over as well."""
-        covariance = centred(self.reader.moments)
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(covariance))
+        """The inverse of the inputs' spread at those columns. Inputs other than the units stay, and
+        take over as well."""
+        spread = spread_of(self.reader.name, self.reader.moments)
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(spread))
         columns = self.reader.columns.flatten()
         return inverse[columns][:, columns]
 
@@ -214,12 +215,16 @@ def _readers(model: Model, group: Group, evidence: Evidence) -> list[_Reader]:
     for name, matrix, axis, columns in _shares(model, group):
         moments = moments_of(evidence, name, matrix.shape[1]) if axis == 1 else None
         if moments is not None:
-            found.append(_Reader(matrix.decode().double(), moments, columns))
+            found.append(_Reader(name, matrix.decode().double(), moments, columns))
     return found
 
 
-def centred(moments: Moments) -> Tensor:
-    """The covariance of a matrix's inputs, float64 [in, in], damped and positive definite."""
+def spread_of(name: str, moments: Moments) -> Tensor:
+    """What the matrix of this full name is refitted by, float64 [in, in], damped and positive
+    definite: the covariance of its inputs, as a bias makes up for their mean, or their second
+    moment where it has none."""
+    if not takes_bias(name):
+        return moments.damped
     return moments.damped - torch.outer(moments.mean, moments.mean)
 
 

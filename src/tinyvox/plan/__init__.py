@@ -20,7 +20,7 @@ KEEPS = (0.9, 0.7)
 PRUNING = 0.5
 """Pruning that alone costs more of what the best plan costs is not tried further."""
 LARGE = 20_000_000
-"""Parameters of a network beyond which fewer units are not tried: that takes as long as the rest."""
+"""Parameters of a network beyond which fewer units are not tried: it takes as long as the rest."""
 CLEARLY = 0.85
 """How much less a plan with fewer units has to cost: its readers were fitted to much the same
 speech as it is held against."""
