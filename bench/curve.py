@@ -8,7 +8,8 @@ quantisation, by pruning and quantisation, by all three, each with one setting f
 by what the planner finds. Of the uniform settings that come to a size, the one is taken that moves
 the outputs least on the same speech that plans are held against (of the training splits, but
 other utterances than the evidence). Without retraining: evidence from audio, or made up. With
-`--finetune`: fine-tuning after each step, STEPS in all, on the data of the bundled model's training.
+`--finetune`: fine-tuning after each step, STEPS in all, on the data of the bundled model's
+training.
 
 Word error rates and token (character) error rates are of the packed file in the native runtime,
 greedy. Rows are kept in DIR/curve.jsonl as they are measured; the same call goes on from there, and

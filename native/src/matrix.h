@@ -14,8 +14,8 @@
 namespace tinyvox {
 
 // The most frames that a matrix is given at once: enough that reading weights costs little, few
-// enough that the activations stay in the second-level cache.
-inline constexpr size_t max_frames = 64;
+// enough that the activations stay in the second-level cache and a stream takes little memory.
+inline constexpr size_t max_frames = 32;
 
 // Room for the values between two factors and for int8 activations, and who helps. One a stream.
 class MatrixWork {

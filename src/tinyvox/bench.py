@@ -47,16 +47,18 @@ def random_features(frames: int, size: int) -> NDArray[np.float32]:
     return np.random.default_rng(0).standard_normal((frames, size), np.float32)
 
 
-def bench(path: Path, against: Model | None, chunk: int, frames: int = FRAMES) -> dict[str, Any]:
-    """The keys that `bench --json` prints, one thread.
+def bench(
+    path: Path, against: Model | None, chunk: int, frames: int = FRAMES, threads: int = 1
+) -> dict[str, Any]:
+    """The keys that `bench --json` prints.
 
     `ms_per_frame` is the model alone, fed `chunk` frames at a time as in streaming. The original
     runs in torch float32 over all frames in one call, which is the fastest that torch can do. `rtf`
     includes features and decoding.
     """
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     start = time.perf_counter()
-    session = runtime.open(path)
+    session = runtime.open(path, threads)
     load_ms = (time.perf_counter() - start) * 1000
     features = random_features(frames, session.input_size)
     runs: dict[str, Callable[[], None]] = {
@@ -74,6 +76,7 @@ def bench(path: Path, against: Model | None, chunk: int, frames: int = FRAMES) -
         "resident_bytes": session.resident_bytes,
         "isa": session.isa,
         "chunk": chunk,
+        "threads": threads,
     }
     if against is not None:
         result["original_ms_per_frame"] = times["original"].median

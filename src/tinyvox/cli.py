@@ -295,20 +295,23 @@ def bench(
     model: Annotated[Path, typer.Argument(help="A .tvx file.")],
     against: Annotated[Path | None, typer.Option(help="The original, run in torch.")] = None,
     chunk: Annotated[int, typer.Option(min=1, help="Frames a call.")] = 16,
+    threads: Annotated[int, typer.Option(min=1, max=64, help="Of both.")] = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Milliseconds a frame on one thread, beside the original in torch float32."""
+    """Milliseconds a frame, beside the original in torch float32."""
     from tinyvox import bench as timing
     from tinyvox import files
 
-    facts = timing.bench(model, None if against is None else files.load(against), chunk)
+    original = None if against is None else files.load(against)
+    facts = timing.bench(model, original, chunk, threads=threads)
     if as_json:
         console.print_json(facts)
         return
     out = console.console(as_json)
     rtf = "" if facts["rtf"] is None else f", real-time factor {facts['rtf']:.5f}"
     out.print(
-        f"{model.name}: {facts['ms_per_frame']:.4f} ms a frame (chunk {chunk}, {facts['isa']})"
+        f"{model.name}: {facts['ms_per_frame']:.4f} ms a frame (chunk {chunk}, {facts['isa']}, "
+        f"{threads} thread{'s' if threads > 1 else ''})"
         f"{rtf}, opened in {facts['load_ms']:.1f} ms, "
         f"{console.size_text(facts['resident_bytes'])} resident"
     )
