@@ -35,7 +35,9 @@ const Speech& speech_of(const Model& model) {
 // As Python's own functions: any path, and OSError where it cannot be read.
 void open(Session* self, nb::object path, size_t threads) {
   if (threads < 1 || threads > max_threads)
-    throw nb::value_error(("threads are " + std::to_string(threads) + ", expected 1 to " + std::to_string(max_threads)).c_str());
+    throw nb::value_error(("threads are " + std::to_string(threads) + ", expected 1 to " +
+                           std::to_string(max_threads))
+                              .c_str());
   PyObject* encoded = nullptr;
   if (!PyUnicode_FSConverter(path.ptr(), &encoded)) throw nb::python_error();
   const auto name = nb::steal<nb::bytes>(encoded);
