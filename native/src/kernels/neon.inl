@@ -1,4 +1,4 @@
-// NEON: primitives only, but for `Simd::quad`, which the including file defines in `Quad`: adds the
+// NEON: all kernels, but for `Simd::quad`, which the including file defines in `Quad`: adds the
 // products of four rows x four columns with four activations to four sums.
 
 struct Simd : Quad {
@@ -91,3 +91,6 @@ struct Simd : Quad {
 
   static float total(Floats v) { return vaddvq_f32(v); }
 };
+
+#include "kernels/float.inl"
+#include "kernels/lowbit.inl"
