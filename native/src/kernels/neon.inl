@@ -34,7 +34,7 @@ struct Simd : Quad {
   template <unsigned bits>
   static uint8x16_t at(uint8x16_t codes, int place) {
     const uint8x16_t moved = vshlq_u8(codes, vdupq_n_s8(static_cast<int8_t>(-place)));
-    return vandq_u8(moved, vdupq_n_u8((1 << bits) - 1));
+    return place + bits == 8 ? moved : vandq_u8(moved, vdupq_n_u8((1 << bits) - 1));
   }
 
   // The code in bits 0 and 1, the row in those above.
