@@ -5,7 +5,7 @@ READY := .venv/.ready
 NATIVE := $(shell find native CMakeLists.txt pyproject.toml -type f)
 FORMATTED := $(shell find native bench -name '*.c' -o -name '*.cc' -o -name '*.h' -o -name '*.inl')
 
-.PHONY: setup demo test check format lib bench clean
+.PHONY: setup demo test check format lib arm bench clean
 
 setup: $(READY)
 
@@ -38,6 +38,11 @@ format: $(READY)
 lib:
 	cmake -S . -B build/lib
 	+cmake --build build/lib
+
+# The same for 64-bit Arm, with the native tests, in build/arm; needs g++-aarch64-linux-gnu.
+arm:
+	cmake -S . -B build/arm --no-warn-unused-cli --toolchain native/cmake/aarch64-linux-gnu.cmake -DTINYVOX_TESTS=ON
+	+cmake --build build/arm
 
 # What the issue of each figure asks for; needs the speech corpora beside the project.
 bench: $(READY)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from tinyvox import demo, files, packfile, runtime
+from tinyvox import _native, demo, files, packfile, runtime
 from tinyvox.corpus import read_audio, read_manifest
 from tinyvox.evaluate import evaluate
 from tinyvox.execute import Executor
@@ -63,6 +64,23 @@ def test_the_clips_are_understood() -> None:
     shipped = evaluate(runtime.open(SHIPPED), clips)
     assert original.wer < 0.08
     assert shipped.wer < original.wer + 0.08
+
+
+@pytest.mark.parametrize("model", sorted(MODELS.glob("*.tvx")), ids=lambda path: path.stem)
+def test_every_instruction_set_gives_the_same_text(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = read_manifest(MODELS / "clips" / "manifest.jsonl")
+    samples = [read_audio(clip.path, 16000) for clip in clips]
+    texts = set()
+    for isa in _native.isas():
+        monkeypatch.setenv("TINYVOX_ISA", isa)
+        session = runtime.open(model)
+        assert session.isa == isa
+        with ThreadPoolExecutor(2) as pool:
+            texts.add(tuple(pool.map(session.transcribe, samples)))
+    assert len(texts) == 1
+    assert all(texts.pop())
 
 
 def test_the_demonstration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

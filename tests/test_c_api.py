@@ -13,7 +13,7 @@ import wave
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from ctypes import POINTER, byref, c_char_p, c_int, c_int16, c_size_t, c_uint32, c_void_p
+from ctypes import POINTER, byref, c_char_p, c_int, c_int16, c_size_t, c_uint, c_uint32, c_void_p
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +56,7 @@ RESULTS = {"tv_error": c_int, "const char*": c_char_p, "uint32_t": c_uint32, "vo
 ARGUMENTS = {
     "tv_error_name": [c_int],
     "tv_open": [c_char_p, POINTER(c_void_p)],
+    "tv_open_threads": [c_char_p, c_uint, POINTER(c_void_p)],
     "tv_open_memory": [c_char_p, c_size_t, POINTER(c_void_p)],
     "tv_close": [c_void_p],
     "tv_sample_rate": [c_void_p],
@@ -237,6 +238,19 @@ def test_threads_open_models_at_once(
         assert list(threads.map(transcribe, clips * 2)) == texts * 2
 
 
+@pytest.mark.parametrize("threads", [1, 2, 64])
+def test_the_text_does_not_depend_on_the_threads(
+    library: Library, clips: list[Samples], texts: list[str], threads: int
+) -> None:
+    model = c_void_p()
+    library.check(library.c.tv_open_threads(os.fsencode(MODEL), threads, byref(model)))
+    stream = library.stream
+    with stream(model) as one, stream(model) as other, ThreadPoolExecutor(2) as pool:
+        found = pool.map(library.transcribe, (one, other), clips, (1 << 20,) * 2)
+        assert list(found) == texts[:2]
+    library.c.tv_close(model)
+
+
 def test_a_model_comes_from_memory(
     library: Library, clips: list[Samples], texts: list[str]
 ) -> None:
@@ -318,6 +332,8 @@ def test_null_is_an_error_and_never_a_crash(library: Library) -> None:
     for call, message in (
         (lambda: c.tv_open(None, byref(handle)), "tv_open: path is NULL"),
         (lambda: c.tv_open(b"model.tvx", None), "tv_open: model is NULL"),
+        (lambda: c.tv_open_threads(None, 2, byref(handle)), "tv_open_threads: path is NULL"),
+        (lambda: c.tv_open_threads(b"model.tvx", 2, None), "tv_open_threads: model is NULL"),
         (lambda: c.tv_open_memory(None, 0, byref(handle)), "tv_open_memory: bytes is NULL"),
         (lambda: c.tv_open_memory(b"abc", 3, None), "tv_open_memory: model is NULL"),
         (lambda: c.tv_stream_open(None, byref(handle)), "tv_stream_open: model is NULL"),
@@ -334,6 +350,15 @@ def test_null_is_an_error_and_never_a_crash(library: Library) -> None:
         library.check(c.tv_stream_feed(stream, None, 0))
         code = c.tv_stream_feed(stream, None, 5)
         library.refused(code, "TV_ERROR_ARGUMENT", "tv_stream_feed: samples is NULL")
+
+
+@pytest.mark.parametrize("threads", [0, 65, 2**32 - 1])
+def test_a_number_of_threads_that_cannot_be_is_refused(library: Library, threads: int) -> None:
+    model = c_void_p(1)
+    code = library.c.tv_open_threads(os.fsencode(MODEL), threads, byref(model))
+    message = f"^tv_open_threads: threads are {threads}, expected 1 to 64$"
+    library.refused(code, "TV_ERROR_ARGUMENT", message)
+    assert model.value is None
 
 
 def test_each_thread_has_its_own_message(library: Library, tmp_path: Path) -> None:
@@ -398,6 +423,30 @@ def test_running_out_of_memory_is_an_error(built: Path, tmp_path: Path) -> None:
         "TV_ERROR_MEMORY", "TV_ERROR_BROKEN", "TV_ERROR_BROKEN",
         "TV_OK", "TV_OK", "TV_OK",
     ], result.stderr  # fmt: skip
+
+
+FEW_THREADS = """
+import ctypes, os, resource, sys
+from ctypes import byref, c_void_p
+c, model = ctypes.CDLL(sys.argv[1]), c_void_p()
+resource.setrlimit(resource.RLIMIT_STACK, (1 << 26, 1 << 26))  # bytes that a thread takes
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (1 << 28),) * 2)
+print(c.tv_open_threads(sys.argv[2].encode(), 64, byref(model)), len(os.listdir("/proc/self/task")))
+c.tv_close(model)
+"""
+
+
+@on_linux
+def test_threads_that_find_no_room_are_done_without(built: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", FEW_THREADS, shared_library(built), MODEL],
+        capture_output=True,
+        text=True,
+    )
+    code, threads = map(int, result.stdout.split())
+    assert code == CODES["TV_OK"], result.stderr
+    assert threads < 64
 
 
 # The example.

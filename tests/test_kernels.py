@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from tinyvox import _native
 
+ROOT = Path(__file__).resolve().parents[1]
 ISAS = _native.isas()
 SIZES = [(1, 1), (3, 7), (5, 33), (8, 8), (7, 97), (33, 130), (130, 512)]
 FRAMES = [1, 2, 4, 7, 16, 21]
@@ -221,3 +226,17 @@ def test_log_softmax_agrees_with_torch(isa: str, size: int) -> None:
     np.testing.assert_allclose(
         _native.elementwise(isa, "log_softmax", x), expected, rtol=1e-6, atol=3e-6
     )
+
+
+@pytest.mark.skipif(shutil.which("cmake") is None, reason="no cmake on the path")
+def test_the_native_test_finds_no_difference() -> None:
+    """More shapes, shares of threads, and cells; test_arm.py runs it on other processors."""
+    folder = ROOT / "build" / "lib"
+    for command in (
+        ["cmake", "-S", ROOT, "-B", folder, "-DTINYVOX_TESTS=ON"],
+        ["cmake", "--build", folder, "--target", "test_kernels"],
+        [folder / "test_kernels"],
+    ):
+        result = subprocess.run(command, capture_output=True, text=True)
+        assert result.returncode == 0, result.stdout + result.stderr
+    assert [line.split()[0].rstrip(":") for line in result.stdout.splitlines()] == ISAS

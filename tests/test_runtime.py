@@ -314,6 +314,54 @@ def test_models_that_would_hold_too_many_frames_are_refused(tmp_path: Path) -> N
         tv.open(tmp_path / "model.tvx")
 
 
+# Threads.
+
+
+def large_model() -> Model:
+    """Matrices that are shared among threads even at a single frame."""
+    torch.manual_seed(7)
+    wide = layers.Linear(Product(dense(600, 80), dense(80, 40)), torch.randn(600))
+    return chain(40, wide=wide, lstm=recurrent(nn.LSTM(600, 300)), out=linear(7, 300))
+
+
+def large_file(method: str, folder: Path) -> Path:
+    model = large_model()
+    if method != "float":
+        model = model.map_matrices(lambda _, matrix: coded_by(matrix, method))
+    packfile.save(model, folder / "large.tvx")
+    return folder / "large.tvx"
+
+
+@pytest.mark.parametrize("isa", tv.runtime._native.isas())
+@pytest.mark.parametrize("method", ["float", "symmetric", "symmetric 8"])
+def test_threads_change_no_bit(
+    method: str, isa: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TINYVOX_ISA", isa)
+    path, features = large_file(method, tmp_path), noise(70, 40)
+    alone = tv.open(path).run(features)
+    for threads in (2, 3, 64):
+        np.testing.assert_array_equal(tv.open(path, threads=threads).run(features), alone)
+
+
+def test_streams_of_several_threads_share_those_of_the_session(tmp_path: Path) -> None:
+    path = large_file("symmetric", tmp_path)
+    features = [noise(40, 40, seed) for seed in range(12)]
+    session = tv.open(path)
+    alone = [session.run(each) for each in features]
+    session = tv.open(path, threads=2)
+    with ThreadPoolExecutor(4) as pool:
+        for found, expected in zip(pool.map(session.run, features), alone, strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("threads", [0, -1, 65, 1 << 40])
+def test_a_number_of_threads_that_cannot_be_is_one_clear_line(threads: int, tmp_path: Path) -> None:
+    packfile.save(build("linear"), tmp_path / "model.tvx")
+    with pytest.raises(ValueError, match=f"^threads are {threads}, expected 1 to 64$"):
+        tv.open(tmp_path / "model.tvx", threads=threads)
+
+
 # Speech.
 
 

@@ -52,7 +52,7 @@ typedef struct tv_stream tv_stream;
 // Numbers stay what they are; later versions may add some.
 typedef enum tv_error {
   TV_OK = 0,
-  TV_ERROR_ARGUMENT = 1,   // an argument is NULL
+  TV_ERROR_ARGUMENT = 1,   // an argument is NULL, or out of its range
   TV_ERROR_FILE = 2,       // the file cannot be read
   TV_ERROR_FORMAT = 3,     // no .tvx file, damaged, too large to run, or of another version
   TV_ERROR_MEMORY = 4,     // out of memory
@@ -82,6 +82,7 @@ TV_API tv_error tv_open(const char* path, tv_model** model);
 
 // The same with so many threads, 1 to 64, that share the work of large matrices. They are the
 // model's: one stream at a time has their help, others work alone meanwhile. They sleep when idle.
+// The text does not depend on them. Where the system has no room for all, there are fewer.
 TV_API tv_error tv_open_threads(const char* path, unsigned threads, tv_model** model);
 
 // tv_open for the bytes of a file, which are not needed afterwards either.

@@ -66,6 +66,23 @@ tv_error open(std::span<const uint8_t> bytes, size_t threads, tv_model** model) 
   return TV_OK;
 }
 
+tv_error open(const char* caller, const char* path, unsigned threads, tv_model** model) {
+  if (!model) return fail(TV_ERROR_ARGUMENT, caller, "model is NULL");
+  *model = nullptr;
+  if (!path) return fail(TV_ERROR_ARGUMENT, caller, "path is NULL");
+  if (threads < 1 || threads > tinyvox::max_threads) {
+    char reason[64];
+    std::snprintf(reason, sizeof reason, "threads are %u, expected 1 to %zu", threads,
+                  tinyvox::max_threads);
+    return fail(TV_ERROR_ARGUMENT, caller, reason);
+  }
+  try {
+    return open(tinyvox::MappedFile(path).bytes(), threads, model);
+  } catch (...) {
+    return caught(path);
+  }
+}
+
 // Does `work`; where that fails half way, the stream is broken.
 template <typename Work>
 tv_error change(tv_stream& stream, State after, const char* caller, Work work) {
@@ -116,19 +133,10 @@ const char* tv_error_name(int code) {
 
 const char* tv_error_message() { return last_message; }
 
-tv_error tv_open(const char* path, tv_model** model) { return tv_open_threads(path, 1, model); }
+tv_error tv_open(const char* path, tv_model** model) { return open(__func__, path, 1, model); }
 
 tv_error tv_open_threads(const char* path, unsigned threads, tv_model** model) {
-  if (!model) return fail(TV_ERROR_ARGUMENT, __func__, "model is NULL");
-  *model = nullptr;
-  if (!path) return fail(TV_ERROR_ARGUMENT, __func__, "path is NULL");
-  if (threads < 1 || threads > tinyvox::max_threads)
-    return fail(TV_ERROR_ARGUMENT, __func__, "threads are not 1 to 64");
-  try {
-    return open(tinyvox::MappedFile(path).bytes(), threads, model);
-  } catch (...) {
-    return caught(path);
-  }
+  return open(__func__, path, threads, model);
 }
 
 tv_error tv_open_memory(const void* bytes, size_t size, tv_model** model) {

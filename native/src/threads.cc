@@ -1,5 +1,7 @@
 #include "threads.h"
 
+#include <exception>
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -22,7 +24,12 @@ void pause() {
 }  // namespace
 
 Threads::Threads(size_t count) {
-  for (size_t part = 1; part < count; ++part) workers_.emplace_back([this, part] { work(part); });
+  workers_.reserve(count - 1);
+  try {
+    for (size_t part = 1; part < count; ++part) workers_.emplace_back([this, part] { work(part); });
+  } catch (const std::exception&) {
+    // No room for more: those that there are do, with the same result.
+  }
 }
 
 Threads::~Threads() {

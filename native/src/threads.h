@@ -15,7 +15,7 @@ inline constexpr size_t max_threads = 64;
 
 class Threads {
  public:
-  // `count` in all, the caller's included.
+  // `count` in all, the caller's included; fewer where the system has no room for them.
   explicit Threads(size_t count);
   ~Threads();
   Threads(const Threads&) = delete;

@@ -157,8 +157,9 @@ class Session:
 def open(path: Path | str, threads: int = 1) -> Session:
     """Open a .tvx file. Raises FileError where it is missing, damaged, or cannot run here.
 
-    `threads`, 1 to 64, share the work of large matrices. They are the session's: one stream at a
-    time has their help, others work alone meanwhile. They sleep when idle.
+    `threads`, 1 to 64 or ValueError, share the work of large matrices. They are the session's: one
+    stream at a time has their help, others work alone meanwhile. They sleep when idle. Results do
+    not depend on them. Where the system has no room for all, there are fewer.
     """
     try:
         return Session(_native.Session(path, threads))

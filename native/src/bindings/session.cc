@@ -33,15 +33,18 @@ const Speech& speech_of(const Model& model) {
 }
 
 // As Python's own functions: any path, and OSError where it cannot be read.
-void open(Session* self, nb::object path, size_t threads) {
-  if (threads < 1 || threads > max_threads)
-    throw nb::value_error(("threads are " + std::to_string(threads) + ", expected 1 to " + std::to_string(max_threads)).c_str());
+void open(Session* self, nb::object path, int64_t threads) {
+  if (threads < 1 || threads > static_cast<int64_t>(max_threads))
+    throw nb::value_error(("threads are " + std::to_string(threads) + ", expected 1 to " +
+                           std::to_string(max_threads))
+                              .c_str());
   PyObject* encoded = nullptr;
   if (!PyUnicode_FSConverter(path.ptr(), &encoded)) throw nb::python_error();
   const auto name = nb::steal<nb::bytes>(encoded);
   try {
     nb::gil_scoped_release unlocked;
-    new (self) Session{open_model(MappedFile(name.c_str()).bytes(), kernels(), threads)};
+    new (self) Session{
+        open_model(MappedFile(name.c_str()).bytes(), kernels(), static_cast<size_t>(threads))};
   } catch (const std::system_error& error) {
     errno = error.code().value();
     PyErr_SetFromErrno(PyExc_OSError);

@@ -12,8 +12,6 @@ struct Quad {
   static int32x4_t quad(int32x4_t sums, int8x16_t w, int8x16_t x) { return vdotq_s32(sums, w, x); }
 };
 
-#include "kernels/float.inl"
-#include "kernels/lowbit.inl"
 #include "kernels/neon.inl"
 
 }  // namespace

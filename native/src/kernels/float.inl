@@ -9,7 +9,7 @@ constexpr int32_t rounder_bits = 0x4B400000;
 inline int32_t bits_of(float x) { return __builtin_bit_cast(int32_t, x); }
 inline float float_of(int32_t bits) { return __builtin_bit_cast(float, bits); }
 
-// e^x, relative error below 2e-7 up to |x| = 8, and |x| * 6e-8 beyond; x saturates outside
+// e^x, relative error at most 2e-7 up to |x| = 8, and |x| * 8e-8 beyond; x saturates outside
 // [-most, most]. x = n ln 2 + r; e^r by a polynomial that is the best of its degree for the
 // relative error on [-ln 2 / 2, ln 2 / 2]; n is added to its exponent (the lowest bits of
 // `shifted`, the rest of which is shifted out).
@@ -45,7 +45,7 @@ void tanh_f32(float* x, size_t size) {
 }
 
 // Of a gate, where a sigmoid is within 1e-12 of 0 or 1 beyond the limit. Three such factors and a
-// cell of up to 1e24 do not overflow, so gates are multiplied before they are divided: divisions
+// cell of up to 1e14 do not overflow, so gates are multiplied before they are divided: divisions
 // take most of the time.
 inline float gate_exponential(float x) { return exponential<28>(x); }
 

@@ -17,8 +17,6 @@ struct Quad {
   }
 };
 
-#include "kernels/float.inl"
-#include "kernels/lowbit.inl"
 #include "kernels/neon.inl"
 
 }  // namespace

@@ -1,4 +1,4 @@
-// NEON: primitives only, but for `Simd::quad`, which the including file defines in `Quad`: adds the
+// NEON: all kernels, but for `Simd::quad`, which the including file defines in `Quad`: adds the
 // products of four rows x four columns with four activations to four sums.
 
 struct Simd : Quad {
@@ -34,7 +34,7 @@ struct Simd : Quad {
   template <unsigned bits>
   static uint8x16_t at(uint8x16_t codes, int place) {
     const uint8x16_t moved = vshlq_u8(codes, vdupq_n_s8(static_cast<int8_t>(-place)));
-    return vandq_u8(moved, vdupq_n_u8((1 << bits) - 1));
+    return place + bits == 8 ? moved : vandq_u8(moved, vdupq_n_u8((1 << bits) - 1));
   }
 
   // The code in bits 0 and 1, the row in those above.
@@ -91,3 +91,6 @@ struct Simd : Quad {
 
   static float total(Floats v) { return vaddvq_f32(v); }
 };
+
+#include "kernels/float.inl"
+#include "kernels/lowbit.inl"

@@ -1,0 +1,296 @@
+// Holds every instruction set that runs here against the scalar reference, to the last bit, and
+// where results are floats against exact ones: test_kernels [SEED [LARGEST]], of rows and columns.
+// Prints a line for each set; exits 1 at the first value that is not as it should be.
+#include <bit>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <random>
+#include <span>
+#include <string>
+
+#include "matrix.h"
+
+namespace {
+
+using namespace tinyvox;
+
+using Values = std::vector<float>;
+
+constexpr size_t frame_counts[] = {1, 2, 3, 4, 5, 16, 17, max_frames};
+constexpr size_t all_sizes[] = {1, 7, 33, 97, 130, 512};
+
+std::mt19937 bits;
+
+// Not one of <random>'s distributions, which differ between libraries.
+float uniform(float least, float most) {
+  return least + static_cast<float>(bits() >> 8) * 0x1p-24f * (most - least);
+}
+
+Values uniforms(size_t count, float most) {
+  Values values(count);
+  for (float& value : values) value = uniform(-most, most);
+  return values;
+}
+
+// What is checked, for the message.
+struct Case {
+  const Kernels& set;
+  std::string what;
+  size_t rows, columns, frames;
+};
+
+size_t checked = 0;
+
+[[noreturn]] void fail(const Case& now, size_t index, double found, double expected) {
+  std::printf("%s: %s, %zu rows, %zu columns, %zu frames: value %zu is %.9g, expected %.9g\n",
+              now.set.isa, now.what.c_str(), now.rows, now.columns, now.frames, index, found,
+              expected);
+  std::exit(1);
+}
+
+// `found` holds the first of `expected`. Zeros have signs.
+template <typename T>
+void expect_same(const Case& now, const std::vector<T>& found, const std::vector<T>& expected) {
+  for (size_t i = 0; i < found.size(); ++i, ++checked)
+    if (found[i] != expected[i] || std::signbit(found[i]) != std::signbit(expected[i]))
+      fail(now, i, found[i], expected[i]);
+}
+
+void expect_within(const Case& now, size_t index, double found, double expected, double bound) {
+  if (!(std::abs(found - expected) <= bound)) fail(now, index, found, expected);
+}
+
+// Matrices, coded and dense.
+
+struct Kind {
+  const char* form;
+  uint32_t entries;
+  bool by_row = false;  // a table for each row
+};
+
+constexpr Kind kinds[] = {{"c1", 2},       {"c2", 3},  {"c2", 4},   {"r2", 2, true},
+                          {"r2", 4, true}, {"c3", 8},  {"c4", 9},   {"c4", 16},
+                          {"c6", 17},      {"c6", 64}, {"i8", 256}, {"i8 by row", 5, true}};
+
+Tensor empty(TensorKind kind, size_t rows, size_t columns) {
+  Tensor tensor;
+  tensor.kind = kind;
+  tensor.rows = static_cast<uint32_t>(rows);
+  tensor.columns = static_cast<uint32_t>(columns);
+  return tensor;
+}
+
+Tensor coded(const Kind& kind, size_t rows, size_t columns) {
+  Tensor tensor = empty(TensorKind::coded, rows, columns);
+  tensor.entries = kind.entries;
+  tensor.groups = kind.by_row ? std::min(tensor.rows, 256u) : 1;
+  for (size_t row = 0; row < rows; ++row) {
+    tensor.scale.push_back(uniform(0.1f, 2));
+    if (kind.by_row) tensor.group.push_back(static_cast<uint8_t>(row % tensor.groups));
+  }
+  tensor.levels = uniforms(tensor.groups * kind.entries, 1);
+  tensor.codes.resize(rows * columns);
+  for (uint8_t& code : tensor.codes) code = static_cast<uint8_t>(bits() % kind.entries);
+  return tensor;
+}
+
+Threads alone(1), three(3);
+
+Values multiply(const PackedMatrix& matrix, const Values& x, size_t frames,
+                Threads& threads = alone) {
+  MatrixWork work(threads);
+  matrix.reserve(work);
+  Values y(frames * matrix.rows());
+  matrix.apply(x.data(), frames, y.data(), work);
+  return y;
+}
+
+// Among more or fewer frames, and by several threads, a frame gives the same.
+void check_frames(const Case& now, const PackedMatrix& matrix, const Values& x,
+                  const Values& expected) {
+  for (size_t frames : frame_counts)
+    if (frames <= now.frames)
+      expect_same({now.set, now.what, now.rows, now.columns, frames}, multiply(matrix, x, frames),
+                  expected);
+  expect_same({now.set, now.what + " by threads", now.rows, now.columns, now.frames},
+              multiply(matrix, x, now.frames, three), expected);
+}
+
+void check_coded(const Kernels& set, const Kind& kind, size_t rows, size_t columns,
+                 size_t frames = max_frames) {
+  const Tensor tensor = coded(kind, rows, columns);
+  const Values x = uniforms(frames * columns, 3);
+  check_frames({set, kind.form, rows, columns, frames}, Packer(set).pack(tensor), x,
+               multiply(Packer(kernels_scalar).pack(tensor), x, frames));
+}
+
+void check_dense(const Kernels& set, size_t rows, size_t columns) {
+  Tensor tensor = empty(TensorKind::dense, rows, columns);
+  tensor.values = uniforms(rows * columns, 1);
+  const Values x = uniforms(max_frames * columns, 3);
+  const Case now{set, "f32", rows, columns, max_frames};
+  const PackedMatrix matrix = Packer(set).pack(tensor);
+  const Values found = multiply(matrix, x, max_frames);
+  for (size_t i = 0; i < found.size(); ++i) {
+    double exact = 0, magnitude = 0;
+    for (size_t j = 0; j < columns; ++j) {
+      const double w = tensor.values[i % rows * columns + j];
+      exact += w * x[i / rows * columns + j];
+      magnitude += std::abs(w * x[i / rows * columns + j]);
+    }
+    // Higham: |error| <= n u / (1 - n u) * sum |w x|
+    expect_within(now, i, found[i], exact, static_cast<double>(columns) * 0x1.02p-24 * magnitude);
+  }
+  check_frames(now, matrix, x, found);
+}
+
+// Rows that are packed apart, as those of gates and of convolutions' groups.
+void check_parts(const Kernels& set, const Kind& kind) {
+  constexpr size_t parts = 3, rows = 11, columns = 70;
+  const Tensor tensor = coded(kind, parts * rows, columns);
+  const Values x = uniforms(columns, 3);
+  Values found;
+  for (const PackedMatrix& part : Packer(set).split_rows(tensor, parts))
+    for (float value : multiply(part, x, 1)) found.push_back(value);
+  expect_same({set, kind.form + std::string(" in parts"), rows, columns, 1}, found,
+              multiply(Packer(kernels_scalar).pack(tensor), x, 1));
+}
+
+// All products at their largest and of one sign, over as many columns as kernels take: of
+// activations that are all 1, all -1, and of either sign.
+void check_largest(const Kernels& set, const Kind& kind) {
+  constexpr size_t rows = 2;
+  Tensor tensor = coded(kind, rows, max_columns);
+  for (size_t i = 0; i < tensor.levels.size(); ++i)
+    tensor.levels[i] = i % kind.entries % 2 ? 1.0f : -1.0f;
+  tensor.scale.assign(rows, 1.0f);
+  const Case now{set, kind.form + std::string(" at its largest"), rows, max_columns, 1};
+  for (int activations : {1, -1, 0})
+    for (bool positive : {true, false}) {
+      Values x(max_columns, static_cast<float>(activations));
+      for (size_t i = 0; i < max_columns; ++i) {
+        if (activations == 0) x[i] = bits() & 1 ? 1.0f : -1.0f;
+        for (size_t row = 0; row < rows; ++row)
+          tensor.codes[row * max_columns + i] = (x[i] > 0) == positive;
+      }
+      const Values found = multiply(Packer(set).pack(tensor), x, 1);
+      for (size_t i = 0; i < rows; ++i)
+        expect_within(now, i, found[i], positive ? max_columns : -1.0 * max_columns, 0.1);
+      expect_same(now, found, multiply(Packer(kernels_scalar).pack(tensor), x, 1));
+    }
+}
+
+// All else takes vectors.
+
+// Values of every magnitude.
+Values awkward(size_t size) {
+  constexpr float special[] = {0, -0.0f, 88, -88, 200, -200, 1e-20f, 1e-40f, 1e30f, -1e30f};
+  Values x = uniforms(size, 30);
+  for (size_t i = 0; i < size; i += 5) x[i] = special[i / 5 % std::size(special)];
+  return x;
+}
+
+// Values half way between two integers, to which they are quantised.
+Values halves(size_t size) {
+  Values x(size, 127);
+  for (size_t i = 1; i < size; ++i) x[i] = static_cast<float>(i % 253) - 126.5f;
+  return x;
+}
+
+std::vector<int32_t> quantize(const Kernels& set, const Values& x) {
+  const size_t stride = padded(x.size());
+  std::vector<int8_t> values(stride, 99);
+  float scale;
+  int32_t sum;
+  set.quantize_i8(x.data(), x.size(), stride, values.data(), &scale, &sum);
+  std::vector<int32_t> all(values.begin(), values.end());
+  all.push_back(sum);
+  all.push_back(std::bit_cast<int32_t>(scale));
+  return all;
+}
+
+void check_quantize(const Kernels& set, size_t size) {
+  for (const Values& x :
+       {Values(size), uniforms(size, 3), uniforms(size, 1e-39f), awkward(size), halves(size)})
+    expect_same({set, "quantize_i8", 1, size, 1}, quantize(set, x), quantize(kernels_scalar, x));
+}
+
+void check_elementwise(const Kernels& set, const char* what,
+                       void (*Kernels::*function)(float*, size_t), const Values& x,
+                       double (*exact)(double)) {
+  const Case now{set, what, 1, x.size(), 1};
+  Values found = x, expected = x;
+  (set.*function)(found.data(), x.size());
+  (kernels_scalar.*function)(expected.data(), x.size());
+  expect_same(now, found, expected);
+  for (size_t i = 0; exact && i < x.size(); ++i) expect_within(now, i, found[i], exact(x[i]), 2e-7);
+}
+
+// Steps of a cell, each from the state that the one before left.
+template <typename Step>
+void check_cell(const Kernels& set, const char* what, size_t hidden, Step step) {
+  constexpr size_t count = 5;
+  const Values gates = uniforms(count * 9 * hidden, 8);
+  const auto run = [&](const Kernels& kernels) {
+    Values state(2 * hidden);
+    for (size_t i = 0; i < count; ++i) {
+      const float* x = gates.data() + i * 9 * hidden;
+      step(kernels, x, x + 4 * hidden, state.data());
+    }
+    return state;
+  };
+  expect_same({set, what, hidden, hidden, count}, run(set), run(kernels_scalar));
+}
+
+void check_vectors(const Kernels& set, size_t size) {
+  check_quantize(set, size);
+  const Values x = awkward(size);
+  check_elementwise(set, "sigmoid_f32", &Kernels::sigmoid_f32, x,
+                    [](double value) { return 1 / (1 + std::exp(-value)); });
+  check_elementwise(set, "tanh_f32", &Kernels::tanh_f32, x, std::tanh);
+  check_elementwise(set, "log_softmax_f32", &Kernels::log_softmax_f32, x, nullptr);
+  check_cell(set, "lstm_f32", size, [&](auto& kernels, auto x, auto h, float* state) {
+    kernels.lstm_f32(x, h, size, state + size, state);
+  });
+  check_cell(set, "gru_f32", size, [&](auto& kernels, auto x, auto h, float* state) {
+    kernels.gru_f32(x, h, h + 4 * size, size, state);
+  });
+  check_cell(set, "rnn_tanh_f32", size, [&](auto& kernels, auto x, auto h, float* state) {
+    kernels.rnn_tanh_f32(x, h, size, state);
+  });
+}
+
+void check(const Kernels& set, std::span<const size_t> sizes) {
+  for (size_t rows : sizes)
+    for (size_t columns : sizes) {
+      for (const Kind& kind : kinds) check_coded(set, kind, rows, columns);
+      check_dense(set, rows, columns);
+    }
+  for (const Kind& kind : kinds) {
+    check_coded(set, kind, 100, 4096, 5);  // more rows than are kept in the cache
+    check_parts(set, kind);
+    check_largest(set, kind);
+  }
+  for (size_t size : all_sizes) check_vectors(set, size);
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  const int seed = count > 1 ? std::atoi(arguments[1]) : 1;
+  const int largest = count > 2 ? std::atoi(arguments[2]) : 512;
+  std::span<const size_t> sizes = all_sizes;
+  while (sizes.size() > 1 && static_cast<int>(sizes.back()) > largest)
+    sizes = sizes.first(sizes.size() - 1);
+
+  const char* names[8];
+  for (const char* name : std::span(names, kernel_names(names, 8))) {
+    const Kernels& set = *kernels_named(name);
+    bits.seed(static_cast<uint32_t>(seed));
+    checked = 0;
+    check(set, sizes);
+    std::printf("%s%s: %zu values are as they should be\n", name,
+                &set == &kernels() ? " (chosen)" : "", checked);
+  }
+}
