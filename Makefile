@@ -19,8 +19,9 @@ $(READY): $(NATIVE)
 demo: $(READY)
 	$(BIN)/tinyvox demo
 
+# As many files at a time as there are processors, each on one thread.
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -37,7 +37,7 @@ from tinyvox.recipe import FactorizeSettings, QuantizeSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = ROOT / "models" / "commands"
-RATIO, BITS = 50, 3
+RATIO, BITS = 50, 4
 SECONDS = 5.0
 """Of audio: the bundled clips, one after the other."""
 FULL, SMALL = "tinyvox, full size, float32", f"tinyvox, {RATIO} times smaller"

@@ -231,7 +231,7 @@ def test_log_softmax_agrees_with_torch(isa: str, size: int) -> None:
 @pytest.mark.skipif(shutil.which("cmake") is None, reason="no cmake on the path")
 def test_the_native_test_finds_no_difference() -> None:
     """More shapes, shares of threads, and cells; test_arm.py runs it on other processors."""
-    folder = ROOT / "build" / "lib"
+    folder = ROOT / "build" / "tests"
     for command in (
         ["cmake", "-S", ROOT, "-B", folder, "-DTINYVOX_TESTS=ON"],
         ["cmake", "--build", folder, "--target", "test_kernels"],
