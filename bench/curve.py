@@ -109,6 +109,9 @@ class Bench:
         heard = testsets.calibration()[: 20 if options.quick else None]
         self.trial = trial_on(self.model, testsets.development(options.cache / "sets"))
         self.heard = heard
+        self.trials = {
+            name: trial_on(self.model, each, len(each)) for name, each in self.sets.items()
+        }
         self.looks: dict[str, Look] = {
             "made up": functools.lru_cache(maxsize=4)(imagine),
             "audio": functools.lru_cache(maxsize=4)(self._listen),
@@ -179,6 +182,7 @@ class Bench:
             session = runtime.open(path)
             for name, utterances in self.sets.items():
                 row[name] = self._errors(name, session, utterances)
+                row[name]["moved"], row[name]["tokens"] = self.trials[name].apart(small)
         return row
 
     def _errors(self, name: str, session: Any, utterances: list[Utterance]) -> dict[str, Any]:
@@ -235,18 +239,25 @@ def key_of(row: dict[str, Any]) -> tuple[Any, ...]:
 def print_rows(rows: list[dict[str, Any]]) -> None:
     counts = ", ".join(f"{name} {rows[0][name]['utterances']}" for name in SETS)
     print(f"WER, greedy; change against the original in points, 95% interval; utterances: {counts}")
-    print(f"{'ratio':>6} {'bytes':>9} {'steps':>5} {'evidence':8} {'what':30} {'moved':>7}", end="")
-    print("".join(f" {name + ' WER':>13} {'CER':>6} {'change':>25}" for name in SETS))
+    print(
+        "KL: nats a frame of the outputs from the original's; tokens: frames with another best one"
+    )
+    print(f"{'ratio':>6} {'bytes':>9} {'steps':>5} {'evidence':8} {'what':30}", end="")
+    heads = (
+        f" {name + ' WER':>13} {'change':>22} {'CER':>6} {'KL':>6} {'tokens':>6}" for name in SETS
+    )
+    print("".join(heads))
     for row in sorted(
         rows, key=lambda r: (r["ratio"], r["steps"], STRATEGIES.index(r["strategy"]))
     ):
         head = f"{row['ratio']:6g} {row['bytes']:9,} {row['steps']:5} {row['evidence']:8} "
-        print(head + f"{row['strategy']:30} {row['distance']:7.4f}", end="")
+        print(head + f"{row['strategy']:30}", end="")
         for name in SETS:
             each = row[name]
             low, high = each["interval"]
             change = f"{each['change']:+.2f} ({low:+.1f} to {high:+.1f})"
-            print(f" {each['wer']:13.2%} {each['cer']:6.2%} {change:>25}", end="")
+            print(f" {each['wer']:13.2%} {change:>22} {each['cer']:6.2%}", end="")
+            print(f" {each['moved']:6.4f} {each['tokens']:6.2%}", end="")
         print()
 
 

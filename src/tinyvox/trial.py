@@ -39,11 +39,19 @@ class Trial:
     def distance(self, changed: Model) -> float:
         """How far the outputs move, mean over the frames: KL divergence of log-probabilities, of
         other outputs the squared error over their variance."""
-        outputs = self._run(changed)
+        return self._distance(self._run(changed))
+
+    def _distance(self, outputs: Tensor) -> float:
         if isinstance(self.model.nodes[-1].layer, LogSoftmax):
             return float((self.outputs.exp() * (self.outputs - outputs)).sum(dim=-1).mean())
         variance = self.outputs.var().clamp(min=torch.finfo(torch.float64).tiny)
         return float((self.outputs - outputs).square().mean() / variance)
+
+    def apart(self, changed: Model) -> tuple[float, float]:
+        """The distance, and the share of the frames whose largest output is another."""
+        outputs = self._run(changed)
+        other = self.outputs.argmax(-1) != outputs.argmax(-1)
+        return self._distance(outputs), float(other.double().mean())
 
     def distance_with(self, tensors: Mapping[str, Matrix | Tensor]) -> float:
         """The distance of the model with these tensors in place of its own."""
