@@ -136,7 +136,7 @@ void Leaf::pack_codes(const Tensor& tensor, size_t first) {
   constexpr Packing packing = packing_of(form);
   const size_t height = kernels_.block_rows, width = 4 * height;
   const size_t chunk_bytes = packing.registers * width;
-  codes_.resize(blocks() * chunks_ * chunk_bytes);
+  codes_.resize(padded_blocks() * chunks_ * chunk_bytes);
   if (form == Form::r2)
     set_row_tables(tensor, first);
   else if (form != Form::i8)
@@ -149,10 +149,10 @@ void Leaf::pack_codes(const Tensor& tensor, size_t first) {
       scale_[row] *= entries.step;
     }
     const uint8_t* codes = tensor.codes.data() + (first + row) * columns_;
-    const size_t block = row / height, step = panel_height(blocks(), block) * chunk_bytes;
-    uint8_t* chunk = codes_.data() + chunk_at(blocks(), chunks_, block, 0) * chunk_bytes;
+    uint8_t* chunk = codes_.data() + chunk_at(chunks_, row / height, 0) * chunk_bytes;
     const size_t lane = 4 * (row % height);
-    for (size_t start = 0; start < columns_; start += packing.columns(), chunk += step) {
+    for (size_t start = 0; start < columns_;
+         start += packing.columns(), chunk += panel_blocks * chunk_bytes) {
       const size_t some = std::min(packing.columns(), columns_ - start);
       for (size_t i = 0; i < some; ++i) {
         uint8_t code = codes[start + i];
@@ -174,7 +174,7 @@ void Leaf::set_table(const Tensor& tensor) {
 }
 
 void Leaf::set_row_tables(const Tensor& tensor, size_t first) {
-  table_.resize(blocks() * kernels_.block_rows * 4);
+  table_.resize(padded_blocks() * kernels_.block_rows * 4);
   for (size_t row = 0; row < rows_; ++row) {
     const Integers entries = row_integers(tensor, static_cast<uint32_t>(first + row));
     for (size_t i = 0; i < entries.values.size(); ++i)
@@ -184,6 +184,10 @@ void Leaf::set_row_tables(const Tensor& tensor, size_t first) {
 }
 
 size_t Leaf::blocks() const { return (rows_ + kernels_.block_rows - 1) / kernels_.block_rows; }
+
+size_t Leaf::padded_blocks() const {
+  return (blocks() + panel_blocks - 1) / panel_blocks * panel_blocks;
+}
 
 size_t Leaf::bytes() const {
   return bytes_of(dense_) + bytes_of(codes_) + bytes_of(table_) + bytes_of(scale_);

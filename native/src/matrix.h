@@ -55,7 +55,8 @@ class Leaf {
   void pack_codes(const Tensor& tensor, size_t first);
   void set_table(const Tensor& tensor);
   void set_row_tables(const Tensor& tensor, size_t first);
-  size_t blocks() const;  // of rows
+  size_t blocks() const;         // of rows
+  size_t padded_blocks() const;  // of whole panels
   void multiply(size_t first, size_t last, const Activations& x, Results y) const;
   void multiply(size_t first, size_t last, const float* x, size_t frames, Results y) const;
 

@@ -86,21 +86,18 @@ inline void put_code(Form form, uint8_t* chunk, size_t width, size_t lane, size_
   for (size_t i = 0; i < 3; ++i) add(i, static_cast<unsigned>(code >> 2 * i & 3) << 6);
 }
 
-// Up to four blocks of rows form a panel, whose chunks alternate: one frame reads memory in one
-// stream.
+// Four blocks of rows form a panel, whose chunks alternate: one frame reads memory in one stream.
+// The last panel is whole, too.
 inline constexpr size_t panel_blocks = 4;
-constexpr size_t panel_height(size_t blocks, size_t block) {
-  const size_t left = blocks - block / panel_blocks * panel_blocks;
-  return left < panel_blocks ? left : panel_blocks;
-}
+
 // Where a chunk of a block lies, counted in chunks.
-constexpr size_t chunk_at(size_t blocks, size_t chunks, size_t block, size_t chunk) {
+constexpr size_t chunk_at(size_t chunks, size_t block, size_t chunk) {
   const size_t in_panel = block % panel_blocks;
-  return (block - in_panel) * chunks + chunk * panel_height(blocks, block) + in_panel;
+  return (block - in_panel) * chunks + chunk * panel_blocks + in_panel;
 }
 
 struct Weights {
-  const uint8_t* codes;  // [panels, chunks, blocks of the panel, registers, 4 * block_rows]
+  const uint8_t* codes;  // [panels, chunks, panel_blocks, registers, 4 * block_rows]
   const uint8_t* table;  // [64] by code; r2: [row blocks, 4 * block_rows], byte 4 r + code
   const float* scale;    // [row blocks * block_rows]
   size_t rows, chunks;

@@ -28,6 +28,7 @@ constexpr size_t prefetch_bytes = 2048;
   for (int f = 0; f < frames; ++f)
     for (int b = 0; b < blocks; ++b, ++sums) {
       const size_t at = frame + f, row = (block + b) * Simd::rows;
+      if (row >= w.rows) continue;
       const int32_t offset = w.offset * x.sum[at];
       float* to = y.values + at * y.stride + row;
       if (w.rows - row >= Simd::rows) {
@@ -47,15 +48,14 @@ inline void tile_i8(const Weights& w, const Activations& x, size_t block, size_t
   constexpr size_t width = 4 * Simd::rows, chunk_bytes = packing.registers * width;
   // Few sums would wait for themselves: each is then kept as two.
   constexpr int halves = Blocks * Frames * 2 <= Simd::sums ? 2 : 1;
+  static_assert(Frames > 1 || halves == 2);
   constexpr int tables = form == Form::r2 ? Blocks : 1;
 
   typename Simd::template Lookup<form> lookups[tables];
   for (int i = 0; i < tables; ++i)
     lookups[i] = typename Simd::template Lookup<form>(
         w.table + (block + i) * width * (tables > 1 || form == Form::r2));
-  const size_t blocks = (w.rows + Simd::rows - 1) / Simd::rows;
-  const uint8_t* codes = w.codes + chunk_at(blocks, w.chunks, block, 0) * chunk_bytes;
-  const size_t step = (Blocks == panel_blocks ? Blocks : panel_height(blocks, block)) * chunk_bytes;
+  const uint8_t* codes = w.codes + chunk_at(w.chunks, block, 0) * chunk_bytes;
   const int8_t* values = x.values + frame * x.stride;
   typename Simd::Integers sums[Blocks][Frames][halves] = {};
 
@@ -70,7 +70,7 @@ inline void tile_i8(const Weights& w, const Activations& x, size_t block, size_t
     }
   };
   for (size_t c = 0; c < w.chunks; ++c) {
-    const uint8_t* chunk = codes + c * step;
+    const uint8_t* chunk = codes + c * panel_blocks * chunk_bytes;
     const int8_t* inputs = values + c * packing.columns();
     if constexpr (Frames == 1)
 #pragma GCC unroll 16
@@ -84,6 +84,14 @@ inline void tile_i8(const Weights& w, const Activations& x, size_t block, size_t
       pair.template operator()<3>(chunk, inputs);
     }
   }
+  if (const size_t row = block * Simd::rows; Frames == 1 && row + Blocks * Simd::rows <= w.rows) {
+#pragma GCC unroll 16
+    for (int b = 0; b < Blocks; ++b)
+      Simd::store(Simd::add(sums[b][0][0], sums[b][0][halves - 1]), w.offset * x.sum[frame],
+                  w.scale + row + b * Simd::rows, x.scale[frame],
+                  y.values + frame * y.stride + row + b * Simd::rows);
+    return;
+  }
   typename Simd::Integers all[Frames * Blocks];
 #pragma GCC unroll 16
   for (int f = 0; f < Frames; ++f)
@@ -95,18 +103,19 @@ inline void tile_i8(const Weights& w, const Activations& x, size_t block, size_t
 }
 
 // Covers rows x frames with tiles: of as many frames as there are sums, then of a quarter of them
-// and four times the rows, and so on.
-template <int Frames, int MaxRows, int Sums, typename Tile>
+// and four times the rows, and so on. `Padded` rows are there in memory up to a whole tile.
+template <int Frames, int MaxRows, int Sums, bool Padded, typename Tile>
 inline void cover(size_t first, size_t last, size_t frames, Tile tile, size_t frame = 0) {
   constexpr int Rows = Sums / Frames < MaxRows ? Sums / Frames : MaxRows;
   for (; frame + Frames <= frames; frame += Frames) {
     size_t row = first;
-    for (; row + Rows <= last; row += Rows) tile.template operator()<Rows, Frames>(row, frame);
-    if constexpr (Rows > 1)
+    for (; Padded ? row < last : row + Rows <= last; row += Rows)
+      tile.template operator()<Rows, Frames>(row, frame);
+    if constexpr (Rows > 1 && !Padded)
       for (; row < last; ++row) tile.template operator()<1, Frames>(row, frame);
   }
   if constexpr (Frames > 1)
-    cover<(Frames > 4 ? 4 : 1), MaxRows, Sums>(first, last, frames, tile, frame);
+    cover<(Frames > 4 ? 4 : 1), MaxRows, Sums, Padded>(first, last, frames, tile, frame);
 }
 
 template <Form form>
@@ -115,7 +124,7 @@ void gemm_i8(const Weights& w, const Activations& x, Results y) {
   const size_t bytes = w.chunks * packing_of(form).registers * 4 * Simd::rows;
   const size_t some = (cached_bytes / (bytes + 1) / panel_blocks + 1) * panel_blocks;
   for (size_t first = 0; first < blocks; first += some)
-    cover<Simd::sums, panel_blocks, Simd::sums>(
+    cover<Simd::sums, panel_blocks, Simd::sums, true>(
         first, first + some < blocks ? first + some : blocks, x.frames,
         [&]<int Blocks, int Frames>(size_t block, size_t frame) {
           tile_i8<form, Blocks, Frames>(w, x, block, frame, y);
@@ -152,8 +161,8 @@ inline void tile_f32(const WeightsF32& w, const float* x, size_t row, size_t fra
 void gemm_f32(const WeightsF32& w, const float* x, size_t frames, Results y) {
   const size_t some = cached_bytes / (4 * w.columns + 1) / 4 * 4 + 4;
   for (size_t first = 0; first < w.rows; first += some)
-    cover<4, 4, 16>(first, first + some < w.rows ? first + some : w.rows, frames,
-                    [&]<int Rows, int Frames>(size_t row, size_t frame) {
-                      tile_f32<Rows, Frames>(w, x, row, frame, y);
-                    });
+    cover<4, 4, 16, false>(first, first + some < w.rows ? first + some : w.rows, frames,
+                           [&]<int Rows, int Frames>(size_t row, size_t frame) {
+                             tile_f32<Rows, Frames>(w, x, row, frame, y);
+                           });
 }

@@ -12,9 +12,7 @@ template <Form form>
 int32_t entry_at(const Weights& w, size_t row, size_t column) {
   constexpr Packing packing = packing_of(form);
   const size_t block = row / block_rows, chunk = column / packing.columns();
-  const size_t blocks = (w.rows + block_rows - 1) / block_rows;
-  const uint8_t* bytes =
-      w.codes + chunk_at(blocks, w.chunks, block, chunk) * packing.registers * width;
+  const uint8_t* bytes = w.codes + chunk_at(w.chunks, block, chunk) * packing.registers * width;
   const size_t lane = 4 * (row % block_rows) + column % 4;
   const uint8_t code = code_at(form, bytes, width, lane, column % packing.columns() / 4);
   if constexpr (form == Form::i8) return static_cast<int8_t>(code);
