@@ -101,7 +101,7 @@ def main() -> None:
         path = Path(folder) / "small.tvx"
         row("packing", timed(lambda: packfile.save(small, path))[0])
         row("parsing", timed(lambda: _native.parse_file(path.read_bytes()))[0])
-        row("opening", timed(lambda: _native.Session(path.read_bytes()))[0])
+        row("opening", timed(lambda: _native.Session(path))[0])
     screen = Console(width=100)
     screen.print(table)
     screen.print(rates)
