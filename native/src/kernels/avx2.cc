@@ -128,21 +128,7 @@ struct Simd {
 }  // namespace
 
 // A lookup among 64 entries takes four lookups and three choices: c6 is left to i8.
-const Kernels kernels_avx2 = {
-    "avx2",
-    Simd::rows,
-    0,
-    {gemm_i8<Form::c1>, gemm_i8<Form::c2>, gemm_i8<Form::r2>, gemm_i8<Form::c3>, gemm_i8<Form::c4>,
-     nullptr, gemm_i8<Form::i8>},
-    gemm_f32,
-    quantize_i8,
-    sigmoid_f32,
-    tanh_f32,
-    lstm_f32,
-    gru_f32,
-    rnn_tanh_f32,
-    log_softmax_f32,
-};
+constinit const Kernels kernels_avx2 = all_kernels<false>("avx2", 0);
 
 }  // namespace tinyvox
 

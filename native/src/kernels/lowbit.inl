@@ -166,3 +166,23 @@ void gemm_f32(const WeightsF32& w, const float* x, size_t frames, Results y) {
                              tile_f32<Rows, Frames>(w, x, row, frame, y);
                            });
 }
+
+// Everything that a set provides; `six_bits` where it looks up 64 entries at a time.
+template <bool six_bits>
+constexpr Kernels all_kernels(const char* isa, int32_t value_offset) {
+  Kernels all{isa,
+              Simd::rows,
+              value_offset,
+              {gemm_i8<Form::c1>, gemm_i8<Form::c2>, gemm_i8<Form::r2>, gemm_i8<Form::c3>,
+               gemm_i8<Form::c4>, nullptr, gemm_i8<Form::i8>},
+              gemm_f32,
+              quantize_i8,
+              sigmoid_f32,
+              tanh_f32,
+              lstm_f32,
+              gru_f32,
+              rnn_tanh_f32,
+              log_softmax_f32};
+  if constexpr (six_bits) all.gemm_i8[static_cast<size_t>(Form::c6)] = gemm_i8<Form::c6>;
+  return all;
+}

@@ -21,21 +21,7 @@ struct Quad {
 
 }  // namespace
 
-const Kernels kernels_neon = {
-    "neon",
-    Simd::rows,
-    0,
-    {gemm_i8<Form::c1>, gemm_i8<Form::c2>, gemm_i8<Form::r2>, gemm_i8<Form::c3>, gemm_i8<Form::c4>,
-     gemm_i8<Form::c6>, gemm_i8<Form::i8>},
-    gemm_f32,
-    quantize_i8,
-    sigmoid_f32,
-    tanh_f32,
-    lstm_f32,
-    gru_f32,
-    rnn_tanh_f32,
-    log_softmax_f32,
-};
+constinit const Kernels kernels_neon = all_kernels<true>("neon", 0);
 
 }  // namespace tinyvox
 
