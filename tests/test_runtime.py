@@ -355,6 +355,20 @@ def test_streams_of_several_threads_share_those_of_the_session(tmp_path: Path) -
             np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_session_with_threads_works_on_in_a_child_process(tmp_path: Path) -> None:
+    """Alone, as the child has none of its threads; and it ends."""
+    session = tv.open(large_file("symmetric", tmp_path), threads=2)
+    features = noise(40, 40)
+    expected = session.run(features)
+    child = os.fork()
+    if child == 0:
+        same = np.array_equal(session.run(features), expected)
+        del session
+        os._exit(0 if same else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
 @pytest.mark.parametrize("threads", [0, -1, 65, 1 << 40])
 def test_a_number_of_threads_that_cannot_be_is_one_clear_line(threads: int, tmp_path: Path) -> None:
     packfile.save(build("linear"), tmp_path / "model.tvx")

@@ -5,6 +5,9 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
+#if defined(__unix__) || defined(__APPLE__)
+#include <unistd.h>
+#endif
 
 namespace tinyvox {
 namespace {
@@ -21,9 +24,17 @@ void pause() {
 #endif
 }
 
+int process() {
+#if defined(__unix__) || defined(__APPLE__)
+  return getpid();
+#else
+  return 0;
+#endif
+}
+
 }  // namespace
 
-Threads::Threads(size_t count) {
+Threads::Threads(size_t count) : owner_(process()) {
   workers_.reserve(count - 1);
   try {
     for (size_t part = 1; part < count; ++part) workers_.emplace_back([this, part] { work(part); });
@@ -33,11 +44,17 @@ Threads::Threads(size_t count) {
 }
 
 Threads::~Threads() {
+  if (forked()) {
+    for (std::thread& worker : workers_) worker.detach();
+    return;
+  }
   over_ = true;
   jobs_.fetch_add(1);
   jobs_.notify_all();
   for (std::thread& worker : workers_) worker.join();
 }
+
+bool Threads::forked() const { return owner_ != process(); }
 
 void Threads::run(Job job) {
   job_ = job;

@@ -29,7 +29,8 @@ class Threads {
   template <typename Task>
   void share(size_t items, size_t grain, size_t products, const Task& task) {
     const size_t grains = (items + grain - 1) / grain;
-    if (workers_.empty() || grains < 2 || products < worth_sharing) return task(0, items);
+    if (workers_.empty() || grains < 2 || products < worth_sharing || forked())
+      return task(0, items);
     const std::unique_lock mine(busy_, std::try_to_lock);
     if (!mine.owns_lock()) return task(0, items);
     const size_t parts = count();
@@ -52,6 +53,7 @@ class Threads {
     const void* context;
   };
 
+  bool forked() const;  // a child process has none of the workers
   void run(Job job);
   void work(size_t part);
 
@@ -60,6 +62,7 @@ class Threads {
   std::atomic<uint32_t> jobs_{0};  // how many there were; its change starts one
   std::atomic<size_t> left_{0};    // parts under way
   std::atomic<bool> over_{false};
+  const int owner_;  // process
   std::vector<std::thread> workers_;
 };
 
