@@ -1,37 +1,49 @@
-"""Pruning of the bundled model: what goes first, refitted or not, and low ranks, at equal bytes.
+"""Pruning and factors on the bundled model: what goes first, refitted or not, at equal bytes.
 
-    python bench/pruning.py [--cache DIR] [--keep 0.9 0.75 0.5] [--rank 0.25 0.125] [--quick]
+    python bench/pruning.py [--cache DIR] [--keep 0.9 0.75 0.5] [--rank 0.25 0.125]
+                            [--seeds N] [--quick]
 
-Units of `models/commands` go by each importance, with what reads them cut or refitted, by evidence
-of 450 utterances of the training splits and of made-up speech; its matrices are factorised, plainly
-and as the evidence weighs them. Nothing is quantised or retrained. KL is the mean over the frames
-of 50 utterances of each test set; WER, greedy, is that of the strings of digits, run natively.
+Units of `models/commands` go by each importance, the same share of every layer, with what reads
+them cut or refitted; random orders by several seeds, mean and standard deviation. Its matrices but
+the output are factorised, plainly, as inputs weigh them, and as inputs and outputs do. Evidence is
+of 450 utterances of the training splits, put together as those of the test sets are, or of made-up
+speech. Nothing is quantised or retrained. KL is the mean over the frames of 50 utterances of each
+test set, with how many times that of random orders, or of the plain factors, it is; WER, greedy, is
+that of the strings of digits, run natively.
+
+What a model measured is kept in DIR/pruning.jsonl under the model's digest: the same call goes on
+from there, and what a change of the code makes otherwise is measured anew.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
+import statistics
 import tempfile
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import get_args
 
 import testsets
 
 from tinyvox import files, packfile, runtime
 from tinyvox.corpus import Utterance, read_manifest
-from tinyvox.evaluate import Errors, change_interval, evaluate
+from tinyvox.evaluate import evaluate
 from tinyvox.evidence import NOTHING, Batch, Evidence
 from tinyvox.imagine import imagine
 from tinyvox.model import Model
 from tinyvox.observe import features_of, observe
 from tinyvox.passes import factorize, prune
-from tinyvox.recipe import FactorizeSettings, Importance, PruneSettings
+from tinyvox.recipe import FactorizeSettings, PruneSettings
 from tinyvox.trial import Trial
 
 ROOT = Path(__file__).resolve().parents[1]
-ROW = "{:8} {:15} {:9} {:6} {:>11} {:>9} {:>8}  {:24}"
 BATCH = 25
+IMPORTANCES = ("norm", "energy", "fisher", "reconstruction")
+FACTORED = ("dense*", "lstm")
+"""One rank for the output too, which has 29 rows, ruins every model."""
 
 
 def trial_of(model: Model, utterances: list[Utterance]) -> Trial:
@@ -41,46 +53,114 @@ def trial_of(model: Model, utterances: list[Utterance]) -> Trial:
     return Trial(model, [Batch.of(features[start : start + BATCH]) for start in starts])
 
 
-def rows(
-    model: Model, keeps: list[float], ranks: list[float], known: dict[str, Evidence]
-) -> Iterator[tuple[tuple[str, ...], Model]]:
-    """Each model of the table under its first four cells. A unit's norm and chance need evidence
-    for the refit alone, and rows are not repeated where it changes nothing."""
-    for keep in keeps:
-        for importance in get_args(Importance):
-            blind = importance in ("norm", "random")
-            for name, evidence in known.items():
-                if (name == "none") != blind:
-                    continue
-                settings = PruneSettings(keep=keep, importance=importance, refit=False)
-                cells = (f"keep {keep:g}", importance, name, "cut")
-                yield cells, prune(model, settings, evidence).model
-            for name in ("made up", "audio"):
-                settings = PruneSettings(keep=keep, importance=importance)
-                cells = (f"keep {keep:g}", importance, name, "refit")
-                yield cells, prune(model, settings, known[name]).model
-    for rank in ranks:
-        for name, evidence in known.items():
-            cells = (f"rank {rank:g}", "SVD" if name == "none" else "weighted SVD", name, "")
-            yield cells, factorize(model, FactorizeSettings(rank=rank), evidence).model
+@dataclass(frozen=True)
+class Result:
+    bytes: int
+    kl: float
+    wer: float
 
 
-def measure(
-    small: Model, trial: Trial, digits: list[Utterance], original: Errors
-) -> tuple[str, ...]:
-    """Bytes of the file, KL, word error rate and its change."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "small.tvx"
-        size = packfile.save(small, path)
-        errors = evaluate(runtime.open(path), digits)
-    low, high = change_interval(original, errors)
-    change = 100 * (errors.wer - original.wer)
-    return (
-        f"{size:,}",
-        f"{trial.distance(small):.4f}",
-        f"{errors.wer:.2%}",
-        f"{change:+.2f} ({100 * low:+.1f} to {100 * high:+.1f})",
-    )
+class Bench:
+    """What all rows share."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.model = files.load(ROOT / "models" / "commands" / "commands.pt2")
+        heard, scored, calibration = (3, 5, 30) if options.quick else (50, None, None)
+        manifests = testsets.build(options.cache / "sets")
+        sets = {name: read_manifest(path) for name, path in manifests.items()}
+        self.trial = trial_of(self.model, [u for each in sets.values() for u in each[:heard]])
+        self.digits = sets["digits"][:scored]
+        speech = testsets.calibration_alike(options.cache / "sets")[:calibration]
+        cache = options.cache / "evidence"
+        audio = observe(self.model, speech, fisher="outputs", cache=cache)
+        self.known = {"audio": audio}
+        if not options.quick:
+            self.known["made up"] = imagine(self.model)
+        self.place = options.cache / f"pruning{'-quick' if options.quick else ''}.jsonl"
+        self.results = dict(read_results(self.place))
+
+    def measure(self, small: Model) -> Result:
+        key = small.digest()
+        if key not in self.results:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "small.tvx"
+                size = packfile.save(small, path)
+                wer = evaluate(runtime.open(path), self.digits).wer
+            self.results[key] = Result(size, self.trial.distance(small), wer)
+            with self.place.open("a") as file:
+                print(json.dumps({"model": key, **asdict(self.results[key])}), file=file)
+        return self.results[key]
+
+    def pruned(
+        self, keep: float, importance: str, evidence: Evidence, refit: bool, seed: int = 0
+    ) -> Result:
+        settings = PruneSettings(keep=keep, importance=importance, refit=refit, seed=seed)
+        return self.measure(prune(self.model, settings, evidence).model)
+
+    def factorised(self, rank: float, evidence: Evidence) -> Result:
+        settings = FactorizeSettings(layers=FACTORED, rank=rank)
+        return self.measure(factorize(self.model, settings, evidence).model)
+
+
+def read_results(path: Path) -> Iterator[tuple[str, Result]]:
+    for line in path.read_text().splitlines() if path.exists() else ():
+        row = json.loads(line)
+        yield row.pop("model"), Result(**row)
+
+
+def spread(values: list[float], form: str) -> str:
+    """The one value, or mean and standard deviation."""
+    mean = form.format(statistics.mean(values))
+    return mean if len(values) == 1 else f"{mean} ± {form.format(statistics.stdev(values))}"
+
+
+def cells(found: list[Result], base: list[Result]) -> tuple[str, str, str]:
+    """KL, how many times that of the base, WER."""
+    kl, least = ([each.kl for each in results] for results in (found, base))
+    times = statistics.mean(kl) / statistics.mean(least)
+    wer = spread([100 * each.wer for each in found], "{:.1f}")
+    return spread(kl, "{:.4f}"), f"{times:.2f}", wer
+
+
+PRUNED = "{:15} {:8} | {:>15} {:>6} {:>11} | {:>15} {:>6} {:>11}"
+
+
+def print_pruned(bench: Bench, keep: float, seeds: int) -> None:
+    """A row an importance, cut and refitted side by side, held against random orders that are
+    refitted by the same evidence."""
+    size = bench.pruned(keep, "norm", NOTHING, refit=False).bytes
+    print(f"\n{keep:.0%} of the units of every layer, {size:,} bytes")
+    print(PRUNED.format("", "", "cut", "", "", "refitted", "", ""))
+    print(PRUNED.format("importance", "evidence", *("KL", "times", "WER, %") * 2))
+    for known, evidence in bench.known.items():
+        base = {
+            refit: [bench.pruned(keep, "random", evidence, refit, seed) for seed in range(seeds)]
+            for refit in (False, True)
+        }
+        for importance in IMPORTANCES:
+            found = (
+                cells([bench.pruned(keep, importance, evidence, refit)], base[refit])
+                for refit in (False, True)
+            )
+            print(PRUNED.format(importance, known, *itertools.chain(*found)), flush=True)
+        found = (cells(each, each) for each in base.values())
+        print(PRUNED.format("random", known, *itertools.chain(*found)), flush=True)
+
+
+FACTORISED = "{:20} {:8} | {:>8} {:>6} {:>7}"
+
+
+def print_factorised(bench: Bench, rank: float) -> None:
+    """A row a decomposition, held against the plain one."""
+    base = bench.factorised(rank, NOTHING)
+    print(f"\nRank {rank:g} of every matrix but the output, {base.bytes:,} bytes")
+    print(FACTORISED.format("weighted by", "evidence", "KL", "times", "WER, %"))
+    print(FACTORISED.format("nothing", "", *cells([base], [base])), flush=True)
+    for known, evidence in bench.known.items():
+        inputs = {name: replace(m, fisher=None) for name, m in evidence.items()}
+        for what, each in {"inputs": inputs, "inputs and outputs": evidence}.items():
+            found = cells([bench.factorised(rank, each)], [base])
+            print(FACTORISED.format(what, known, *found), flush=True)
 
 
 def main() -> None:
@@ -88,30 +168,21 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=ROOT / ".cache")
     parser.add_argument("--keep", type=float, nargs="*", default=[0.9, 0.75, 0.5])
     parser.add_argument("--rank", type=float, nargs="*", default=[0.25, 0.125])
-    parser.add_argument("--quick", action="store_true", help="few utterances: a smoke run")
+    parser.add_argument("--seeds", type=int, default=10, help="of random orders")
+    parser.add_argument(
+        "--quick", action="store_true", help="few utterances, audio alone: a smoke run"
+    )
     options = parser.parse_args()
-    model = files.load(ROOT / "models" / "commands" / "commands.pt2")
-    heard, scored, calibration = (3, 5, 30) if options.quick else (50, None, None)
-    manifests = testsets.build(options.cache / "sets")
-    sets = {name: read_manifest(path) for name, path in manifests.items()}
-    trial = trial_of(model, [u for each in sets.values() for u in each[:heard]])
-    digits = sets["digits"][:scored]
-    original = evaluate(model, digits)
-    known = {
-        "none": NOTHING,
-        "made up": imagine(model),
-        "audio": observe(
-            model,
-            testsets.calibration()[:calibration],
-            fisher="outputs",
-            cache=options.cache / "evidence",
-        ),
-    }
-    print(f"Original: WER {original.wer:.2%} on {len(digits)} strings of digits")
-    heads = ("size", "importance", "evidence", "", "bytes", "KL", "WER", "change in points (95%)")
-    print(ROW.format(*heads))
-    for cells, small in rows(model, options.keep, options.rank, known):
-        print(ROW.format(*cells, *measure(small, trial, digits, original)), flush=True)
+    bench = Bench(options)
+    original = evaluate(bench.model, bench.digits)
+    print(
+        f"Original: WER {original.wer:.2%} on {len(bench.digits)} strings of digits; KL on "
+        f"{len(bench.trial.outputs):,} frames of the test sets; {options.seeds} random orders"
+    )
+    for keep in options.keep:
+        print_pruned(bench, keep, options.seeds)
+    for rank in options.rank:
+        print_factorised(bench, rank)
 
 
 if __name__ == "__main__":

@@ -38,10 +38,8 @@ def build(out: Path) -> dict[str, Path]:
     if not SPEECH.exists():
         sys.exit(f"testsets: {SPEECH} is not there; these sets are made from its test splits")
     sets = {"digits": out / "digits.jsonl", "commands": out / "commands.jsonl"}
-    if not sets["digits"].exists():
-        _strings(SPEECH / "fsdd" / "test.jsonl", sets["digits"], (5, 5), seed=5)
-    if not sets["commands"].exists():
-        _strings(SPEECH / "commands" / "test.jsonl", sets["commands"], (2, 5), seed=6)
+    _strings(SPEECH / "fsdd" / "test.jsonl", sets["digits"], (5, 5), seed=5)
+    _strings(SPEECH / "commands" / "test.jsonl", sets["commands"], (2, 5), seed=6)
     return {"digits": sets["digits"], "an4": SPEECH / "an4" / "test.jsonl", **sets}
 
 
@@ -61,17 +59,30 @@ def development(out: Path) -> list[Utterance]:
     rows: list[Utterance] = []
     for name, count, seed in (("fsdd", (5, 5), 8), ("commands", (2, 5), 9)):
         manifest = out / f"development_{name}.jsonl"
-        if not manifest.exists():
-            _strings(SPEECH / name / "train.jsonl", manifest, count, seed, DEVELOPMENT)
+        _strings(SPEECH / name / "train.jsonl", manifest, count, seed, DEVELOPMENT)
         rows += read_manifest(manifest)
     heard = {utterance.path for utterance in calibration()}
     an4 = [each for each in read_manifest(SPEECH / "an4" / "train.jsonl") if each.path not in heard]
     return rows + spread(an4, DEVELOPMENT)
 
 
+def calibration_alike(out: Path) -> list[Utterance]:
+    """450 utterances of the training splits, put together as those of the test sets are: evidence
+    of single takes does not know silences within, nor what a cell remembers of the take before."""
+    digits, commands = out / "digits-train.jsonl", out / "commands-train.jsonl"
+    _strings(SPEECH / "fsdd" / "train.jsonl", digits, (5, 5), seed=8, strings=150)
+    _strings(SPEECH / "commands" / "train.jsonl", commands, (2, 5), seed=9, strings=150)
+    takes = read_manifest(SPEECH / "an4" / "train.jsonl")
+    chosen = np.random.default_rng(7).choice(len(takes), 150, replace=False)
+    return [takes[int(i)] for i in chosen] + read_manifest(digits) + read_manifest(commands)
+
+
 def _strings(
     source: Path, manifest: Path, count: tuple[int, int], seed: int, strings: int = STRINGS
 ) -> None:
+    """Strings of takes, unless the manifest is there."""
+    if manifest.exists():
+        return
     rng = np.random.default_rng(seed)
     takes = read_manifest(source)
     folder = manifest.parent / manifest.stem

@@ -69,11 +69,17 @@ def test_large_networks_against_small_ones(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not SPEECH.exists(), reason=f"{SPEECH.name} does not lie beside the project")
-def test_what_pruning_costs(tmp_path: Path) -> None:
-    rows = run("pruning.py", "--quick", "--cache", tmp_path, "--keep", 0.5, "--rank").splitlines()
-    assert len(rows) == 2 + 2 * (1 + 2) + 3 * (2 + 2)
-    assert rows[-1].startswith("keep 0.5 random          audio     refit")
-    assert len({row.split()[-7] for row in rows[2:]}) == 1  # bytes
+def test_what_pruning_and_factors_cost(tmp_path: Path) -> None:
+    options = ("--quick", "--cache", tmp_path, "--rank", 0.25)
+    rows = run("pruning.py", *options, "--keep", 0.5, "--seeds", 1).splitlines()
+    names = [row.split()[0] for row in rows if row.count("|") == 2]
+    importances = ["norm", "energy", "fisher", "reconstruction", "random"]
+    assert names[-5:] == importances
+    kept = (tmp_path / "pruning-quick.jsonl").read_text()
+    factors = run("pruning.py", *options, "--keep").splitlines()[1:]
+    assert factors == rows[-len(factors) :]
+    assert sum(row.count("|") == 1 for row in factors) == 1 + 3
+    assert (tmp_path / "pruning-quick.jsonl").read_text() == kept, "measured again"
 
 
 @pytest.mark.skipif(not SPEECH.exists(), reason=f"{SPEECH.name} does not lie beside the project")

@@ -10,7 +10,7 @@ from torch import nn
 from tinyvox.card import Features, SpeechCard
 from tinyvox.evidence import Batch, Moments, energy, gather
 from tinyvox.execute import Executor
-from tinyvox.layers import Conv1d, Conv2d, Flatten, LogSoftmax, Unflatten
+from tinyvox.layers import Conv1d, Conv2d, Flatten, LogSoftmax, Recurrent, Unflatten
 
 
 def batch_of(size: int, utterances: int = 3, frames: int = 9) -> Batch:
@@ -143,9 +143,44 @@ def test_fisher_information_of_transcripts_is_the_square_of_ctcs_gradient() -> N
         log_probs, torch.tensor([0, 2]), torch.tensor([7]), torch.tensor([2]), 3, "sum"
     )
     (slope,) = torch.autograd.grad(loss, logits)
-    found = gather(model, [batch], fisher=True)["out.weight"].fisher
+    found = gather(model, [batch], fisher=True)["out.weight"]
+    assert found.fisher is not None
+    assert found.saliency is not None
+    slope = slope[0].double()
+    torch.testing.assert_close(found.fisher, slope.square().mean(0), rtol=1e-4, atol=1e-8)
+    through = slope @ dict(model.matrices())["out.weight"].decode().double()
+    brought = (through * batch.features[0].double()).square().mean(0)
+    torch.testing.assert_close(found.saliency, brought, rtol=1e-4, atol=1e-8)
+
+
+@pytest.mark.parametrize("layer", ["lstm", "gru", "projected", "backward", "conv"])
+def test_saliency_is_the_square_of_an_input_times_its_gradient(layer: str) -> None:
+    """Where one matrix alone reads it, what autograd says of the model's input."""
+    torch.manual_seed(0)
+    first = {
+        "lstm": lambda: recurrent(nn.LSTM(5, 4)),
+        "gru": lambda: recurrent(nn.GRU(5, 4)),
+        "projected": lambda: recurrent(nn.LSTM(5, 6, proj_size=4)),
+        "backward": lambda: Recurrent("lstm", None, recurrent(nn.LSTM(5, 4)).forward),
+        "conv": lambda: Conv1d(dense(4, 5), None, 1),
+    }[layer]()
+    plain = chain(5, first=first, out=linear(4, 4), end=LogSoftmax())
+    features = Features(kind="log_mel", bands=5)
+    model = plain.with_card(SpeechCard(features=features, tokens=(*"abc", "_"), blank=3))
+    lengths = torch.tensor([9, 6])
+    batch = Batch(torch.randn(2, 9, 5), lengths, [[0, 2], [1]])
+    x = batch.features.clone().requires_grad_()
+    outputs, _ = Executor(model).run(x, lengths)
+    loss = nn.functional.ctc_loss(
+        outputs.transpose(0, 1), torch.tensor([0, 2, 1]), lengths, torch.tensor([2, 1]), 3, "sum"
+    )
+    loss.backward()
+    assert x.grad is not None
+    expected = torch.cat([(x * x.grad)[i, :n] for i, n in enumerate((9, 6))]).double().square()
+    (name,) = (n for n in dict(model.matrices()) if n.endswith(("weight_ih", "first.weight")))
+    found = gather(model, [batch], fisher=True)[name].saliency
     assert found is not None
-    torch.testing.assert_close(found, slope[0].double().square().mean(0), rtol=1e-4, atol=1e-8)
+    torch.testing.assert_close(found, expected.mean(0).detach(), rtol=1e-3, atol=1e-8)
 
 
 def test_the_backward_direction_sees_time_reversed() -> None:

@@ -93,13 +93,13 @@ def test_what_cannot_be_listened_to_is_one_line(tmp_path: Path) -> None:
 
 
 def same(one: Evidence, other: Evidence) -> bool:
-    """To the float32 that is kept of second moments."""
     pairs = [(one[name], other[name]) for name in one]
     return set(one) == set(other) and all(
-        torch.equal(a.second.float(), b.second.float())
+        torch.equal(a.second, b.second)
         and torch.equal(a.mean, b.mean)
         and (a.fisher is None) == (b.fisher is None)
         and (a.fisher is None or b.fisher is None or torch.equal(a.fisher, b.fisher))
+        and (a.saliency is None or b.saliency is None or torch.equal(a.saliency, b.saliency))
         for a, b in pairs
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -394,7 +395,8 @@ def test_fisher_information_tells_outputs_that_matter() -> None:
     model = two_layers(values)
     white = torch.eye(8).double()
     fisher = torch.tensor([1.0, 1, 0, 0]).double()
-    evidence = {"out.weight": Moments(white, torch.zeros(8).double(), 0.0, fisher)}
+    saliency = fisher @ values.double().square()
+    evidence = {"out.weight": Moments(white, torch.zeros(8).double(), 0.0, fisher, saliency)}
     path = path_of(model, "one", evidence, "fisher", refit=False)
     assert set(path.order[:4].tolist()) == {4, 5, 6, 7}
     assert path.unit == NATS
@@ -406,19 +408,84 @@ def test_fisher_information_tells_outputs_that_matter() -> None:
     torch.testing.assert_close(by_energy.loss[-1], torch.tensor(1.0).double())
 
 
-def test_energy_and_fisher_are_what_a_unit_alone_brings() -> None:
+def one_by_one(model: Model, weigh: Callable[[str, Tensor], Tensor]) -> list[int]:
+    """The units of the LSTM, each time the one with which `weigh` finds least in what the outputs
+    of both matrices that read it then lack; brute force."""
+    inputs, gone = inputs_of(model), []
+    names = ("lstm.forward.weight_hh", "out.weight")
+
+    def lost(units: list[int]) -> float:
+        return sum(
+            float(weigh(n, inputs[n][:, units] @ weight(model, n)[:, units].double().T))
+            for n in names
+        )
+
+    while len(gone) < 6:
+        left = [unit for unit in range(6) if unit not in gone]
+        gone.append(min(left, key=lambda unit: lost([*gone, unit])))
+    return gone
+
+
+def test_energy_goes_by_what_is_missing_at_the_outputs() -> None:
     torch.manual_seed(8)
     model = chain(5, lstm=recurrent(nn.LSTM(5, 6)), out=linear(4, 6))
     evidence, inputs = heard(model), inputs_of(model)
-    expected = {"energy": torch.zeros(6).double(), "fisher": torch.zeros(6).double()}
-    for name in ("lstm.forward.weight_hh", "out.weight"):
-        w, x = weight(model, name).double(), inputs[name]
-        brought = w.square() * x.square().mean(0)
-        expected["energy"] += brought.sum(0) / (x @ w.T).square().sum(1).mean()
-        expected["fisher"] += evidence[name].fisher @ brought / 2
-    for importance, scores in expected.items():
-        order = path_of(model, "lstm", evidence, importance).order
-        assert torch.equal(order, scores.argsort())
+
+    def share(name: str, missing: Tensor) -> Tensor:
+        whole = inputs[name] @ weight(model, name).double().T
+        return missing.square().sum() / whole.square().sum()
+
+    for refit in (False, True):
+        path = path_of(model, "lstm", evidence, "energy", refit=refit)
+        assert path.order.tolist() == one_by_one(model, share)
+
+
+def test_reconstruction_goes_by_the_loss_as_it_is_where_nothing_is_refitted() -> None:
+    torch.manual_seed(8)
+    model = chain(5, lstm=recurrent(nn.LSTM(5, 6)), out=linear(4, 6))
+    evidence = heard(model)
+    path = path_of(model, "lstm", evidence, "reconstruction", refit=False)
+    assert path.order.tolist() == one_by_one(
+        model, lambda name, missing: evidence[name].fisher @ missing.square().mean(0)
+    )
+
+
+def test_fisher_goes_by_the_saliency_of_all_that_read_a_unit() -> None:
+    torch.manual_seed(8)
+    model = chain(5, lstm=recurrent(nn.LSTM(5, 6)), out=linear(4, 6))
+    evidence = heard(model)
+    saliency = sum(evidence[n].saliency for n in ("lstm.forward.weight_hh", "out.weight"))
+    for refit in (False, True):
+        path = path_of(model, "lstm", evidence, "fisher", refit=refit)
+        assert torch.equal(path.order, saliency.argsort())
+    model = convolutions()
+    evidence = heard(model)
+    pairs = evidence["two.weight"].saliency.view(-1, 2).sum(1)
+    assert torch.equal(path_of(model, "one", evidence, "fisher").order, pairs.argsort())
+
+
+def test_a_rare_unit_that_matters_stays_by_fisher_though_it_has_little_energy() -> None:
+    """Unit 0 is there in one frame of 200 and decides; unit 1 always is, and changes little."""
+    model = two_layers()
+    w = torch.zeros(8, 5)
+    w[0, 0], w[1, 1] = 3.0, 1.0
+    w[2:] = torch.randn(6, 5)
+    out = weight(model).clone()
+    out[:, 0], out[:, 1] = torch.tensor([1.5, -1.5, 0, 0]), torch.tensor([0.3, 0.3, 0.3, 0.35])
+    model = model.with_tensors({"one.weight": Dense(w), "one.bias": torch.zeros(8),
+                                "out.weight": Dense(out)})  # fmt: skip
+    nodes = (*model.nodes, Node("end", layers.LogSoftmax(), ("out",)))
+    model = Model(5, nodes)
+    x = torch.randn(4, 500, 5, generator=torch.Generator().manual_seed(0))
+    x[:, :, 0], x[:, :, 1] = -1.0, 1.0
+    x[:, ::200, 0] = 1.0
+    evidence = gather(model, [Batch(x, torch.full((4,), 500))], fisher=True)
+    place = {
+        name: path_of(model, "one", evidence, name, refit=False).order.tolist().index
+        for name in ("energy", "fisher")
+    }
+    assert place["energy"](0) < place["energy"](1)
+    assert place["fisher"](0) > place["fisher"](1)
 
 
 def test_a_random_order_is_any_order_and_the_same_again() -> None:
@@ -694,10 +761,10 @@ def test_importance_is_the_norm_of_all_that_a_unit_owns_in_an_lstm() -> None:
     for unit in range(6):
         rows = [unit + 6 * gate for gate in range(4)]
         parts = (
-            w_ih[rows].mean() / w_ih.mean(),
-            w_hh[rows].mean() / w_hh.mean(),
-            w_hh[:, unit].mean() / w_hh.mean(),
-            out[:, unit].mean() / out.mean(),
+            w_ih[rows].sum() / w_ih.mean(),
+            w_hh[rows].sum() / w_hh.mean(),
+            w_hh[:, unit].sum() / w_hh.mean(),
+            out[:, unit].sum() / out.mean(),
         )
         torch.testing.assert_close(norms(model, group)[unit], torch.stack(parts).sum().sqrt())
 

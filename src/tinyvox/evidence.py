@@ -35,6 +35,9 @@ class Moments:
     `fisher`, float64 [out], where it is known, is the diagonal of the Fisher information of the
     outputs y = W x: the mean of (dL/dy)^2 over frames, L being the negative logarithm of an
     utterance's likelihood. An error e of the outputs then costs sum(fisher * e^2) / 2 nats a frame.
+    `saliency`, float64 [in], is known with it: the mean of (x dL/dx)^2 by way of these outputs. To
+    be without an input costs half of that; unlike the product of both means, it tells inputs that
+    are rare but matter whenever they are there.
     `damping` of the mean energy is added to every direction where `second` has to be inverted.
     """
 
@@ -42,6 +45,7 @@ class Moments:
     mean: Tensor
     damping: float = DAMPING
     fisher: Tensor | None = None
+    saliency: Tensor | None = None
 
     def deviation(self) -> Tensor:
         """The standard deviation of each input, float64 [in]."""
@@ -101,22 +105,29 @@ def gather(
     """Moments for every matrix but those of grouped convolutions. Memory does not grow with the
     number of batches.
 
-    With `fisher` their Fisher diagonals too, by one backward pass a batch over the first
-    FISHER_FRAMES frames: of the tokens that were
-    said (CTC, the empirical Fisher information), or where a batch does not tell them, of outputs
-    drawn from the model's own distribution (Kunstner et al., "Limitations of the empirical Fisher
-    approximation", 2019, section 2). Deterministic by `seed`.
+    With `fisher` their Fisher diagonals and saliencies too, by one backward pass a batch over the
+    first FISHER_FRAMES frames: of the tokens that were said (CTC, the empirical Fisher
+    information), or where a batch does not tell them, of outputs drawn from the model's own
+    distribution (Kunstner et al., "Limitations of the empirical Fisher approximation", 2019,
+    section 2). Deterministic by `seed`.
     """
     inputs: dict[str, _Sums] = defaultdict(_Sums)
     squares: dict[str, _Sums] = defaultdict(_Sums)
+    saliencies: dict[str, _Sums] = defaultdict(_Sums)
+    present: dict[str, Tensor] = {}  # inputs of the batch, until the gradients come
+    matrices = {name: matrix.decode() for name, matrix in model.matrices()} if fisher else {}
 
     def add_gradients(name: str, gradients: Tensor) -> None:
         squares[name].add(gradients.square(), moment=False)
+        through = gradients.detach() @ matrices[name]
+        saliencies[name].add((present.pop(name) * through).square(), moment=False)
 
     executor = Executor(model).eval().requires_grad_(False)  # gradients of outputs alone
 
     def add_inputs(name: str, x: Tensor) -> None:
         inputs[name].add(x)
+        if surprised:
+            present[name] = x.detach()
 
     generator = torch.Generator().manual_seed(seed)
     frames = 0  # that Fisher information is known of
@@ -132,9 +143,10 @@ def gather(
     return {
         name: Moments(
             sums.second / sums.count,
-            sums.first / sums.count,
+            sums.mean(),
             damping,
-            squares[name].first / squares[name].count if name in squares else None,
+            squares[name].mean() if name in squares else None,
+            saliencies[name].mean() if name in squares else None,
         )
         for name, sums in inputs.items()
         if sums.count
@@ -155,6 +167,9 @@ class _Sums:
         self.first = self.first + rows.sum(0)
         if moment:
             self.second = self.second + rows.T @ rows
+
+    def mean(self) -> Tensor:
+        return self.first / self.count
 
 
 def _surprise(

@@ -24,7 +24,7 @@ BATCH_SECONDS = 60.0
 """Of audio that is in memory at a time."""
 TRIAL = 60
 """Utterances that changed models are held against."""
-FORMAT = "tinyvox evidence 2"
+FORMAT = "tinyvox evidence 3"
 
 Fisher = Literal["transcripts", "outputs"]
 
@@ -65,6 +65,7 @@ def observe(
         raise DataError(f"{where}: no utterance is long enough for a frame of features")
     if place is not None:
         _write(evidence, place)
+        evidence = _read(place) or evidence  # as the next call finds it
     return evidence
 
 
@@ -140,6 +141,8 @@ def _write(evidence: Evidence, place: Path) -> None:
         arrays[f"{name}/damping"] = np.array(moments.damping)
         if moments.fisher is not None:
             arrays[f"{name}/fisher"] = moments.fisher.numpy()
+        if moments.saliency is not None:
+            arrays[f"{name}/saliency"] = moments.saliency.numpy()
     place.parent.mkdir(parents=True, exist_ok=True)
     temporary = place.with_suffix(".partial")
     with temporary.open("wb") as file:
@@ -159,6 +162,7 @@ def _read(place: Path) -> Evidence | None:
                 arrays[f"{name}/mean"],
                 float(arrays[f"{name}/damping"]),
                 arrays.get(f"{name}/fisher"),
+                arrays.get(f"{name}/saliency"),
             )
             for name in names
         }

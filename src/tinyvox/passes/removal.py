@@ -2,7 +2,8 @@
 
 A unit is missed where it is read. For each matrix that reads it (a consumer: columns, those of a
 recurrent layer's own matrix included) the loss is the energy of the error of its outputs, each
-output weighed by its Fisher information where that is known.
+output weighed by its Fisher information where that is known. What units cost together is not what
+they cost one by one: those that cost least alone are rare ones, and often the same rare frames'.
 """
 
 from __future__ import annotations
@@ -60,10 +61,11 @@ def removal_path(
     is lost on the way, where consumers are refitted to the units that stay, or else as they are.
 
     - `norm`: of all that a unit owns (`norms`);
-    - `energy`: the energy that the unit alone brings to its consumers' outputs, as shares of it;
-    - `fisher`: the same weighed by Fisher information, what the outputs lose to first order;
-    - `reconstruction`: what the other units cannot take over. Each time the unit goes whose removal
-      costs least, the consumers refitted on those that stay;
+    - `energy`: each time the unit goes with which the least energy is missing at its consumers'
+      outputs, as shares of it, given what has gone before;
+    - `fisher`: what each unit alone costs to first order, by its saliency at its consumers;
+    - `reconstruction`: each time the unit goes whose removal costs least, the consumers refitted on
+      those that stay, so what these cannot take over; or as they are;
     - `random`: any order, by `seed`.
 
     Losses are nats a frame where the Fisher information of all consumers is known, else shares of
@@ -82,7 +84,7 @@ def removal_path(
     """
     readers = _readers(model, group, evidence)
     informed = bool(readers) and all(reader.moments.fisher is not None for reader in readers)
-    if importance == "fisher" and not informed:
+    if importance == "fisher" and not (informed and all(r.knows_saliency() for r in readers)):
         raise RecipeError(
             f"prune: importance fisher of {group.name!r} needs the Fisher information of what "
             "reads it; observe speech with fisher='outputs', or take another importance"
@@ -92,24 +94,26 @@ def removal_path(
     problems = [reader.problem(nats=informed) for reader in readers]
     unit = NATS if informed else ENERGY
     order = _order(model, group, readers, importance, seed)
-    if order is not None and not refit:
-        return Removal(order, _loss_as_they_are(problems, order), unit)
-    found, loss = _eliminate(problems, order)
-    return Removal(found, loss if refit else _loss_as_they_are(problems, found), unit)
+    if refit:
+        return Removal(*_eliminate(problems, order), unit)
+    together = _together(problems)
+    order = _least_first(together) if order is None else order
+    return Removal(order, _loss_as_they_are(together, order), unit)
 
 
 def _order(
     model: Model, group: Group, readers: Sequence[_Reader], importance: Importance, seed: int
 ) -> Tensor | None:
-    """The order, where it does not depend on what has gone."""
+    """The order, where it does not depend on whether consumers are refitted."""
     if importance == "reconstruction":
         return None
     if importance == "random":
         return _shuffled(group, seed)
     if importance == "norm":
         return norms(model, group).argsort(stable=True)
-    alone = [reader.problem(nats=importance == "fisher").alone() for reader in readers]
-    return torch.stack(alone).sum(0).argsort(stable=True)
+    if importance == "energy":
+        return _least_first(_together([reader.problem(nats=False) for reader in readers]))
+    return torch.stack([reader.saliency() for reader in readers]).sum(0).argsort(stable=True)
 
 
 def _shuffled(group: Group, seed: int) -> Tensor:
@@ -126,9 +130,9 @@ def _by_norm(model: Model, group: Group, order: Tensor | None) -> Removal:
 def norms(model: Model, group: Group) -> Tensor:
     """The norm of each unit over every matrix that it has a part in, float64 [size].
 
-    A unit's rows (how it is computed) and columns (who reads it) count alike. For each matrix and
-    axis the mean square of the unit's values is divided by that of the matrix, so that neither the
-    sizes nor the scales of the matrices matter; vectors do not count.
+    Each weight in its rows (how it is computed) and columns (who reads it) counts alike, over the
+    root mean square of its matrix, so that the scales of matrices do not matter; vectors do not
+    count.
 
     Sources: Li et al., "Pruning filters for efficient ConvNets", 2017, section 3.1 (the norm);
     Wen et al., "Learning intrinsic sparse structures within LSTM", 2018, section 3.1 (which rows
@@ -137,7 +141,7 @@ def norms(model: Model, group: Group) -> Tensor:
     total = torch.zeros(group.size, dtype=torch.float64)
     for _, matrix, axis, positions in _shares(model, group):
         squares = matrix.decode().double().square()
-        lines = squares.mean(1 - axis)[positions].mean(1)
+        lines = squares.sum(1 - axis)[positions].sum(1)
         total += lines / squares.mean().clamp(min=_tiny())
     return total.sqrt()
 
@@ -168,6 +172,14 @@ class _Reader:
     moments: Moments
     columns: Tensor
 
+    def knows_saliency(self) -> bool:
+        return self.moments.saliency is not None
+
+    def saliency(self) -> Tensor:
+        """What each unit alone costs by way of this consumer, nats a frame, float64 [size]."""
+        assert self.moments.saliency is not None
+        return self.moments.saliency[self.columns].sum(1) / 2
+
     def problem(self, *, nats: bool) -> _Problem:
         """The loss in nats a frame, or as a share of the energy of the outputs."""
         if nats:
@@ -189,11 +201,6 @@ class _Problem:
     @property
     def width(self) -> int:
         return self.reader.columns.shape[1]
-
-    def alone(self) -> Tensor:
-        """What each unit alone brings to the outputs, float64 [size]."""
-        energy = self.weights @ self.reader.values.square() * self.reader.moments.second.diagonal()
-        return energy[self.reader.columns].sum(1)
 
     def gram(self) -> Tensor:
         """W^T F W over the units' columns, [size * width, size * width]; F are the weights."""
@@ -228,19 +235,36 @@ def spread_of(name: str, moments: Moments) -> Tensor:
     return moments.damped - torch.outer(moments.mean, moments.mean)
 
 
-def _loss_as_they_are(problems: Sequence[_Problem], order: Tensor) -> Tensor:
-    """The loss once each unit is gone with all before it and nothing makes up for them, [size].
+# The loss where nothing makes up for the units.
 
-    The error of the outputs is what the missing columns would have added, cross terms included.
-    """
-    total = torch.zeros(len(order), dtype=torch.float64)
+
+def _together(problems: Sequence[_Problem]) -> Tensor:
+    """What pairs of units bring to the outputs together, float64 [size, size]: summed over those
+    that have gone, the weighed energy of what the missing columns would have added."""
+    size = len(problems[0].reader.columns)
+    total = torch.zeros(size, size, dtype=torch.float64)
     for problem in problems:
         columns = problem.reader.columns
         second = problem.reader.moments.second[columns.flatten()][:, columns.flatten()]
-        pairs = (problem.gram() * second).view(*columns.shape, *columns.shape).sum((1, 3))
-        ordered = pairs[order][:, order]
-        total += 2 * ordered.tril(-1).sum(1) + ordered.diagonal()
-    return total.cumsum(0)
+        total += (problem.gram() * second).view(*columns.shape, *columns.shape).sum((1, 3))
+    return total
+
+
+def _loss_as_they_are(together: Tensor, order: Tensor) -> Tensor:
+    """The loss once each unit is gone with all before it, [size]."""
+    ordered = together[order][:, order]
+    return (2 * ordered.tril(-1).sum(1) + ordered.diagonal()).cumsum(0)
+
+
+def _least_first(together: Tensor) -> Tensor:
+    """The order in which each unit that goes adds least to the loss, int64 [size]."""
+    added = together.diagonal().clone()
+    order: list[int] = []
+    for _ in range(len(added)):
+        order.append(int(added.argmin()))
+        added += 2 * together[order[-1]]
+        added[order[-1]] = torch.inf
+    return torch.tensor(order)
 
 
 # Elimination.
