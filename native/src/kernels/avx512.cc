@@ -110,7 +110,7 @@ struct Simd {
     more = with_products(more, w.second, four(x + 4));
   }
 
-  // Around _mm512_dpbusd_epi32 GCC 12 copies the sums twice, which costs a fifth of the speed.
+  // Around _mm512_dpbusd_epi32 GCC 12 copies the sums twice, which costs a tenth of the speed.
   static Integers with_products(Integers sums, __m512i w, __m512i x) {
     asm("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(w), "v"(x));
     return sums;
