@@ -125,12 +125,11 @@ def _fastest(number: int, shape: Shape, cells: Cells, bits: int) -> Row:
 
 
 def _no_slower(number: int, what: str, cell: Cell | None, bits: int, than: int) -> Row:
-    """Reached where a quarter of the rounds say so: equal is enough."""
     what, asked = f"{what}: {ours.name(bits)}", f"no slower than {than} bits"
     if cell is None:
         return Row(number, what, asked, "not run", None)
     low, middle, high = quartiles(speedup(cell.times, ours.name(bits), ours.name(than)))
-    return Row(number, what, asked, f"{middle:.2f} ({low:.2f} to {high:.2f})", high >= 1)
+    return Row(number, what, asked, f"{middle:.2f} ({low:.2f} to {high:.2f})", middle >= 1)
 
 
 def _near(number: int, shape: Shape, cells: Cells) -> Row:

@@ -188,7 +188,8 @@ def run(width: int, seconds: float, cache: Path, folder: Path) -> Whole:
     """Raises ValueError where outputs are wrong."""
     card = files.load(COMMANDS / "commands.pt2").card
     assert card is not None
-    model = deepspeech(Architecture(width=width), card, seed=0)
+    architecture = Architecture(width=width)
+    model = deepspeech(architecture, card, seed=0)
     small, full = small_model(model, cache), folder / "full.tvx"
     packfile.save(model, full)
     samples = audio(card.features.sample_rate)
@@ -198,7 +199,8 @@ def run(width: int, seconds: float, cache: Path, folder: Path) -> Whole:
         meaning = ours.meaning_of(packfile.load(path))
         check(name, sessions[name].run(features), meaning(features), ours.TOLERANCE)
     with torch.inference_mode():
-        found = _contestants(list(peers(Network(model))), sessions[FULL], samples)
+        entrants, context = list(peers(Network(model))), architecture.context
+        found = _contestants(entrants, sessions[FULL], samples, context)
         chosen = [fastest(same) for same in found.values()]
         chosen += [Contestant(n, _reader(s, samples)) for n, s in sessions.items()]
         times = race(chosen, seconds)
@@ -226,7 +228,7 @@ def audio(rate: int) -> NDArray[np.float32]:
     return np.tile(whole, -(-size // len(whole)))[:size]
 
 
-def windows_of(features: Frames, context: int = 9) -> Frames:
+def windows_of(features: Frames, context: int) -> Frames:
     """Each frame with those around it, zeros beyond the ends, [frames, (2 context + 1) * size]."""
     size = features.shape[1]
     padded = np.pad(features, ((context, context), (0, 0))).ravel()
@@ -234,16 +236,19 @@ def windows_of(features: Frames, context: int = 9) -> Frames:
 
 
 def _contestants(
-    entrants: Sequence[Entrant], session: runtime.Session, samples: NDArray[np.float32]
+    entrants: Sequence[Entrant],
+    session: runtime.Session,
+    samples: NDArray[np.float32],
+    context: int,
 ) -> dict[str, list[Contestant]]:
     """From audio to outputs, by name."""
-    windows = np.ascontiguousarray(windows_of(session.features(samples)))
+    windows = np.ascontiguousarray(windows_of(session.features(samples), context))
 
     def caller(entrant: Entrant) -> Callable[[], object]:
         network = entrant.bind(windows)  # which looks at this memory
 
         def call() -> object:
-            np.copyto(windows, windows_of(session.features(samples)))
+            np.copyto(windows, windows_of(session.features(samples), context))
             return network()
 
         return call

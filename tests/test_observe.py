@@ -99,6 +99,7 @@ def same(one: Evidence, other: Evidence) -> bool:
         and torch.equal(a.mean, b.mean)
         and (a.fisher is None) == (b.fisher is None)
         and (a.fisher is None or b.fisher is None or torch.equal(a.fisher, b.fisher))
+        and (a.saliency is None) == (b.saliency is None)
         and (a.saliency is None or b.saliency is None or torch.equal(a.saliency, b.saliency))
         for a, b in pairs
     )

@@ -101,7 +101,7 @@ class Executor(nn.Module):
         self.layers = nn.ModuleList(_NodeModule(node.layer, factors) for node in model.nodes)
 
     def forward(self, features: Tensor) -> Tensor:
-        return self._signals(Frames(features))[self.source.output].values
+        return self.signals(Frames(features))[self.source.output].values
 
     def run(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Like forward, for utterances of unequal `lengths` (frames, int64 [batch]).
@@ -109,19 +109,14 @@ class Executor(nn.Module):
         Every utterance gives what it gives alone; frames past its end are zero on the way in and
         meaningless in the result. Returns outputs and their lengths.
         """
-        result = self._signals(Frames(features, lengths))[self.source.output]
+        result = self.signals(Frames(features, lengths))[self.source.output]
         assert result.lengths is not None
         return result.values, result.lengths
 
     def signals(
-        self, features: Tensor, lengths: Tensor, known: Mapping[str, Frames]
+        self, features: Frames, known: Mapping[str, Frames] = MappingProxyType({})
     ) -> Mapping[str, Frames]:
         """What every layer gives, by its name; those that are `known` are not run."""
-        return self._signals(Frames(features, lengths), known)
-
-    def _signals(
-        self, features: Frames, known: Mapping[str, Frames] = MappingProxyType({})
-    ) -> dict[str, Frames]:
         signals = {INPUT: features, **known}
         for node, module in zip(self.source.nodes, self.layers, strict=True):
             if node.name in known:

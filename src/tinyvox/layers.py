@@ -157,6 +157,12 @@ class Cell(Tensors):
         return self.weight_hh.shape[1]
 
 
+def is_projection(name: str) -> bool:
+    """Whether the matrix of this full name is the projection of a cell: behind what bends its
+    units, and without a bias."""
+    return name.endswith(".weight_hr")
+
+
 @dataclass(frozen=True, eq=False)
 class Recurrent(Layer):
     """One recurrent layer: a cell that runs forward in time, one that runs backward, or both.

@@ -65,7 +65,7 @@ class Trial:
         with torch.inference_mode():
             for i, batch in enumerate(self.batches):
                 known = {name: self.signals[i][name] for name in same}
-                signals = executor.signals(batch.features, batch.lengths, known)
+                signals = executor.signals(Frames(batch.features, batch.lengths), known)
                 found.append(signals[model.output].alive().double())
                 kept += [signals] if keep else []
         if keep:

@@ -53,8 +53,8 @@ inline void tile_i8(const Weights& w, const Activations& x, size_t block, size_t
 
   typename Simd::template Lookup<form> lookups[tables];
   for (int i = 0; i < tables; ++i)
-    lookups[i] = typename Simd::template Lookup<form>(
-        w.table + (block + i) * width * (tables > 1 || form == Form::r2));
+    lookups[i] = typename Simd::template Lookup<form>(w.table +
+                                                      (form == Form::r2 ? (block + i) * width : 0));
   const uint8_t* codes = w.codes + chunk_at(w.chunks, block, 0) * chunk_bytes;
   const int8_t* values = x.values + frame * x.stride;
   typename Simd::Integers sums[Blocks][Frames][halves] = {};
@@ -104,9 +104,9 @@ inline void tile_i8(const Weights& w, const Activations& x, size_t block, size_t
 
 // Covers rows x frames with tiles: of as many frames as there are sums, then of a quarter of them
 // and four times the rows, and so on. `Padded` rows are there in memory up to a whole tile.
-template <int Frames, int MaxRows, int Sums, bool Padded, typename Tile>
+template <int Frames, int Sums, bool Padded, typename Tile>
 inline void cover(size_t first, size_t last, size_t frames, Tile tile, size_t frame = 0) {
-  constexpr int Rows = Sums / Frames < MaxRows ? Sums / Frames : MaxRows;
+  constexpr int Rows = Sums / Frames < 4 ? Sums / Frames : 4;
   for (; frame + Frames <= frames; frame += Frames) {
     size_t row = first;
     for (; Padded ? row < last : row + Rows <= last; row += Rows)
@@ -115,7 +115,7 @@ inline void cover(size_t first, size_t last, size_t frames, Tile tile, size_t fr
       for (; row < last; ++row) tile.template operator()<1, Frames>(row, frame);
   }
   if constexpr (Frames > 1)
-    cover<(Frames > 4 ? 4 : 1), MaxRows, Sums, Padded>(first, last, frames, tile, frame);
+    cover<(Frames > 4 ? 4 : 1), Sums, Padded>(first, last, frames, tile, frame);
 }
 
 template <Form form>
@@ -124,11 +124,11 @@ void gemm_i8(const Weights& w, const Activations& x, Results y) {
   const size_t bytes = w.chunks * packing_of(form).registers * 4 * Simd::rows;
   const size_t some = (cached_bytes / (bytes + 1) / panel_blocks + 1) * panel_blocks;
   for (size_t first = 0; first < blocks; first += some)
-    cover<Simd::sums, panel_blocks, Simd::sums, true>(
-        first, first + some < blocks ? first + some : blocks, x.frames,
-        [&]<int Blocks, int Frames>(size_t block, size_t frame) {
-          tile_i8<form, Blocks, Frames>(w, x, block, frame, y);
-        });
+    cover<Simd::sums, Simd::sums, true>(first, first + some < blocks ? first + some : blocks,
+                                        x.frames,
+                                        [&]<int Blocks, int Frames>(size_t block, size_t frame) {
+                                          tile_i8<form, Blocks, Frames>(w, x, block, frame, y);
+                                        });
 }
 
 template <int Rows, int Frames>
@@ -161,10 +161,10 @@ inline void tile_f32(const WeightsF32& w, const float* x, size_t row, size_t fra
 void gemm_f32(const WeightsF32& w, const float* x, size_t frames, Results y) {
   const size_t some = cached_bytes / (4 * w.columns + 1) / 4 * 4 + 4;
   for (size_t first = 0; first < w.rows; first += some)
-    cover<4, 4, 16, false>(first, first + some < w.rows ? first + some : w.rows, frames,
-                           [&]<int Rows, int Frames>(size_t row, size_t frame) {
-                             tile_f32<Rows, Frames>(w, x, row, frame, y);
-                           });
+    cover<4, 16, false>(first, first + some < w.rows ? first + some : w.rows, frames,
+                        [&]<int Rows, int Frames>(size_t row, size_t frame) {
+                          tile_f32<Rows, Frames>(w, x, row, frame, y);
+                        });
 }
 
 // Everything that a set provides; `six_bits` where it looks up 64 entries at a time.

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tinyvox.errors import ModelError
 from tinyvox.evidence import NOTHING, Evidence, Moments
-from tinyvox.layers import Recurrent
+from tinyvox.layers import Recurrent, is_projection
 from tinyvox.matrix import Matrix
 from tinyvox.model import Model, Node
 from tinyvox.passes.outcome import Note, Outcome
@@ -54,7 +54,7 @@ def correct_biases(
             full = f"{node.name}.{name}"
             if matrix is before[full]:
                 continue
-            if not takes_bias(full):
+            if is_projection(full):
                 alone.append(Note(full, "means left alone: a projection has no bias"))
                 continue
             error = matrix.decode().double() - before[full].decode().double()
@@ -70,12 +70,6 @@ def correct_biases(
         biases[name] = (old[name].double() - total if name in old else -total).float()
     notes = tuple(_note(name, parts, name in old) for name, parts in shifts.items())
     return Outcome(changed.with_tensors(biases), (*notes, *alone))
-
-
-def takes_bias(name: str) -> bool:
-    """Whether a bias can move what the matrix of this full name puts out: not where that is the
-    projection of a cell."""
-    return not name.endswith(".weight_hr")
 
 
 def moments_of(evidence: Evidence, name: str, inputs: int) -> Moments | None:

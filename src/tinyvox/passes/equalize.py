@@ -19,7 +19,7 @@ from torch import Tensor
 from tinyvox import layers
 from tinyvox.evidence import NOTHING, Evidence
 from tinyvox.groups import Group, Member, all_groups
-from tinyvox.layers import Activation, Layer, Recurrent
+from tinyvox.layers import Activation, Layer, Recurrent, is_projection
 from tinyvox.matrix import Dense, Matrix, Product, leaves
 from tinyvox.model import Model
 from tinyvox.passes.absorb import (
@@ -135,8 +135,8 @@ def _reason_against(model: Model, group: Group, chosen: Callable[[Group], bool])
     nodes = owners(model)
     for member in group.produced():
         node = nodes[member.tensor]
-        if not isinstance(node.layer, Recurrent) or member.tensor.endswith(".weight_hr"):
-            continue  # a projection comes after what bends
+        if not isinstance(node.layer, Recurrent) or is_projection(member.tensor):
+            continue
         if node.layer.kind != "rnn_relu":
             return f"its units are bent by the cell of {node.name!r} ({node.layer.kind})"
     for name in group.through:

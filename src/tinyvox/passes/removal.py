@@ -18,9 +18,10 @@ from torch import Tensor
 from tinyvox.errors import RecipeError
 from tinyvox.evidence import Evidence, Moments
 from tinyvox.groups import Group
+from tinyvox.layers import is_projection
 from tinyvox.matrix import Matrix
 from tinyvox.model import Model
-from tinyvox.passes.correct import moments_of, takes_bias
+from tinyvox.passes.correct import moments_of
 from tinyvox.recipe import Importance
 
 BLOCK = 64
@@ -230,7 +231,7 @@ def spread_of(name: str, moments: Moments) -> Tensor:
     """What the matrix of this full name is refitted by, float64 [in, in], damped and positive
     definite: the covariance of its inputs, as a bias makes up for their mean, or their second
     moment where it has none."""
-    if not takes_bias(name):
+    if is_projection(name):
         return moments.damped
     return moments.damped - torch.outer(moments.mean, moments.mean)
 
