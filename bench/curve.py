@@ -106,7 +106,7 @@ class Bench:
         limit = 10 if options.quick else None
         self.sets = {name: read_manifest(manifests[name])[:limit] for name in SETS}
         self.before = {name: evaluate(self.model, each) for name, each in self.sets.items()}
-        heard = testsets.calibration()[: 20 if options.quick else None]
+        heard = testsets.calibration(options.cache / "sets")[: 20 if options.quick else None]
         self.trial = trial_on(self.model, testsets.development(options.cache / "sets"))
         self.heard = heard
         self.trials = {
@@ -137,7 +137,8 @@ class Bench:
         return min(fits, key=lambda fit: fit[0])[1]
 
     def _fit(self, make: Make, budget: int, look: Look) -> tuple[float, Recipe] | None:
-        """The setting that comes closest to the budget from below, and how far outputs move."""
+        """The setting that comes closest to the budget from below, with matrices fitted one after
+        the other as the planner has them, and how far outputs move."""
         low, high, keep = 0.0, 1.0, 0.5
         best: tuple[int, Model, Recipe] | None = None
         for _ in range(TRIES):
@@ -152,7 +153,15 @@ class Bench:
             keep *= 0.994 * budget / size
             if not low < keep < high:
                 keep = (low + high) / 2
-        return None if best is None else (self.trial.distance(best[1]), best[2])
+        if best is None:
+            return None
+        *first, quantize = (step.settings for step in best[2].steps)
+        fitted = Recipe.of(*first, quantize.model_copy(update={"sequential": True}))
+        small = apply(self.model, fitted, look=look).model
+        found = [(self.trial.distance(best[1]), best[2])]
+        if packfile.size(small) <= budget:
+            found.append((self.trial.distance(small), fitted))
+        return min(found, key=lambda each: each[0])
 
     @functools.cached_property
     def corpus(self) -> Any:

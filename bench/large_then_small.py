@@ -178,14 +178,15 @@ def run(given: argparse.Namespace, cache: Path) -> tuple[list[File], Sets]:
     configs = [dense_widths.config_of(base, w, given.steps, cache) for w in given.widths]
     models = dict(zip(given.widths, dense_widths.train_or_load(configs), strict=True))
     large = files.load(base.output) if not given.quick else models.pop(max(models))
-    heard = testsets.calibration()[:limit]
+    heard = testsets.calibration(given.cache / "sets")[:limit]
+    development = testsets.development(given.cache / "sets")
     tune = tuner(large, load_corpus(base)) if given.finetune else None
     found = [measure("large, float32", "not compressed", large, sets), *dense_files(models, sets)]
 
     def look(model: Model) -> Evidence:
         return observe(model, heard, fisher="outputs", cache=given.cache / "evidence")
 
-    planner = Planner(large, look, trial_on(large, heard), 0, None, lambda _: None)
+    planner = Planner(large, look, trial_on(large, development), 0, None, lambda _: None)
     for dense in found[1:]:
         found += compressed(large, dense, planner, sets, tune, given.finetune)
     return found, sets

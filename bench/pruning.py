@@ -70,7 +70,7 @@ class Bench:
         sets = {name: read_manifest(path) for name, path in manifests.items()}
         self.trial = trial_of(self.model, [u for each in sets.values() for u in each[:heard]])
         self.digits = sets["digits"][:scored]
-        speech = testsets.calibration_alike(options.cache / "sets")[:calibration]
+        speech = testsets.calibration(options.cache / "sets")[:calibration]
         cache = options.cache / "evidence"
         audio = observe(self.model, speech, fisher="outputs", cache=cache)
         self.known = {"audio": audio}

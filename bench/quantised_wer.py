@@ -71,7 +71,7 @@ def main() -> None:
     evidence = {
         "no": NOTHING,
         "made up": imagine(model),
-        "audio": observe(model, testsets.calibration()),
+        "audio": observe(model, testsets.calibration(options.cache)),
     }
     rates = ", ".join(f"{name} {e.wer:.2%}" for name, e in original.items())
     print(f"WER, greedy, no language model, no retraining; original: {rates}")

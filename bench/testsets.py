@@ -29,8 +29,8 @@ from tinyvox.corpus import (
 SPEECH = Path(__file__).resolve().parents[2] / "shared" / "speech"
 RATE = 16000
 STRINGS = 200
-DEVELOPMENT = 40
-"""Strings, or utterances, of each kind that plans are held against."""
+HEARD, DEVELOPMENT = 150, 40
+"""Strings, or utterances, of each kind: for evidence, to hold plans against."""
 
 
 def build(out: Path) -> dict[str, Path]:
@@ -38,18 +38,17 @@ def build(out: Path) -> dict[str, Path]:
     if not SPEECH.exists():
         sys.exit(f"testsets: {SPEECH} is not there; these sets are made from its test splits")
     sets = {"digits": out / "digits.jsonl", "commands": out / "commands.jsonl"}
-    _strings(SPEECH / "fsdd" / "test.jsonl", sets["digits"], (5, 5), seed=5)
-    _strings(SPEECH / "commands" / "test.jsonl", sets["commands"], (2, 5), seed=6)
+    _strings("fsdd", "test", sets["digits"], (5, 5), 5, STRINGS)
+    _strings("commands", "test", sets["commands"], (2, 5), 6, STRINGS)
     return {"digits": sets["digits"], "an4": SPEECH / "an4" / "test.jsonl", **sets}
 
 
-def calibration() -> list[Utterance]:
-    """450 utterances of the training splits, for evidence."""
-    rng = np.random.default_rng(7)
-    rows: list[Utterance] = []
-    for name in ("an4", "fsdd", "commands"):
-        takes = read_manifest(SPEECH / name / "train.jsonl")
-        rows += [takes[int(i)] for i in rng.choice(len(takes), 150, replace=False)]
+def calibration(out: Path) -> list[Utterance]:
+    """450 utterances of the training splits, for evidence, put together as those of the test sets
+    are: single takes do not know silences within, nor what a cell remembers of the take before."""
+    rows = _an4_heard()
+    for name, count, seed in (("fsdd", (5, 5), 10), ("commands", (2, 5), 11)):
+        rows += _strings(name, "train", out / f"calibration_{name}.jsonl", count, seed, HEARD)
     return rows
 
 
@@ -59,32 +58,25 @@ def development(out: Path) -> list[Utterance]:
     rows: list[Utterance] = []
     for name, count, seed in (("fsdd", (5, 5), 8), ("commands", (2, 5), 9)):
         manifest = out / f"development_{name}.jsonl"
-        _strings(SPEECH / name / "train.jsonl", manifest, count, seed, DEVELOPMENT)
-        rows += read_manifest(manifest)
-    heard = {utterance.path for utterance in calibration()}
+        rows += _strings(name, "train", manifest, count, seed, DEVELOPMENT)
+    heard = {utterance.path for utterance in _an4_heard()}
     an4 = [each for each in read_manifest(SPEECH / "an4" / "train.jsonl") if each.path not in heard]
     return rows + spread(an4, DEVELOPMENT)
 
 
-def calibration_alike(out: Path) -> list[Utterance]:
-    """450 utterances of the training splits, put together as those of the test sets are: evidence
-    of single takes does not know silences within, nor what a cell remembers of the take before."""
-    digits, commands = out / "digits-train.jsonl", out / "commands-train.jsonl"
-    _strings(SPEECH / "fsdd" / "train.jsonl", digits, (5, 5), seed=8, strings=150)
-    _strings(SPEECH / "commands" / "train.jsonl", commands, (2, 5), seed=9, strings=150)
+def _an4_heard() -> list[Utterance]:
     takes = read_manifest(SPEECH / "an4" / "train.jsonl")
-    chosen = np.random.default_rng(7).choice(len(takes), 150, replace=False)
-    return [takes[int(i)] for i in chosen] + read_manifest(digits) + read_manifest(commands)
+    return [takes[int(i)] for i in np.random.default_rng(7).choice(len(takes), HEARD, False)]
 
 
 def _strings(
-    source: Path, manifest: Path, count: tuple[int, int], seed: int, strings: int = STRINGS
-) -> None:
-    """Strings of takes, unless the manifest is there."""
+    corpus: str, split: str, manifest: Path, count: tuple[int, int], seed: int, strings: int
+) -> list[Utterance]:
+    """Strings of takes of one speaker; an existing manifest is taken as it is."""
     if manifest.exists():
-        return
+        return read_manifest(manifest)
     rng = np.random.default_rng(seed)
-    takes = read_manifest(source)
+    takes = read_manifest(SPEECH / corpus / f"{split}.jsonl")
     folder = manifest.parent / manifest.stem
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
@@ -100,6 +92,7 @@ def _strings(
         text = " ".join(take.text for take in chosen)
         rows.append(Utterance(path, len(audio) / RATE, text, first.speaker))
     write_manifest(manifest, rows)
+    return rows
 
 
 def main() -> None:

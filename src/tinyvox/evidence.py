@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -94,6 +94,17 @@ class Batch:
         )
 
 
+class Heard(dict[str, Moments]):
+    """Evidence of which is known whose it is, the model's that was heard, and that can be heard
+    again: `batches` gives what the model was given."""
+
+    def __init__(
+        self, evidence: Evidence, model: Model, batches: Callable[[], Iterable[Batch]]
+    ) -> None:
+        super().__init__(evidence)
+        self.model, self.batches = model, batches
+
+
 def gather(
     model: Model,
     batches: Iterable[Batch],
@@ -170,6 +181,47 @@ class _Sums:
 
     def mean(self) -> Tensor:
         return self.first / self.count
+
+
+class Together:
+    """Moments of inputs x, x' and y, which go together frame by frame: x of a matrix before others
+    changed, x' of the same one after that, y of that one or of another. Sums, float64."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.firsts: tuple[Tensor, ...] = (torch.zeros((), dtype=torch.float64),) * 3
+        self.before = self.now = self.firsts[0]
+
+    def add(self, before: Tensor, now: Tensor, other: Tensor) -> None:
+        """x, x' and y, [frames, size]."""
+        self.count += len(other)
+        rows = (before, now, other)
+        sums = (each.sum(0, dtype=torch.float64) for each in rows)
+        self.firsts = tuple(a + b for a, b in zip(self.firsts, sums, strict=True))
+        self.before = self.before + (before.T @ other).double()
+        self.now = self.now + (now.T @ other).double()
+
+    @property
+    def mean_before(self) -> Tensor:
+        """E[x]."""
+        return self.firsts[0] / self.count
+
+    @property
+    def mean(self) -> Tensor:
+        """E[x']."""
+        return self.firsts[1] / self.count
+
+    def across(self, centred: bool) -> Tensor:
+        """E[x y^T], of what differs from the means if `centred`."""
+        return self._moment(self.before, self.mean_before, centred)
+
+    def after(self, centred: bool) -> Tensor:
+        """E[x' y^T], likewise."""
+        return self._moment(self.now, self.mean, centred)
+
+    def _moment(self, sums: Tensor, mean: Tensor, centred: bool) -> Tensor:
+        found = sums / self.count
+        return found - torch.outer(mean, self.firsts[2] / self.count) if centred else found
 
 
 def _surprise(

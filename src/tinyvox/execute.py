@@ -126,6 +126,13 @@ class Executor(nn.Module):
                 signals[node.name] = signals[node.name].map(self._drop)
         return signals
 
+    def run_layer(self, name: str, signals: Mapping[str, Frames]) -> Frames:
+        """What the layer of this name gives for the signals that it reads."""
+        nodes = zip(self.source.nodes, self.layers, strict=True)
+        node, module = next(pair for pair in nodes if pair[0].name == name)
+        outputs: Frames = module(*(signals[each] for each in node.inputs))
+        return outputs
+
     def _drop(self, values: Tensor) -> Tensor:
         """One mask an utterance, the same in all of its frames (Gal 2016)."""
         batch, _, *shape = values.shape

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tinyvox.babble import babble
 from tinyvox.card import SpeechCard
-from tinyvox.evidence import NOTHING, Batch, Evidence, gather
+from tinyvox.evidence import NOTHING, Batch, Evidence, Heard, gather
 from tinyvox.model import Model
 from tinyvox.runtime import extract_features
 
@@ -33,7 +33,9 @@ def imagine(model: Model, seed: int = 0) -> Evidence:
     what speech looks like to the model. Deterministic by `seed`."""
     if model.card is None:
         return NOTHING
-    return gather(model, imagined_batches(model, seed), DAMPING, fisher=True, seed=seed)
+    batches = imagined_batches(model, seed)
+    evidence = gather(model, batches, DAMPING, fisher=True, seed=seed)
+    return Heard(evidence, model, lambda: batches)
 
 
 def imagined_batches(

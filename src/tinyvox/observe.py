@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import Tensor
 from tinyvox.card import SpeechCard
 from tinyvox.corpus import Utterance, read_audio, read_manifest, spread
 from tinyvox.errors import DataError, ModelError
-from tinyvox.evidence import Batch, Evidence, Moments, gather
+from tinyvox.evidence import Batch, Evidence, Heard, Moments, gather
 from tinyvox.model import Model
 from tinyvox.runtime import extract_features
 from tinyvox.trial import Trial
@@ -54,11 +55,12 @@ def observe(
     where = str(data) if isinstance(data, Path | str) else f"{len(data)} utterances"
     utterances = read_manifest(Path(data)) if isinstance(data, Path | str) else data
     place = None if cache is None else cache / f"{_key(model, utterances, fisher)}.evidence.npz"
-    known = None if place is None else _read(place)
-    if known is not None:
-        return known
     order = np.random.default_rng(0).permutation(len(utterances))  # the first ones say most
     mixed = [utterances[int(i)] for i in order]
+    again = functools.partial(hear, model.card, mixed)
+    known = None if place is None else _read(place)
+    if known is not None:
+        return Heard(known, model, again)
     batches = hear(model.card, mixed, fisher == "transcripts", progress)
     evidence = gather(model, batches, fisher=fisher is not None)
     if not evidence:
@@ -66,7 +68,7 @@ def observe(
     if place is not None:
         _write(evidence, place)
         evidence = _read(place) or evidence  # as the next call finds it
-    return evidence
+    return Heard(evidence, model, again)
 
 
 def features_of(card: SpeechCard, utterance: Utterance) -> Tensor:

@@ -225,6 +225,9 @@ class QuantizeSettings(_Coding):
     rules: tuple[QuantizeRule, ...] = ()
     correct: bool = False
     """Take off the biases what the errors of the codes add to the mean of the outputs."""
+    sequential: bool = False
+    """Fit each matrix, before it is coded, to what reaches it from those that are coded already,
+    biases too (`passes.sequential`): less loss, for a run or two over the speech."""
     vectors: Literal["float16", "float32"] = "float16"
     """How biases and normalisation vectors are rounded, in the whole model."""
 

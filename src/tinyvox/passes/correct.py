@@ -10,7 +10,7 @@ Source: Nagel et al., "Data-free quantization through weight equalization and bi
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -62,14 +62,28 @@ def correct_biases(
             for shift in _shifts(node, name, *found):
                 shifts[shift.bias].append(shift)
     old = dict(changed.vectors())
-    biases: dict[str, Matrix | Tensor] = {}
-    for name, parts in shifts.items():
-        total = torch.stack([part.amount for part in parts]).sum(0)
-        if not bool(total.any()):
-            continue
-        biases[name] = (old[name].double() - total if name in old else -total).float()
+    changed = _without(changed, [shift for parts in shifts.values() for shift in parts])
     notes = tuple(_note(name, parts, name in old) for name, parts in shifts.items())
-    return Outcome(changed.with_tensors(biases), (*notes, *alone))
+    return Outcome(changed, (*notes, *alone))
+
+
+def take_off(model: Model, node: Node, matrix: str, amount: Tensor) -> Model:
+    """The model with biases that take off what the mean of the outputs of a layer's matrix (its
+    name in the layer) moves by, float64 [out]. A layer without a bias gets one."""
+    return _without(model, list(_shifts(node, matrix, amount, "")))
+
+
+def _without(model: Model, shifts: Sequence[_Shift]) -> Model:
+    amounts: dict[str, list[Tensor]] = defaultdict(list)
+    for shift in shifts:
+        amounts[shift.bias].append(shift.amount)
+    old = dict(model.vectors())
+    biases: dict[str, Matrix | Tensor] = {}
+    for name, parts in amounts.items():
+        total = torch.stack(parts).sum(0)
+        if bool(total.any()):
+            biases[name] = (old[name].double() - total if name in old else -total).float()
+    return model.with_tensors(biases)
 
 
 def moments_of(evidence: Evidence, name: str, inputs: int) -> Moments | None:

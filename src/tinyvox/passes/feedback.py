@@ -137,16 +137,24 @@ def refit_left(left: Tensor, right: Tensor, coded_right: Tensor, metric: Tensor)
 
     Least squares over inputs of second moment `metric`; both right factors are [rank, in].
     """
-    across = (left.double() @ right.double()) @ metric @ coded_right.double().T
-    refitted: Tensor = torch.linalg.solve(inner_metric(coded_right, metric), across, left=False)
-    return refitted.float()
+    return least_squares_left(left.double() @ right.double(), coded_right, metric)
+
+
+def least_squares_left(values: Tensor, right: Tensor, metric: Tensor) -> Tensor:
+    """The left factor, float32 [out, rank], that with a right one, [rank, in], comes closest to
+    values [out, in] over inputs of second moment `metric`."""
+    across = values.double() @ metric @ right.double().T
+    left: Tensor = torch.linalg.solve(inner_metric(right, metric), across, left=False)
+    return left.float()
 
 
 def with_right(product: Product, right: Matrix, metric: Tensor | None) -> Product:
     """The product with another right factor, for which its left one makes up as well as it can:
-    where the inputs are known, and unless it is coded already."""
+    where the inputs are known, and unless it is coded already or single weights of it are zero."""
     left = product.left
-    if right is not product.right and metric is not None and isinstance(left, Dense):
+    if right is product.right or metric is None:
+        return Product(left, right)
+    if isinstance(left, Dense) and left.values.all():
         left = Dense(refit_left(left.values, product.right.decode(), right.decode(), metric))
     return Product(left, right)
 

@@ -19,7 +19,7 @@ from tinyvox.codebooks import CODEBOOKS, choose, price_codes
 from tinyvox.codebooks.rate import ALL_LEVELS, coded_bits, trimmed, widened
 from tinyvox.codebooks.values import SMALLEST_NORMAL, compact
 from tinyvox.errors import ModelError
-from tinyvox.evidence import NOTHING, Evidence, Moments
+from tinyvox.evidence import NOTHING, Evidence, Heard, Moments
 from tinyvox.matrix import (
     Binary,
     Coded,
@@ -44,6 +44,7 @@ from tinyvox.passes.feedback import (
     with_right,
 )
 from tinyvox.passes.outcome import Note, Outcome, check_patterns
+from tinyvox.passes.sequential import Walk
 from tinyvox.recipe import QuantizeRule, QuantizeSettings, first_match
 
 CORRECTIONS, CLOSE = 8, 0.99
@@ -57,6 +58,9 @@ def quantize(model: Model, settings: QuantizeSettings, evidence: Evidence = NOTH
     that are chosen after it (`passes.feedback`), and by the left factor for the right one. A factor
     that products share is coded once, by the rule of the first of them.
 
+    A `sequential` step takes matrices in the order in which they are computed, and fits each to
+    what reaches it by then (`passes.sequential`); biases are corrected on the way.
+
     Small tables come to lie on the kernels' grid (`matrix.on_grid`), so that the native runtime
     multiplies by the very weights that the model holds.
 
@@ -69,27 +73,36 @@ def quantize(model: Model, settings: QuantizeSettings, evidence: Evidence = NOTH
     factors = _shared_factors(model, rules, evidence)
     changed: dict[str, Matrix | Tensor] = {}
     notes = []
+    walk = Walk(model, evidence) if settings.sequential and isinstance(evidence, Heard) else None
+    if settings.sequential and walk is None:
+        notes.append(Note("all layers", "not sequential: nothing is known of what they are given"))
     for name, matrix in model.matrices():
-        rule, metric = first_match(rules, name), metric_of(evidence, [name])
+        rule, moments = first_match(rules, name), evidence.get(name)
         reason = _reason_against(matrix, rule)
         if reason is not None:
-            kept = _with_factor(matrix, factors, metric)
+            kept = _with_factor(matrix, factors, moments.damped if moments else None)
             if kept is not matrix:
                 changed[name] = kept
+                if walk:
+                    walk.replace(name, kept)
                 reason += "; a factor is coded that it shares"
             notes.append(Note(name, f"left alone: {reason}"))
             continue
         assert rule is not None
-        importance = importance_of(evidence, name)
+        fitted, moments = walk.fit(name) if walk else (matrix, moments)
         with _naming(name):
-            changed[name] = coded = _code(matrix, rule, metric, importance, factors)
+            changed[name] = coded = code(fitted, rule, moments, factors=factors)
+        if walk:
+            walk.put(name, coded)
         error = relative_error(matrix, coded)
         what = f"{rule.bits:g} bits ({rule.method}), relative squared error {error:.3g}"
         if rule.priced and any(_is_table(leaf) for leaf in leaves(coded)):
             what += f"; too small for {rule.method} in part or whole, which is k-means"
+        if walk and fitted is matrix:
+            what += "; not fitted: its inputs are not told, or weights of it are zero and stay so"
         notes.append(Note(name, what))
-    small = model.with_tensors(changed)
-    if settings.correct:
+    small = (walk.model if walk else model).with_tensors(changed)
+    if settings.correct and not walk:
         small, more = correct_biases(model, small, evidence)
         notes.extend(more)
     small, vector_notes = round_vectors(small, settings.vectors)
@@ -107,16 +120,6 @@ def _is_table(leaf: Dense | Coded) -> bool:
     return isinstance(leaf, Coded) and isinstance(leaf.codebook, Table)
 
 
-def code(
-    matrix: Matrix, rule: QuantizeRule, moments: Moments | None, tries: int = CORRECTIONS
-) -> Matrix:
-    """The dense leaves coded; `moments` is what is known of inputs and outputs. Of a rule that
-    takes coded bits, with one of `tries` they are only roughly as many as that says."""
-    metric = moments.damped if moments else None
-    importance = moments.importance() if moments else None
-    return _code(matrix, rule, metric, importance, tries=tries)
-
-
 @contextlib.contextmanager
 def _naming(layer: str) -> Iterator[None]:
     """Faults with the name of the layer."""
@@ -128,6 +131,20 @@ def _naming(layer: str) -> Iterator[None]:
 
 _Factors = Mapping[Matrix, Matrix]
 """Right factors that products share, as they are coded."""
+
+
+def code(
+    matrix: Matrix,
+    rule: QuantizeRule,
+    moments: Moments | None,
+    tries: int = CORRECTIONS,
+    factors: _Factors = MappingProxyType({}),
+) -> Matrix:
+    """The dense leaves coded; `moments` is what is known of inputs and outputs. Of a rule that
+    takes coded bits, with one of `tries` they are only roughly as many as that says."""
+    metric = moments.damped if moments else None
+    importance = moments.importance() if moments else None
+    return _code(matrix, rule, metric, importance, factors, tries)
 
 
 def _shared_factors(model: Model, rules: Sequence[QuantizeRule], evidence: Evidence) -> _Factors:

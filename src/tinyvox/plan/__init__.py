@@ -20,7 +20,8 @@ KEEPS = (0.9, 0.7)
 PRUNING = 0.5
 """Pruning that alone costs more of what the best plan costs is not tried further."""
 LARGE = 20_000_000
-"""Parameters of a network beyond which fewer units are not tried: it takes as long as the rest."""
+"""Parameters of a network beyond which fewer units are not tried, nor matrices fitted to those
+before them: either takes about as long as the rest."""
 CLEARLY = 0.85
 """How much less a plan with fewer units has to cost: its readers were fitted to much the same
 speech as it is held against."""
@@ -127,19 +128,24 @@ class Planner:
     def best_within(self, budget: int) -> Plan | None:
         """The plan that loses least in so many bytes; None where none fits.
 
-        Fewer and fewer units are tried, unless the network is LARGE, as long as that alone does not
-        cost most of what the best plan costs, and the plan gets clearly better.
+        Fewer and fewer units are tried, as long as that alone does not cost most of what the best
+        plan costs, and the plan gets clearly better. In the end each matrix is fitted to those
+        before it, where that loses less. Neither is done to networks that are LARGE.
         """
-        best = self.whole.best_within(budget)
+        search = self.whole
+        best = search.best_within(budget)
         for keep in KEEPS if self.model.count_parameters() <= LARGE else ():
             thin = self._thin(keep)
             if thin is None or (best and self.trial.distance(thin) > PRUNING * best.distance):
                 break
-            found = self._search(keep, thin).best_within(budget)
+            thinner = self._search(keep, thin)
+            found = thinner.best_within(budget)
             if best and (found is None or found.distance > CLEARLY * best.distance):
                 break
-            best = found
-        return best
+            search, best = thinner, found
+        if best is None or self.model.count_parameters() > LARGE:
+            return best
+        return search.refitted(best, budget)
 
     def _thin(self, keep: float) -> Model | None:
         """The model with the units that stay where so many weights do; None where units cannot

@@ -8,15 +8,15 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tinyvox import packfile
-from tinyvox.evidence import Batch, Evidence
+from tinyvox.evidence import Batch, Evidence, Heard
 from tinyvox.imagine import imagined_batches
 from tinyvox.matrix import Matrix, leaves
 from tinyvox.model import Model
-from tinyvox.passes import provenance
+from tinyvox.passes import apply, provenance
 from tinyvox.passes.factorize import product
 from tinyvox.passes.quantize import code, round_vectors
 from tinyvox.plan.choices import BITS, Choice, Choices
@@ -36,6 +36,8 @@ BETTER = 0.98
 """How much less a plan has to cost to count as a better one."""
 HEED = 0.7
 """To what power a loss that was measured changes what is foretold, lest plans swing to and fro."""
+SHARES = (1.0, 0.995, 0.985)
+"""Of the bits of a plan whose matrices are fitted to each other, until its file is small enough."""
 ROUNDS = 6
 CLOSE, AIM = 0.985, 0.994
 """A plan that uses this much of the budget is not improved further; how much is aimed at."""
@@ -135,6 +137,25 @@ class Search:
                 break
             self._correct(found)
         return best
+
+    def refitted(self, plan: Plan, budget: int) -> Plan:
+        """The plan with matrices that are coded one after the other, each fitted to what reaches it
+        from those before (`passes.sequential`), where that loses less."""
+        if not isinstance(self.evidence, Heard):
+            return plan
+        for share in SHARES:
+            self.progress("planning: fitting each matrix to those before it")
+            recipe = _sequential(plan.recipe, share)
+            steps = Recipe.of(*(step.settings for step in recipe.steps[len(self.first) :]))
+            model = apply(self.model, steps, look=lambda _: self.evidence).model
+            model = model.with_provenance(**provenance(self.trial.model, model, recipe))
+            size = packfile.size(model)
+            if size <= budget:
+                distance = self.trial.distance(model)
+                if distance < plan.distance:
+                    return Plan(recipe, model, size, distance, _fewer(plan.rows, share))
+                break
+        return plan
 
     def _correct(self, found: Plan) -> None:
         """Factors so that the distance foretold for each matrix becomes the measured one."""
@@ -343,6 +364,26 @@ def recipe_of(chosen: Mapping[str, Choice], first: Sequence[Settings] = ()) -> R
         if bits != common
     )
     return Recipe.of(*first, *steps, QuantizeSettings(method="entropy", bits=common, rules=rules))
+
+
+def _sequential(recipe: Recipe, share: float) -> Recipe:
+    """The same with sequential quantisation, to this share of the bits."""
+    *before, last = (step.settings for step in recipe.steps)
+    assert isinstance(last, QuantizeSettings)
+    assert last.bits is not None
+    rules = tuple(
+        rule.model_copy(update={"bits": round(rule.bits * share, 3)}) for rule in last.rules
+    )
+    more = {"sequential": True, "bits": round(last.bits * share, 3), "rules": rules}
+    return Recipe.of(*before, last.model_copy(update=more))
+
+
+def _fewer(rows: Sequence[Row], share: float) -> tuple[Row, ...]:
+    """Rows with this share of the bits."""
+    return tuple(
+        replace(row, bits=round(row.bits * share, 3), bytes=round(row.bytes * share))
+        for row in rows
+    )
 
 
 def _bytes_besides(model: Model, chosen: Container[str]) -> float:
