@@ -36,7 +36,7 @@ BETTER = 0.98
 """How much less a plan has to cost to count as a better one."""
 HEED = 0.7
 """To what power a loss that was measured changes what is foretold, lest plans swing to and fro."""
-SHARES = (1.0, 0.995, 0.985)
+SHARES = (1.0, 0.997, 0.993, 0.987)
 """Of the bits of a plan whose matrices are fitted to each other, until its file is small enough."""
 ROUNDS = 6
 CLOSE, AIM = 0.985, 0.994
