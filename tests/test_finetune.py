@@ -125,6 +125,39 @@ def test_codes_by_price_keep_to_their_bits_while_they_are_trained(
     assert distance(tuned, teacher, heard) < distance(start, teacher, heard)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that torch sees")
+@pytest.mark.parametrize(
+    "rule",
+    [
+        QuantizeRule(bits=3),
+        QuantizeRule(bits=2, granularity=4),
+        QuantizeRule(method="alternating", bits=2),
+        QuantizeRule(method="symmetric", bits=4),
+        QuantizeRule(method="entropy", bits=1.5),
+    ],
+    ids=lambda rule: f"{rule.method}-{rule.granularity}",
+)
+def test_a_gpu_tunes_as_a_processor_does(
+    corpus: Corpus, teacher: Model, rule: QuantizeRule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Products, rounding, units that go, and coded matrices after it."""
+    tune = settings(quantize=(rule,), prune=PRUNE, ctc=1.0)
+    wide = compress(teacher, Recipe.of(FactorizeSettings(layers="dense*", rank=0.75)))
+
+    def tuned() -> Model:
+        coded = finetune(wide, tune, corpus, teacher)
+        return finetune(coded, settings(steps=5), corpus, teacher)
+
+    on_gpu = tuned()
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    on_processor = tuned()
+    heard = heard_features(corpus, teacher)
+    bare = prune(wide, PruneSettings(layers="lstm", keep=8)).model
+    far = distance(bare, teacher, heard)
+    assert distance(on_gpu, teacher, heard) < 0.5 * far
+    assert distance(on_gpu, on_processor, heard) < 0.2 * far
+
+
 def test_products_stay_products(corpus: Corpus, teacher: Model) -> None:
     small = compress(teacher, Recipe.of(FactorizeSettings(rank=0.25)))
     tuned = finetune(small, settings(steps=2), corpus, teacher)

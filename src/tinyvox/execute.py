@@ -298,14 +298,14 @@ def _run_cell(module: _NodeModule, side: str, inputs: Frames) -> Tensor:
     if cell.weight_hr is not None:
         flat.append(module.weight(f"{side}.weight_hr")())
     options = (True, 1, 0.0, False, False, True)  # biases, layers, dropout, train, two-way, batch
-    if layer.kind == "lstm":
-        memory = x.new_zeros(1, x.shape[0], cell.hidden)
-        with warnings.catch_warnings():
-            # Which library torch computes it with is of no interest.
-            warnings.filterwarnings("ignore", "LSTM with projections")
+    with warnings.catch_warnings():
+        # Which library torch computes it with is of no interest, nor that cuDNN copies weights.
+        warnings.filterwarnings("ignore", "LSTM with projections|RNN module weights")
+        if layer.kind == "lstm":
+            memory = x.new_zeros(1, x.shape[0], cell.hidden)
             return torch.lstm(x, (state, memory), flat, *options)[0]
-    function = {"gru": torch.gru, "rnn_tanh": torch.rnn_tanh, "rnn_relu": torch.rnn_relu}
-    return function[layer.kind](x, state, flat, *options)[0]
+        function = {"gru": torch.gru, "rnn_tanh": torch.rnn_tanh, "rnn_relu": torch.rnn_relu}
+        return function[layer.kind](x, state, flat, *options)[0]
 
 
 def _unroll_cell(module: _NodeModule, side: str, inputs: Frames) -> Tensor:

@@ -15,7 +15,7 @@ from tinyvox.codebooks import coded_bits
 from tinyvox.corpus import Corpus
 from tinyvox.errors import ModelError
 from tinyvox.evidence import NOTHING
-from tinyvox.execute import Executor
+from tinyvox.execute import Executor, Frames
 from tinyvox.imagine import imagine
 from tinyvox.model import Model
 from tinyvox.passes import Look
@@ -29,6 +29,7 @@ from tinyvox.train import (
     Progress,
     autocast,
     ctc_loss,
+    fastest_device,
     learning_rate,
     product_precision,
     shift_channel,
@@ -65,9 +66,10 @@ def finetune(
     """
     if model.card is None:
         raise ModelError("fine-tuning needs a speech card; add --speech FILE")
-    executor, original = Executor(model).train(), Executor(teacher).eval()
+    device = fastest_device()
+    executor, original = Executor(model).train(), Executor(teacher).eval().to(device)
     _begin_rounding(executor, model, settings.quantize, look)
-    device = torch.device("cpu")
+    executor.to(device)
     precision = product_precision("auto", device)
     optimiser = torch.optim.AdamW(_groups(executor), weight_decay=0.0)
     rng = torch.Generator().manual_seed(settings.seed)
@@ -81,7 +83,7 @@ def finetune(
         for step, batch in zip(range(first, settings.steps), batches, strict=False):
             _set_rate(optimiser, step, settings)
             shifted = shift_channel(batch.features, settings.channel_shift, rng)
-            batch = dataclasses.replace(batch, features=shifted)
+            batch = dataclasses.replace(batch, features=shifted.to(device))
             with autocast(device, precision):
                 loss = _loss(executor, original, batch, model.card.blank, settings)
             optimiser.zero_grad(set_to_none=True)
@@ -139,7 +141,7 @@ class _State:
         if self.path is None or not self.path.exists():
             return 0
         try:
-            state = torch.load(self.path, weights_only=True)
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
             same = state["key"] == self.key
         except Exception as error:  # torch.load raises whatever the bytes lead it to
             raise ModelError(
@@ -235,6 +237,5 @@ def _loss(
 
 def _distance(log_probs: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
     """KL divergence of the outputs from the targets, mean over frames inside the utterances."""
-    alive = torch.arange(log_probs.shape[1])[None] < lengths[:, None]
     divergence = (targets.exp() * (targets - log_probs)).sum(dim=-1)
-    return divergence[alive].mean()
+    return Frames(divergence, lengths).alive().mean()

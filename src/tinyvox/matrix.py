@@ -129,7 +129,7 @@ class Binary:
         _expect_rows("alphas", self.alphas, len(self.alphas) == rows, rows)
 
     def levels(self, group: Tensor | None) -> Tensor:
-        return self.alphas @ signs(self.alphas.shape[1]).T
+        return self.alphas @ signs(self.alphas.shape[1]).T.to(self.alphas.device)
 
     def take_rows(self, rows: Tensor, groups: Tensor | None) -> Binary:
         return Binary(self.alphas[rows])
@@ -163,7 +163,7 @@ def on_grid(centroids: Tensor) -> Tensor:
     if entries > 16 or centroids.ndim > 1 or largest == 0:
         return centroids
     most = 31 if entries <= 8 else 63
-    tops = torch.arange(most, most * 2 // 3 - 1, -1, dtype=torch.float64)
+    tops = torch.arange(most, most * 2 // 3 - 1, -1, dtype=torch.float64, device=centroids.device)
     steps = (largest / tops)[:, None]
     grids = (centroids.double() / steps).round() * steps
     best = (grids - centroids).square().sum(1).argmin()

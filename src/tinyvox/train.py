@@ -258,7 +258,7 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, card: SpeechCard, start: Model | None = None) -> None:
         self.config, self.card, self.step = config, card, 0
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = fastest_device()
         self.precision = product_precision(config.optimisation.precision, self.device)
         self.executor = Executor(deepspeech(config.model, card, config.optimisation.seed))
         if start is not None:
@@ -332,6 +332,11 @@ class Trainer:
         except RecipeError as error:
             raise RecipeError(f"{path}: {error}") from None
         self.card = SpeechCard.model_validate(state["card"])
+
+
+def fastest_device() -> torch.device:
+    """What to train on: a GPU where torch sees one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def product_precision(wanted: str, device: torch.device) -> torch.dtype:

@@ -36,24 +36,33 @@ class Levels(nn.Module):
     """The numbers of a codebook that are trained: centroids, or one a bit and row; a grid has none,
     its step is the row's scale."""
 
+    index: Tensor | None
+    grid: Tensor
+
     def __init__(self, coded: Coded) -> None:
         super().__init__()
         self.book, self.group = coded.codebook, coded.group
+        # The same where the module is, which the codebook and the matrix are not.
+        index = None if self.group is None else self.group.long()
+        self.register_buffer("index", index, persistent=False)
         if isinstance(self.book, Table):
             self.centroids = nn.Parameter(self.book.centroids.clone())
         elif isinstance(self.book, Binary):
             self.alphas = nn.Parameter(self.book.alphas.clone())
+        else:
+            self.register_buffer("grid", self.book.levels(self.group), persistent=False)
 
     def forward(self) -> Tensor:
         """float32 [1 or out, entries]."""
-        return self._present().levels(self.group)
+        if isinstance(self.book, Table):
+            return Table(self.centroids).levels(self.index)
+        return Binary(self.alphas).levels(self.index) if hasattr(self, "alphas") else self.grid
 
     def settled(self) -> Tensor:
         """The same, but small tables in rising order and on the kernels' grid."""
-        book = self._present()
-        if not isinstance(book, Table) or book.centroids.ndim > 1:
-            return book.levels(self.group)
-        centroids = book.centroids.sort().values
+        if not isinstance(self.book, Table) or self.centroids.ndim > 1:
+            return self.forward()
+        centroids = self.centroids.sort().values
         return (centroids + (on_grid(centroids.detach()) - centroids.detach()))[None]
 
     def codebook(self, *, settled: bool = False) -> Codebook:
@@ -62,11 +71,6 @@ class Levels(nn.Module):
             now = self.settled() if settled and self.book.centroids.ndim == 1 else self.centroids
             return Table(now.detach().cpu().clone().view(self.book.centroids.shape))
         return Binary(self.alphas.detach().cpu().clone()) if hasattr(self, "alphas") else self.book
-
-    def _present(self) -> Codebook:
-        if isinstance(self.book, Table):
-            return Table(self.centroids)
-        return Binary(self.alphas) if isinstance(self.book, Binary) else self.book
 
 
 class Scales(nn.Module):

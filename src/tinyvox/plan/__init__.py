@@ -15,14 +15,14 @@ from tinyvox.plan.search import Plan, Row, Search, State, trial_batches
 from tinyvox.recipe import PruneSettings, Recipe
 from tinyvox.trial import Trial
 
-KEEPS = (0.9, 0.7)
+KEEPS = (0.9, 0.7, 0.5)
 """Shares of the weights that pruning leaves, in the order in which they are tried."""
 PRUNING = 0.5
 """Pruning that alone costs more of what the best plan costs is not tried further."""
 LARGE = 20_000_000
 """Parameters of a network beyond which fewer units are not tried, nor matrices fitted to those
 before them: either takes about as long as the rest."""
-CLEARLY = 0.85
+CLEARLY = 0.9
 """How much less a plan with fewer units has to cost: its readers were fitted to much the same
 speech as it is held against."""
 HALVINGS = 6
@@ -129,23 +129,25 @@ class Planner:
         """The plan that loses least in so many bytes; None where none fits.
 
         Fewer and fewer units are tried, as long as that alone does not cost most of what the best
-        plan costs, and the plan gets clearly better. In the end each matrix is fitted to those
-        before it, where that loses less. Neither is done to networks that are LARGE.
+        plan costs. In the end each matrix is fitted to those before it, where that loses less.
+        Neither is done to networks that are LARGE.
         """
-        search = self.whole
-        best = search.best_within(budget)
-        for keep in KEEPS if self.model.count_parameters() <= LARGE else ():
+        plain = self.whole.best_within(budget)
+        if self.model.count_parameters() > LARGE:
+            return plain
+        best = plain and self.whole.refitted(plain, budget)
+        for keep in KEEPS:
             thin = self._thin(keep)
-            if thin is None or (best and self.trial.distance(thin) > PRUNING * best.distance):
+            if thin is None or (plain and self.trial.distance(thin) > PRUNING * plain.distance):
                 break
-            thinner = self._search(keep, thin)
-            found = thinner.best_within(budget)
-            if best and (found is None or found.distance > CLEARLY * best.distance):
-                break
-            search, best = thinner, found
-        if best is None or self.model.count_parameters() > LARGE:
-            return best
-        return search.refitted(best, budget)
+            search = self._search(keep, thin)
+            thinner = search.best_within(budget)
+            if thinner is None or (plain and thinner.distance > CLEARLY * plain.distance):
+                continue
+            found = search.refitted(thinner, budget)
+            if best is None or found.distance <= CLEARLY * best.distance:
+                plain, best = thinner, found
+        return best
 
     def _thin(self, keep: float) -> Model | None:
         """The model with the units that stay where so many weights do; None where units cannot

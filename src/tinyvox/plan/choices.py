@@ -39,22 +39,27 @@ TENSOR = 40.0
 
 @dataclass(frozen=True)
 class Choice:
-    """A rank, or the matrix as it is, and coded bits; the bytes that it takes; how far it is
-    foretold to move the model's outputs, as `Trial.distance` would have it."""
+    """A rank, or the matrix as it is, and coded bits; the bytes that it takes; how far truncation
+    and coding are foretold to move the model's outputs, as `Trial.distance` would have it."""
 
     rank: int | None
     bits: float
     size: float
-    loss: float
+    cut: float
+    noise: float
+
+    @property
+    def loss(self) -> float:
+        return self.cut + self.noise
 
     def with_bits(self, bits: float) -> Choice:
         """The same rank with a few more bits or less; an error falls by 4 with every bit."""
-        size, loss = self.size * bits / self.bits, self.loss * 4 ** (self.bits - bits)
-        return Choice(self.rank, round(bits, 2), size, loss)
+        size, noise = self.size * bits / self.bits, self.noise * 4 ** (self.bits - bits)
+        return Choice(self.rank, round(bits, 2), size, self.cut, noise)
 
 
 class Choices:
-    """What may be done to one matrix of a model: choices on the lower hull of bytes and loss.
+    """What may be done to one matrix of a model.
 
     Relative squared errors of the matrix's own outputs, by truncation and by noise, are foretold by
     formula; what either does to the outputs of the model is measured at some errors (`Curve`).
@@ -73,11 +78,16 @@ class Choices:
         self.sample = _Sample(matrix, moments)
         self.noise = Curve([self._add_noise(share) for share in NOISES])
         error = self.sample.errors(matrix)
-        found = [Choice(None, b, _size(dense, b), self.noise(error(b))) for b in BITS]
+        found = [Choice(None, b, _size(dense, b), 0.0, self.noise(error(b))) for b in BITS]
         if isinstance(matrix, Dense) and (ranks := _ranks(matrix.shape)):
             self.parts = decompose(matrix.values, self.metric, self.importance)
             found += self._factorised(self.parts, ranks)
-        self.all = _lower_hull(found)
+        self.all = tuple(found)
+
+    def hull(self, noise: float = 1.0) -> tuple[Choice, ...]:
+        """Those that some price of a byte makes the best: on the lower convex hull of size and
+        loss, where coding costs this share of what it is foretold to cost."""
+        return _lower_hull(replace(each, noise=noise * each.noise) for each in self.all)
 
     def _add_noise(self, share: float) -> tuple[float, float]:
         """Relative squared error of the outputs, and the distance that it makes."""
@@ -110,7 +120,7 @@ class Choices:
             cut, share = lost(parts.tail(rank) / whole), spread(rank) / spread(middle)
             for bits in BITS:
                 size = 2 * TENSOR + rank * sum(self.matrix.shape) * bits / 8
-                found.append(Choice(rank, bits, size, cut + self.noise(share * error(bits))))
+                found.append(Choice(rank, bits, size, cut, self.noise(share * error(bits))))
         return found
 
 
@@ -186,7 +196,7 @@ def _ranks(shape: tuple[int, int]) -> list[int]:
 
 
 def _lower_hull(choices: Iterable[Choice]) -> tuple[Choice, ...]:
-    """Those that some price of a byte makes the best: on the lower convex hull of size and loss."""
+    """In rising order of size."""
     hull: list[Choice] = []
     for choice in sorted(choices, key=lambda c: (c.size, c.loss)):
         if hull and choice.loss >= hull[-1].loss:

@@ -36,6 +36,10 @@ BETTER = 0.98
 """How much less a plan has to cost to count as a better one."""
 HEED = 0.7
 """To what power a loss that was measured changes what is foretold, lest plans swing to and fro."""
+NOISES = (1.0, 0.5)
+"""Shares of what coding costs alone that it costs where the matrices after it are fitted to what
+reaches them, in the order in which they are tried. The less it costs, the fewer bits and the larger
+ranks does a plan have."""
 SHARES = (1.0, 0.997, 0.993, 0.987)
 """Of the bits of a plan whose matrices are fitted to each other, until its file is small enough."""
 ROUNDS = 6
@@ -106,6 +110,7 @@ class Search:
         self._moved: dict[tuple[str, int | None, float], float] = {}
         self.rounded = round_vectors(model, "float16").model
         self.choices: dict[str, Choices] = {}
+        self.hulls: dict[str, tuple[Choice, ...]] = {}
         self.factors: dict[str, float] = defaultdict(lambda: 1.0)
         for name, matrix in model.matrices():
             progress(f"planning: {name}")
@@ -118,19 +123,16 @@ class Search:
     def best_within(self, budget: int) -> Plan | None:
         """The plan that loses least in so many bytes; None where none fits."""
         self.factors.clear()
-        self.missed = 0.0
+        self._expect_noise(1.0)
         best: Plan | None = None
         since = 0
         for correction in range(CORRECTIONS + 1):
             place = f"{self.key} {budget} {correction}"
-            known = self.state.recall(place)
-            fitted = self._fit(budget) if known is None else self._refit(known)
+            fitted = self._fit_or_recall(budget, place)
             if fitted is None:
                 break
-            chosen, model, size = fitted
-            self.state.keep(place, {n: (c.rank, c.bits) for n, c in chosen.items()})
             self.progress("planning: listening to what it costs")
-            found = self._plan(chosen, model, size)
+            found = self._plan(*fitted)
             since = 0 if best is None or found.distance < BETTER * best.distance else since + 1
             best = min(best or found, found, key=lambda plan: plan.distance)
             if since == PATIENCE:
@@ -139,10 +141,27 @@ class Search:
         return best
 
     def refitted(self, plan: Plan, budget: int) -> Plan:
-        """The plan with matrices that are coded one after the other, each fitted to what reaches it
-        from those before (`passes.sequential`), where that loses less."""
-        if not isinstance(self.evidence, Heard):
-            return plan
+        """The last plan that was found, or one whose matrices are coded one after the other, each
+        fitted to what reaches it from those before (`passes.sequential`), where that loses less:
+        of the same choices, and of those that are best where coding costs less, as it then does."""
+        best = plan
+        for noise in NOISES if isinstance(self.evidence, Heard) else ():
+            if noise < 1:
+                place = f"{self.key} {budget} noise {noise}"
+                self._expect_noise(noise)
+                fitted = self._fit_or_recall(budget, place)
+                if fitted is None:
+                    break
+                plan = self._plan(*fitted)
+            found = self._fitted_in_order(plan, budget)
+            if found.distance >= best.distance:
+                break
+            best = found
+        return best
+
+    def _fitted_in_order(self, plan: Plan, budget: int) -> Plan:
+        """The plan with matrices fitted, a bit fewer bits where its file is too large else; as it
+        is where that is no better."""
         for share in SHARES:
             self.progress("planning: fitting each matrix to those before it")
             recipe = _sequential(plan.recipe, share)
@@ -162,6 +181,19 @@ class Search:
         for row in found.rows:
             if row.foretold > 0:
                 self.factors[row.name] *= min(max(row.measured / row.foretold, 0.1), 10.0) ** HEED
+
+    def _expect_noise(self, share: float) -> None:
+        """Choose from now on where coding costs this share of what it costs alone."""
+        self.missed = 0.0
+        self.hulls = {name: found.hull(share) for name, found in self.choices.items()}
+
+    def _fit_or_recall(self, budget: int, place: str) -> Fitted | None:
+        """`_fit`, or what an earlier search came to at this place."""
+        known = self.state.recall(place)
+        fitted = self._fit(budget) if known is None else self._refit(known)
+        if fitted is not None:
+            self.state.keep(place, {n: (c.rank, c.bits) for n, c in fitted[0].items()})
+        return fitted
 
     def _fit(self, budget: int) -> Fitted | None:
         """The best choice by formula, within the budget by the bytes of the file."""
@@ -240,15 +272,15 @@ class Search:
 
     def _with_price(self, price: float) -> dict[str, Choice]:
         return {
-            name: min(found.all, key=lambda c: self.factors[name] * c.loss + price * c.size)
-            for name, found in self.choices.items()
+            name: min(hull, key=lambda c: self.factors[name] * c.loss + price * c.size)
+            for name, hull in self.hulls.items()
         }
 
     def _best_step(self, chosen: Chosen, left: float) -> tuple[str, Choice] | None:
         """The larger choice for one matrix that gains most a byte in what is left."""
         best: tuple[float, str, Choice] | None = None
         for name, now in chosen.items():
-            for choice in self.choices[name].all:
+            for choice in self.hulls[name]:
                 more = choice.size - now.size
                 if 0 < more <= left:
                     gain = self.factors[name] * (now.loss - choice.loss) / more
@@ -258,7 +290,7 @@ class Search:
 
     def _is_extreme(self, chosen: Chosen, end: int) -> bool:
         """Whether every choice is the smallest (0) or the largest (-1) that there is."""
-        return all(chosen[name] == found.all[end] for name, found in self.choices.items())
+        return all(chosen[name] == hull[end] for name, hull in self.hulls.items())
 
     def _file(self, chosen: Chosen) -> tuple[Model, int]:
         """The model of these choices and the bytes of its file."""
