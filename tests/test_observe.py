@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -153,3 +154,21 @@ def test_more_audio_than_a_batch_is_all_heard(
     for name, moments in observe(model, data).items():
         torch.testing.assert_close(moments.second, whole[name].second, rtol=1e-5, atol=1e-7)
         torch.testing.assert_close(moments.mean, whole[name].mean, rtol=1e-5, atol=1e-7)
+
+
+def test_two_that_hear_the_same_at_once_both_keep_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process keeps its evidence while this one is in the middle of writing the same."""
+    model, data, cache = recogniser(), manifest(tmp_path, 0.5), tmp_path / "kept"
+    write = np.savez
+
+    def write_and_be_overtaken(*args: Any, **arrays: Any) -> None:
+        write(*args, **arrays)
+        monkeypatch.setattr(np, "savez", write)
+        observe(model, data, cache=cache)
+
+    monkeypatch.setattr(np, "savez", write_and_be_overtaken)
+    found = observe(model, data, cache=cache)
+    assert same(found, observe(model, data, cache=cache))
+    assert [place.suffix for place in cache.iterdir()] == [".npz"]

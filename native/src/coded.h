@@ -1,6 +1,8 @@
 // The record of a coded matrix: codes, what they stand for, and how they were packed.
 #pragma once
 
+#include <cstdint>
+
 #include "bytes.h"
 #include "file.h"
 

@@ -1,6 +1,7 @@
 // CTC decoding, step by step: begin, step for each frame, text.
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <string>
 #include <vector>

@@ -1,6 +1,7 @@
 // A validated file as layers that any number of streams share.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <span>
 

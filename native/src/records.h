@@ -2,6 +2,7 @@
 // only whether a layer fits its inputs is left to shapes.h.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>

@@ -1,6 +1,7 @@
 // Whether a layer fits its inputs: the rules of `Layer.infer` in src/tinyvox/layers.py, and limits.
 #pragma once
 
+#include <cstdint>
 #include <span>
 
 #include "file.h"

@@ -4,6 +4,7 @@
 // stream is made, but where a layer reads backwards in time and keeps the whole utterance.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <span>
 

@@ -297,7 +297,10 @@ def _run_cell(module: _NodeModule, side: str, inputs: Frames) -> Tensor:
     flat = [*weights, bias_ih, bias_hh]
     if cell.weight_hr is not None:
         flat.append(module.weight(f"{side}.weight_hr")())
-    options = (True, 1, 0.0, False, False, True)  # biases, layers, dropout, train, two-way, batch
+    if x.is_cuda:  # autocast leaves products in another type than what is stored
+        flat = [values.to(x.dtype) for values in flat]
+    train = torch.is_grad_enabled()
+    options = (True, 1, 0.0, train, False, True)  # biases, layers, dropout, train, two-way, batch
     with warnings.catch_warnings():
         # Which library torch computes it with is of no interest, nor that cuDNN copies weights.
         warnings.filterwarnings("ignore", "LSTM with projections|RNN module weights")

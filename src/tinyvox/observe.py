@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -146,10 +147,13 @@ def _write(evidence: Evidence, place: Path) -> None:
         if moments.saliency is not None:
             arrays[f"{name}/saliency"] = moments.saliency.numpy()
     place.parent.mkdir(parents=True, exist_ok=True)
-    temporary = place.with_suffix(".partial")
-    with temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
-    temporary.replace(place)
+    temporary = place.with_suffix(f".{secrets.token_hex(4)}.partial")  # others may hear the same
+    try:
+        with temporary.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+        temporary.replace(place)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _read(place: Path) -> Evidence | None:
