@@ -125,18 +125,66 @@ def test_codes_by_price_keep_to_their_bits_while_they_are_trained(
     assert distance(tuned, teacher, heard) < distance(start, teacher, heard)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that torch sees")
-@pytest.mark.parametrize(
-    "rule",
-    [
-        QuantizeRule(bits=3),
-        QuantizeRule(bits=2, granularity=4),
-        QuantizeRule(method="alternating", bits=2),
-        QuantizeRule(method="symmetric", bits=4),
-        QuantizeRule(method="entropy", bits=1.5),
-    ],
-    ids=lambda rule: f"{rule.method}-{rule.granularity}",
+CODINGS = [
+    QuantizeRule(bits=2),
+    QuantizeRule(bits=2, granularity=4),
+    QuantizeRule(method="alternating", bits=2),
+    QuantizeRule(method="asymmetric", bits=2, granularity="row"),
+    QuantizeRule(method="entropy", bits=1.5),
+]
+codings = pytest.mark.parametrize(
+    "rule", CODINGS, ids=lambda rule: f"{rule.method}-{rule.granularity}"
 )
+
+
+@codings
+def test_training_begins_from_the_codes_that_there_are(
+    corpus: Corpus, teacher: Model, rule: QuantizeRule
+) -> None:
+    """Chosen with error feedback, which rounding each weight would undo; of plain matrices, of
+    products, and of products that share a factor."""
+    coding = QuantizeSettings(rules=(rule,))
+    apart = FactorizeSettings(layers="dense*", rank=0.5)
+    joint = FactorizeSettings(layers=("lstm", "dense5"), rank=24, joint=True)
+    for factorize in (apart, joint):
+        small = compress(teacher, Recipe.of(factorize, coding))
+        still = settings(steps=1, learning_rate=1e-12, quantize=(rule,))
+        tuned = dict(finetune(small, still, corpus, teacher, look=_unasked).matrices())
+        for name, matrix in small.matrices():
+            torch.testing.assert_close(
+                tuned[name].decode(), matrix.decode(), rtol=2e-3, atol=1e-6, msg=name
+            )
+
+
+def _unasked(model: Model) -> Evidence:
+    raise AssertionError("what has codes needs no evidence")
+
+
+@codings
+def test_training_from_codes_keeps_what_was_gained(
+    corpus: Corpus, teacher: Model, rule: QuantizeRule
+) -> None:
+    small = compress(teacher, Recipe.of(QuantizeSettings(rules=(rule,))))
+    tuned = finetune(small, settings(quantize=(rule,), steps=40), corpus, teacher)
+    heard = heard_features(corpus, teacher)
+    assert distance(tuned, teacher, heard) < 0.7 * distance(small, teacher, heard)
+    moved = [
+        not torch.equal(old.codes, new.codes)
+        for (_, before), (_, after) in zip(small.matrices(), tuned.matrices(), strict=True)
+        for old, new in zip(leaves(before), leaves(after), strict=True)
+        if isinstance(old, Coded) and isinstance(new, Coded)
+    ]
+    assert any(moved)
+
+
+def test_codes_of_a_trellis_cannot_move(corpus: Corpus, teacher: Model) -> None:
+    small = compress(teacher, Recipe.of(QuantizeSettings(bits=2, method="trellis")))
+    with pytest.raises(RecipeError, match=r"weight.* is coded by a trellis, .*expected .*entropy"):
+        finetune(small, settings(quantize=[{"bits": 2}]), corpus, teacher)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that torch sees")
+@codings
 def test_a_gpu_tunes_as_a_processor_does(
     corpus: Corpus, teacher: Model, rule: QuantizeRule, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -409,18 +409,24 @@ def test_the_steps_own_bits_are_the_last_rule() -> None:
     assert QuantizeSettings(rules=(rule,)).in_order() == (rule,)
 
 
-# Fine-tuning around a quantisation.
+# Fine-tuning and quantisation.
 
 RULE = QuantizeRule(layers="out", bits=8)
 QUANTIZE = QuantizeSettings(bits=3, rules=(RULE,))
 
 
-def test_fine_tuning_stands_before_and_after_the_last_quantisation() -> None:
+def test_fine_tuning_follows_the_last_quantisation_codes_first() -> None:
     prune, first = PruneSettings(keep=0.5), QuantizeSettings(bits=8)
     tune = FinetuneSettings(steps=7, learning_rate=1e-4)
     found = with_finetune(Recipe.of(prune, first, QUANTIZE), tune)
-    aware = FinetuneSettings(steps=7, learning_rate=1e-4, quantize=(RULE, QuantizeRule(bits=3)))
-    assert found == Recipe.of(prune, first, aware, QUANTIZE, tune)
+    moving = FinetuneSettings(steps=7, learning_rate=1e-4, quantize=(RULE, QuantizeRule(bits=3)))
+    assert found == Recipe.of(prune, first, QUANTIZE, moving, tune)
+
+
+def test_codes_of_a_trellis_stay_as_they_are() -> None:
+    quantize = QuantizeSettings(rules=(RULE, QuantizeRule(method="trellis", bits=2)))
+    tune = FinetuneSettings(steps=7)
+    assert with_finetune(Recipe.of(quantize), tune) == Recipe.of(quantize, tune)
 
 
 def test_units_are_pruned_before_the_codes_are_fixed() -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tinyvox import layers
 from tinyvox.cells import unroll
 from tinyvox.layers import Layer
-from tinyvox.matrix import Coded, Matrix, leaves
+from tinyvox.matrix import Coded, Grid, Matrix, leaves
 from tinyvox.model import INPUT, Model
 from tinyvox.weights import (
     DenseWeight,
@@ -205,7 +205,8 @@ class Executor(nn.Module):
                 for leaf, codes in pairs:
                     if isinstance(leaf, DenseWeight):
                         assert isinstance(codes, Coded)
-                        leaf.round(codes, bits.get(name))
+                        priced = isinstance(codes.codebook, Grid)  # else it was too small for it
+                        leaf.round(codes, bits.get(name) if priced else None)
 
 
 def _tell_gradient(tell: Tell, name: str, lengths: Tensor | None, gradient: Tensor) -> None:

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from tinyvox.codebooks import coded_bits
 from tinyvox.corpus import Corpus
-from tinyvox.errors import ModelError
+from tinyvox.errors import ModelError, RecipeError
 from tinyvox.evidence import NOTHING
 from tinyvox.execute import Executor, Frames
 from tinyvox.imagine import imagine
+from tinyvox.matrix import Coded, Dense, Grid, leaf_map, leaves
 from tinyvox.model import Model
 from tinyvox.passes import Look
 from tinyvox.passes.quantize import quantize, with_all_levels
@@ -55,10 +56,10 @@ def finetune(
 
     The loss is `ctc` times CTC on the transcripts plus `distill` times the distance (KL divergence
     a frame, Hinton 2015) of the outputs from the teacher's. Codes stay as they are: of coded
-    matrices the centroids and the row scales are trained. With `quantize`, the dense matrices that
-    a rule matches are rounded while they are trained, codebooks and all, and come out coded. Codes
-    of `entropy` begin with what `look` shows of the model, and their steps are set so that they
-    take the bits of the rule all the while.
+    matrices the centroids and the row scales are trained. With `quantize`, the matrices that a rule
+    matches are rounded while they are trained, codebooks and all, and come out coded: from the
+    codes that they have; where they have none, those of `entropy` begin with what `look` shows of
+    the model. Steps of `entropy` are set so that codes take the bits of the rule all the while.
 
     With `checkpoint`, the state is written there every minute and when training is interrupted; the
     same call then goes on from it, and removes it when it is done. One of another model or of
@@ -67,9 +68,8 @@ def finetune(
     if model.card is None:
         raise ModelError("fine-tuning needs a speech card; add --speech FILE")
     device = fastest_device()
-    executor, original = Executor(model).train(), Executor(teacher).eval().to(device)
-    _begin_rounding(executor, model, settings.quantize, look)
-    executor.to(device)
+    executor = _rounding_executor(model, settings.quantize, look).train().to(device)
+    original = Executor(teacher).eval().to(device)
     precision = product_precision("auto", device)
     optimiser = torch.optim.AdamW(_groups(executor), weight_decay=0.0)
     rng = torch.Generator().manual_seed(settings.seed)
@@ -165,25 +165,45 @@ def _key(model: Model, teacher: Model, settings: FinetuneSettings) -> str:
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
-def _begin_rounding(
-    executor: Executor, model: Model, rules: Sequence[QuantizeRule], look: Look
-) -> None:
-    """Codes to begin with; those that are chosen by price are the best that are known."""
+def _rounding_executor(model: Model, rules: Sequence[QuantizeRule], look: Look) -> Executor:
+    """The model with the matrices that a rule matches rounded: from the codes that they have; where
+    they have none, those chosen by price from the best that are known."""
     if not rules:
-        return
-    priced = any(rule.priced for rule in rules)
+        return Executor(model)
+    found = {name: rule for name, _ in model.matrices() if (rule := first_match(rules, name))}
+    coded = {
+        name: with_all_levels(matrix)
+        for name, matrix in _first_codes(model, rules, look).matrices()
+        if name in found
+    }
+    for name, matrix in model.matrices():
+        if name in found and any(_on_trellis(leaf) for leaf in leaves(matrix)):
+            raise RecipeError(
+                f"finetune: {name} is coded by a trellis, whose codes cannot change one by one; "
+                "expected a matrix coded by entropy, or no quantize rule that matches it"
+            )
+    open_again = leaf_map(lambda leaf: Dense(leaf.decode()))
+    opened = {name: open_again(dict(model.matrices())[name]) for name in found}
+    executor = Executor(model.with_tensors(opened))
+    executor.set_rounding(coded, {name: r.bits for name, r in found.items() if r.priced})
+    return executor
+
+
+def _on_trellis(leaf: Dense | Coded) -> bool:
+    return isinstance(leaf, Coded) and isinstance(leaf.codebook, Grid) and leaf.codebook.trellis
+
+
+def _first_codes(model: Model, rules: Sequence[QuantizeRule], look: Look) -> Model:
+    """Codes to begin with, for matrices that have none."""
+    known = any(
+        rule.priced and any(isinstance(leaf, Dense) for leaf in leaves(matrix))
+        for name, matrix in model.matrices()
+        if (rule := first_match(rules, name))
+    )
     blind = {"feedback": False, "unbiased": False}
     first = tuple(rule if rule.priced else rule.model_copy(update=blind) for rule in rules)
     settings = QuantizeSettings(rules=first, vectors="float32")
-    start = quantize(model, settings, look(model) if priced else NOTHING).model
-    before = dict(model.matrices())
-    coded = {
-        name: with_all_levels(matrix)
-        for name, matrix in start.matrices()
-        if matrix is not before[name]
-    }
-    found = {name: first_match(rules, name) for name in coded}
-    executor.set_rounding(coded, {n: r.bits for n, r in found.items() if r and r.priced})
+    return quantize(model, settings, look(model) if known else NOTHING).model
 
 
 def _hold_bits(executor: Executor, pruner: Pruner, closeness: float = 0.0) -> bool:

@@ -302,7 +302,8 @@ class FinetuneSettings(_Settings):
     original shows what to make of it."""
     seed: int = 0
     quantize: tuple[QuantizeRule, ...] = ()
-    """Rules by which dense matrices are rounded while they are trained; they come out coded."""
+    """Rules by which matrices are rounded while they are trained, from their codes where they have
+    some; they come out coded."""
     prune: GradualPruning | None = None
     """Units to remove while the model is trained; it comes out smaller."""
 
@@ -399,10 +400,11 @@ def rule_of(recipe: Recipe, name: str) -> QuantizeRule | None:
 
 
 def with_finetune(recipe: Recipe, settings: FinetuneSettings | None = None) -> Recipe:
-    """The recipe with fine-tuning around its last quantisation; as it is where it has some.
+    """The recipe with fine-tuning after its last quantisation; as it is where it has some.
 
-    Before it, the dense matrices are trained while they are rounded by its rules, and come out
-    coded; units are pruned there, if at all. After it, the centroids and scales are trained. A
+    At first codes change, from those that the quantisation chose, then the centroids and scales of
+    those that are left; codes of a trellis stay as they are. Units are pruned before the
+    quantisation, if at all, while dense matrices are trained that are rounded by its rules. A
     recipe without quantisation ends in fine-tuning.
     """
     if any(step.name == "finetune" for step in recipe.steps):
@@ -415,9 +417,11 @@ def with_finetune(recipe: Recipe, settings: FinetuneSettings | None = None) -> R
     if last >= 0:
         quantize = all_settings[last]
         assert isinstance(quantize, QuantizeSettings)
-        aware = tune.model_copy(update={"quantize": quantize.in_order()})
-        all_settings.insert(last, aware)
-        tune = tune.model_copy(update={"prune": None})
+        rules = quantize.in_order()
+        if not any(rule.method == "trellis" for rule in rules):
+            aware = tune.model_copy(update={"quantize": rules})
+            all_settings.insert(last if tune.prune else last + 1, aware)
+            tune = tune.model_copy(update={"prune": None})
     return Recipe.of(*all_settings, tune)
 
 
