@@ -3,7 +3,7 @@
     python bench/commands.py [--cache DIR] [--quick]
 
 1. WER of the original (torch float32), of a fresh 20-fold file (no retraining, no audio) and of the
-   shipped 60-fold file (fine-tuned), greedy, on the three test sets.
+   shipped 60-fold and 100-fold files (fine-tuned), greedy, on the three test sets.
 2. Native against torch over 1,000 frames of real audio: log-probabilities in float, and the most
    likely token of the coded files.
 3. Milliseconds a frame, one thread, original and files in turn.
@@ -83,7 +83,7 @@ def main() -> None:
     options = parser.parse_args()
     screen = Console(width=130)
     original = files.load(MODELS / "commands.pt2")
-    shipped = MODELS / "commands-60x.tvx"
+    shipped = [MODELS / "commands-60x.tvx", MODELS / "commands-100x.tvx"]
     with tempfile.TemporaryDirectory() as folder:
         fresh, whole = Path(folder) / "20x.tvx", Path(folder) / "float.tvx"
         small = find_plan(original, ratio=20).model
@@ -92,19 +92,18 @@ def main() -> None:
         models = {
             "original, torch float32": original,
             f"{describe(fresh, original)}, no retraining": runtime.open(fresh),
-            f"{describe(shipped, original)}, fine-tuned": runtime.open(shipped),
+            **{f"{describe(path, original)}, fine-tuned": runtime.open(path) for path in shipped},
         }
         screen.print(error_rates(models, options.cache, 10 if options.quick else None))
         features = features_of(testsets.build(options.cache)["an4"], runtime.open(whole), 1000)
-        for path, model in (
-            (whole, original), (fresh, small), (shipped, packfile.load(shipped))
-        ):  # fmt: skip
+        coded = [(path, packfile.load(path)) for path in shipped]
+        for path, model in [(whole, original), (fresh, small), *coded]:
             difference, same = agreement(path, model, features)
             screen.print(
                 f"{path.name}: native against torch over {len(features)} frames: log-probabilities "
                 f"differ by at most {difference:.2e}, best token agrees on {same:.2%}"
             )
-        for path in (whole, fresh, shipped):
+        for path in (whole, fresh, *shipped):
             facts = bench(path, original, chunk=16)
             screen.print(
                 f"{path.name}: {facts['ms_per_frame']:.4f} ms a frame ({facts['isa']}, chunk 16), "

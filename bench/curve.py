@@ -8,9 +8,9 @@ quantisation, by pruning and quantisation, by all three, each with one setting f
 by what the planner finds. Of the uniform settings that come to a size, the one is taken that moves
 the outputs least on the same speech that plans are held against (of the training splits, but
 other utterances than the evidence). Without retraining: evidence from audio, or made up. With
-`--finetune`: fine-tuning after each step, STEPS in all, on the data of the bundled model's
-training, of the recipe that a row without retraining has, where there is one; on a GPU where torch
-sees one.
+`--finetune`: fine-tuning after pruning and after quantisation, STEPS in all, on the data of the
+bundled model's training, of the recipe that a row without retraining has, where there is one; on
+a GPU where torch sees one.
 
 Word error rates and token (character) error rates are of the packed file in the native runtime,
 greedy. Rows are kept in DIR/curve.jsonl as they are measured; the same call goes on from there, and
@@ -209,23 +209,19 @@ class Bench:
 
 
 def tuned_after_each_step(recipe: Recipe, steps: int) -> Recipe:
-    """Fine-tuning after pruning and after factorisation, a sixth of the steps each; while it is
-    rounded, and in the end, the rest."""
-    settings = FinetuneSettings(learning_rate=1e-3, batch_seconds=80, distill=2.0, steps=1)
-    parts: list[Settings] = []
-    spent = 0
+    """Fine-tuning after pruning, where factors follow, a sixth of the steps; after quantisation the
+    rest, as `compress --finetune` has it."""
     all_settings = [step.settings for step in recipe.steps]
+    parts: list[Settings] = []
+    left = steps
     for now, after in zip(all_settings, [*all_settings[1:], None], strict=True):
         parts.append(now)
         if isinstance(now, PruneSettings) and isinstance(after, FactorizeSettings):
-            parts.append(settings.model_copy(update={"steps": max(1, steps // 6)}))
-            spent += max(1, steps // 6)
-    last = settings.model_copy(update={"steps": max(1, (steps - spent) * 3 // 4)})
+            parts.append(FinetuneSettings(steps=max(1, steps // 6)))
+            left -= steps // 6
     *before, quantize = parts
-    assert isinstance(quantize, QuantizeSettings)
-    aware = with_finetune(Recipe.of(quantize), last)
-    end = settings.model_copy(update={"steps": max(1, (steps - spent) // 4), "learning_rate": 3e-4})
-    return Recipe.of(*before, *(step.settings for step in aware.steps[:-1]), end)
+    tail = with_finetune(Recipe.of(quantize), FinetuneSettings(steps=max(1, left * 3 // 4)))
+    return Recipe.of(*before, *(step.settings for step in tail.steps))
 
 
 def points(options: argparse.Namespace) -> Iterator[tuple[str, float, str, int]]:
@@ -285,7 +281,7 @@ def draw_rows(rows: list[dict[str, Any]], tuned: bool, path: Path) -> None:
                 lines.setdefault(what, []).append(point)
         panels[name] = lines
     if any(panels.values()):
-        how = "fine-tuned after each step" if tuned else "no retraining"
+        how = "fine-tuned" if tuned else "no retraining"
         path.write_text(draw(f"WER against bytes, {how}", panels, 0.5), encoding="utf-8")
 
 

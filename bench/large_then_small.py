@@ -48,8 +48,6 @@ FLOAT, EIGHT, COMPRESSED, TUNED = (
 )  # fmt: skip
 LINES = (FLOAT, EIGHT, COMPRESSED, TUNED)
 EIGHT_BITS = Recipe.of(QuantizeSettings(method="symmetric", bits=8))
-TUNING = FinetuneSettings(learning_rate=1e-3, batch_seconds=80, distill=2.0)
-"""Half of the steps before the matrices are coded, rounding while training, half after it."""
 
 Sets = Mapping[str, Sequence[Utterance]]
 
@@ -100,7 +98,8 @@ def compressed(
         return
     yield measure(COMPRESSED, title, plan.model, sets, peer)
     if tune is not None and peer.line == EIGHT:
-        longer = with_finetune(plan.recipe, TUNING.model_copy(update={"steps": max(1, steps // 2)}))
+        tuning = FinetuneSettings(steps=max(1, steps * 3 // 4))  # and a third of that after it
+        longer = with_finetune(plan.recipe, tuning)
         small = compress(large, longer, finetune=tune, look=planner.look)
         yield measure(TUNED, title, small, sets, peer)
 

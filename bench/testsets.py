@@ -5,7 +5,9 @@
 - digits: 200 strings of five digits, each of one speaker, from fsdd/test;
 - an4: an4/test as it is;
 - commands: 200 strings of two to five words, each of one speaker, from commands/test.
-Silences between takes last 50 to 300 ms. The same call gives the same sets.
+Silences between takes last 50 to 300 ms. Besides, of the training splits: calibration, 450
+utterances for evidence, and development, 120 to hold plans against. The same call gives the same
+sets.
 """
 
 from __future__ import annotations
@@ -98,7 +100,12 @@ def _strings(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    for name, manifest in build(parser.parse_args().out).items():
+    out: Path = parser.parse_args().out
+    manifests = build(out)
+    for name, rows in (("calibration", calibration(out)), ("development", development(out))):
+        manifests[name] = out / f"{name}.jsonl"
+        write_manifest(manifests[name], rows)
+    for name, manifest in manifests.items():
         print(f"{name}: {manifest}")
 
 

@@ -52,6 +52,15 @@ def test_manifest_round_trip(manifest: Path) -> None:
     assert json.loads(manifest.read_text().splitlines()[0])["audio_filepath"] == "0.wav"
 
 
+def test_a_manifest_names_audio_outside_its_folder(manifest: Path, tmp_path: Path) -> None:
+    other = tmp_path / "lists" / "half.jsonl"
+    other.parent.mkdir()
+    write_manifest(other, read_manifest(manifest)[:2])
+    found = read_manifest(other)
+    assert [u.path.resolve() for u in found] == [tmp_path / "0.wav", tmp_path / "1.wav"]
+    assert json.loads(other.read_text().splitlines()[0])["audio_filepath"] == "../0.wav"
+
+
 def test_deepspeech_csv(tmp_path: Path) -> None:
     path = tmp_path / "set.csv"
     path.write_text("wav_filename,wav_filesize,transcript\na.wav,3,hello there\n")

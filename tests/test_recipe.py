@@ -417,10 +417,11 @@ QUANTIZE = QuantizeSettings(bits=3, rules=(RULE,))
 
 def test_fine_tuning_follows_the_last_quantisation_codes_first() -> None:
     prune, first = PruneSettings(keep=0.5), QuantizeSettings(bits=8)
-    tune = FinetuneSettings(steps=7, learning_rate=1e-4)
+    tune = FinetuneSettings(steps=9, learning_rate=3e-4)
     found = with_finetune(Recipe.of(prune, first, QUANTIZE), tune)
-    moving = FinetuneSettings(steps=7, learning_rate=1e-4, quantize=(RULE, QuantizeRule(bits=3)))
-    assert found == Recipe.of(prune, first, QUANTIZE, moving, tune)
+    moving = tune.model_copy(update={"quantize": (RULE, QuantizeRule(bits=3))})
+    settling = FinetuneSettings(steps=3, learning_rate=3e-4 / 3)
+    assert found == Recipe.of(prune, first, QUANTIZE, moving, settling)
 
 
 def test_codes_of_a_trellis_stay_as_they_are() -> None:
@@ -435,7 +436,8 @@ def test_units_are_pruned_before_the_codes_are_fixed() -> None:
     found = with_finetune(Recipe.of(QUANTIZE), tune)
     rules = (RULE, QuantizeRule(bits=3))
     first = FinetuneSettings(steps=7, prune=while_trained, quantize=rules)
-    assert found == Recipe.of(first, QUANTIZE, FinetuneSettings(steps=7))
+    settling = FinetuneSettings(steps=2, learning_rate=1e-3 / 3)
+    assert found == Recipe.of(first, QUANTIZE, settling)
 
 
 def test_a_recipe_without_quantisation_ends_in_fine_tuning() -> None:

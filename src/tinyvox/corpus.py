@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -50,10 +51,10 @@ def spread(utterances: Sequence[Utterance], count: int) -> Sequence[Utterance]:
 
 
 def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:
-    """JSON lines; audio paths become relative to the manifest."""
+    """JSON lines; audio paths become relative to the manifest, out of its folder too."""
     rows = [
         {
-            "audio_filepath": u.path.relative_to(path.parent).as_posix(),
+            "audio_filepath": Path(os.path.relpath(u.path, path.parent)).as_posix(),
             "duration": round(u.duration, 3),
             "text": u.text,
             "speaker": u.speaker,

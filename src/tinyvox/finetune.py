@@ -59,7 +59,8 @@ def finetune(
     matrices the centroids and the row scales are trained. With `quantize`, the matrices that a rule
     matches are rounded while they are trained, codebooks and all, and come out coded: from the
     codes that they have; where they have none, those of `entropy` begin with what `look` shows of
-    the model. Steps of `entropy` are set so that codes take the bits of the rule all the while.
+    the model. Steps of `entropy` are set so that codes take no more bits than the rule says, nor
+    than at the beginning.
 
     With `checkpoint`, the state is written there every minute and when training is interrupted; the
     same call then goes on from it, and removes it when it is done. One of another model or of
@@ -186,6 +187,10 @@ def _rounding_executor(model: Model, rules: Sequence[QuantizeRule], look: Look) 
     opened = {name: open_again(dict(model.matrices())[name]) for name in found}
     executor = Executor(model.with_tensors(opened))
     executor.set_rounding(coded, {name: r.bits for name, r in found.items() if r.priced})
+    for _, leaf in executor.dense_leaves():  # a file that met a size still does afterwards
+        if leaf.rounding is not None and leaf.rounding.bits is not None:
+            taken = coded_bits(leaf.rounding.code(leaf.values.detach()))
+            leaf.rounding.bits = min(leaf.rounding.bits, taken)
     return executor
 
 

@@ -291,11 +291,11 @@ class FinetuneSettings(_Settings):
     """
 
     steps: Annotated[int, Field(ge=1)] = 1000
-    learning_rate: Annotated[float, Field(gt=0)] = 3e-4
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     """At its highest, after the warm-up."""
     ctc: Annotated[float, Field(ge=0)] = 1.0
-    distill: Annotated[float, Field(ge=0)] = 0.5
-    batch_seconds: Annotated[float, Field(gt=0)] = 200.0
+    distill: Annotated[float, Field(ge=0)] = 2.0
+    batch_seconds: Annotated[float, Field(gt=0)] = 80.0
     """Seconds of audio to a batch."""
     channel_shift: Annotated[float, Field(ge=0)] = 0.0
     """Deviation of a random constant added to each feature of an utterance, as in training; the
@@ -402,10 +402,10 @@ def rule_of(recipe: Recipe, name: str) -> QuantizeRule | None:
 def with_finetune(recipe: Recipe, settings: FinetuneSettings | None = None) -> Recipe:
     """The recipe with fine-tuning after its last quantisation; as it is where it has some.
 
-    At first codes change, from those that the quantisation chose, then the centroids and scales of
-    those that are left; codes of a trellis stay as they are. Units are pruned before the
-    quantisation, if at all, while dense matrices are trained that are rounded by its rules. A
-    recipe without quantisation ends in fine-tuning.
+    At first codes change, from those that the quantisation chose; then, for a third of the steps
+    and of the rate, centroids and scales alone. Codes of a trellis stay as they are. Units are
+    pruned before the quantisation, if at all, while dense matrices are trained that are rounded by
+    its rules. A recipe without quantisation ends in fine-tuning.
     """
     if any(step.name == "finetune" for step in recipe.steps):
         return recipe
@@ -421,7 +421,8 @@ def with_finetune(recipe: Recipe, settings: FinetuneSettings | None = None) -> R
         if not any(rule.method == "trellis" for rule in rules):
             aware = tune.model_copy(update={"quantize": rules})
             all_settings.insert(last if tune.prune else last + 1, aware)
-            tune = tune.model_copy(update={"prune": None})
+            settle = {"steps": max(1, tune.steps // 3), "learning_rate": tune.learning_rate / 3}
+            tune = tune.model_copy(update={"prune": None, **settle})
     return Recipe.of(*all_settings, tune)
 
 
