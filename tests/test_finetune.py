@@ -173,7 +173,7 @@ def test_training_from_codes_keeps_what_was_gained(
     small = compress(teacher, Recipe.of(QuantizeSettings(rules=(rule,))), look=_nothing)
     tuned = finetune(small, settings(quantize=(rule,), steps=60), corpus, teacher)
     heard = heard_features(corpus, teacher)
-    assert distance(tuned, teacher, heard) < 0.8 * distance(small, teacher, heard)
+    assert distance(tuned, teacher, heard) < 0.7 * distance(small, teacher, heard)
     moved = [
         not torch.equal(old.codes, new.codes)
         for (_, before), (_, after) in zip(small.matrices(), tuned.matrices(), strict=True)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from tinyvox.execute import Executor, Frames
+from tinyvox.execute import Executor
+from tinyvox.layer_modules import Frames
 from tinyvox.layers import Recurrent
 from tinyvox.model import INPUT, Model
 

@@ -15,8 +15,9 @@ from tinyvox.codebooks import coded_bits
 from tinyvox.corpus import Corpus
 from tinyvox.errors import ModelError, RecipeError
 from tinyvox.evidence import NOTHING
-from tinyvox.execute import Executor, Frames
+from tinyvox.execute import Executor
 from tinyvox.imagine import imagine
+from tinyvox.layer_modules import Frames
 from tinyvox.matrix import Coded, Dense, Grid, leaf_map, leaves
 from tinyvox.model import Model
 from tinyvox.passes import Look
@@ -172,19 +173,17 @@ def _rounding_executor(model: Model, rules: Sequence[QuantizeRule], look: Look) 
     if not rules:
         return Executor(model)
     found = {name: rule for name, _ in model.matrices() if (rule := first_match(rules, name))}
-    coded = {
-        name: with_all_levels(matrix)
-        for name, matrix in _first_codes(model, rules, look).matrices()
-        if name in found
-    }
-    for name, matrix in model.matrices():
-        if name in found and any(_on_trellis(leaf) for leaf in leaves(matrix)):
+    matching = {name: matrix for name, matrix in model.matrices() if name in found}
+    for name, matrix in matching.items():
+        if any(_on_trellis(leaf) for leaf in leaves(matrix)):
             raise RecipeError(
                 f"finetune: {name} is coded by a trellis, whose codes cannot change one by one; "
                 "expected a matrix coded by entropy, or no quantize rule that matches it"
             )
+    start = dict(_first_codes(model, rules, look).matrices())
+    coded = {name: with_all_levels(start[name]) for name in found}
     open_again = leaf_map(lambda leaf: Dense(leaf.decode()))
-    opened = {name: open_again(dict(model.matrices())[name]) for name in found}
+    opened = {name: open_again(matrix) for name, matrix in matching.items()}
     executor = Executor(model.with_tensors(opened))
     executor.set_rounding(coded, {name: r.bits for name, r in found.items() if r.priced})
     for _, leaf in executor.dense_leaves():  # a file that met a size still does afterwards

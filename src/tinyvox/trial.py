@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from tinyvox.evidence import Batch
-from tinyvox.execute import Executor, Frames
+from tinyvox.execute import Executor
+from tinyvox.layer_modules import Frames
 from tinyvox.layers import LogSoftmax
 from tinyvox.matrix import Matrix
 from tinyvox.model import INPUT, Model

@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 
 from tinyvox.evidence import Batch, Heard, Moments, Together
-from tinyvox.execute import Executor, Frames
+from tinyvox.execute import Executor
+from tinyvox.layer_modules import Frames
 from tinyvox.layers import Recurrent, is_projection
 from tinyvox.matrix import Coded, Dense, Matrix, Product
 from tinyvox.model import INPUT, Model, Node
