@@ -23,13 +23,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from tinyvox import files, packfile, runtime
-from tinyvox.bench import bench
-from tinyvox.corpus import read_audio, read_manifest
-from tinyvox.evaluate import Errors, change_interval, evaluate
-from tinyvox.execute import Executor
+from tinyvox import files, runtime
+from tinyvox.evaluation import Errors, bench, change_interval, evaluate
+from tinyvox.executor import Executor
+from tinyvox.formats import tvx
 from tinyvox.model import Model
-from tinyvox.plan import find_plan
+from tinyvox.planner import find_plan
+from tinyvox.speech import read_audio, read_manifest
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = ROOT / "models" / "commands"
@@ -87,8 +87,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         fresh, whole = Path(folder) / "20x.tvx", Path(folder) / "float.tvx"
         small = find_plan(original, ratio=20).model
-        packfile.save(small, fresh)
-        packfile.save(original, whole)
+        tvx.save(small, fresh)
+        tvx.save(original, whole)
         models = {
             "original, torch float32": original,
             f"{describe(fresh, original)}, no retraining": runtime.open(fresh),
@@ -96,7 +96,7 @@ def main() -> None:
         }
         screen.print(error_rates(models, options.cache, 10 if options.quick else None))
         features = features_of(testsets.build(options.cache)["an4"], runtime.open(whole), 1000)
-        coded = [(path, packfile.load(path)) for path in shipped]
+        coded = [(path, tvx.load(path)) for path in shipped]
         for path, model in [(whole, original), (fresh, small), *coded]:
             difference, same = agreement(path, model, features)
             screen.print(

@@ -3,12 +3,12 @@
     python bench/curve.py [--cache DIR] [--ratios 10 20 ...] [--strategies ...]
                           [--finetune STEPS] [--threads N] [--quick]
 
-For every ratio the bundled model is compressed by quantisation alone, by factorisation and
-quantisation, by pruning and quantisation, by all three, each with one setting for all layers, and
+For every ratio the bundled model is compressed by quantization alone, by factorization and
+quantization, by pruning and quantization, by all three, each with one setting for all layers, and
 by what the planner finds. Of the uniform settings that come to a size, the one is taken that moves
 the outputs least on the same speech that plans are held against (of the training splits, but
-other utterances than the evidence). Without retraining: evidence from audio, or made up. With
-`--finetune`: fine-tuning after pruning and after quantisation, STEPS in all, on the data of the
+other utterances than the statistics). Without retraining: statistics from audio, or made up. With
+`--finetune`: fine-tuning after pruning and after quantization, STEPS in all, on the data of the
 bundled model's training, of the recipe that a row without retraining has, where there is one; on
 a GPU where torch sees one.
 
@@ -32,17 +32,14 @@ import testsets
 import torch
 from picture import Panel, Point, draw
 
-from tinyvox import files, packfile, runtime
-from tinyvox import train as training
-from tinyvox.corpus import Utterance, read_manifest
+from tinyvox import files, runtime, training
+from tinyvox.calibration import divergence_on_audio, statistics_from_audio, synthetic_statistics
 from tinyvox.errors import TinyvoxError
-from tinyvox.evaluate import change_interval, evaluate
-from tinyvox.finetune import finetune
-from tinyvox.imagine import imagine
+from tinyvox.evaluation import change_interval, evaluate
+from tinyvox.formats import tvx
 from tinyvox.model import Model
-from tinyvox.observe import observe, trial_on
 from tinyvox.passes import Look, apply
-from tinyvox.plan import Planner
+from tinyvox.planner import Planner
 from tinyvox.recipe import (
     FactorizeSettings,
     FinetuneSettings,
@@ -52,6 +49,8 @@ from tinyvox.recipe import (
     Settings,
     with_finetune,
 )
+from tinyvox.speech import Utterance, read_manifest
+from tinyvox.training import finetune
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = ROOT / "models" / "commands"
@@ -64,11 +63,11 @@ Make = Callable[[float], tuple[Settings, ...]]
 """Steps by how much is kept, between 0 and 1; what is kept grows with it."""
 
 
-def quantised(keep: float) -> tuple[Settings, ...]:
+def quantized(keep: float) -> tuple[Settings, ...]:
     return (QuantizeSettings(method="entropy", bits=0.06 + 5.9 * keep),)
 
 
-def factorised(bits: float, keep: float) -> tuple[Settings, ...]:
+def factorized(bits: float, keep: float) -> tuple[Settings, ...]:
     """Not the output: one rank for that too, which has 29 rows, ruins every model."""
     factorize = FactorizeSettings(layers=("dense*", "lstm"), rank=max(keep, 0.002))
     return factorize, QuantizeSettings(method="entropy", bits=bits)
@@ -82,15 +81,15 @@ def pruned(bits: float, keep: float) -> tuple[Settings, ...]:
 
 def all_three(units: float, bits: float, keep: float) -> tuple[Settings, ...]:
     prune = PruneSettings(keep=units, multiple=1)
-    return prune, *factorised(bits, keep)
+    return prune, *factorized(bits, keep)
 
 
 UNIFORM: dict[str, tuple[Make, ...]] = {
-    "quantisation": (quantised,),
-    "factorisation + quantisation": tuple(
-        functools.partial(factorised, bits) for bits in (1.5, 2.5)
+    "quantization": (quantized,),
+    "factorization + quantization": tuple(
+        functools.partial(factorized, bits) for bits in (1.5, 2.5)
     ),
-    "pruning + quantisation": (functools.partial(pruned, 1.0), functools.partial(pruned, 2.0)),
+    "pruning + quantization": (functools.partial(pruned, 1.0), functools.partial(pruned, 2.0)),
     "all three": (functools.partial(all_three, 0.85, 2.0),),
 }
 PLANNER = "planner"
@@ -109,26 +108,31 @@ class Bench:
         self.sets = {name: read_manifest(manifests[name])[:limit] for name in SETS}
         self.before = {name: evaluate(self.model, each) for name, each in self.sets.items()}
         heard = testsets.calibration(options.cache / "sets")[: 20 if options.quick else None]
-        self.trial = trial_on(self.model, testsets.development(options.cache / "sets"))
+        self.divergence = divergence_on_audio(
+            self.model, testsets.development(options.cache / "sets")
+        )
         self.heard = heard
-        self.trials = {
-            name: trial_on(self.model, each, len(each)) for name, each in self.sets.items()
+        self.divergences = {
+            name: divergence_on_audio(self.model, each, len(each))
+            for name, each in self.sets.items()
         }
         self.looks: dict[str, Look] = {
-            "made up": functools.lru_cache(maxsize=4)(imagine),
+            "made up": functools.lru_cache(maxsize=4)(synthetic_statistics),
             "audio": functools.lru_cache(maxsize=4)(self._listen),
         }
         self.planners: dict[Look, Planner] = {}
 
     def _listen(self, model: Model) -> Any:
-        cache = self.options.cache / "evidence"
-        return observe(model, self.heard, fisher="outputs", cache=cache)
+        cache = self.options.cache / "statistics"
+        return statistics_from_audio(model, self.heard, fisher="outputs", cache=cache)
 
     def recipe(self, strategy: str, ratio: float, look: Look) -> Recipe:
         budget = int(4 * self.model.original_parameters / ratio)
         if strategy == PLANNER:
             if look not in self.planners:
-                self.planners[look] = Planner(self.model, look, self.trial, 0, None, lambda _: None)
+                self.planners[look] = Planner(
+                    self.model, look, self.divergence, 0, None, lambda _: None
+                )
             found = self.planners[look].best_within(budget)
             if found is None:
                 raise LookupError(f"no plan reaches {ratio:g} times")
@@ -146,7 +150,7 @@ class Bench:
         for _ in range(TRIES):
             recipe = Recipe.of(*make(keep))
             small = apply(self.model, recipe, look=look).model
-            size = packfile.size(small)
+            size = tvx.size(small)
             low, high = (keep, high) if size <= budget else (low, keep)
             if size <= budget and (best is None or size > best[0]):
                 best = size, small, recipe
@@ -160,9 +164,9 @@ class Bench:
         *first, quantize = (step.settings for step in best[2].steps)
         fitted = Recipe.of(*first, quantize.model_copy(update={"sequential": True}))
         small = apply(self.model, fitted, look=look).model
-        found = [(self.trial.distance(best[1]), best[2])]
-        if packfile.size(small) <= budget:
-            found.append((self.trial.distance(small), fitted))
+        found = [(self.divergence.distance(best[1]), best[2])]
+        if tvx.size(small) <= budget:
+            found.append((self.divergence.distance(small), fitted))
         return min(found, key=lambda each: each[0])
 
     @functools.cached_property
@@ -184,16 +188,16 @@ class Bench:
         small, _ = apply(self.model, recipe, look=look, finetune=lambda m, s: self.tune(m, s, look))
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "small.tvx"
-            size = packfile.save(small, path)
+            size = tvx.save(small, path)
             row = {
-                "strategy": strategy, "ratio": ratio, "evidence": kind, "steps": steps,
-                "bytes": size, "distance": self.trial.distance(small),
+                "strategy": strategy, "ratio": ratio, "statistics": kind, "steps": steps,
+                "bytes": size, "distance": self.divergence.distance(small),
                 "recipe": recipe.document(),
             }  # fmt: skip
             session = runtime.open(path)
             for name, utterances in self.sets.items():
                 row[name] = self._errors(name, session, utterances)
-                row[name]["moved"], row[name]["tokens"] = self.trials[name].apart(small)
+                row[name]["moved"], row[name]["tokens"] = self.divergences[name].apart(small)
         return row
 
     def _errors(self, name: str, session: Any, utterances: list[Utterance]) -> dict[str, Any]:
@@ -209,7 +213,7 @@ class Bench:
 
 
 def tuned_after_each_step(recipe: Recipe, steps: int) -> Recipe:
-    """Fine-tuning after pruning, where factors follow, a sixth of the steps; after quantisation the
+    """Fine-tuning after pruning, where factors follow, a sixth of the steps; after quantization the
     rest, as `compress --finetune` has it."""
     all_settings = [step.settings for step in recipe.steps]
     parts: list[Settings] = []
@@ -240,7 +244,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def key_of(row: dict[str, Any]) -> tuple[Any, ...]:
-    return row["strategy"], row["ratio"], row["evidence"], row["steps"]
+    return row["strategy"], row["ratio"], row["statistics"], row["steps"]
 
 
 def print_rows(rows: list[dict[str, Any]]) -> None:
@@ -249,7 +253,7 @@ def print_rows(rows: list[dict[str, Any]]) -> None:
     print(
         "KL: nats a frame of the outputs from the original's; tokens: frames with another best one"
     )
-    print(f"{'ratio':>6} {'bytes':>9} {'steps':>5} {'evidence':8} {'what':30}", end="")
+    print(f"{'ratio':>6} {'bytes':>9} {'steps':>5} {'statistics':8} {'what':30}", end="")
     heads = (
         f" {name + ' WER':>13} {'change':>22} {'CER':>6} {'KL':>6} {'tokens':>6}" for name in SETS
     )
@@ -257,7 +261,7 @@ def print_rows(rows: list[dict[str, Any]]) -> None:
     for row in sorted(
         rows, key=lambda r: (r["ratio"], r["steps"], STRATEGIES.index(r["strategy"]))
     ):
-        head = f"{row['ratio']:6g} {row['bytes']:9,} {row['steps']:5} {row['evidence']:8} "
+        head = f"{row['ratio']:6g} {row['bytes']:9,} {row['steps']:5} {row['statistics']:8} "
         print(head + f"{row['strategy']:30}", end="")
         for name in SETS:
             each = row[name]
@@ -275,7 +279,7 @@ def draw_rows(rows: list[dict[str, Any]], tuned: bool, path: Path) -> None:
         lines: dict[str, list[Point]] = {}
         for row in sorted(rows, key=lambda r: STRATEGIES.index(r["strategy"])):
             if bool(row["steps"]) == tuned:
-                what = row["strategy"] + ("" if row["evidence"] == "audio" else ", no audio")
+                what = row["strategy"] + ("" if row["statistics"] == "audio" else ", no audio")
                 each = row[name]
                 point = Point(row["bytes"], each["wer"], *each["wer_interval"])
                 lines.setdefault(what, []).append(point)

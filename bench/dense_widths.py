@@ -19,11 +19,18 @@ from pathlib import Path
 import torch
 
 from tinyvox import files
-from tinyvox.card import SpeechCard, card_path, save_card
-from tinyvox.corpus import Corpus
-from tinyvox.export import export_pt2
-from tinyvox.model import Model
-from tinyvox.train import Batch, Batches, TrainConfig, Trainer, load_config, load_corpus, normalised
+from tinyvox.exporters import export_pt2
+from tinyvox.model import Model, SpeechCard, card_path, save_card
+from tinyvox.speech import Corpus
+from tinyvox.training import (
+    Batch,
+    Batches,
+    TrainConfig,
+    Trainer,
+    load_config,
+    load_corpus,
+    normalized,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "models" / "commands" / "train.yaml"
@@ -47,7 +54,7 @@ def config_of(base: TrainConfig, width: int, steps: int, cache: Path) -> TrainCo
     return base.model_copy(
         update={
             "model": base.model.model_copy(update={"width": width}),
-            "optimisation": base.optimisation.model_copy(update=options),
+            "optimization": base.optimization.model_copy(update=options),
             "output": folder / "dense.pt2",
             "checkpoints": folder,
         }
@@ -62,7 +69,7 @@ def train_or_load(configs: Sequence[TrainConfig], corpus: Corpus | None = None) 
     missing = [config for config in configs if not config.output.exists()]
     if missing:
         corpus = corpus or load_corpus(missing[0], _report_reading)
-        card = normalised(missing[0].card(), corpus, missing[0].optimisation.seed)
+        card = normalized(missing[0].card(), corpus, missing[0].optimization.seed)
         for first in range(0, len(missing), SIDE_BY_SIDE):
             _train(missing[first : first + SIDE_BY_SIDE], corpus, card)
     return [files.load(config.output) for config in configs]
@@ -70,7 +77,7 @@ def train_or_load(configs: Sequence[TrainConfig], corpus: Corpus | None = None) 
 
 def _train(configs: Sequence[TrainConfig], corpus: Corpus, card: SpeechCard) -> None:
     trainers = [_resumed(config, card) for config in configs]
-    options = configs[0].optimisation
+    options = configs[0].optimization
     seed = options.seed + 1000 * min(trainer.step for trainer in trainers)
     _run(trainers, Batches(corpus, card, options.batch_seconds, seed))
     for trainer in trainers:
@@ -82,13 +89,13 @@ def _train(configs: Sequence[TrainConfig], corpus: Corpus, card: SpeechCard) -> 
 def _run(trainers: Sequence[Trainer], batches: Iterable[Batch]) -> None:
     start = time.monotonic()
     for done, batch in enumerate(batches, 1):
-        left = [t for t in trainers if t.step < t.config.optimisation.steps]
+        left = [t for t in trainers if t.step < t.config.optimization.steps]
         if not left:
             return
         losses = {t.config.model.width: t.train_step(batch) for t in left}
         if done % STEPS_A_REPORT == 0:
             rate = (time.monotonic() - start) / done
-            _report_step(left[0].step, left[0].config.optimisation.steps, rate, losses)
+            _report_step(left[0].step, left[0].config.optimization.steps, rate, losses)
         if done % STEPS_A_CHECKPOINT == 0:
             for trainer in left:
                 trainer.save(_checkpoint(trainer.config))

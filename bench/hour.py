@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinyvox import runtime
-from tinyvox.corpus import read_audio, read_manifest
+from tinyvox.speech import read_audio, read_manifest
 
 ROOT = Path(__file__).resolve().parents[1]
 SPEECH = ROOT.parent / "shared" / "speech"

@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tinyvox.train import autocast, product_precision
+from tinyvox.training import autocast, product_precision
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = ROOT.parent / "shared" / "text"
@@ -162,13 +162,13 @@ State = tuple[Tensor, Tensor]
 
 
 class Training:
-    """Network, optimiser and position, which a checkpoint holds in full."""
+    """Network, optimizer and position, which a checkpoint holds in full."""
 
     def __init__(self, options: Options, train: Tensor) -> None:
         torch.manual_seed(options.seed)
         self.options, self.step = options, 0
         self.network = _Network(options)
-        self.optimiser = torch.optim.AdamW(
+        self.optimizer = torch.optim.AdamW(
             self.network.parameters(), options.learning_rate, weight_decay=0.0, fused=True
         )
         self.rows = _streams(train, options.streams)
@@ -186,16 +186,16 @@ class Training:
             self.state = self._start()
         first = window * self.options.unroll
         tokens = self.rows[first : first + self.options.unroll + 1]
-        for group in self.optimiser.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = self._rate()
         self.network.train()
         with autocast(CPU, self.precision):
             logits, state = self.network(tokens[:-1], self.state)
         loss = F.cross_entropy(logits.float().flatten(0, 1), tokens[1:].flatten())
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), self.options.clip_norm)
-        self.optimiser.step()
+        self.optimizer.step()
         self.state = (state[0].detach().float(), state[1].detach().float())
         self.step += 1
         return float(loss.detach())
@@ -214,7 +214,7 @@ class Training:
 
     def save(self, path: Path) -> None:
         content = {
-            "network": self.network.state_dict(), "optimiser": self.optimiser.state_dict(),
+            "network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(),
             "step": self.step, "state": self.state, "best": self.best, "waited": self.waited,
             "best_weights": asdict(self.best_weights), "random": torch.get_rng_state(),
         }  # fmt: skip
@@ -223,7 +223,7 @@ class Training:
     def restore(self, path: Path) -> None:
         content = torch.load(path, weights_only=True)
         self.network.load_state_dict(content["network"])
-        self.optimiser.load_state_dict(content["optimiser"])
+        self.optimizer.load_state_dict(content["optimizer"])
         self.step, self.state = content["step"], content["state"]
         self.best, self.waited = content["best"], content["waited"]
         self.best_weights = LanguageModel(**content["best_weights"])

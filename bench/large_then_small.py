@@ -6,7 +6,7 @@
 The small ones are dense DeepSpeech models of several widths, trained from nothing on the data of
 the bundled one (`dense_widths.py`, on the first run, an hour or two), each as a float32 file and as
 one of 8 bits (symmetric, a scale a row). The large one is the bundled model, 512 wide, brought to
-the size of each of those files by the planner, with evidence from 450 utterances of the training
+the size of each of those files by the planner, with statistics from 450 utterances of the training
 splits and without retraining; with `--finetune` also fine-tuned for so many steps, to the sizes of
 the 8-bit files alone. All are run natively, greedily, without a language model.
 
@@ -30,17 +30,16 @@ from picture import Panel, Point, draw
 from rich.console import Console
 from rich.table import Table
 
-from tinyvox import files, packfile, runtime
-from tinyvox.corpus import Corpus, Utterance, read_manifest
-from tinyvox.evaluate import Errors, change_interval, evaluate, interval
-from tinyvox.evidence import Evidence
-from tinyvox.finetune import finetune
+from tinyvox import files, runtime
+from tinyvox.calibration import Statistics, divergence_on_audio, statistics_from_audio
+from tinyvox.evaluation import Errors, change_interval, evaluate, interval
+from tinyvox.formats import tvx
 from tinyvox.model import Model
-from tinyvox.observe import observe, trial_on
 from tinyvox.passes import compress
-from tinyvox.plan import Planner
+from tinyvox.planner import Planner
 from tinyvox.recipe import FinetuneSettings, QuantizeSettings, Recipe, with_finetune
-from tinyvox.train import TrainConfig, load_config, load_corpus
+from tinyvox.speech import Corpus, Utterance, read_manifest
+from tinyvox.training import TrainConfig, finetune, load_config, load_corpus
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOAT, EIGHT, COMPRESSED, TUNED = (
@@ -68,7 +67,7 @@ def measure(line: str, title: str, model: Model, sets: Sets, peer: File | None =
     """Save and run natively, on every set."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.tvx"
-        size = packfile.save(model, path)
+        size = tvx.save(model, path)
         session = runtime.open(path)
         errors = {name: evaluate(session, utterances) for name, utterances in sets.items()}
     found = ", ".join(f"{name} {e.wer:.2%}" for name, e in errors.items())
@@ -118,7 +117,7 @@ def rates_table(found: Sequence[File], sets: Sets, training: str) -> Table:
 
 def training(given: argparse.Namespace) -> str:
     """How long each was trained, in words."""
-    steps = load_config(dense_widths.CONFIG).optimisation.steps
+    steps = load_config(dense_widths.CONFIG).optimization.steps
     tuned = f" and {given.finetune:,} of fine-tuning" if given.finetune else ""
     return f"small ones trained for {given.steps:,} steps, the large one for {steps:,}{tuned}"
 
@@ -164,8 +163,8 @@ def tuner(large: Model, corpus: Corpus) -> Callable[[Model, FinetuneSettings], M
 def quick_config(base: TrainConfig) -> TrainConfig:
     """A little of AN4 alone, which needs no synthetic speech."""
     data = tuple(source for source in base.data if "an4" in source.manifest.parts)
-    options = base.optimisation.model_copy(update={"batch_seconds": 20})
-    return base.model_copy(update={"data": data, "optimisation": options})
+    options = base.optimization.model_copy(update={"batch_seconds": 20})
+    return base.model_copy(update={"data": data, "optimization": options})
 
 
 def run(given: argparse.Namespace, cache: Path) -> tuple[list[File], Sets]:
@@ -182,10 +181,12 @@ def run(given: argparse.Namespace, cache: Path) -> tuple[list[File], Sets]:
     tune = tuner(large, load_corpus(base)) if given.finetune else None
     found = [measure("large, float32", "not compressed", large, sets), *dense_files(models, sets)]
 
-    def look(model: Model) -> Evidence:
-        return observe(model, heard, fisher="outputs", cache=given.cache / "evidence")
+    def look(model: Model) -> Statistics:
+        return statistics_from_audio(
+            model, heard, fisher="outputs", cache=given.cache / "statistics"
+        )
 
-    planner = Planner(large, look, trial_on(large, development), 0, None, lambda _: None)
+    planner = Planner(large, look, divergence_on_audio(large, development), 0, None, lambda _: None)
     for dense in found[1:]:
         found += compressed(large, dense, planner, sets, tune, given.finetune)
     return found, sets

@@ -2,10 +2,10 @@
 
     python bench/lstm_lm.py [--cache DIR] [--quick]
 
-The embedding, both matrices of the LSTM and the softmax matrix are quantised, the biases are not.
+The embedding, both matrices of the LSTM and the softmax matrix are quantized, the biases are not.
 The model is trained on the first run (`language_model.py`, 10 to 30 minutes on two cores), on books
 instead of the Penn Treebank, so that Xu's perplexities, printed beside, compare by what they lose
-alone. Feedback knows the inputs of 200,000 words of the training text; the embedding, which is
+alone. Error compensation knows the inputs of 200,000 words of the training text; the embedding, which is
 looked up, gets none. Bits a weight are those of the matrices in the file: codes, tables and scales.
 """
 
@@ -34,22 +34,20 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from tinyvox import packfile
-from tinyvox.codebooks import CODEBOOKS
-from tinyvox.layers import Cell, Linear, Recurrent
-from tinyvox.matrix import Dense, Matrix
-from tinyvox.model import INPUT, Model, Node
-from tinyvox.passes.quantize import code_leaf
+from tinyvox.formats import tvx
+from tinyvox.model import INPUT, Cell, Dense, Linear, Matrix, Model, Node, Recurrent
+from tinyvox.passes.quantization import code_leaf
+from tinyvox.quantizers import QUANTIZERS
 from tinyvox.recipe import GRANULAR, QuantizeRule
 
-PLAIN = {"feedback": False, "unbiased": False}
+PLAIN = {"error_compensation": False, "unbiased": False}
 
 METHODS: list[tuple[str, dict[str, Any]]] = [
     *((f"{name}, {rows}", {"method": name, "granularity": rows, **PLAIN})
       for name in ("symmetric", "asymmetric", "omse") for rows in ("tensor", "row")),
-    *((name, {"method": name, **PLAIN}) for name in CODEBOOKS if name not in GRANULAR[:3]),
-    *((f"{name}, feedback", {"method": name, "unbiased": False}) for name in CODEBOOKS),
-    *((f"{name}, feedback, unbiased", {"method": name}) for name in CODEBOOKS),
+    *((name, {"method": name, **PLAIN}) for name in QUANTIZERS if name not in GRANULAR[:3]),
+    *((f"{name}, error compensation", {"method": name, "unbiased": False}) for name in QUANTIZERS),
+    *((f"{name}, error compensation, unbiased", {"method": name}) for name in QUANTIZERS),
 ]  # fmt: skip
 """What to call it, and the rule of a recipe. `symmetric, tensor` is the papers' naive baseline."""
 
@@ -75,7 +73,7 @@ class Result:
     perplexity: float
 
 
-def metrics(model: LanguageModel, tokens: Tensor) -> dict[str, Tensor]:
+def second_moments(model: LanguageModel, tokens: Tensor) -> dict[str, Tensor]:
     """Damped second moments of the inputs of each matrix that is multiplied by something."""
     return {
         name: second + DAMPING * second.diagonal().mean() * torch.eye(len(second))
@@ -112,8 +110,8 @@ def bits_a_weight(model: LanguageModel, matrices: Mapping[str, Matrix]) -> float
     )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "lm.tvx"
-        packfile.save(Model(hidden, nodes), path)
-        count = sum(row.bytes for row in packfile.sizes(path) if len(row.shape) == 2)
+        tvx.save(Model(hidden, nodes), path)
+        count = sum(row.bytes for row in tvx.sizes(path) if len(row.shape) == 2)
     return 8 * count / sum(m.shape[0] * m.shape[1] for m in matrices.values())
 
 
@@ -153,7 +151,7 @@ def main() -> None:
         options = QUICK if given.quick else Options()
         model = train_or_load(cache, options)
         text = read_text(cache, options)
-    known = metrics(model, text.train[:EVIDENCE_TOKENS])
+    known = second_moments(model, text.train[:EVIDENCE_TOKENS])
     Console(width=100).print(table(model, known, text.test, BITS[:1] if given.quick else BITS))
 
 

@@ -9,12 +9,11 @@ import torch
 from peers import Entrant, Frames, Meaning
 from torch import nn
 
-from tinyvox import packfile, runtime
-from tinyvox.execute import Executor
-from tinyvox.layers import Cell, Layer, Linear, Recurrent
-from tinyvox.matrix import Dense
-from tinyvox.model import INPUT, Model, Node
-from tinyvox.passes import quantize
+from tinyvox import runtime
+from tinyvox.executor import Executor
+from tinyvox.formats import tvx
+from tinyvox.model import INPUT, Cell, Dense, Layer, Linear, Model, Node, Recurrent
+from tinyvox.passes.quantization import quantize
 from tinyvox.recipe import QuantizeSettings
 
 TOLERANCE = 0.03
@@ -37,7 +36,7 @@ def entrants(
             method="asymmetric", granularity="tensor", bits=bits, vectors="float32"
         )
         small = quantize(model, settings).model
-        packfile.save(small, folder / "layer.tvx")
+        tvx.save(small, folder / "layer.tvx")
         session = runtime.open(folder / "layer.tvx")
         yield Entrant(name(bits), _binder(session), meaning_of(small), TOLERANCE)
 

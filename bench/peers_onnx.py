@@ -155,7 +155,7 @@ def model_of(
 def open_session(
     model: onnx.ModelProto | Path, settings: Mapping[str, str] | None = None
 ) -> ort.InferenceSession:
-    """One thread, all optimisations of the graph."""
+    """One thread, all optimizations of the graph."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL

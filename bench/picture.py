@@ -9,7 +9,7 @@ from html import escape
 
 WIDTH, HEIGHT, LEFT, GAP, TOP, BOTTOM = 350, 270, 48, 16, 64, 44
 """Of a panel, its axes' labels within; of what stands around the panels."""
-COLOURS = ("#4477aa", "#66aadd", "#cc3311", "#ee9933", "#228833", "#aa3377", "#888888")
+COLORS = ("#4477aa", "#66aadd", "#cc3311", "#ee9933", "#228833", "#aa3377", "#888888")
 STYLE = (
     "text{font:12px sans-serif;fill:#333} .grid{stroke:#ddd} .frame{fill:none;stroke:#999} "
     ".line{fill:none;stroke-width:2} .whisker{stroke-opacity:.45}"
@@ -67,8 +67,8 @@ def draw(title: str, panels: Mapping[str, Panel], top: float) -> str:
 
 def _legend(panel: Panel) -> Iterator[str]:
     left = float(LEFT)
-    for name, colour in zip(panel, COLOURS, strict=False):
-        yield f'<circle cx="{left + 4}" cy="34" r="4" fill="{colour}"/>'
+    for name, color in zip(panel, COLORS, strict=False):
+        yield f'<circle cx="{left + 4}" cy="34" r="4" fill="{color}"/>'
         yield _text(left + 14, 38, name, "start")
         left += 38 + 6.5 * len(name)
 
@@ -76,8 +76,8 @@ def _legend(panel: Panel) -> Iterator[str]:
 def _panel(axes: _Axes, name: str, panel: Panel) -> Iterator[str]:
     yield from _grid(axes)
     yield _text(axes.left + WIDTH / 2, TOP - 8, name)
-    for (_, points), colour in zip(panel.items(), COLOURS, strict=False):
-        yield from _line(axes, sorted(points, key=lambda p: p.size), colour)
+    for (_, points), color in zip(panel.items(), COLORS, strict=False):
+        yield from _line(axes, sorted(points, key=lambda p: p.size), color)
 
 
 def _grid(axes: _Axes) -> Iterator[str]:
@@ -97,14 +97,14 @@ def _grid(axes: _Axes) -> Iterator[str]:
     yield _text((left + right) / 2, TOP + HEIGHT + 34, "bytes of the file")
 
 
-def _line(axes: _Axes, points: Sequence[Point], colour: str) -> Iterator[str]:
+def _line(axes: _Axes, points: Sequence[Point], color: str) -> Iterator[str]:
     places = [(axes.x(p.size), axes.y(p.rate)) for p in points]
     path = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
-    yield f'<path class="line" stroke="{colour}" d="M{path}"/>'
+    yield f'<path class="line" stroke="{color}" d="M{path}"/>'
     for point, (x, y) in zip(points, places, strict=True):
         low, high = axes.y(point.low), axes.y(point.high)
-        yield f'<path class="whisker" stroke="{colour}" d="M{x:.1f} {low:.1f}V{high:.1f}"/>'
-        yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"/>'
+        yield f'<path class="whisker" stroke="{color}" d="M{x:.1f} {low:.1f}V{high:.1f}"/>'
+        yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{color}"/>'
 
 
 def _text(x: float, y: float, text: str, anchor: str = "middle", style: str = "") -> str:

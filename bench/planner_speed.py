@@ -16,14 +16,14 @@ from pathlib import Path
 
 import testsets
 
-from tinyvox import files, packfile
-from tinyvox.corpus import read_manifest, spread
-from tinyvox.deepspeech import Architecture, deepspeech
-from tinyvox.evidence import Evidence
+from tinyvox import files
+from tinyvox.calibration import Statistics, divergence_on_audio, statistics_from_audio
+from tinyvox.formats import tvx
 from tinyvox.model import Model
-from tinyvox.observe import observe, trial_on
 from tinyvox.passes import compress
-from tinyvox.plan import find_plan
+from tinyvox.planner import find_plan
+from tinyvox.speech import read_manifest, spread
+from tinyvox.training import Architecture, deepspeech
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -47,18 +47,24 @@ def main() -> None:
         print(f"{what:10} {now - last:6.1f} s", flush=True)
         last = now
 
-    evidence = observe(model, heard, fisher="outputs")
+    statistics = statistics_from_audio(model, heard, fisher="outputs")
 
-    def look(changed: Model) -> Evidence:
-        return evidence if changed is model else observe(changed, heard, fisher="outputs")
+    def look(changed: Model) -> Statistics:
+        return (
+            statistics
+            if changed is model
+            else statistics_from_audio(changed, heard, fisher="outputs")
+        )
 
-    lap("observe")
-    plan = find_plan(model, ratio=options.ratio, look=look, trial=trial_on(model, heard, 12))
+    lap("statistics_from_audio")
+    plan = find_plan(
+        model, ratio=options.ratio, look=look, divergence=divergence_on_audio(model, heard, 12)
+    )
     lap("plan")
     small = compress(model, plan.recipe, look=look)
     lap("compress")
     with tempfile.TemporaryDirectory() as folder:
-        size = packfile.save(small, Path(folder) / "small.tvx")
+        size = tvx.save(small, Path(folder) / "small.tvx")
     lap("save")
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     ratio = 4 * model.count_parameters() / size

@@ -5,9 +5,9 @@
 
 Units of `models/commands` go by each importance, the same share of every layer, with what reads
 them cut or refitted; random orders by several seeds, mean and standard deviation. Its matrices but
-the output are factorised, plainly, as inputs weigh them, and as inputs and outputs do. Evidence is
-of 450 utterances of the training splits, put together as those of the test sets are, or of made-up
-speech. Nothing is quantised or retrained. KL is the mean over the frames of 50 utterances of each
+the output are factorized, plainly, as inputs weigh them, and as inputs and outputs do. Statistics is
+of 450 utterances of the training splits, put together as those of the test sets are, or of synthetic
+speech. Nothing is quantized or retrained. KL is the mean over the frames of 50 utterances of each
 test set, with how many times that of random orders, or of the plain factors, it is; WER, greedy, is
 that of the strings of digits, run natively.
 
@@ -28,16 +28,23 @@ from pathlib import Path
 
 import testsets
 
-from tinyvox import files, packfile, runtime
-from tinyvox.corpus import Utterance, read_manifest
-from tinyvox.evaluate import evaluate
-from tinyvox.evidence import NOTHING, Batch, Evidence
-from tinyvox.imagine import imagine
+from tinyvox import files, runtime
+from tinyvox.calibration import (
+    NO_STATISTICS,
+    Batch,
+    OutputDivergence,
+    Statistics,
+    features_of,
+    statistics_from_audio,
+    synthetic_statistics,
+)
+from tinyvox.evaluation import evaluate
+from tinyvox.formats import tvx
 from tinyvox.model import Model
-from tinyvox.observe import features_of, observe
-from tinyvox.passes import factorize, prune
+from tinyvox.passes.lowrank import factorize
+from tinyvox.passes.pruning import prune
 from tinyvox.recipe import FactorizeSettings, PruneSettings
-from tinyvox.trial import Trial
+from tinyvox.speech import Utterance, read_manifest
 
 ROOT = Path(__file__).resolve().parents[1]
 BATCH = 25
@@ -46,11 +53,11 @@ FACTORED = ("dense*", "lstm")
 """One rank for the output too, which has 29 rows, ruins every model."""
 
 
-def trial_of(model: Model, utterances: list[Utterance]) -> Trial:
+def divergence_of(model: Model, utterances: list[Utterance]) -> OutputDivergence:
     assert model.card is not None
     features = sorted((features_of(model.card, u) for u in utterances), key=len)
     starts = range(0, len(features), BATCH)
-    return Trial(model, [Batch.of(features[start : start + BATCH]) for start in starts])
+    return OutputDivergence(model, [Batch.of(features[start : start + BATCH]) for start in starts])
 
 
 @dataclass(frozen=True)
@@ -68,14 +75,16 @@ class Bench:
         heard, scored, calibration = (3, 5, 30) if options.quick else (50, None, None)
         manifests = testsets.build(options.cache / "sets")
         sets = {name: read_manifest(path) for name, path in manifests.items()}
-        self.trial = trial_of(self.model, [u for each in sets.values() for u in each[:heard]])
+        self.divergence = divergence_of(
+            self.model, [u for each in sets.values() for u in each[:heard]]
+        )
         self.digits = sets["digits"][:scored]
         speech = testsets.calibration(options.cache / "sets")[:calibration]
-        cache = options.cache / "evidence"
-        audio = observe(self.model, speech, fisher="outputs", cache=cache)
+        cache = options.cache / "statistics"
+        audio = statistics_from_audio(self.model, speech, fisher="outputs", cache=cache)
         self.known = {"audio": audio}
         if not options.quick:
-            self.known["made up"] = imagine(self.model)
+            self.known["made up"] = synthetic_statistics(self.model)
         self.place = options.cache / f"pruning{'-quick' if options.quick else ''}.jsonl"
         self.results = dict(read_results(self.place))
 
@@ -84,22 +93,22 @@ class Bench:
         if key not in self.results:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "small.tvx"
-                size = packfile.save(small, path)
+                size = tvx.save(small, path)
                 wer = evaluate(runtime.open(path), self.digits).wer
-            self.results[key] = Result(size, self.trial.distance(small), wer)
+            self.results[key] = Result(size, self.divergence.distance(small), wer)
             with self.place.open("a") as file:
                 print(json.dumps({"model": key, **asdict(self.results[key])}), file=file)
         return self.results[key]
 
     def pruned(
-        self, keep: float, importance: str, evidence: Evidence, refit: bool, seed: int = 0
+        self, keep: float, importance: str, statistics: Statistics, refit: bool, seed: int = 0
     ) -> Result:
         settings = PruneSettings(keep=keep, importance=importance, refit=refit, seed=seed)
-        return self.measure(prune(self.model, settings, evidence).model)
+        return self.measure(prune(self.model, settings, statistics).model)
 
-    def factorised(self, rank: float, evidence: Evidence) -> Result:
+    def factorized(self, rank: float, statistics: Statistics) -> Result:
         settings = FactorizeSettings(layers=FACTORED, rank=rank)
-        return self.measure(factorize(self.model, settings, evidence).model)
+        return self.measure(factorize(self.model, settings, statistics).model)
 
 
 def read_results(path: Path) -> Iterator[tuple[str, Result]]:
@@ -127,19 +136,19 @@ PRUNED = "{:15} {:8} | {:>15} {:>6} {:>11} | {:>15} {:>6} {:>11}"
 
 def print_pruned(bench: Bench, keep: float, seeds: int) -> None:
     """A row an importance, cut and refitted side by side, held against random orders that are
-    refitted by the same evidence."""
-    size = bench.pruned(keep, "norm", NOTHING, refit=False).bytes
+    refitted by the same statistics."""
+    size = bench.pruned(keep, "norm", NO_STATISTICS, refit=False).bytes
     print(f"\n{keep:.0%} of the units of every layer, {size:,} bytes")
     print(PRUNED.format("", "", "cut", "", "", "refitted", "", ""))
-    print(PRUNED.format("importance", "evidence", *("KL", "times", "WER, %") * 2))
-    for known, evidence in bench.known.items():
+    print(PRUNED.format("importance", "statistics", *("KL", "times", "WER, %") * 2))
+    for known, statistics in bench.known.items():
         base = {
-            refit: [bench.pruned(keep, "random", evidence, refit, seed) for seed in range(seeds)]
+            refit: [bench.pruned(keep, "random", statistics, refit, seed) for seed in range(seeds)]
             for refit in (False, True)
         }
         for importance in IMPORTANCES:
             found = (
-                cells([bench.pruned(keep, importance, evidence, refit)], base[refit])
+                cells([bench.pruned(keep, importance, statistics, refit)], base[refit])
                 for refit in (False, True)
             )
             print(PRUNED.format(importance, known, *itertools.chain(*found)), flush=True)
@@ -147,20 +156,20 @@ def print_pruned(bench: Bench, keep: float, seeds: int) -> None:
         print(PRUNED.format("random", known, *itertools.chain(*found)), flush=True)
 
 
-FACTORISED = "{:20} {:8} | {:>8} {:>6} {:>7}"
+FACTORIZED = "{:20} {:8} | {:>8} {:>6} {:>7}"
 
 
-def print_factorised(bench: Bench, rank: float) -> None:
+def print_factorized(bench: Bench, rank: float) -> None:
     """A row a decomposition, held against the plain one."""
-    base = bench.factorised(rank, NOTHING)
+    base = bench.factorized(rank, NO_STATISTICS)
     print(f"\nRank {rank:g} of every matrix but the output, {base.bytes:,} bytes")
-    print(FACTORISED.format("weighted by", "evidence", "KL", "times", "WER, %"))
-    print(FACTORISED.format("nothing", "", *cells([base], [base])), flush=True)
-    for known, evidence in bench.known.items():
-        inputs = {name: replace(m, fisher=None) for name, m in evidence.items()}
-        for what, each in {"inputs": inputs, "inputs and outputs": evidence}.items():
-            found = cells([bench.factorised(rank, each)], [base])
-            print(FACTORISED.format(what, known, *found), flush=True)
+    print(FACTORIZED.format("weighted by", "statistics", "KL", "times", "WER, %"))
+    print(FACTORIZED.format("nothing", "", *cells([base], [base])), flush=True)
+    for known, statistics in bench.known.items():
+        inputs = {name: replace(m, fisher=None) for name, m in statistics.items()}
+        for what, each in {"inputs": inputs, "inputs and outputs": statistics}.items():
+            found = cells([bench.factorized(rank, each)], [base])
+            print(FACTORIZED.format(what, known, *found), flush=True)
 
 
 def main() -> None:
@@ -177,12 +186,12 @@ def main() -> None:
     original = evaluate(bench.model, bench.digits)
     print(
         f"Original: WER {original.wer:.2%} on {len(bench.digits)} strings of digits; KL on "
-        f"{len(bench.trial.outputs):,} frames of the test sets; {options.seeds} random orders"
+        f"{len(bench.divergence.outputs):,} frames of the test sets; {options.seeds} random orders"
     )
     for keep in options.keep:
         print_pruned(bench, keep, options.seeds)
     for rank in options.rank:
-        print_factorised(bench, rank)
+        print_factorized(bench, rank)
 
 
 if __name__ == "__main__":

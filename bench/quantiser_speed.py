@@ -1,8 +1,8 @@
-"""How long quantising, packing and opening take for a DeepSpeech of 2048 units (47 M parameters).
+"""How long quantizing, packing and opening take for a DeepSpeech of 2048 units (47 M parameters).
 
-    python bench/quantiser_speed.py [--width 2048] [--threads 2] [--quick]
+    python bench/quantizer_speed.py [--width 2048] [--threads 2] [--quick]
 
-Random weights, as they are initialised; made-up features say what each matrix is multiplied by.
+Random weights, as they are initialized; synthetic features say what each matrix is multiplied by.
 Every time is that of one run. Decoding is timed on one thread over the codes of the largest matrix.
 """
 
@@ -20,21 +20,19 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from tinyvox import _native, packfile
-from tinyvox.card import Features, SpeechCard
-from tinyvox.deepspeech import Architecture, deepspeech
-from tinyvox.evidence import NOTHING
-from tinyvox.imagine import imagine
-from tinyvox.matrix import Coded, Grid
-from tinyvox.model import Model
-from tinyvox.passes import quantize
+from tinyvox import _native
+from tinyvox.calibration import NO_STATISTICS, synthetic_statistics
+from tinyvox.formats import tvx
+from tinyvox.model import Coded, Features, Grid, Model, SpeechCard
+from tinyvox.passes.quantization import quantize
 from tinyvox.recipe import QuantizeSettings
+from tinyvox.training import Architecture, deepspeech
 
 T = TypeVar("T")
 CASES = [("kmeans", 4), ("alternating", 3), ("omse", 4), ("entropy", 2), ("trellis", 2)]
 AIMS = {
-    "kmeans, 4 bits": 30, "alternating, 3 bits": 120, "kmeans, 4 bits, feedback": 240,
-    "trellis, 2 bits, feedback": 240, "packing": 10,
+    "kmeans, 4 bits": 30, "alternating, 3 bits": 120, "kmeans, 4 bits, error compensation": 240,
+    "trellis, 2 bits, error compensation": 240, "packing": 10,
 }  # fmt: skip
 
 
@@ -86,20 +84,23 @@ def main() -> None:
         table.add_row(what, f"{seconds:.1f}", str(AIMS.get(what, "")))
         print(f"{what}: {seconds:.1f} s", flush=True)
 
-    seconds, evidence = timed(lambda: imagine(model))
-    row("evidence from made-up features", seconds)
+    seconds, statistics = timed(lambda: synthetic_statistics(model))
+    row("statistics from synthetic features", seconds)
     small = model
     for method, bits in CASES:
         settings = QuantizeSettings(method=method, bits=bits)
-        for known, feedback in ((NOTHING, ""), (evidence, ", feedback")):
+        for known, error_compensation in (
+            (NO_STATISTICS, ""),
+            (statistics, ", error compensation"),
+        ):
             seconds, outcome = timed(lambda s=settings, k=known: quantize(model, s, k))
-            row(f"{method}, {bits} bits{feedback}", seconds)
+            row(f"{method}, {bits} bits{error_compensation}", seconds)
             small = outcome.model
         largest = max((m for _, m in small.matrices()), key=lambda m: m.shape[0] * m.shape[1])
         rates.add_row(f"{method}, {bits} bits", f"{decoding(largest) / 1e6:.0f}", "200")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "small.tvx"
-        row("packing", timed(lambda: packfile.save(small, path))[0])
+        row("packing", timed(lambda: tvx.save(small, path))[0])
         row("parsing", timed(lambda: _native.parse_file(path.read_bytes()))[0])
         row("opening", timed(lambda: _native.Session(path))[0])
     screen = Console(width=100)

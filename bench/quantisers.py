@@ -1,9 +1,9 @@
-"""Squared error against real file bits a weight, for every quantiser at every number of bits.
+"""Squared error against real file bits a weight, for every quantizer at every number of bits.
 
-    python bench/quantisers.py [--size 2048] [--quick]
+    python bench/quantizers.py [--size 2048] [--quick]
 
 1. N(0, 1) of size x size, beside what theory allows at so many bits: Lloyd and Max's scalar
-   quantiser, and the bound of rate and distortion.
+   quantizer, and the bound of rate and distortion.
 2. The matrices of the bundled model together, each coded alone.
 3. What zeros cost: bits a weight of the bundled model's matrices against the share of zeros, at 4
    code bits; of entropy, 4 coded bits for what is not zero, and what it takes to say which are.
@@ -22,13 +22,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from tinyvox import files, packfile
-from tinyvox.codebooks import CODEBOOKS
-from tinyvox.layers import Linear
-from tinyvox.matrix import Coded
-from tinyvox.model import INPUT, Model, Node
-from tinyvox.passes import sparsify
-from tinyvox.passes.quantize import code_leaf
+from tinyvox import files
+from tinyvox.formats import tvx
+from tinyvox.model import INPUT, Coded, Linear, Model, Node
+from tinyvox.passes.pruning import sparsify
+from tinyvox.passes.quantization import code_leaf
+from tinyvox.quantizers import QUANTIZERS
 from tinyvox.recipe import MOST_TRELLIS_BITS, QuantizeRule, SparsifySettings
 
 MODELS = Path(__file__).resolve().parents[1] / "models"
@@ -42,7 +41,7 @@ def file_bits(matrices: Mapping[str, Coded]) -> float:
     """Bits that a weight takes in a file of these matrices and nothing else."""
     with tempfile.TemporaryDirectory() as folder:
         total = sum(
-            packfile.save(Model(m.shape[1], (Node(name, Linear(m), (INPUT,)),)), Path(folder) / "m")
+            tvx.save(Model(m.shape[1], (Node(name, Linear(m), (INPUT,)),)), Path(folder) / "m")
             for name, m in matrices.items()
         )
     return 8 * total / sum(m.shape[0] * m.shape[1] for m in matrices.values())
@@ -60,7 +59,7 @@ def measure(values: Mapping[str, Tensor], rule: QuantizeRule) -> tuple[float, fl
 
 
 def rules(bits: range) -> Iterator[QuantizeRule]:
-    for method in CODEBOOKS:
+    for method in QUANTIZERS:
         for depth in bits:
             if depth <= MOST_BITS.get(method, 8):
                 yield QuantizeRule(method=method, bits=depth, unbiased=False)

@@ -6,7 +6,7 @@
 - an4: an4/test as it is;
 - commands: 200 strings of two to five words, each of one speaker, from commands/test.
 Silences between takes last 50 to 300 ms. Besides, of the training splits: calibration, 450
-utterances for evidence, and development, 120 to hold plans against. The same call gives the same
+utterances for statistics, and development, 120 to hold plans against. The same call gives the same
 sets.
 """
 
@@ -19,20 +19,13 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from tinyvox.corpus import (
-    Utterance,
-    join_takes,
-    read_audio,
-    read_manifest,
-    spread,
-    write_manifest,
-)
+from tinyvox.speech import Utterance, join_takes, read_audio, read_manifest, spread, write_manifest
 
 SPEECH = Path(__file__).resolve().parents[2] / "shared" / "speech"
 RATE = 16000
 STRINGS = 200
 HEARD, DEVELOPMENT = 150, 40
-"""Strings, or utterances, of each kind: for evidence, to hold plans against."""
+"""Strings, or utterances, of each kind: for statistics, to hold plans against."""
 
 
 def build(out: Path) -> dict[str, Path]:
@@ -46,7 +39,7 @@ def build(out: Path) -> dict[str, Path]:
 
 
 def calibration(out: Path) -> list[Utterance]:
-    """450 utterances of the training splits, for evidence, put together as those of the test sets
+    """450 utterances of the training splits, for statistics, put together as those of the test sets
     are: single takes do not know silences within, nor what a cell remembers of the take before."""
     rows = _an4_heard()
     for name, count, seed in (("fsdd", (5, 5), 10), ("commands", (2, 5), 11)):

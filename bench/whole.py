@@ -26,14 +26,14 @@ from onnx import helper
 from peers import Entrant, Frames, check
 from torch import Tensor, nn
 
-from tinyvox import files, packfile, runtime
-from tinyvox.corpus import read_audio
-from tinyvox.deepspeech import Architecture, deepspeech
-from tinyvox.matrix import Coded
-from tinyvox.model import Model
-from tinyvox.passes import factorize, quantize
-from tinyvox.passes.factorize import Decomposition
+from tinyvox import files, runtime
+from tinyvox.formats import tvx
+from tinyvox.model import Coded, Model
+from tinyvox.passes.lowrank import Decomposition, factorize
+from tinyvox.passes.quantization import quantize
 from tinyvox.recipe import FactorizeSettings, QuantizeSettings
+from tinyvox.speech import read_audio
+from tinyvox.training import Architecture, deepspeech
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = ROOT / "models" / "commands"
@@ -177,7 +177,7 @@ def small_model(model: Model, cache: Path) -> Path:
     while True:
         thin = factorize(model, FactorizeSettings(rank=share), known=found.__getitem__).model
         small = quantize(thin, QuantizeSettings(method="kmeans", bits=BITS)).model
-        size = packfile.save(small, partial)
+        size = tvx.save(small, partial)
         if 0.97 * budget <= size <= budget:
             partial.rename(path)
             return path
@@ -191,12 +191,12 @@ def run(width: int, seconds: float, cache: Path, folder: Path) -> Whole:
     architecture = Architecture(width=width)
     model = deepspeech(architecture, card, seed=0)
     small, full = small_model(model, cache), folder / "full.tvx"
-    packfile.save(model, full)
+    tvx.save(model, full)
     samples = audio(card.features.sample_rate)
     sessions = {FULL: runtime.open(full), SMALL: runtime.open(small)}
     features = sessions[FULL].features(samples)
     for name, path in ((FULL, full), (SMALL, small)):
-        meaning = ours.meaning_of(packfile.load(path))
+        meaning = ours.meaning_of(tvx.load(path))
         check(name, sessions[name].run(features), meaning(features), ours.TOLERANCE)
     with torch.inference_mode():
         entrants, context = list(peers(Network(model))), architecture.context
@@ -215,7 +215,7 @@ def run(width: int, seconds: float, cache: Path, folder: Path) -> Whole:
         sessions[SMALL].resident_bytes,
         sum(
             leaf.codes.numel() * leaf.bits // 8
-            for _, leaf in packfile.load(small).leaves()
+            for _, leaf in tvx.load(small).leaves()
             if isinstance(leaf, Coded)
         ),
     )

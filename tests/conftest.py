@@ -7,4 +7,4 @@ import pytest
 def _few_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plans end in a run over speech, which takes longer than the rest of them for small models:
     let it be a short one."""
-    monkeypatch.setattr("tinyvox.passes.sequential.FRAMES", 1000)
+    monkeypatch.setattr("tinyvox.passes.quantization.sequential.FRAMES", 1000)

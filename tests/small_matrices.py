@@ -1,20 +1,22 @@
-"""Values to quantise for the tests, and how well codes stand for them."""
+"""Values to quantize for the tests, and how well codes stand for them."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from tinyvox.codebooks import CODEBOOKS
-from tinyvox.matrix import Binary, Coded, Grid, Table
+from tinyvox.model import Binary, Coded, Grid, Table
+from tinyvox.quantizers import QUANTIZERS
 
-METHODS = tuple(CODEBOOKS)
-PRICED = tuple(name for name, method in CODEBOOKS.items() if method.priced)
-WEIGHTED = tuple(name for name in CODEBOOKS if name not in ("symmetric", "asymmetric"))
+METHODS = tuple(QUANTIZERS)
+ENTROPY_CONSTRAINED = tuple(
+    name for name, method in QUANTIZERS.items() if method.entropy_constrained
+)
+WEIGHTED = tuple(name for name in QUANTIZERS if name not in ("symmetric", "asymmetric"))
 
 
-def quantise(method: str, values: Tensor, bits: float, **options: object) -> Coded:
-    return CODEBOOKS[method].quantise(values, bits, **options)
+def quantize_values(method: str, values: Tensor, bits: float, **options: object) -> Coded:
+    return QUANTIZERS[method].quantize_values(values, bits, **options)
 
 
 def normal(rows: int, columns: int, seed: int = 0) -> Tensor:

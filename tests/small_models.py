@@ -3,11 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from tinyvox import layers
-from tinyvox.execute import Executor
-from tinyvox.layers import Cell, Linear, Recurrent
-from tinyvox.matrix import Dense
-from tinyvox.model import INPUT, Model, Node
+from tinyvox.executor import Executor
+from tinyvox.model import INPUT, Cell, Dense, Linear, Model, Node, Recurrent, layers
 from tinyvox.passes import Outcome
 
 KINDS = {nn.LSTM: "lstm", nn.GRU: "gru", nn.RNN: "rnn_tanh"}

@@ -24,13 +24,13 @@ def run(script: str, *arguments: object) -> str:
 
 
 def test_errors_against_file_bits() -> None:
-    printed = run("quantisers.py", "--quick")
+    printed = run("quantizers.py", "--quick")
     assert "N(0, 1), 128 x 128" in printed
     assert "trellis" in printed
 
 
-def test_the_speed_of_quantising() -> None:
-    printed = run("quantiser_speed.py", "--quick", "--threads", 1)
+def test_the_speed_of_quantizing() -> None:
+    printed = run("quantizer_speed.py", "--quick", "--threads", 1)
     assert "packing" in printed
     assert "million codes a second" in printed
 
@@ -51,9 +51,9 @@ def test_the_runtime_against_its_peers(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not SPEECH.exists(), reason=f"{SPEECH.name} does not lie beside the project")
-def test_word_errors_of_quantised_files(tmp_path: Path) -> None:
+def test_word_errors_of_quantized_files(tmp_path: Path) -> None:
     options = ("--quick", "--cache", tmp_path, "--bits", 4, "--methods", "omse")
-    rows = run("quantised_wer.py", *options).splitlines()
+    rows = run("quantized_wer.py", *options).splitlines()
     assert [row.split()[:3] for row in rows[2:]] == [
         ["omse", "4", "no"], ["omse", "4", "made"], ["omse", "4", "audio"]
     ]  # fmt: skip
@@ -84,9 +84,9 @@ def test_what_pruning_and_factors_cost(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not SPEECH.exists(), reason=f"{SPEECH.name} does not lie beside the project")
 def test_error_against_size(tmp_path: Path) -> None:
-    options = ("--ratios", 20, "--strategies", "quantisation", "--threads", 1)
+    options = ("--ratios", 20, "--strategies", "quantization", "--threads", 1)
     printed = run("curve.py", "--quick", "--cache", tmp_path, "--pictures", tmp_path, *options)
-    assert "quantisation" in printed.splitlines()[-1]
+    assert "quantization" in printed.splitlines()[-1]
     assert ElementTree.parse(tmp_path / "curve.svg").getroot().tag.endswith("svg")
 
 

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from tinyvox import _native, demo, files, packfile, runtime
-from tinyvox.corpus import read_audio, read_manifest
-from tinyvox.evaluate import evaluate
-from tinyvox.execute import Executor
+from tinyvox import _native, demo, files, runtime
+from tinyvox.evaluation import evaluate
+from tinyvox.executor import Executor
+from tinyvox.formats import tvx
+from tinyvox.speech import read_audio, read_manifest
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = ROOT / "models" / "commands"
@@ -33,7 +34,7 @@ def features() -> np.ndarray:
 
 
 def test_the_shipped_file_is_sixty_times_smaller() -> None:
-    facts = files.describe_file(SHIPPED, packfile.load(SHIPPED))
+    facts = files.describe_file(SHIPPED, tvx.load(SHIPPED))
     assert facts["ratio"] >= 60
     assert facts["original_bytes"] >= 12_600_000
     assert facts["left_float"] == []
@@ -42,7 +43,7 @@ def test_the_shipped_file_is_sixty_times_smaller() -> None:
 
 def test_native_equals_torch_in_float(features: np.ndarray, tmp_path: Path) -> None:
     original = files.load(MODELS / "commands.pt2")
-    packfile.save(original, tmp_path / "float.tvx")
+    tvx.save(original, tmp_path / "float.tvx")
     native = runtime.open(tmp_path / "float.tvx").run(features)
     assert len(native) >= 1000
     with torch.inference_mode():
@@ -53,7 +54,7 @@ def test_native_equals_torch_in_float(features: np.ndarray, tmp_path: Path) -> N
 def test_native_agrees_with_torch_on_codes(features: np.ndarray) -> None:
     native = runtime.open(SHIPPED).run(features)
     with torch.inference_mode():
-        model = Executor(packfile.load(SHIPPED)).eval()
+        model = Executor(tvx.load(SHIPPED)).eval()
         expected = model(torch.from_numpy(features)[None])[0].numpy()
     assert (native.argmax(axis=1) == expected.argmax(axis=1)).mean() >= 0.995
 

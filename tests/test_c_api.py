@@ -25,8 +25,8 @@ from small_models import chain, linear, recurrent
 from torch import nn
 
 import tinyvox as tv
-from tinyvox import packfile
-from tinyvox.card import Features, SpeechCard
+from tinyvox.formats import tvx
+from tinyvox.model import Features, SpeechCard
 
 ROOT = Path(__file__).resolve().parents[1]
 HEADER = ROOT / "native" / "include" / "tinyvox.h"
@@ -163,7 +163,7 @@ def backward_file(folder: Path) -> Path:
     features = Features(kind="log_mel", bands=10, window_ms=25, hop_ms=10, high_hz=7000)
     model = chain(10, rnn=recurrent(nn.LSTM(10, 200, bidirectional=True)), out=linear(7, 400))
     card = SpeechCard(features=features, tokens=TOKENS, blank=6)
-    packfile.save(model.with_card(card), folder / "backward.tvx")
+    tvx.save(model.with_card(card), folder / "backward.tvx")
     return folder / "backward.tvx"
 
 
@@ -318,7 +318,7 @@ def test_an_unknown_instruction_set_is_refused(
 
 
 def test_a_model_without_speech_gives_no_stream(library: Library, tmp_path: Path) -> None:
-    packfile.save(chain(10, out=linear(7, 10)), tmp_path / "model.tvx")
+    tvx.save(chain(10, out=linear(7, 10)), tmp_path / "model.tvx")
     with library.model(tmp_path / "model.tvx") as model:
         assert library.c.tv_sample_rate(model) == 0
         stream = c_void_p(1)

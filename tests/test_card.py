@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tinyvox.card import Features, SpeechCard, card_path, load_card, save_card
 from tinyvox.errors import FileError
+from tinyvox.model import Features, SpeechCard, card_path, load_card, save_card
 
 TOKENS = (" ", "a", "ß", "'", "")
 

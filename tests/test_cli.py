@@ -12,19 +12,18 @@ import soundfile
 from typer.testing import CliRunner
 
 from tinyvox import cli, files
-from tinyvox.card import card_path, save_card
-from tinyvox.corpus import Source, Utterance, write_manifest
-from tinyvox.deepspeech import Architecture, deepspeech
-from tinyvox.export import export_pt2
-from tinyvox.passes.quantize import relative_error
-from tinyvox.train import TrainConfig
+from tinyvox.exporters import export_pt2
+from tinyvox.model import card_path, save_card
+from tinyvox.passes.quantization import relative_error
+from tinyvox.speech import Source, Utterance, write_manifest
+from tinyvox.training import Architecture, TrainConfig, deepspeech
 
 RATE = 16000
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small untrained recogniser, its packed form, two clips and their manifest."""
+    """A small untrained recognizer, its packed form, two clips and their manifest."""
     folder = tmp_path_factory.mktemp("cli")
     config = TrainConfig(data=(Source(manifest=Path("x")),), output=Path("y"))
     card = config.card()
@@ -97,7 +96,7 @@ def test_a_plan_is_shown_and_its_recipe_replayed_without_searching(folder: Path)
     assert "planning" not in again
     assert (folder / "p.tvx").read_bytes() == (folder / "q.tvx").read_bytes()
     assert not (folder / "p.plan.json").exists()
-    assert list(folder.glob("*.evidence.npz"))
+    assert list(folder.glob("*.statistics.npz"))
 
 
 def test_a_loss_allowed_is_judged_on_speech(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

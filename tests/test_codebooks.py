@@ -1,4 +1,4 @@
-"""What all quantisers have in common: what they take, what they refuse, what changes nothing."""
+"""What all quantizers have in common: what they take, what they refuse, what changes nothing."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_matrices import (
+    ENTROPY_CONSTRAINED,
     METHODS,
-    PRICED,
     WEIGHTED,
     normal,
-    quantise,
+    quantize_values,
     relative,
     same,
     squared_error,
@@ -19,15 +19,14 @@ from small_matrices import (
 from small_models import chain, linear
 from torch import Tensor
 
-from tinyvox import layers
-from tinyvox.codebooks import CODEBOOKS
 from tinyvox.errors import ModelError
-from tinyvox.matrix import Coded, Dense
-from tinyvox.passes.quantize import quantize
+from tinyvox.model import Coded, Dense, layers
+from tinyvox.passes.quantization import quantize
+from tinyvox.quantizers import QUANTIZERS
 from tinyvox.recipe import QuantizeSettings
 
 EVERY = pytest.mark.parametrize("method", METHODS)
-PLAIN = tuple(method for method in METHODS if method not in PRICED)
+PLAIN = tuple(method for method in METHODS if method not in ENTROPY_CONSTRAINED)
 
 
 # Form.
@@ -45,10 +44,10 @@ def test_codes_fit_the_bits(method: str, rows: int, columns: int, bits: int, see
     """Those of a coded file may be longer before it."""
     values = normal(rows, columns, seed)
     before = values.clone()
-    coded = quantise(method, values, bits)
+    coded = quantize_values(method, values, bits)
     assert isinstance(coded, Coded)
     assert coded.shape == (rows, columns)
-    assert coded.bits <= (8 if method in PRICED else bits)
+    assert coded.bits <= (8 if method in ENTROPY_CONSTRAINED else bits)
     assert bool((coded.scale >= 0).all())
     assert bool(torch.isfinite(coded.decode()).all())
     assert torch.equal(values, before)
@@ -58,22 +57,22 @@ def test_codes_fit_the_bits(method: str, rows: int, columns: int, bits: int, see
 def test_the_result_depends_on_the_arguments_alone(method: str) -> None:
     values = normal(30, 50)
     torch.manual_seed(1)
-    first = quantise(method, values, 3)
+    first = quantize_values(method, values, 3)
     torch.manual_seed(2)
-    second = quantise(method, values.clone(), 3)
+    second = quantize_values(method, values.clone(), 3)
     assert same(first, second)
 
 
 @EVERY
 def test_views_are_coded_as_copies_are(method: str) -> None:
     values = normal(50, 30).T
-    assert same(quantise(method, values, 3), quantise(method, values.contiguous(), 3))
+    assert same(quantize_values(method, values, 3), quantize_values(method, values.contiguous(), 3))
 
 
 @EVERY
 def test_more_bits_lose_less(method: str) -> None:
     values = normal(20, 200)
-    errors = [relative(values, quantise(method, values, bits)) for bits in range(1, 6)]
+    errors = [relative(values, quantize_values(method, values, bits)) for bits in range(1, 6)]
     assert errors == sorted(errors, reverse=True)
 
 
@@ -88,7 +87,10 @@ def test_a_power_of_two_scales_the_result_exactly(
 ) -> None:
     """As long as scales and levels stay normal numbers of float16."""
     values = normal(8, 40, seed)
-    small, large = quantise(method, values, bits), quantise(method, values * 2.0**power, bits)
+    small, large = (
+        quantize_values(method, values, bits),
+        quantize_values(method, values * 2.0**power, bits),
+    )
     assert torch.equal(large.decode(), small.decode() * 2.0**power)
 
 
@@ -96,8 +98,8 @@ def test_a_power_of_two_scales_the_result_exactly(
 @EVERY
 def test_sizes_far_from_one_lose_nothing_more(method: str, size: float) -> None:
     values = normal(40, 200)
-    expected = relative(values, quantise(method, values, 3))
-    found = relative(values * size, quantise(method, values * size, 3))
+    expected = relative(values, quantize_values(method, values, 3))
+    found = relative(values * size, quantize_values(method, values * size, 3))
     assert found == pytest.approx(expected, rel=0.02)
 
 
@@ -107,7 +109,7 @@ def test_sizes_far_from_one_lose_nothing_more(method: str, size: float) -> None:
 def test_the_negative_is_coded_as_the_negative(method: str, seed: int, bits: int) -> None:
     """Exactly, but where sums of the other order or a zero between levels round another way."""
     values = normal(8, 40, seed)
-    found, negative = quantise(method, values, bits), quantise(method, -values, bits)
+    found, negative = quantize_values(method, values, bits), quantize_values(method, -values, bits)
     if method in ("kmeans", "asymmetric"):
         expected = pytest.approx(relative(values, found), rel=0.05)
         assert relative(-values, negative) == expected
@@ -126,7 +128,10 @@ def test_the_order_of_rows_makes_no_difference(method: str, seed: int, bits: int
     def ordered(x: Tensor) -> Tensor:
         return x[:, order] if method == "trellis" else x[order]
 
-    found, other = quantise(method, values, bits), quantise(method, ordered(values), bits)
+    found, other = (
+        quantize_values(method, values, bits),
+        quantize_values(method, ordered(values), bits),
+    )
     if method in ("kmeans", "entropy", "trellis"):  # sums over the whole matrix
         assert relative(values, found) == pytest.approx(relative(ordered(values), other), rel=0.02)
     else:
@@ -142,7 +147,7 @@ def test_the_order_of_rows_makes_no_difference(method: str, seed: int, bits: int
 def test_zeros_and_nothing_are_coded_without_loss(
     method: str, bits: int, shape: tuple[int, int]
 ) -> None:
-    coded = quantise(method, torch.zeros(shape), bits)
+    coded = quantize_values(method, torch.zeros(shape), bits)
     assert torch.equal(coded.decode(), torch.zeros(shape))
 
 
@@ -151,28 +156,30 @@ def test_zeros_and_nothing_are_coded_without_loss(
 @EVERY
 def test_a_constant_keeps_its_sign_and_size(method: str, bits: int, value: float) -> None:
     values = torch.full((4, 6), value)
-    torch.testing.assert_close(quantise(method, values, bits).decode(), values, rtol=2e-3, atol=0)
+    torch.testing.assert_close(
+        quantize_values(method, values, bits).decode(), values, rtol=2e-3, atol=0
+    )
 
 
 @pytest.mark.parametrize("size", [1e-30, 1.0, 1e30])
 @pytest.mark.parametrize("shape", [(1, 60), (60, 1)])
 @pytest.mark.parametrize("method", PLAIN)
 def test_one_row_and_one_column_are_coded(method: str, shape: tuple[int, int], size: float) -> None:
-    """A column by its row scales; `test_codebooks_rate` says of what is priced."""
+    """A column by its row scales; `test_codebooks_rate` says of what is entropy-constrained."""
     values = normal(*shape) * size
-    found = relative(values, quantise(method, values, 4))
+    found = relative(values, quantize_values(method, values, 4))
     assert found < (1e-6 if shape[1] == 1 else 0.03)
 
 
 @pytest.mark.parametrize("outlier", [1e30, -1e30, 300.0])
 @EVERY
-def test_an_outlier_spoils_nothing_but_its_neighbours(method: str, outlier: float) -> None:
+def test_an_outlier_spoils_nothing_but_its_neighbors(method: str, outlier: float) -> None:
     """At 4 bits it is kept, all else is finite, and where rows have their own scales other rows
     are as they were."""
     values = normal(24, 64)
-    plain = quantise(method, values, 4).decode()
+    plain = quantize_values(method, values, 4).decode()
     values[3, 7] = outlier
-    found = quantise(method, values, 4).decode()
+    found = quantize_values(method, values, 4).decode()
     assert bool(torch.isfinite(found).all())
     if method != "greedy":  # whose bits halve what is left of it, on average
         assert found[3, 7] == pytest.approx(outlier, rel=0.05)
@@ -187,7 +194,7 @@ def test_an_outlier_spoils_nothing_but_its_neighbours(method: str, outlier: floa
 def test_a_row_of_almost_nothing_stays_small(method: str, size: float) -> None:
     values = normal(24, 64)
     values[5] *= size
-    found = quantise(method, values, 4).decode()
+    found = quantize_values(method, values, 4).decode()
     if method != "trellis":  # whose path may pass by zero
         assert float(found[5].abs().max()) <= 4 * size
     others = torch.arange(24) != 5
@@ -199,7 +206,7 @@ def test_a_row_of_almost_nothing_stays_small(method: str, size: float) -> None:
 def test_the_largest_floats_are_coded_or_refused(method: str, size: float) -> None:
     values = normal(6, 40)
     try:
-        coded = quantise(method, values / values.abs().max() * size, 3)
+        coded = quantize_values(method, values / values.abs().max() * size, 3)
     except ModelError:
         return
     assert bool(torch.isfinite(coded.decode()).all())
@@ -212,12 +219,15 @@ def test_the_largest_floats_are_coded_or_refused(method: str, size: float) -> No
 @pytest.mark.parametrize("method", WEIGHTED)
 def test_weights_of_one_are_no_weights(method: str, shape: tuple[int, ...]) -> None:
     values = normal(6, 40)
-    assert same(quantise(method, values, 3, weights=torch.ones(shape)), quantise(method, values, 3))
+    assert same(
+        quantize_values(method, values, 3, weights=torch.ones(shape)),
+        quantize_values(method, values, 3),
+    )
 
 
 @pytest.mark.parametrize("method", WEIGHTED)
 def test_weights_of_zero_for_all_give_finite_values(method: str) -> None:
-    coded = quantise(method, normal(3, 50), 2, weights=torch.zeros(()))
+    coded = quantize_values(method, normal(3, 50), 2, weights=torch.zeros(()))
     assert bool(torch.isfinite(coded.decode()).all())
 
 
@@ -225,9 +235,9 @@ def test_weights_of_zero_for_all_give_finite_values(method: str) -> None:
 def test_a_value_of_weight_zero_does_not_count(method: str) -> None:
     values, weights = normal(16, 64), torch.ones(16, 64)
     weights[3, 5] = 0
-    expected = squared_error(values, quantise(method, values, 3, weights=weights), weights)
+    expected = squared_error(values, quantize_values(method, values, 3, weights=weights), weights)
     values[3, 5] = 1e4
-    found = squared_error(values, quantise(method, values, 3, weights=weights), weights)
+    found = squared_error(values, quantize_values(method, values, 3, weights=weights), weights)
     assert found == pytest.approx(expected, rel=0.05)
 
 
@@ -251,7 +261,7 @@ def test_what_cannot_be_coded_is_refused(
     method: str, values: Tensor, bits: int, message: str
 ) -> None:
     with pytest.raises(ModelError, match=message):
-        quantise(method, values, bits)
+        quantize_values(method, values, bits)
 
 
 @pytest.mark.parametrize(
@@ -267,7 +277,7 @@ def test_what_cannot_be_coded_is_refused(
 @pytest.mark.parametrize("method", WEIGHTED)
 def test_weights_that_do_not_fit_are_refused(method: str, weights: Tensor, message: str) -> None:
     with pytest.raises(ModelError, match=message):
-        quantise(method, normal(2, 3), 2, weights=weights)
+        quantize_values(method, normal(2, 3), 2, weights=weights)
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
@@ -288,4 +298,4 @@ def test_the_layer_that_cannot_be_coded_is_named(method: str) -> None:
 
 
 def test_every_method_says_what_it_is() -> None:
-    assert all((method.quantise.__doc__ or "").strip() for method in CODEBOOKS.values())
+    assert all((method.quantize_values.__doc__ or "").strip() for method in QUANTIZERS.values())

@@ -8,12 +8,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_matrices import normal, quantise, relative, squared_error
+from small_matrices import normal, quantize_values, relative, squared_error
 from torch import Tensor
 
-from tinyvox.codebooks import alternating, greedy, omse, refined
-from tinyvox.codebooks import binary as module
-from tinyvox.matrix import Binary, Coded, nearest, signs
+from tinyvox.model import Binary, Coded, nearest, signs
+from tinyvox.quantizers import alternating, greedy, omse, refined
+from tinyvox.quantizers import binary as module
 
 ROUNDED = 2.0**-20
 """What rounding to float16 may add to an error, relative to the values."""
@@ -156,11 +156,12 @@ def test_rows_are_coded_as_matrices_of_their_own(
     method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values, weights = normal(9, 40), normal(9, 40, 1).square()
-    whole = quantise(method, values, 3, weights=weights)
+    whole = quantize_values(method, values, 3, weights=weights)
     monkeypatch.setattr(module, "VALUES_AT_ONCE", 80)
-    assert torch.equal(quantise(method, values, 3, weights=weights).decode(), whole.decode())
+    assert torch.equal(quantize_values(method, values, 3, weights=weights).decode(), whole.decode())
     alone = [
-        quantise(method, v[None], 3, weights=w[None]) for v, w in zip(values, weights, strict=True)
+        quantize_values(method, v[None], 3, weights=w[None])
+        for v, w in zip(values, weights, strict=True)
     ]
     torch.testing.assert_close(torch.cat([each.decode() for each in alone]), whole.decode())
 

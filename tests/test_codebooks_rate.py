@@ -9,24 +9,23 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_matrices import normal, quantise, relative, same, squared_error
+from small_matrices import normal, quantize_values, relative, same, squared_error
 from small_models import chain
 from torch import Tensor
 from trellis_walk import walk
 
-from tinyvox import layers, packfile
-from tinyvox.codebooks import choose, entropy, price_codes, trellis
-from tinyvox.codebooks.rate import coded_bits, trimmed, widened
 from tinyvox.errors import ModelError
-from tinyvox.matrix import Coded, Grid, Table
+from tinyvox.formats import tvx
+from tinyvox.model import Coded, Grid, Table, layers
+from tinyvox.quantizers import choose, coded_bits, entropy, price_codes, trellis, trimmed, widened
 
 EVERY = pytest.mark.parametrize("method", ["entropy", "trellis"])
 
 
 def bits_in_file(coded: Coded, folder: Path) -> float:
     """All bits of the matrix's record, a weight."""
-    packfile.save(chain(coded.shape[1], out=layers.Linear(coded)), folder / "m.tvx")
-    rows = {row.name: row for row in packfile.sizes(folder / "m.tvx")}
+    tvx.save(chain(coded.shape[1], out=layers.Linear(coded)), folder / "m.tvx")
+    rows = {row.name: row for row in tvx.sizes(folder / "m.tvx")}
     found = rows["out.weight"].bits_per_weight
     assert found is not None
     return found
@@ -40,7 +39,7 @@ def grid(coded: Coded) -> Grid:
 # Error at a rate.
 
 PUBLISHED = {0.5: 2.10, 1.0: 4.64, 1.5: 7.55, 2.0: 10.55, 2.5: 13.57, 3.0: 16.56, 4.0: 22.55}
-"""Decibels of the best entropy-coded scalar quantiser of a Gaussian: Noll and Zelinski, "Bounds on
+"""Decibels of the best entropy-coded scalar quantizer of a Gaussian: Noll and Zelinski, "Bounds on
 quantizer performance in the low bit-rate region", 1978."""
 
 
@@ -50,7 +49,7 @@ def found() -> dict[tuple[str, float], tuple[Tensor, Coded]]:
     values = normal(256, 1024)
     rates = {"entropy": (*PUBLISHED, 5.0), "trellis": (0.5, 1.0, 2.0, 3.0, 4.0, 5.0)}
     return {
-        (method, bits): (values, quantise(method, values, bits))
+        (method, bits): (values, quantize_values(method, values, bits))
         for method, all_bits in rates.items()
         for bits in all_bits
     }
@@ -104,7 +103,7 @@ def test_a_laplacian_of_rows_of_many_sizes_takes_the_bits_too(
 ) -> None:
     values = normal(256, 512) * normal(256, 512, 1)
     order = torch.randperm(256, generator=torch.Generator().manual_seed(0))
-    coded = quantise(method, values * torch.logspace(-1, 1, 256)[order, None], bits)
+    coded = quantize_values(method, values * torch.logspace(-1, 1, 256)[order, None], bits)
     assert coded.groups > 1
     assert 0.97 * bits <= bits_in_file(coded, tmp_path) <= 1.01 * bits
 
@@ -119,7 +118,9 @@ def test_eight_bits_end_where_255_levels_do(tmp_path: Path) -> None:
 @EVERY
 def test_more_bits_lose_less(method: str) -> None:
     values = normal(64, 128)
-    errors = [relative(values, quantise(method, values, bits)) for bits in (0.3, 0.5, 1, 2, 3, 4)]
+    errors = [
+        relative(values, quantize_values(method, values, bits)) for bits in (0.3, 0.5, 1, 2, 3, 4)
+    ]
     assert errors == sorted(errors, reverse=True)
 
 
@@ -129,14 +130,14 @@ def test_more_bits_lose_less(method: str) -> None:
 def test_a_small_matrix_is_not_lost(method: str, bits: int, shape: tuple[int, int]) -> None:
     """What tables and states take may be more than all bits asked for; 0.64 is that of one bit."""
     values = normal(*shape)
-    assert relative(values, quantise(method, values, bits)) < 0.64
+    assert relative(values, quantize_values(method, values, bits)) < 0.64
 
 
 @pytest.mark.parametrize("shape", [(1, 2), (3, 3), (4, 4)])
 @pytest.mark.parametrize("bits", [0.05, 1, 2])
 @EVERY
 def test_the_smallest_matrices_are_coded(method: str, bits: float, shape: tuple[int, int]) -> None:
-    coded = quantise(method, normal(*shape), bits)
+    coded = quantize_values(method, normal(*shape), bits)
     assert bool(torch.isfinite(coded.decode()).all())
 
 
@@ -149,7 +150,7 @@ def by_steps(coded: Coded, values: Tensor) -> Tensor:
 
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 1000), st.sampled_from([0.5, 1.5, 3.0]))
-def test_codes_minimise_error_plus_price(seed: int, bits: float) -> None:
+def test_codes_minimize_error_plus_price(seed: int, bits: float) -> None:
     """No other level would do better; weights are those of the errors."""
     values, weights = normal(16, 300, seed), normal(16, 300, seed + 1).square()
     coded = widened(entropy(values, bits))
@@ -186,7 +187,7 @@ def test_the_outermost_levels_are_used_and_zero_is_there(found: Found) -> None:
 
 @EVERY
 def test_wide_and_trimmed_are_the_same_matrix(method: str) -> None:
-    coded = quantise(method, normal(32, 64), 2)
+    coded = quantize_values(method, normal(32, 64), 2)
     wide = widened(coded)
     assert grid(wide).entries == 255
     assert torch.equal(wide.decode(), coded.decode())
@@ -200,7 +201,7 @@ def test_rows_of_one_size_make_no_groups() -> None:
 @EVERY
 def test_a_scale_is_that_of_least_squares(method: str) -> None:
     values, weights = normal(64, 128), normal(64, 128, 1).square()
-    coded = quantise(method, values, 1, weights=weights)
+    coded = quantize_values(method, values, 1, weights=weights)
     error = squared_error(values, coded, weights)
     for factor in (0.99, 1.01):
         changed = Coded(coded.codes, coded.codebook, coded.scale * factor, coded.group)
@@ -210,7 +211,10 @@ def test_a_scale_is_that_of_least_squares(method: str) -> None:
 @EVERY
 def test_weights_move_error_to_where_it_counts_less(method: str) -> None:
     values, weights = normal(64, 128), torch.logspace(-1, 1, 128)[None]
-    plain, weighed = quantise(method, values, 2), quantise(method, values, 2, weights=weights)
+    plain, weighed = (
+        quantize_values(method, values, 2),
+        quantize_values(method, values, 2, weights=weights),
+    )
     assert squared_error(values, weighed, weights) < 0.95 * squared_error(values, plain, weights)
 
 
@@ -219,17 +223,17 @@ def test_sparse_values_cost_little(method: str, tmp_path: Path) -> None:
     """Zeros stay zero, and their bits go to the others."""
     values = normal(128, 256)
     values[normal(128, 256, 1).abs() > 0.25] = 0
-    coded = quantise(method, values, 1)
+    coded = quantize_values(method, values, 1)
     assert bool((coded.decode()[values == 0] == 0).all())
     full = normal(128, 256)
-    assert relative(values, coded) < 0.7 * relative(full, quantise(method, full, 1))
+    assert relative(values, coded) < 0.7 * relative(full, quantize_values(method, full, 1))
     assert bits_in_file(coded, tmp_path) <= 1.01
 
 
 @EVERY
 def test_few_values_are_a_table_without_loss(method: str) -> None:
     values = normal(20, 30).sign() * 0.3
-    coded = quantise(method, values, 1)
+    coded = quantize_values(method, values, 1)
     assert isinstance(coded.codebook, Table)
     assert torch.equal(coded.decode(), values)
 
@@ -240,7 +244,7 @@ def test_few_values_are_a_table_without_loss(method: str) -> None:
 def test_bits_out_of_range_are_refused(method: str, bits: float) -> None:
     most = 8 if method == "entropy" else 5
     with pytest.raises(ModelError, match=rf"bits is {bits}, expected 0.05 to {most}"):
-        quantise(method, normal(4, 5), bits)
+        quantize_values(method, normal(4, 5), bits)
 
 
 def test_nan_bits_are_refused() -> None:

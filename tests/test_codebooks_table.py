@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from small_matrices import normal, relative, squared_error
 from torch import Tensor
 
-from tinyvox.codebooks import kmeans
 from tinyvox.errors import ModelError
-from tinyvox.matrix import Table
+from tinyvox.model import Table
+from tinyvox.quantizers import kmeans
 
 # Error.
 

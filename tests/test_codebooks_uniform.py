@@ -8,12 +8,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_matrices import normal, quantise, relative, squared_error
+from small_matrices import normal, quantize_values, relative, squared_error
 from torch import Tensor
 
-from tinyvox.codebooks import Granularity, asymmetric, omse, symmetric
 from tinyvox.errors import ModelError
-from tinyvox.matrix import Coded, Grid
+from tinyvox.model import Coded, Grid
+from tinyvox.quantizers import Granularity, asymmetric, omse, symmetric
 
 HALF = 2.0**-11
 """What rounding to float16 may change of a scale."""
@@ -188,7 +188,7 @@ def test_a_row_of_a_hundred_values_is_coded_at_the_exact_optimum(bits: int) -> N
 @pytest.mark.parametrize(
     ("bits", "error"), [(1, 0.3634), (2, 0.1902), (3, 0.04686), (4, 0.01289), (5, 0.003693)]
 )
-def test_a_gaussian_is_coded_at_the_error_of_the_best_uniform_quantiser(
+def test_a_gaussian_is_coded_at_the_error_of_the_best_uniform_quantizer(
     bits: int, error: float
 ) -> None:
     """By numerical integration over odd numbers of levels: 3, 7, 15, 31 (1 bit: two)."""
@@ -210,11 +210,11 @@ def test_least_error_loses_less_than_the_whole_range(bits: int) -> None:
 def test_groups_of_rows_are_coded_as_matrices_of_their_own(method: str, size: int) -> None:
     """The last group may be a smaller one."""
     values = normal(10, 30) * torch.logspace(-0.5, 0.5, 10)[:, None]
-    coded = quantise(method, values, 4, granularity=size)
+    coded = quantize_values(method, values, 4, granularity=size)
     assert coded.groups == -(-10 // size)
     assert coded.shares_scale
     for start in range(0, 10, size):
-        alone = quantise(method, values[start : start + size], 4, granularity="tensor")
+        alone = quantize_values(method, values[start : start + size], 4, granularity="tensor")
         assert torch.equal(coded.decode()[start : start + size], alone.decode())
 
 
@@ -222,7 +222,7 @@ def test_groups_of_rows_are_coded_as_matrices_of_their_own(method: str, size: in
 def test_finer_units_lose_less(method: str) -> None:
     values = normal(12, 60) * torch.logspace(-1, 1, 12)[:, None]
     errors = [
-        squared_error(values, quantise(method, values, 3, granularity=unit))
+        squared_error(values, quantize_values(method, values, 3, granularity=unit))
         for unit in ("row", 3, 6, "tensor")
     ]
     assert errors == sorted(errors)
@@ -235,7 +235,9 @@ def scales(coded: Coded) -> int:
 @pytest.mark.parametrize("method", ["symmetric", "asymmetric", "omse"])
 def test_as_many_scales_as_units(method: str) -> None:
     values = normal(12, 60)
-    counts = [scales(quantise(method, values, 3, granularity=u)) for u in ("tensor", "row", 5, 99)]
+    counts = [
+        scales(quantize_values(method, values, 3, granularity=u)) for u in ("tensor", "row", 5, 99)
+    ]
     assert counts == [1, 12, 3, 1]
 
 
@@ -243,4 +245,4 @@ def test_as_many_scales_as_units(method: str) -> None:
 def test_more_than_256_groups_are_refused(method: str) -> None:
     message = "514 rows make 257 groups of 2, expected at most 256; take 3 rows a group"
     with pytest.raises(ModelError, match=message):
-        quantise(method, normal(514, 3), 2, granularity=2)
+        quantize_values(method, normal(514, 3), 2, granularity=2)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from tinyvox.corpus import (
+from tinyvox.errors import DataError
+from tinyvox.speech import (
     Augment,
     Corpus,
     Join,
@@ -22,7 +23,6 @@ from tinyvox.corpus import (
     trim_silence,
     write_manifest,
 )
-from tinyvox.errors import DataError
 
 RATE = 16000
 LETTERS = set("abcdefghijklmnopqrstuvwxyz ")

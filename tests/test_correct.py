@@ -11,17 +11,25 @@ from small_models import chain, dense, features, linear, recurrent, run, speech_
 from test_equalize import rounded
 from torch import Tensor, nn
 
-from tinyvox import layers
+from tinyvox.calibration import Moments, Statistics, synthetic_features
 from tinyvox.errors import ModelError
-from tinyvox.evidence import Evidence, Moments
-from tinyvox.execute import Executor
-from tinyvox.imagine import imagined_features
-from tinyvox.layers import Activation, BatchNorm, Conv1d, Conv2d, Linear, Recurrent
-from tinyvox.matrix import Dense, Product
-from tinyvox.model import INPUT, Model, Node
-from tinyvox.passes import correct_biases
-from tinyvox.passes.absorb import fold_batch_norms
-from tinyvox.passes.propagate import Normal, propagate, rectified, through
+from tinyvox.executor import Executor
+from tinyvox.model import (
+    INPUT,
+    Activation,
+    BatchNorm,
+    Conv1d,
+    Conv2d,
+    Dense,
+    Linear,
+    Model,
+    Node,
+    Product,
+    Recurrent,
+    layers,
+)
+from tinyvox.passes import Normal, correct_biases, propagate_moments, rectified, through
+from tinyvox.passes.equalization import fold_batch_norms
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +37,7 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
-def observe(model: Model, x: Tensor) -> Evidence:
+def statistics_from_audio(model: Model, x: Tensor) -> Statistics:
     """The moments of what each matrix is multiplied by for these features."""
     found: dict[str, Moments] = {}
 
@@ -89,7 +97,7 @@ def check_against_samples(model: Model, tolerance: float = 0.05) -> None:
     """Means and variances of the output over white inputs, apart from the edges in time."""
     x = torch.randn(300, 120, model.input_size, generator=torch.Generator().manual_seed(3))
     outputs = run(model, x)[:, 10:-10].flatten(0, 1).double()
-    found = propagate(model)[model.output]
+    found = propagate_moments(model)[model.output]
     scale = float(outputs.std(0).mean())
     torch.testing.assert_close(found.mean, outputs.mean(0), rtol=0, atol=tolerance * scale)
     torch.testing.assert_close(found.variance.sqrt(), outputs.std(0), rtol=0.1, atol=0.02 * scale)
@@ -119,7 +127,7 @@ def test_moments_through_windows_sums_and_joins() -> None:
         ("both", layers.Concat(), ("sum", INPUT)),
     )
     model = Model(8, tuple(Node(*node) for node in nodes))
-    found = propagate(model)["both"]
+    found = propagate_moments(model)["both"]
     torch.testing.assert_close(found.mean[9:], torch.zeros(8).double())
     weights = [m.decode().double().square().sum(1) for _, m in model.matrices()]
     torch.testing.assert_close(found.variance[:9], weights[0] + weights[1])
@@ -131,9 +139,9 @@ def test_a_batch_norm_says_what_it_puts_out() -> None:
     norm = BatchNorm(torch.randn(5), torch.rand(5) + 1, torch.randn(5), torch.randn(5), 0.0)
     model = chain(4, a=linear(5, 4), norm=norm, relu=Activation("relu"))
     expected = rectified(Normal(norm.bias.double(), norm.weight.double().square()))
-    torch.testing.assert_close(propagate(model)["relu"].mean, expected.mean)
+    torch.testing.assert_close(propagate_moments(model)["relu"].mean, expected.mean)
     folded = fold_batch_norms(model)
-    found = propagate(folded.model, folded.known)["relu"]
+    found = propagate_moments(folded.model, folded.known)["relu"]
     torch.testing.assert_close(found.mean, expected.mean)
 
 
@@ -141,15 +149,15 @@ def test_layer_norm_and_log_softmax_have_an_estimate() -> None:
     weight, bias = torch.rand(40) + 0.5, torch.randn(40)
     model = chain(30, a=linear(40, 30), norm=layers.LayerNorm(weight, bias))
     check_against_samples(model, tolerance=0.2)
-    soft = propagate(chain(30, a=linear(9, 30), soft=layers.LogSoftmax()))["soft"].mean
+    soft = propagate_moments(chain(30, a=linear(9, 30), soft=layers.LogSoftmax()))["soft"].mean
     assert float(soft.exp().sum()) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
 def test_hidden_states_have_the_moments_of_a_run(kind: type[nn.RNNBase]) -> None:
     model = chain(20, rnn=recurrent(kind(20, 12, bidirectional=True)))
-    states = run(model, imagined_features(200, 20, seed=3)).flatten(0, 1).double()
-    found = propagate(model)["rnn"]
+    states = run(model, synthetic_features(200, 20, seed=3)).flatten(0, 1).double()
+    found = propagate_moments(model)["rnn"]
     torch.testing.assert_close(found.mean, states.mean(0), rtol=0, atol=0.03)
     torch.testing.assert_close(found.variance, states.var(0), rtol=0.15, atol=0.005)
 
@@ -161,13 +169,13 @@ def test_the_mean_error_of_a_linear_layer_becomes_zero() -> None:
     model = chain(16, out=linear(9, 16))
     x = features(16, 500) + torch.randn(16)
     changed = rounded(model, 3)
-    outcome = correct_biases(model, changed, observe(model, x))
+    outcome = correct_biases(model, changed, statistics_from_audio(model, x))
     expected = run(model, x)
     before, after = ((run(m, x) - expected).mean((0, 1)) for m in (changed, outcome.model))
     assert float(before.abs().max()) > 0.05
     torch.testing.assert_close(after, torch.zeros(9), rtol=0, atol=1e-5)
     assert [n.layer for n in outcome.notes] == ["out.bias"]
-    assert "means of the inputs: evidence" in outcome.notes[0].what
+    assert "means of the inputs: statistics" in outcome.notes[0].what
 
 
 def test_inputs_of_mean_zero_need_no_correction() -> None:
@@ -267,13 +275,13 @@ def gates(model: Model, inputs: Tensor, states: Tensor) -> Tensor:
     return torch.cat([given[:, :rows] + side[:, :rows], given[:, rows:], hidden], dim=1)
 
 
-@pytest.mark.parametrize("known", [True, False], ids=["evidence", "estimate"])
+@pytest.mark.parametrize("known", [True, False], ids=["statistics", "estimate"])
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
 def test_the_gates_get_their_means_back(kind: type[nn.RNNBase], known: bool) -> None:
     model, changed = recurrent_model(kind)
     x = features(10, 300, 16)
-    evidence = observe(model, x) if known else {}
-    after = correct_biases(model, changed, evidence).model
+    statistics = statistics_from_audio(model, x) if known else {}
+    after = correct_biases(model, changed, statistics).model
     inputs = run(Model(10, model.nodes[:2]), x)
     states = run(model, x)
     before_states = torch.cat([states.new_zeros(16, 1, 20), states[:, :-1]], dim=1)
@@ -317,14 +325,14 @@ def test_both_directions_and_factors_are_corrected() -> None:
         product = Product(Dense((u[:, :3] * s[:3]).contiguous()), Dense(v[:3].contiguous()))
         changed = changed.with_tensors({name: product})
     x = features(10, 100, 8)
-    evidence = observe(model, x)
-    outcome = correct_biases(model, changed, evidence)
+    statistics = statistics_from_audio(model, x)
+    outcome = correct_biases(model, changed, statistics)
     assert [n.layer for n in outcome.notes] == ["rnn.forward.bias", "rnn.backward.bias"]
     for side, field in (("forward", "weight_ih"), ("backward", "weight_hh")):
         name = f"rnn.{side}.{field}"
         error = dict(changed.matrices())[name].decode() - tensors[name].decode()
         moved = [dict(m.vectors())[f"rnn.{side}.bias"] for m in (model, outcome.model)]
-        expected = error.double() @ evidence[name].mean
+        expected = error.double() @ statistics[name].mean
         torch.testing.assert_close((moved[0] - moved[1]).double(), expected, rtol=1e-3, atol=1e-5)
 
 
@@ -342,7 +350,7 @@ def test_models_of_other_layers_are_refused_in_one_line() -> None:
 def test_evidence_of_another_size_is_refused_in_one_line() -> None:
     model = speech_model()
     wrong = Moments(torch.eye(3).double(), torch.zeros(3).double())
-    message = "the evidence of 'dense1.weight' is of 3 inputs, expected 10; gather it from"
+    message = "the statistics of 'dense1.weight' is of 3 inputs, expected 10; gather it from"
     with pytest.raises(ModelError, match=message):
         correct_biases(model, rounded(model, 3), {"dense1.weight": wrong})
 

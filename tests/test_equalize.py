@@ -1,4 +1,4 @@
-"""Equalisation leaves the function as it is, and makes it easier to round."""
+"""Equalization leaves the function as it is, and makes it easier to round."""
 
 from __future__ import annotations
 
@@ -9,16 +9,31 @@ import torch
 from small_models import chain, dense, features, linear, recurrent, run, speech_model
 from torch import Tensor, nn
 
-from tinyvox import files, layers
+from tinyvox import files
+from tinyvox.calibration import NO_STATISTICS, Moments
 from tinyvox.errors import RecipeError
-from tinyvox.evidence import NOTHING, Moments
-from tinyvox.groups import Group, all_groups
-from tinyvox.layers import Activation, BatchNorm, Cell, Conv1d, Conv2d, Linear, Recurrent
-from tinyvox.matrix import Coded, Dense, Matrix, Product, Table
-from tinyvox.model import INPUT, Model, Node
-from tinyvox.passes import Outcome, apply, correct_biases, equalize
-from tinyvox.passes.absorb import fold_batch_norms
-from tinyvox.passes.equalize import LARGEST, equalize_known
+from tinyvox.model import (
+    INPUT,
+    Activation,
+    BatchNorm,
+    Cell,
+    Coded,
+    Conv1d,
+    Conv2d,
+    Dense,
+    Group,
+    Linear,
+    Matrix,
+    Model,
+    Node,
+    Product,
+    Recurrent,
+    Table,
+    all_groups,
+    layers,
+)
+from tinyvox.passes import Outcome, apply, correct_biases
+from tinyvox.passes.equalization import LARGEST, equalize, equalize_known, fold_batch_norms
 from tinyvox.recipe import EqualizeSettings, Recipe
 
 BUNDLED = Path(__file__).resolve().parents[1] / "models" / "commands" / "commands.pt2"
@@ -298,7 +313,7 @@ def left_alone() -> Model:
     ("layer", "message"),
     [
         ("a", "left alone: its units are bent by 'tanh' (tanh)"),
-        ("b", "left alone: its units are normalised together by 'layer_norm'"),
+        ("b", "left alone: its units are normalized together by 'layer_norm'"),
         ("gru.forward", "left alone: its units are bent by the cell of 'gru' (gru)"),
         ("gru.backward", "left alone: its units are bent by the cell of 'gru' (gru)"),
         ("side", "left alone: 'unlike' adds its units to parts of other sizes"),
@@ -438,12 +453,12 @@ def test_absorbed_biases_reach_recurrent_layers_from_evidence() -> None:
     x = features(6, 300, 4)
     hidden = run(chain(6, a=model.node("a").layer, relu=Activation("relu")), x).flatten(0, 1)
     second = (hidden.T @ hidden).double() / len(hidden)
-    evidence = {"rnn.forward.weight_ih": Moments(second, hidden.double().mean(0))}
-    outcome = equalize(model, EqualizeSettings(), evidence)
+    statistics = {"rnn.forward.weight_ih": Moments(second, hidden.double().mean(0))}
+    outcome = equalize(model, EqualizeSettings(), statistics)
     assert "absorbed the biases of 8 of 8 units" in what(outcome, "a")
     difference = (run(outcome.model, x) - run(model, x)).abs()
     assert float((difference > 1e-3).double().mean()) < 0.02
-    assert "absorbed" not in what(equalize(model, EqualizeSettings(), NOTHING), "a")
+    assert "absorbed" not in what(equalize(model, EqualizeSettings(), NO_STATISTICS), "a")
 
 
 def test_high_biases_that_zeros_would_stand_beside_stay_and_are_named() -> None:
@@ -505,7 +520,8 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
 
 def ill_scaled(model: Model) -> Model:
     """The same function with the units of each group that can be scaled, scaled at random."""
-    from tinyvox.passes.equalize import _Scales, _sort, spell_limits
+    from tinyvox.passes.equalization import spell_limits
+    from tinyvox.passes.equalization.ranges import _Scales, _sort
 
     spelled = spell_limits(model)
     groups, _ = _sort(spelled, lambda _: True)

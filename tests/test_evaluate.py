@@ -9,10 +9,8 @@ import pytest
 import soundfile
 import torch
 
-from tinyvox.card import Features, SpeechCard
-from tinyvox.corpus import Utterance
 from tinyvox.errors import DataError, ModelError
-from tinyvox.evaluate import (
+from tinyvox.evaluation import (
     Errors,
     change_interval,
     count_errors,
@@ -21,9 +19,8 @@ from tinyvox.evaluate import (
     interval,
     transcribe_with,
 )
-from tinyvox.layers import Linear
-from tinyvox.matrix import Dense
-from tinyvox.model import INPUT, Model, Node
+from tinyvox.model import INPUT, Dense, Features, Linear, Model, Node, SpeechCard
+from tinyvox.speech import Utterance
 
 CARD = SpeechCard(features=Features(), tokens=(" ", "a", "b", "<blank>"), blank=3)
 

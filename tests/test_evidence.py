@@ -7,10 +7,18 @@ import torch
 from small_models import chain, dense, linear, recurrent
 from torch import nn
 
-from tinyvox.card import Features, SpeechCard
-from tinyvox.evidence import Batch, Moments, energy, gather
-from tinyvox.execute import Executor
-from tinyvox.layers import Conv1d, Conv2d, Flatten, LogSoftmax, Recurrent, Unflatten
+from tinyvox.calibration import Batch, Moments, energy, gather
+from tinyvox.executor import Executor
+from tinyvox.model import (
+    Conv1d,
+    Conv2d,
+    Features,
+    Flatten,
+    LogSoftmax,
+    Recurrent,
+    SpeechCard,
+    Unflatten,
+)
 
 
 def batch_of(size: int, utterances: int = 3, frames: int = 9) -> Batch:
@@ -36,7 +44,7 @@ def test_moments_are_those_of_what_each_matrix_is_multiplied_by() -> None:
     lstm = nn.LSTM(10, 6, batch_first=True)
     model = chain(10, lstm=recurrent(lstm), out=linear(7, 6))
     batch = batch_of(10)
-    evidence = gather(model, [batch])
+    statistics = gather(model, [batch])
     states = lstm(batch.features)[0].detach()
     before = torch.cat([torch.zeros(3, 1, 6), states[:, :-1]], dim=1)
     inputs = {
@@ -44,10 +52,10 @@ def test_moments_are_those_of_what_each_matrix_is_multiplied_by() -> None:
         "lstm.forward.weight_hh": before,
         "out.weight": states,
     }
-    assert set(evidence) == set(inputs)
+    assert set(statistics) == set(inputs)
     for name, values in inputs.items():
-        expect_moments(evidence[name], inside(batch, values))
-        assert evidence[name].fisher is None
+        expect_moments(statistics[name], inside(batch, values))
+        assert statistics[name].fisher is None
 
 
 def test_batches_add_up() -> None:
@@ -112,7 +120,7 @@ def test_fisher_information_foretells_what_errors_of_outputs_cost(kind: type) ->
     cell = recurrent(kind(5, 4, batch_first=True))
     model = chain(5, cell=cell, out=linear(3, 4), end=LogSoftmax())
     features = torch.randn(4000, 1, 5)
-    evidence = gather(model, [Batch(features, torch.ones(4000).long())], fisher=True)
+    statistics = gather(model, [Batch(features, torch.ones(4000).long())], fisher=True)
     executor = Executor(model)
     probabilities = executor(features).detach().exp()[:, 0]
     for name, bias in (("out.weight", "out.bias"), ("cell.forward.weight_ih", "cell.forward.bias")):
@@ -125,7 +133,7 @@ def test_fisher_information_foretells_what_errors_of_outputs_cost(kind: type) ->
             for token in range(3):
                 (slope,) = torch.autograd.grad(log_probs[token], parameter, retain_graph=True)
                 expected += float(p[token]) * slope.double().square() / 400
-        found = evidence[name].fisher
+        found = statistics[name].fisher
         assert found is not None
         torch.testing.assert_close(found, expected, rtol=0.25, atol=2e-3)
 

@@ -11,13 +11,25 @@ import torch.nn.functional as F
 from small_models import chain, dense, features, linear, recurrent, speech_model
 from torch import Tensor, nn
 
-from tinyvox import layers
-from tinyvox.card import Features, SpeechCard
-from tinyvox.codebooks import kmeans
-from tinyvox.execute import Executor
-from tinyvox.layers import Cell, Layer, Recurrent
-from tinyvox.matrix import Coded, Dense, Matrix, Product, Table, on_grid
-from tinyvox.model import INPUT, Model, Node
+from tinyvox.executor import Executor
+from tinyvox.model import (
+    INPUT,
+    Cell,
+    Coded,
+    Dense,
+    Features,
+    Layer,
+    Matrix,
+    Model,
+    Node,
+    Product,
+    Recurrent,
+    SpeechCard,
+    Table,
+    layers,
+    on_grid,
+)
+from tinyvox.quantizers import kmeans
 
 
 @pytest.fixture(autouse=True)

@@ -9,12 +9,10 @@ import torch
 from small_models import chain, dense, features, linear, recurrent, speech_model
 from torch import nn
 
-from tinyvox import layers
-from tinyvox.execute import Executor
-from tinyvox.export import export_program, export_pt2
+from tinyvox.executor import Executor
+from tinyvox.exporters import export_program, export_pt2
 from tinyvox.importers import load
-from tinyvox.matrix import Coded, Dense, leaves
-from tinyvox.model import Model
+from tinyvox.model import Coded, Dense, Model, layers, leaves
 from tinyvox.passes import compress
 from tinyvox.recipe import FactorizeSettings, QuantizeSettings, Recipe
 

@@ -102,12 +102,12 @@ def test_deepspeech_mfcc_equals_tensorflow(speech: NDArray[np.float32], high: fl
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-def test_normalisation_is_subtract_then_divide(speech: NDArray[np.float32]) -> None:
+def test_normalization_is_subtract_then_divide(speech: NDArray[np.float32]) -> None:
     plain = extract_features(settings("mfcc"), speech)
     mean, deviation = plain.mean(axis=0), plain.std(axis=0)
-    normalised = settings("mfcc", mean=tuple(mean.tolist()), deviation=tuple(deviation.tolist()))
+    normalized = settings("mfcc", mean=tuple(mean.tolist()), deviation=tuple(deviation.tolist()))
     np.testing.assert_allclose(
-        extract_features(normalised, speech), (plain - mean) / deviation, atol=1e-5
+        extract_features(normalized, speech), (plain - mean) / deviation, atol=1e-5
     )
 
 

@@ -1,4 +1,4 @@
-"""Quantisation with error feedback, against nearest codes and least squares."""
+"""Quantization with error compensation, against nearest codes and least squares."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ import torch
 from torch import Tensor
 from trellis_walk import walk
 
-from tinyvox.codebooks import kmeans
-from tinyvox.codebooks.rate import coded_bits
-from tinyvox.matrix import Coded, Dense, Grid, Product, Table
-from tinyvox.passes.factorize import decompose, product
-from tinyvox.passes.feedback import feed_back, inner_metric, refit_left
-from tinyvox.passes.quantize import code_leaf, unbiased
+from tinyvox.model import Coded, Dense, Grid, Product, Table
+from tinyvox.passes import compensate, inner_second_moment, refit_left
+from tinyvox.passes.lowrank import decompose, product
+from tinyvox.passes.quantization import code_leaf, unbiased
+from tinyvox.quantizers import coded_bits, kmeans
 from tinyvox.recipe import Method, QuantizeRule
 
 
@@ -26,9 +25,9 @@ def correlated(size: int, seed: int = 0) -> Tensor:
     return mix @ mix.T + 0.1 * torch.eye(size, dtype=torch.float64)
 
 
-def loss(values: Tensor, other: Tensor, metric: Tensor) -> float:
+def loss(values: Tensor, other: Tensor, second_moment: Tensor) -> float:
     error = (values - other).double()
-    return float(((error @ metric) * error).sum())
+    return float(((error @ second_moment) * error).sum())
 
 
 def test_nothing_is_fed_back_where_inputs_do_not_go_together() -> None:
@@ -37,47 +36,49 @@ def test_nothing_is_fed_back_where_inputs_do_not_go_together() -> None:
     coded = kmeans(values, 3)
     energies = torch.rand(70, dtype=torch.float64) + 0.1
     expected = coded.nearest(values)
-    assert torch.equal(feed_back(values, coded, energies.diag()).codes.long(), expected)
+    assert torch.equal(compensate(values, coded, energies.diag()).codes.long(), expected)
 
 
 @pytest.mark.parametrize("bits", [1, 2, 3, 4])
 def test_feedback_loses_less_than_nearest_codes(bits: int) -> None:
     torch.manual_seed(bits)
-    values, metric = torch.randn(64, 130), correlated(130)
+    values, second_moment = torch.randn(64, 130), correlated(130)
     coded = kmeans(values, bits)
-    fed = feed_back(values, coded, metric)
-    assert loss(values, fed.decode(), metric) < 0.75 * loss(values, coded.decode(), metric)
+    fed = compensate(values, coded, second_moment)
+    assert loss(values, fed.decode(), second_moment) < 0.75 * loss(
+        values, coded.decode(), second_moment
+    )
     assert torch.equal(fed.scale, coded.scale)
 
 
 def test_blocks_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(1)
-    values, metric = torch.randn(9, 37), correlated(37)
+    values, second_moment = torch.randn(9, 37), correlated(37)
     coded = kmeans(values, 2)
-    whole = feed_back(values, coded, metric)
-    monkeypatch.setattr("tinyvox.passes.feedback.BLOCK", 5)
-    assert (feed_back(values, coded, metric).codes == whole.codes).float().mean() > 0.99
+    whole = compensate(values, coded, second_moment)
+    monkeypatch.setattr("tinyvox.passes.error_compensation.BLOCK", 5)
+    assert (compensate(values, coded, second_moment).codes == whole.codes).float().mean() > 0.99
 
 
 def test_feedback_is_near_the_best_of_all_codes() -> None:
     """Every choice of four codes of two levels, tried out."""
     torch.manual_seed(0)
-    values, metric = torch.randn(200, 4), correlated(4)
+    values, second_moment = torch.randn(200, 4), correlated(4)
     coded = Coded(
         torch.zeros(200, 4, dtype=torch.uint8), Table(torch.tensor([-0.8, 0.8])), torch.ones(200)
     )
     choices = torch.tensor(list(itertools.product([-0.8, 0.8], repeat=4)))
     errors = (values[:, None] - choices[None]).double()
-    best = float(((errors @ metric) * errors).sum(2).min(1).values.sum())
-    nearest = loss(values, values.sign() * 0.8, metric)
-    fed = loss(values, feed_back(values, coded, metric).decode(), metric)
+    best = float(((errors @ second_moment) * errors).sum(2).min(1).values.sum())
+    nearest = loss(values, values.sign() * 0.8, second_moment)
+    fed = loss(values, compensate(values, coded, second_moment).decode(), second_moment)
     assert best <= fed < best + 0.5 * (nearest - best)
 
 
 def test_rows_of_zeros_stay_zero() -> None:
     values = torch.randn(4, 16)
     values[2] = 0
-    fed = feed_back(values, kmeans(values, 2), correlated(16))
+    fed = compensate(values, kmeans(values, 2), correlated(16))
     assert bool((fed.decode()[2] == 0).all())
 
 
@@ -86,14 +87,14 @@ def test_the_left_factor_is_refitted_by_least_squares() -> None:
     left, right = torch.randn(12, 5), torch.randn(5, 30)
     coarse = kmeans(right, 2).decode()
     x = torch.randn(4000, 30) @ torch.randn(30, 30)
-    metric = (x.T @ x).double() / len(x)
+    second_moment = (x.T @ x).double() / len(x)
     wanted, given = x @ (left @ right).T, x @ coarse.T
     expected = torch.linalg.lstsq(given.double(), wanted.double()).solution.T
-    found = refit_left(left, right, coarse, metric)
+    found = refit_left(left, right, coarse, second_moment)
     torch.testing.assert_close(found.double(), expected, rtol=0.05, atol=0.02)
     refitted, before = (
-        loss(left @ right, found @ coarse, metric),
-        loss(left @ right, left @ coarse, metric),
+        loss(left @ right, found @ coarse, second_moment),
+        loss(left @ right, left @ coarse, second_moment),
     )
     assert refitted < before
 
@@ -103,16 +104,16 @@ def test_the_inner_metric_is_the_second_moment_of_the_right_factors_outputs() ->
     right, x = torch.randn(3, 8), torch.randn(5000, 8)
     inputs = x @ right.T
     expected = (inputs.T @ inputs).double() / len(x)
-    found = inner_metric(right, (x.T @ x).double() / len(x))
+    found = inner_second_moment(right, (x.T @ x).double() / len(x))
     torch.testing.assert_close(found, expected, rtol=0.01, atol=0.02)
 
 
 @pytest.mark.parametrize("bits", [1, 2, 3])
 def test_unbiased_rows_are_as_long_along_their_originals(bits: int) -> None:
     torch.manual_seed(bits)
-    values, metric = torch.randn(30, 64), correlated(64)
+    values, second_moment = torch.randn(30, 64), correlated(64)
     coded = kmeans(values, bits)
-    for weighing in (None, metric):
+    for weighing in (None, second_moment):
         kept = unbiased(values, coded, weighing)
         weighed = values.double() if weighing is None else values.double() @ weighing
         along = (weighed * kept.decode()).sum(1)
@@ -133,12 +134,12 @@ def test_a_row_of_codes_that_says_nothing_keeps_its_scale() -> None:
 @pytest.mark.parametrize("rank", [1, 4, 9])
 def test_a_decomposition_for_inputs_loses_least_of_the_outputs(rank: int) -> None:
     torch.manual_seed(0)
-    values, metric = torch.randn(14, 20), correlated(20)
-    for_inputs = product(decompose(values, metric), rank).decode()
+    values, second_moment = torch.randn(14, 20), correlated(20)
+    for_inputs = product(decompose(values, second_moment), rank).decode()
     plain = product(decompose(values), rank).decode()
-    found = loss(values, for_inputs, metric)
-    assert found < loss(values, plain, metric)
-    assert found == pytest.approx(decompose(values, metric).tail(rank), rel=1e-3)
+    found = loss(values, for_inputs, second_moment)
+    assert found < loss(values, plain, second_moment)
+    assert found == pytest.approx(decompose(values, second_moment).tail(rank), rel=1e-3)
 
 
 def test_a_decomposition_of_full_rank_is_the_matrix() -> None:
@@ -174,10 +175,12 @@ def test_zeros_that_were_there_stay_zero(method: Method, bits: int) -> None:
 @pytest.mark.parametrize("method", get_args(Method))
 def test_every_method_loses_less_with_feedback(method: Method) -> None:
     torch.manual_seed(0)
-    values, metric = torch.randn(96, 128), correlated(128)
+    values, second_moment = torch.randn(96, 128), correlated(128)
     rule = QuantizeRule(method=method, bits=3, unbiased=False)
-    plain, fed = code_leaf(values, rule, None), code_leaf(values, rule, metric)
-    assert loss(values, fed.decode(), metric) < 0.8 * loss(values, plain.decode(), metric)
+    plain, fed = code_leaf(values, rule, None), code_leaf(values, rule, second_moment)
+    assert loss(values, fed.decode(), second_moment) < 0.8 * loss(
+        values, plain.decode(), second_moment
+    )
     assert type(fed.codebook) is type(plain.codebook)
 
 

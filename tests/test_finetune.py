@@ -10,18 +10,13 @@ import soundfile
 import torch
 from torch import Tensor
 
-from tinyvox.codebooks import coded_bits
-from tinyvox.corpus import Augment, Corpus, Source, Utterance, write_manifest
-from tinyvox.deepspeech import Architecture, deepspeech
+from tinyvox.calibration import NO_STATISTICS, Statistics, synthetic_statistics
 from tinyvox.errors import ModelError, RecipeError
-from tinyvox.evidence import NOTHING, Evidence
-from tinyvox.execute import Executor
-from tinyvox.finetune import finetune
-from tinyvox.imagine import imagine
-from tinyvox.layers import Recurrent
-from tinyvox.matrix import Coded, Grid, Product, leaves
-from tinyvox.model import Model
-from tinyvox.passes import Note, apply, compress, prune
+from tinyvox.executor import Executor
+from tinyvox.model import Coded, Grid, Model, Product, Recurrent, leaves
+from tinyvox.passes import Note, apply, compress
+from tinyvox.passes.pruning import prune
+from tinyvox.quantizers import coded_bits
 from tinyvox.recipe import (
     FactorizeSettings,
     FinetuneSettings,
@@ -32,7 +27,8 @@ from tinyvox.recipe import (
     Recipe,
 )
 from tinyvox.runtime import extract_features
-from tinyvox.train import Progress, TrainConfig
+from tinyvox.speech import Augment, Corpus, Source, Utterance, write_manifest
+from tinyvox.training import Architecture, Progress, TrainConfig, deepspeech, finetune
 
 RATE = 16000
 
@@ -58,7 +54,7 @@ def teacher(tmp_path: Path) -> Model:
     return deepspeech(Architecture(width=24, context=1), config.card(), 0)
 
 
-def heard_features(corpus: Corpus, model: Model) -> Tensor:
+def audio_features(corpus: Corpus, model: Model) -> Tensor:
     """Features of one second of the corpus."""
     assert model.card is not None
     audio, _ = corpus.draw(np.random.default_rng(99))
@@ -92,13 +88,13 @@ def test_centroids_scales_and_biases_move_and_codes_stay(corpus: Corpus, teacher
             assert torch.equal(old.codes, new.codes)
 
 
-def test_quantisation_aware_training_survives_quantisation(corpus: Corpus, teacher: Model) -> None:
+def test_quantization_aware_training_survives_quantization(corpus: Corpus, teacher: Model) -> None:
     rules = (QuantizeRule(bits=2),)
-    plain = compress(teacher, Recipe.of(QuantizeSettings(bits=2, feedback=False)))
+    plain = compress(teacher, Recipe.of(QuantizeSettings(bits=2, error_compensation=False)))
     aware = finetune(teacher, settings(quantize=rules), corpus, teacher)
     assert all(isinstance(matrix, Coded) for _, matrix in aware.matrices())
     rounded = compress(aware, Recipe.of(QuantizeSettings(bits=2)))
-    heard = heard_features(corpus, teacher)
+    heard = audio_features(corpus, teacher)
     assert distance(rounded, teacher, heard) < 0.5 * distance(plain, teacher, heard)
 
 
@@ -122,7 +118,7 @@ def test_codes_by_price_keep_to_their_bits_while_they_are_trained(
     start = compress(
         wide, Recipe.of(QuantizeSettings(method="entropy", bits=bits, layers=rule.layers))
     )
-    heard = heard_features(corpus, teacher)
+    heard = audio_features(corpus, teacher)
     assert distance(tuned, teacher, heard) < distance(start, teacher, heard)
 
 
@@ -142,13 +138,18 @@ codings = pytest.mark.parametrize(
 def test_training_begins_from_the_codes_that_there_are(
     corpus: Corpus, teacher: Model, rule: QuantizeRule
 ) -> None:
-    """Those chosen with error feedback too, which rounding each weight would undo; of plain
+    """Those chosen with error compensation too, which rounding each weight would undo; of plain
     matrices, of products, and of products that share a factor."""
     coding = QuantizeSettings(rules=(rule,))
     apart = FactorizeSettings(layers="dense*", rank=0.5)
-    joint = FactorizeSettings(layers=("lstm", "dense5"), rank=24, joint=True)
-    fed = rule.method == "entropy"  # what feedback needs to know takes seconds to make up
-    for factorize, look in ((apart, imagine if fed else _nothing), (joint, _nothing)):
+    shared_projection = FactorizeSettings(
+        layers=("lstm", "dense5"), rank=24, shared_projection=True
+    )
+    fed = rule.method == "entropy"  # what error compensation needs to know takes seconds to make up
+    for factorize, look in (
+        (apart, synthetic_statistics if fed else _nothing),
+        (shared_projection, _nothing),
+    ):
         small = compress(teacher, Recipe.of(factorize, coding), look=look)
         still = settings(steps=1, learning_rate=1e-12, quantize=(rule,))
         tuned = dict(finetune(small, still, corpus, teacher, look=_unasked).matrices())
@@ -158,12 +159,12 @@ def test_training_begins_from_the_codes_that_there_are(
             )
 
 
-def _nothing(model: Model) -> Evidence:
-    return NOTHING
+def _nothing(model: Model) -> Statistics:
+    return NO_STATISTICS
 
 
-def _unasked(model: Model) -> Evidence:
-    raise AssertionError("what has codes needs no evidence")
+def _unasked(model: Model) -> Statistics:
+    raise AssertionError("what has codes needs no statistics")
 
 
 @codings
@@ -172,7 +173,7 @@ def test_training_from_codes_keeps_what_was_gained(
 ) -> None:
     small = compress(teacher, Recipe.of(QuantizeSettings(rules=(rule,))), look=_nothing)
     tuned = finetune(small, settings(quantize=(rule,), steps=60), corpus, teacher)
-    heard = heard_features(corpus, teacher)
+    heard = audio_features(corpus, teacher)
     assert distance(tuned, teacher, heard) < 0.7 * distance(small, teacher, heard)
     moved = [
         not torch.equal(old.codes, new.codes)
@@ -206,7 +207,7 @@ def test_a_gpu_tunes_as_a_processor_does(
     on_gpu = tuned()
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     on_processor = tuned()
-    heard = heard_features(corpus, teacher)
+    heard = audio_features(corpus, teacher)
     bare = prune(wide, PruneSettings(layers="lstm", keep=8)).model
     far = distance(bare, teacher, heard)
     assert distance(on_gpu, teacher, heard) < 0.5 * far
@@ -222,7 +223,7 @@ def test_products_stay_products(corpus: Corpus, teacher: Model) -> None:
 
 
 def test_what_was_interrupted_goes_on(corpus: Corpus, teacher: Model, tmp_path: Path) -> None:
-    """Quantisation-aware, so that codebooks are restored too."""
+    """Quantization-aware, so that codebooks are restored too."""
     options = settings(steps=6, quantize=(QuantizeRule(bits=2),))
     checkpoint = tmp_path / "tune.pt"
     seen: list[int] = []
@@ -281,9 +282,9 @@ def test_units_are_pruned_while_weights_are_rounded(corpus: Corpus, teacher: Mod
     recipe = Recipe.of(tune, QuantizeSettings(bits=4))
     looks: list[int] = []
 
-    def look(model: Model) -> Evidence:
+    def look(model: Model) -> Statistics:
         looks.append(hidden(model))
-        return NOTHING
+        return NO_STATISTICS
 
     def finetuned(model: Model, settings: FinetuneSettings) -> Model:
         return finetune(model, settings, corpus, teacher)
@@ -295,7 +296,7 @@ def test_units_are_pruned_while_weights_are_rounded(corpus: Corpus, teacher: Mod
     assert all(isinstance(matrix, Coded) for _, matrix in outcome.model.matrices())
     assert hidden(outcome.model) == 8
     bare = prune(teacher, PruneSettings(layers="lstm", keep=8)).model
-    heard = heard_features(corpus, teacher)
+    heard = audio_features(corpus, teacher)
     assert distance(outcome.model, teacher, heard) < 0.5 * distance(bare, teacher, heard)
 
 
@@ -303,7 +304,7 @@ def test_bits_are_those_of_the_units_that_are_left(corpus: Corpus, teacher: Mode
     """Rows of zeros, which take next to none, leave the others no more than the rule says."""
     rule = QuantizeRule(method="entropy", bits=2, layers="lstm")
     tune = settings(steps=10, quantize=(rule,), prune=PRUNE)
-    tuned = finetune(teacher, tune, corpus, teacher, look=lambda model: NOTHING)
+    tuned = finetune(teacher, tune, corpus, teacher, look=lambda model: NO_STATISTICS)
     assert hidden(tuned) == 8
     for name, matrix in tuned.matrices():
         if name.startswith("lstm"):
@@ -339,7 +340,7 @@ def test_what_is_coded_is_not_pruned(corpus: Corpus, teacher: Model) -> None:
             teacher,
             recipe,
             finetune=lambda model, tune: finetune(model, tune, corpus, teacher),
-            look=lambda model: NOTHING,
+            look=lambda model: NO_STATISTICS,
         )
 
 

@@ -7,13 +7,24 @@ from hypothesis import strategies as st
 from small_models import cell, chain, dense, features, linear, recurrent, speech_model
 from torch import Tensor, nn
 
-from tinyvox import layers
 from tinyvox.errors import ModelError
-from tinyvox.execute import Executor
-from tinyvox.groups import all_groups, fixed_layers, groups, keep_units
-from tinyvox.layers import GATES, Recurrent
-from tinyvox.matrix import Coded, Dense, Product, Table
-from tinyvox.model import INPUT, Model, Node
+from tinyvox.executor import Executor
+from tinyvox.model import (
+    GATES,
+    INPUT,
+    Coded,
+    Dense,
+    Model,
+    Node,
+    Product,
+    Recurrent,
+    Table,
+    all_groups,
+    fixed_layers,
+    groups,
+    keep_units,
+    layers,
+)
 
 
 def gate_rows(units: Tensor, hidden: int, gates: int) -> Tensor:
@@ -117,7 +128,7 @@ def dead(model: Model, group: str, units: Tensor) -> Model:
     return model.with_tensors({name: Dense(values) for name, values in changed.items()})
 
 
-def check_removal(model: Model, group: str, keep: list[int], frames: int = 20) -> Model:
+def check_ranking(model: Model, group: str, keep: list[int], frames: int = 20) -> Model:
     """Removing units changes the output just as making nobody read them does."""
     size = next(g.size for g in groups(model) if g.name == group)
     gone = torch.tensor([u for u in range(size) if u not in keep])
@@ -156,8 +167,8 @@ def conv_model() -> Model:
 def test_convolution_norm_flatten_chain() -> None:
     model = conv_model()
     assert [(g.name, g.size) for g in groups(model)] == [("conv1", 4), ("conv2", 6)]
-    model = check_removal(model, "conv1", [0, 2, 3])
-    pruned = check_removal(model, "conv2", [1, 5])
+    model = check_ranking(model, "conv1", [0, 2, 3])
+    pruned = check_ranking(model, "conv2", [1, 5])
     assert pruned.node("norm3").layer.mean.shape == (10,)
     assert pruned.node("out").layer.weight.shape == (3, 30)
 
@@ -173,7 +184,7 @@ def test_one_dimensional_convolution_and_stacking() -> None:
         out=linear(3, 7),
     )
     for name, keep in {"conv1": [0, 4], "conv2": [1, 2], "rnn": [0, 1, 2, 6]}.items():
-        model = check_removal(model, name, keep)
+        model = check_ranking(model, name, keep)
     assert model.node("rnn").layer.forward.weight_ih.shape == (12, 4)
 
 
@@ -188,7 +199,7 @@ def test_limits_of_channels_go_with_their_units() -> None:
         each=layers.Activation("clipped_relu", None, torch.rand(16) + 0.1),
         out=linear(3, 16),
     )
-    pruned = check_removal(model, "conv", [0, 3])
+    pruned = check_ranking(model, "conv", [0, 3])
     before, after = dict(model.vectors()), dict(pruned.vectors())
     assert torch.equal(after["clip.limits"], before["clip.limits"][[0, 3]])
     kept = before["each.limits"].view(4, 4)[[0, 3]].flatten()
@@ -242,7 +253,7 @@ def test_residual_additions_couple_units_and_concatenation_does_not() -> None:
     assert {m.tensor for m in group.produced()} == {
         f"{name}.{field}" for name in "abc" for field in ("weight", "bias")
     }
-    pruned = check_removal(model, "a", [0, 2, 5])
+    pruned = check_ranking(model, "a", [0, 2, 5])
     assert pruned.node("out").layer.weight.shape == (3, 9)
 
 
@@ -259,8 +270,8 @@ def test_concatenated_branches_are_groups_of_their_own() -> None:
         ),
     )
     assert [(g.name, g.size) for g in groups(model)] == [("left", 5), ("right", 6)]
-    model = check_removal(model, "left", [1, 3])
-    check_removal(model, "right", [0, 5])
+    model = check_ranking(model, "left", [1, 3])
+    check_ranking(model, "right", [0, 5])
 
 
 def test_an_addition_of_unlike_parts_is_left_alone() -> None:

@@ -1,4 +1,4 @@
-"""Made-up speech: what it sounds like, and what it shows of a model."""
+"""Synthetic speech: what it sounds like, and what it shows of a model."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import pytest
 import torch
 from small_models import speech_model
 
-from tinyvox.babble import babble
-from tinyvox.card import Features, SpeechCard
-from tinyvox.evidence import NOTHING
-from tinyvox.imagine import imagine, imagined_batches, imagined_features
-from tinyvox.model import Model
+from tinyvox.calibration import (
+    NO_STATISTICS,
+    synthesize_speech,
+    synthetic_batches,
+    synthetic_features,
+    synthetic_statistics,
+)
+from tinyvox.model import Features, Model, SpeechCard
 
 
 def with_card(model: Model, rate: int = 16000) -> Model:
@@ -24,18 +27,18 @@ def with_card(model: Model, rate: int = 16000) -> Model:
     return Model(size, model.nodes, card)
 
 
-def test_random_features_are_normalised_and_drift() -> None:
-    x = imagined_features(200, 8, 0)
+def test_random_features_are_normalized_and_drift() -> None:
+    x = synthetic_features(200, 8, 0)
     assert float(x.mean()) == pytest.approx(0, abs=0.02)
     assert float(x.std()) == pytest.approx(1, abs=0.02)
     assert float((x[:, 1:] * x[:, :-1]).mean()) == pytest.approx(0.7, abs=0.02)
-    assert torch.equal(x, imagined_features(200, 8, 0))
-    assert not torch.equal(x, imagined_features(200, 8, 1))
+    assert torch.equal(x, synthetic_features(200, 8, 0))
+    assert not torch.equal(x, synthetic_features(200, 8, 1))
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 44100])
 def test_babble_is_audio_that_changes_like_speech(rate: int) -> None:
-    audio = babble(3.0, rate, np.random.default_rng(0))
+    audio = synthesize_speech(3.0, rate, np.random.default_rng(0))
     assert audio.dtype == np.float32
     assert 3.0 <= len(audio) / rate < 5.0
     assert 0.02 < np.abs(audio).max() <= 1.0
@@ -48,14 +51,16 @@ def test_babble_is_audio_that_changes_like_speech(rate: int) -> None:
 
 
 def test_babble_is_made_by_its_seed() -> None:
-    first, again, other = (babble(1.0, 16000, np.random.default_rng(seed)) for seed in (3, 3, 4))
+    first, again, other = (
+        synthesize_speech(1.0, 16000, np.random.default_rng(seed)) for seed in (3, 3, 4)
+    )
     assert np.array_equal(first, again)
     assert not np.array_equal(first[:8000], other[:8000])
 
 
-def test_made_up_speech_is_normalised_as_the_card_says() -> None:
+def test_made_up_speech_is_normalized_as_the_card_says() -> None:
     model = with_card(speech_model())
-    sounds = imagined_batches(model, 0, sounds=20, utterances=0)
+    sounds = synthetic_batches(model, 0, sounds=20, utterances=0)
     frames = torch.cat(
         [row[:n] for b in sounds for row, n in zip(b.features, b.lengths.tolist(), strict=True)]
     )
@@ -64,15 +69,15 @@ def test_made_up_speech_is_normalised_as_the_card_says() -> None:
 
 
 def test_without_a_card_nothing_is_known() -> None:
-    assert imagine(speech_model()) is NOTHING
+    assert synthetic_statistics(speech_model()) is NO_STATISTICS
 
 
 def test_made_up_speech_shows_moments_and_fisher_information_of_every_matrix() -> None:
     model = with_card(speech_model())
-    evidence, again = imagine(model), imagine(model)
-    assert set(evidence) == {name for name, _ in model.matrices()}
+    statistics, again = synthetic_statistics(model), synthetic_statistics(model)
+    assert set(statistics) == {name for name, _ in model.matrices()}
     for name, matrix in model.matrices():
-        moments = evidence[name]
+        moments = statistics[name]
         assert moments.fisher is not None
         assert moments.second.shape == (matrix.shape[1],) * 2
         assert moments.fisher.shape == matrix.shape[:1]

@@ -13,15 +13,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim
 
-from tinyvox import layers
-from tinyvox.card import Features, SpeechCard, card_path, save_card
 from tinyvox.errors import ImporterError, ModelError
-from tinyvox.execute import Executor
-from tinyvox.export import export_pt2
-from tinyvox.importers import from_torch, load
-from tinyvox.layers import Cell
-from tinyvox.matrix import Dense
-from tinyvox.model import INPUT, Model, Node
+from tinyvox.executor import Executor
+from tinyvox.exporters import export_pt2
+from tinyvox.importers import load
+from tinyvox.importers.torch import from_torch
+from tinyvox.model import (
+    INPUT,
+    Cell,
+    Dense,
+    Features,
+    Model,
+    Node,
+    SpeechCard,
+    card_path,
+    layers,
+    save_card,
+)
 
 FEATURES, FRAMES = 6, 9
 

@@ -1,4 +1,4 @@
-"""Joint factorisation against the decomposition of the stacked matrix; what products share stays
+"""Shared-projection factorization against the decomposition of the stacked matrix; what products share stays
 shared in every pass, in training and in the file."""
 
 from __future__ import annotations
@@ -15,18 +15,30 @@ from small_models import chain, features, linear, recurrent, run
 from torch import Tensor, nn
 
 import tinyvox as tv
-from tinyvox import layers, packfile
+from tinyvox.calibration import Batch, Statistics, gather
 from tinyvox.errors import RecipeError
-from tinyvox.evidence import Batch, Evidence, gather
-from tinyvox.execute import Executor
-from tinyvox.export import export_pt2
-from tinyvox.groups import groups, keep_units
+from tinyvox.executor import Executor
+from tinyvox.exporters import export_pt2
+from tinyvox.formats import tvx
 from tinyvox.importers import load
-from tinyvox.matrix import Coded, Dense, Matrix, Product, leaves
-from tinyvox.model import INPUT, Model, Node
-from tinyvox.passes import Outcome, equalize, factorize, prune, quantize, sparsify
-from tinyvox.passes.quantize import settle
-from tinyvox.passes.removal import removal_path
+from tinyvox.model import (
+    INPUT,
+    Coded,
+    Dense,
+    Matrix,
+    Model,
+    Node,
+    Product,
+    groups,
+    keep_units,
+    layers,
+    leaves,
+)
+from tinyvox.passes import Outcome
+from tinyvox.passes.equalization import equalize
+from tinyvox.passes.lowrank import factorize
+from tinyvox.passes.pruning import prune, rank_units, sparsify
+from tinyvox.passes.quantization import finalize, quantize
 from tinyvox.recipe import (
     EqualizeSettings,
     FactorizeSettings,
@@ -53,12 +65,14 @@ def stacked(hidden: int = 20) -> Model:
     )
 
 
-def heard(model: Model) -> Evidence:
+def heard(model: Model) -> Statistics:
     return gather(model, [Batch.of(list(features(model.input_size, 40, 4)))])
 
 
 def joined(model: Model | None = None, rank: int = 6, **options: object) -> Model:
-    return factorize(model or stacked(), FactorizeSettings(rank=rank, joint=True, **options)).model
+    return factorize(
+        model or stacked(), FactorizeSettings(rank=rank, shared_projection=True, **options)
+    ).model
 
 
 def matrices(model: Model) -> dict[str, Matrix]:
@@ -82,9 +96,9 @@ def as_one(model: Model, names: tuple[str, ...]) -> Tensor:
 # The factors.
 
 
-def with_fisher(evidence: Evidence, name: str, rows: int) -> Evidence:
+def with_fisher(statistics: Statistics, name: str, rows: int) -> Statistics:
     fisher = torch.rand(rows, generator=torch.Generator().manual_seed(3)).double() ** 4
-    return {**evidence, name: dataclasses.replace(evidence[name], fisher=fisher)}
+    return {**statistics, name: dataclasses.replace(statistics[name], fisher=fisher)}
 
 
 @pytest.mark.parametrize("known", ["nothing", "inputs", "outputs"])
@@ -93,15 +107,17 @@ def test_the_factors_are_the_best_of_the_stacked_matrix(names: tuple[str, ...], 
     """Of their outputs, each over the root mean square of its matrix; those of which it is known
     how much they count, by the root of that."""
     model = stacked()
-    evidence = heard(model) if known != "nothing" else {}
+    statistics = heard(model) if known != "nothing" else {}
     if known == "outputs":
-        evidence = with_fisher(evidence, names[0], 80)
-    new = matrices(factorize(model, FactorizeSettings(rank=5, joint=True), evidence).model)
-    second = sum(evidence[n].damped for n in names).numpy() / 2 if evidence else np.eye(20)
+        statistics = with_fisher(statistics, names[0], 80)
+    new = matrices(
+        factorize(model, FactorizeSettings(rank=5, shared_projection=True), statistics).model
+    )
+    second = sum(statistics[n].damped for n in names).numpy() / 2 if statistics else np.eye(20)
     root = np.linalg.cholesky(second)
     rows, found = [], []
     for name in names:
-        importance = evidence[name].importance() if evidence else None
+        importance = statistics[name].importance() if statistics else None
         counts = 1.0 if importance is None else importance.sqrt().numpy()[:, None]
         outputs = matrices(model)[name].decode().double().numpy() @ root
         scale = counts / np.sqrt(np.mean(outputs**2) * 20)
@@ -138,7 +154,7 @@ def test_each_left_factor_is_the_best_for_the_shared_right_one(
 
 def test_a_matrix_that_shares_a_factor_has_an_error_of_its_own_in_the_note() -> None:
     model = stacked()
-    outcome = factorize(model, FactorizeSettings(rank=5, joint=True))
+    outcome = factorize(model, FactorizeSettings(rank=5, shared_projection=True))
     for name, other in (FIRST, FIRST[::-1], SECOND, SECOND[::-1]):
         before, after = (matrices(m)[name].decode().double() for m in (model, outcome.model))
         error = float((before - after).square().sum() / before.square().sum())
@@ -157,7 +173,9 @@ def test_ranks_and_energies_are_those_of_the_stack() -> None:
     assert isinstance(product, Product)
     assert product.rank == 5
     by_energy = matrices(
-        factorize(model, FactorizeSettings(layers="lstm*", energy=0.6, joint=True)).model
+        factorize(
+            model, FactorizeSettings(layers="lstm*", energy=0.6, shared_projection=True)
+        ).model
     )[FIRST[0]]
     parts = as_one(model, FIRST)
     scale = [parts[:80].square().mean().sqrt(), parts[80:].square().mean().sqrt()]
@@ -171,11 +189,11 @@ def test_the_shared_factor_counts_once_against_what_is_saved() -> None:
     """80 + 80 rows of 20: at rank 17 factors hold 17 * 180 weights, fewer than 3200; alone each
     matrix would gain nothing, as 17 * 100 is more than 1600."""
     model = stacked()
-    outcome = factorize(model, FactorizeSettings(layers=FIRST, rank=17, joint=True))
+    outcome = factorize(model, FactorizeSettings(layers=FIRST, rank=17, shared_projection=True))
     assert sets(outcome.model) == [FIRST]
     apart = factorize(model, FactorizeSettings(layers=FIRST, rank=17))
     assert all(said(apart, name).startswith("left alone: at rank 17") for name in FIRST)
-    large = factorize(model, FactorizeSettings(layers=FIRST, rank=18, joint=True))
+    large = factorize(model, FactorizeSettings(layers=FIRST, rank=18, shared_projection=True))
     assert all(matrices(large.model)[name] is matrices(model)[name] for name in FIRST)
     assert said(large, FIRST[0]) == (
         f"left alone: with {FIRST[1]}, at rank 18 the factors hold 3240 weights, the matrix 3200"
@@ -188,12 +206,14 @@ def test_the_shared_factor_counts_once_against_what_is_saved() -> None:
 
 
 def shares(model: Model, **options: object) -> tuple[list[tuple[str, ...]], Outcome]:
-    outcome = factorize(model, FactorizeSettings(**{"rank": 3, "joint": True, **options}))
+    outcome = factorize(
+        model, FactorizeSettings(**{"rank": 3, "shared_projection": True, **options})
+    )
     return sets(outcome.model), outcome
 
 
 def test_without_joint_nothing_is_shared() -> None:
-    assert shares(stacked(), joint=False)[0] == []
+    assert shares(stacked(), shared_projection=False)[0] == []
 
 
 def test_a_bidirectional_layer_is_read_as_two_states_at_once() -> None:
@@ -303,13 +323,13 @@ def test_a_shared_factor_is_coded_once(rule: str, known: bool) -> None:
 def test_left_factors_make_up_for_the_codes_of_the_shared_one() -> None:
     """Its left factor as least squares have it, where only the right one is coded coarsely."""
     model = joined()
-    evidence = heard(model)
+    statistics = heard(model)
     rules = (QuantizeRule(layers=FIRST[0], bits=2), QuantizeRule(layers=FIRST[1], bits=8))
-    new = matrices(quantize(model, QuantizeSettings(rules=rules), evidence).model)
+    new = matrices(quantize(model, QuantizeSettings(rules=rules), statistics).model)
     old = matrices(model)
     fitted, before = new[FIRST[1]], old[FIRST[1]]
     assert isinstance(fitted, Product)
-    second = evidence[FIRST[1]].damped.numpy()
+    second = statistics[FIRST[1]].damped.numpy()
     right, values = fitted.right.decode().double().numpy(), before.decode().double().numpy()
     best = values @ second @ right.T @ np.linalg.inv(right @ second @ right.T)
     left = fitted.left.decode().double().numpy()
@@ -363,14 +383,14 @@ def test_a_shared_factor_is_thinned_once(share: dict[str, float], known: bool) -
 
 def test_a_matrix_that_is_not_thinned_makes_up_for_the_factor_that_it_shares() -> None:
     model = joined()
-    evidence = heard(model)
-    outcome = sparsify(model, SparsifySettings(layers=FIRST[0], fraction=0.5), evidence)
+    statistics = heard(model)
+    outcome = sparsify(model, SparsifySettings(layers=FIRST[0], fraction=0.5), statistics)
     assert_shared(outcome.model)
     other = matrices(outcome.model)[FIRST[1]]
     assert isinstance(other, Product)
     assert bool(other.left.values.all())
     assert said(outcome, FIRST[1]).endswith("; a factor that it shares is thinned")
-    untouched = sparsify(model, SparsifySettings(layers=FIRST[1], fraction=0.5), evidence)
+    untouched = sparsify(model, SparsifySettings(layers=FIRST[1], fraction=0.5), statistics)
     assert_shared(untouched.model)
     assert matrices(untouched.model)[FIRST[0]] is matrices(model)[FIRST[0]]
 
@@ -392,12 +412,12 @@ def test_units_go_from_a_shared_factor_once(coded: bool) -> None:
 
 def test_a_shared_factor_is_refitted_once_to_what_all_its_readers_hear() -> None:
     model = joined()
-    evidence = heard(model)
+    statistics = heard(model)
     (group,) = (group for group in groups(model) if group.name == "lstm1")
-    kept = removal_path(model, group, evidence).kept(12)
-    small = prune(model, PruneSettings(layers="lstm1", keep=12), evidence).model
+    kept = rank_units(model, group, statistics).kept(12)
+    small = prune(model, PruneSettings(layers="lstm1", keep=12), statistics).model
     assert_shared(small)
-    known = [evidence[name] for name in FIRST]
+    known = [statistics[name] for name in FIRST]
     covariance = sum(m.damped - torch.outer(m.mean, m.mean) for m in known) / 2
     right = matrices(model)[FIRST[0]].right.decode().double()
     best = torch.linalg.solve(covariance[kept][:, kept], right @ covariance[:, kept], left=False)
@@ -440,7 +460,7 @@ def relu_model() -> Model:
     )
 
 
-def test_a_shared_factor_is_equalised_once() -> None:
+def test_a_shared_factor_is_equalized_once() -> None:
     model = joined(relu_model(), 5)
     even = equalize(model, EqualizeSettings(absorb=False)).model
     assert sets(even) == [("rnn.forward.weight_hh", "out.weight")]
@@ -452,7 +472,7 @@ def test_a_shared_factor_is_equalised_once() -> None:
 
 def test_settling_keeps_factors_shared() -> None:
     coded = quantize(joined(), QuantizeSettings(bits=3)).model
-    assert_shared(settle(coded, "float16"))
+    assert_shared(finalize(coded, "float16"))
 
 
 # Training.
@@ -492,11 +512,11 @@ def test_trained_factors_come_out_shared(start: str) -> None:
     if start == "rounded":
         executor.set_rounding(dict(quantize(model, QuantizeSettings(bits=3)).model.matrices()), {})
     x = features(12)
-    optimiser = torch.optim.SGD(executor.parameters(), lr=1e-2)
+    optimizer = torch.optim.SGD(executor.parameters(), lr=1e-2)
     for _ in range(3):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         executor(x).square().mean().backward()
-        optimiser.step()
+        optimizer.step()
     trained = executor.model()
     assert_shared(trained)
     moved = matrices(trained)[FIRST[0]].right.decode() - matrices(model)[FIRST[0]].right.decode()
@@ -520,8 +540,8 @@ def test_dense_leaves_name_a_shared_one_once() -> None:
 def test_the_file_comes_back_shared_and_runs_like_torch(bits: int | None, tmp_path: Path) -> None:
     model = joined()
     model = model if bits is None else quantize(model, QuantizeSettings(bits=bits)).model
-    packfile.save(model, tmp_path / "m.tvx")
-    loaded = packfile.load(tmp_path / "m.tvx")
+    tvx.save(model, tmp_path / "m.tvx")
+    loaded = tvx.load(tmp_path / "m.tvx")
     assert_shared(loaded)
     x = features(12, 50, 1)
     assert torch.equal(run(loaded, x), run(model, x))
@@ -539,7 +559,7 @@ def test_sharing_changes_nothing_that_the_runtime_computes(
     model = joined()
     sizes, outputs, resident = [], [], []
     for each in (model, apart(model)):
-        sizes.append(packfile.save(each, tmp_path / "m.tvx"))
+        sizes.append(tvx.save(each, tmp_path / "m.tvx"))
         session = tv.open(tmp_path / "m.tvx")
         outputs.append(session.run(features(12, 50, 1)[0].numpy()))
         resident.append(session.resident_bytes)

@@ -179,7 +179,7 @@ def test_a_frame_gives_the_same_alone_and_among_others(isa: str) -> None:
 
 @isas
 @pytest.mark.parametrize("size", [1, 7, 64, 97, 512])
-def test_quantisation_rounds_to_the_nearest_of_255_levels(isa: str, size: int) -> None:
+def test_quantization_rounds_to_the_nearest_of_255_levels(isa: str, size: int) -> None:
     x = frames_of(1, size)[0]
     values, scale, total = _native.quantize_i8(isa, x)
     assert scale == np.abs(x).max() / np.float32(127)
@@ -190,7 +190,7 @@ def test_quantisation_rounds_to_the_nearest_of_255_levels(isa: str, size: int) -
 
 @isas
 @pytest.mark.parametrize("value", [0.0, 1e-40, np.nan, np.inf])
-def test_quantisation_takes_any_value(isa: str, value: float) -> None:
+def test_quantization_takes_any_value(isa: str, value: float) -> None:
     values, _, _ = _native.quantize_i8(isa, np.full(40, value, np.float32))
     assert len(values) == 64
     if not np.isnan(value) and not np.isinf(value):

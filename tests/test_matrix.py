@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tinyvox.errors import ModelError
-from tinyvox.matrix import (
+from tinyvox.model import (
     Binary,
     Codebook,
     Coded,
@@ -192,15 +192,15 @@ def test_a_part_of_groups_counts_those_that_are_left_from_zero() -> None:
 
 
 def test_some_rows_of_a_trellis_follow_it_no_more() -> None:
-    tied = Coded(codes(6, 8), Grid(3, torch.tensor([0]), trellis=True), torch.ones(6))
-    columns = tied.take(columns=torch.tensor([3, 1])).codebook
-    rows = tied.take(rows=torch.tensor([3, 1])).codebook
+    trellis = Coded(codes(6, 8), Grid(3, torch.tensor([0]), trellis=True), torch.ones(6))
+    columns = trellis.take(columns=torch.tensor([3, 1])).codebook
+    rows = trellis.take(rows=torch.tensor([3, 1])).codebook
     assert isinstance(columns, Grid)
     assert isinstance(rows, Grid)
     assert columns.trellis
     assert not rows.trellis
-    assert not tied.with_codes(tied.codes, untied=True).codebook.trellis  # type: ignore[union-attr]
-    assert tied.with_codes(tied.codes).codebook is tied.codebook
+    assert not trellis.with_codes(trellis.codes, without_trellis=True).codebook.trellis  # type: ignore[union-attr]
+    assert trellis.with_codes(trellis.codes).codebook is trellis.codebook
 
 
 def test_a_part_of_a_product_keeps_its_rank_and_what_lies_inside() -> None:

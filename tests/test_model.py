@@ -9,13 +9,24 @@ import torch
 from small_models import chain, dense, linear, recurrent, speech_model
 from torch import nn
 
-from tinyvox import layers
-from tinyvox.card import Features, SpeechCard
 from tinyvox.errors import ModelError
-from tinyvox.execute import Executor
-from tinyvox.layers import Cell, Layer, Recurrent, Signal
-from tinyvox.matrix import Coded, Dense, Product, Table
-from tinyvox.model import INPUT, Model, Node
+from tinyvox.executor import Executor
+from tinyvox.model import (
+    INPUT,
+    Cell,
+    Coded,
+    Dense,
+    Features,
+    Layer,
+    Model,
+    Node,
+    Product,
+    Recurrent,
+    Signal,
+    SpeechCard,
+    Table,
+    layers,
+)
 
 
 def vectors(size: int, count: int) -> list[torch.Tensor]:

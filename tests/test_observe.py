@@ -1,4 +1,4 @@
-"""Evidence from speech: moments over utterances as they are in the audio."""
+"""Statistics from speech: moments over utterances as they are in the audio."""
 
 from __future__ import annotations
 
@@ -11,23 +11,19 @@ import soundfile
 import torch
 from small_models import chain, linear
 
-from tinyvox.card import Features, SpeechCard
-from tinyvox.corpus import Utterance, read_audio, write_manifest
+from tinyvox.calibration import DAMPING, Statistics, statistics_from_audio
 from tinyvox.errors import DataError, ModelError
-from tinyvox.evidence import DAMPING, Evidence
-from tinyvox.layers import Activation
-from tinyvox.matrix import Dense
-from tinyvox.model import Model
-from tinyvox.observe import observe
+from tinyvox.model import Activation, Dense, Features, Model, SpeechCard
 from tinyvox.passes import apply
 from tinyvox.recipe import PruneSettings, QuantizeSettings, Recipe
 from tinyvox.runtime import extract_features
+from tinyvox.speech import Utterance, read_audio, write_manifest
 
 RATE = 16000
 FEATURES = Features(kind="log_mel", bands=8)
 
 
-def recogniser() -> Model:
+def recognizer() -> Model:
     torch.manual_seed(0)
     net = chain(8, dense=linear(16, 8), relu=Activation("relu"), out=linear(4, 16))
     return net.with_card(SpeechCard(features=FEATURES, tokens=("a", "b", "c", "_"), blank=3))
@@ -45,9 +41,9 @@ def manifest(folder: Path, *seconds: float) -> Path:
 
 
 def test_moments_are_those_of_all_frames_of_all_utterances(tmp_path: Path) -> None:
-    model, data = recogniser(), manifest(tmp_path, 1.0, 0.001, 0.4)
+    model, data = recognizer(), manifest(tmp_path, 1.0, 0.001, 0.4)
     seen: list[tuple[int, int]] = []
-    evidence = observe(model, data, lambda done, of: seen.append((done, of)))
+    statistics = statistics_from_audio(model, data, lambda done, of: seen.append((done, of)))
     settings = FEATURES.model_dump()
     x = torch.from_numpy(
         np.concatenate(
@@ -57,7 +53,7 @@ def test_moments_are_those_of_all_frames_of_all_utterances(tmp_path: Path) -> No
     weight = model.nodes[0].layer.weight.decode().double()  # type: ignore[union-attr]
     bias = model.nodes[0].layer.bias.double()  # type: ignore[union-attr]
     for name, inputs in (("dense.weight", x), ("out.weight", torch.relu(x @ weight.T + bias))):
-        found = evidence[name]
+        found = statistics[name]
         torch.testing.assert_close(found.second, inputs.T @ inputs / len(x), rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(found.mean, inputs.mean(0), rtol=1e-4, atol=1e-4)
         assert found.damping == DAMPING
@@ -70,10 +66,10 @@ def test_a_recipe_listens_again_where_inputs_changed(tmp_path: Path) -> None:
 
     def look(model: Model):  # type: ignore[no-untyped-def]
         heard.append(model)
-        return observe(model, data)
+        return statistics_from_audio(model, data)
 
     recipe = Recipe.of(QuantizeSettings(bits=3))
-    model = recogniser()
+    model = recognizer()
     by_ear, _ = apply(model, recipe, look=look)
     blind, _ = apply(model, recipe)
     assert len(heard) == 1
@@ -86,14 +82,14 @@ def test_a_recipe_listens_again_where_inputs_changed(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_listened_to_is_one_line(tmp_path: Path) -> None:
-    model = recogniser()
+    model = recognizer()
     with pytest.raises(ModelError, match="needs a speech card; add --speech FILE"):
-        observe(Model(model.input_size, model.nodes), manifest(tmp_path, 0.5))
+        statistics_from_audio(Model(model.input_size, model.nodes), manifest(tmp_path, 0.5))
     with pytest.raises(DataError, match="no utterance is long enough for a frame"):
-        observe(model, manifest(tmp_path, 0.001))
+        statistics_from_audio(model, manifest(tmp_path, 0.001))
 
 
-def same(one: Evidence, other: Evidence) -> bool:
+def same(one: Statistics, other: Statistics) -> bool:
     pairs = [(one[name], other[name]) for name in one]
     return set(one) == set(other) and all(
         torch.equal(a.second, b.second)
@@ -107,40 +103,42 @@ def same(one: Evidence, other: Evidence) -> bool:
 
 
 def test_evidence_is_kept_under_a_hash_of_model_audio_and_question(tmp_path: Path) -> None:
-    model, data, cache = recogniser(), manifest(tmp_path, 0.5, 0.3), tmp_path / "kept"
-    first = observe(model, data, fisher="outputs", cache=cache)
+    model, data, cache = recognizer(), manifest(tmp_path, 0.5, 0.3), tmp_path / "kept"
+    first = statistics_from_audio(model, data, fisher="outputs", cache=cache)
     (place,) = cache.iterdir()
     heard: list[int] = []
-    again = observe(model, data, lambda done, _: heard.append(done), fisher="outputs", cache=cache)
+    again = statistics_from_audio(
+        model, data, lambda done, _: heard.append(done), fisher="outputs", cache=cache
+    )
     assert same(first, again)
     assert not heard, "listened though it was known"
     other = model.map_matrices(lambda _, matrix: Dense(matrix.decode() * 1.01))
-    observe(other, data, fisher="outputs", cache=cache)
-    observe(model, data, cache=cache)
+    statistics_from_audio(other, data, fisher="outputs", cache=cache)
+    statistics_from_audio(model, data, cache=cache)
     soundfile.write(tmp_path / "1.wav", np.zeros(RATE // 2), RATE)
-    changed = observe(model, data, fisher="outputs", cache=cache)
+    changed = statistics_from_audio(model, data, fisher="outputs", cache=cache)
     assert len(list(cache.iterdir())) == 4
     assert not same(first, changed)
     place.write_bytes(place.read_bytes()[:100])
     soundfile.write(tmp_path / "1.wav", np.zeros(RATE // 2), RATE)
-    assert same(changed, observe(model, data, fisher="outputs", cache=cache))
+    assert same(changed, statistics_from_audio(model, data, fisher="outputs", cache=cache))
 
 
 def test_a_damaged_cache_is_listened_to_again(tmp_path: Path) -> None:
-    model, data, cache = recogniser(), manifest(tmp_path, 0.5), tmp_path / "kept"
-    first = observe(model, data, fisher="outputs", cache=cache)
+    model, data, cache = recognizer(), manifest(tmp_path, 0.5), tmp_path / "kept"
+    first = statistics_from_audio(model, data, fisher="outputs", cache=cache)
     (place,) = cache.iterdir()
     for damage in (b"", b"PK\x03\x04 nothing", place.read_bytes()[:-40]):
         place.write_bytes(damage)
-        assert same(first, observe(model, data, fisher="outputs", cache=cache))
+        assert same(first, statistics_from_audio(model, data, fisher="outputs", cache=cache))
 
 
 def test_fisher_information_of_transcripts_needs_them(tmp_path: Path) -> None:
-    model, data = recogniser(), manifest(tmp_path, 0.5)
+    model, data = recognizer(), manifest(tmp_path, 0.5)
     with pytest.raises(DataError, match=r"0\.wav: no transcript in the manifest"):
-        observe(model, data, fisher="transcripts")
+        statistics_from_audio(model, data, fisher="transcripts")
     said = [Utterance(tmp_path / "0.wav", 0.5, "abc", "")]
-    fisher = observe(model, said, fisher="transcripts")["out.weight"].fisher
+    fisher = statistics_from_audio(model, said, fisher="transcripts")["out.weight"].fisher
     assert fisher is not None
     assert float(fisher.min()) > 0
 
@@ -148,10 +146,10 @@ def test_fisher_information_of_transcripts_needs_them(tmp_path: Path) -> None:
 def test_more_audio_than_a_batch_is_all_heard(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, data = recogniser(), manifest(tmp_path, 0.9, 0.5, 0.7, 0.2)
-    whole = observe(model, data)
-    monkeypatch.setattr("tinyvox.observe.BATCH_SECONDS", 1.0)
-    for name, moments in observe(model, data).items():
+    model, data = recognizer(), manifest(tmp_path, 0.9, 0.5, 0.7, 0.2)
+    whole = statistics_from_audio(model, data)
+    monkeypatch.setattr("tinyvox.calibration.audio.BATCH_SECONDS", 1.0)
+    for name, moments in statistics_from_audio(model, data).items():
         torch.testing.assert_close(moments.second, whole[name].second, rtol=1e-5, atol=1e-7)
         torch.testing.assert_close(moments.mean, whole[name].mean, rtol=1e-5, atol=1e-7)
 
@@ -159,16 +157,16 @@ def test_more_audio_than_a_batch_is_all_heard(
 def test_two_that_hear_the_same_at_once_both_keep_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another process keeps its evidence while this one is in the middle of writing the same."""
-    model, data, cache = recogniser(), manifest(tmp_path, 0.5), tmp_path / "kept"
+    """Another process keeps its statistics while this one is in the middle of writing the same."""
+    model, data, cache = recognizer(), manifest(tmp_path, 0.5), tmp_path / "kept"
     write = np.savez
 
     def write_and_be_overtaken(*args: Any, **arrays: Any) -> None:
         write(*args, **arrays)
         monkeypatch.setattr(np, "savez", write)
-        observe(model, data, cache=cache)
+        statistics_from_audio(model, data, cache=cache)
 
     monkeypatch.setattr(np, "savez", write_and_be_overtaken)
-    found = observe(model, data, cache=cache)
-    assert same(found, observe(model, data, cache=cache))
+    found = statistics_from_audio(model, data, cache=cache)
+    assert same(found, statistics_from_audio(model, data, cache=cache))
     assert [place.suffix for place in cache.iterdir()] == [".npz"]

@@ -18,18 +18,28 @@ from hypothesis import strategies as st
 from torch import Tensor
 from trellis_walk import follow
 
-from tinyvox import _native, layers, packfile
-from tinyvox.card import Features, SpeechCard
+from tinyvox import _native
 from tinyvox.errors import FileError, ModelError
-from tinyvox.layers import Cell, Layer
-from tinyvox.matrix import Binary, Coded, Dense, Grid, Matrix, Product, Table
-from tinyvox.model import INPUT, Model, Node
-from tinyvox.packfile import fields
-from tinyvox.packfile.fields import floats, varint
-from tinyvox.packfile.forms import FORMS
-from tinyvox.packfile.read import model_of
-from tinyvox.packfile.tensors import _codes
-from tinyvox.packfile.write import MAGIC, encode
+from tinyvox.formats import tvx
+from tinyvox.formats.tvx import LAYER_SCHEMAS, MAGIC, encode, fields, floats, model_of, varint
+from tinyvox.formats.tvx.tensors import _codes
+from tinyvox.model import (
+    INPUT,
+    Binary,
+    Cell,
+    Coded,
+    Dense,
+    Features,
+    Grid,
+    Layer,
+    Matrix,
+    Model,
+    Node,
+    Product,
+    SpeechCard,
+    Table,
+    layers,
+)
 
 FORMAT = Path(__file__).resolve().parents[1] / "docs" / "format.md"
 
@@ -95,13 +105,13 @@ def group_zeros(rows: int, columns: int) -> Coded:
     return Coded(base.codes, Grid(9, zero), base.scale[group.long()], group)
 
 
-def tied(rows: int, columns: int) -> Coded:
+def trellis(rows: int, columns: int) -> Coded:
     codes = torch.from_numpy(follow(rows, columns, 11, 5, rows * columns))
     return Coded(codes, Grid(11, torch.tensor([5]), trellis=True), torch.full((rows,), 0.25))
 
 
-def tied_groups(rows: int, columns: int) -> Coded:
-    base, group = tied(rows, columns), groups_of(rows)
+def trellis_groups(rows: int, columns: int) -> Coded:
+    base, group = trellis(rows, columns), groups_of(rows)
     return Coded(base.codes, base.codebook, torch.tensor([1.0, 0.5, 0.1])[group.long()], group)
 
 
@@ -112,8 +122,8 @@ def binary(rows: int, columns: int) -> Coded:
 
 MATRICES: dict[str, Make] = {
     "dense": dense, "half": half, "coded": coded, "skewed": skewed, "product": product,
-    "tables": tables, "grid": grid, "zeros": zeros, "group_zeros": group_zeros, "tied": tied,
-    "tied_groups": tied_groups, "binary": binary,
+    "tables": tables, "grid": grid, "zeros": zeros, "group_zeros": group_zeros, "trellis": trellis,
+    "trellis_groups": trellis_groups, "binary": binary,
 }  # fmt: skip
 
 
@@ -260,9 +270,9 @@ def assert_same(a: Any, b: Any) -> None:
 @pytest.mark.parametrize("build", MODELS.values(), ids=MODELS)
 def test_a_model_comes_back(build: Callable[[Make], Model], make: Make, tmp_path: Path) -> None:
     model, path = build(make), tmp_path / "m.tvx"
-    size = packfile.save(model, path)
+    size = tvx.save(model, path)
     assert size == path.stat().st_size
-    assert_same(packfile.load(path), model)
+    assert_same(tvx.load(path), model)
 
 
 @pytest.mark.parametrize("build", MODELS.values(), ids=MODELS)
@@ -283,8 +293,8 @@ def rights(model: Model) -> dict[str, Matrix]:
 @pytest.mark.parametrize("make", MATRICES.values(), ids=MATRICES)
 def test_shared_factors_come_back_shared(make: Make, tmp_path: Path) -> None:
     model, path = shared_model(make), tmp_path / "m.tvx"
-    size = packfile.save(model, path)
-    loaded = packfile.load(path)
+    size = tvx.save(model, path)
+    loaded = tvx.load(path)
     assert_same(loaded, model)
     before, after = (list(m.shared_factors().values()) for m in (model, loaded))
     assert after == before
@@ -292,13 +302,13 @@ def test_shared_factors_come_back_shared(make: Make, tmp_path: Path) -> None:
         ("Recurrent0.forward.weight_hh", "Recurrent1.forward.weight_ih"),
         ("Recurrent1.forward.weight_hh", "Linear2.weight"),
     ]
-    rows = packfile.sizes(path)
+    rows = tvx.sizes(path)
     assert sum(row.bytes for row in rows) == size
     tying = "Recurrent1.forward.weight_ih."
     named = [row.name.removeprefix(tying) for row in rows if row.name.startswith(tying)]
     assert named
     assert all(name.startswith("left.") for name in named)
-    packfile.save(loaded, tmp_path / "again.tvx")
+    tvx.save(loaded, tmp_path / "again.tvx")
     assert (tmp_path / "again.tvx").read_bytes() == path.read_bytes()
 
 
@@ -310,7 +320,7 @@ def test_a_shared_factor_takes_its_bytes_once(tmp_path: Path) -> None:
         layers.Linear(Product(dense(200, 30), right)),
     )
     apart = both.map_matrices(lambda _, m: Product(m.left, Dense(m.right.values.clone())))
-    shared, twice = (packfile.save(m, tmp_path / "m.tvx") for m in (both, apart))
+    shared, twice = (tvx.save(m, tmp_path / "m.tvx") for m in (both, apart))
     assert twice - shared == len(b"\x02" + v(30, 200)) + 4 * 30 * 200 - len(v(0))
     assert both.count_parameters() == apart.count_parameters() - 30 * 200
 
@@ -340,15 +350,15 @@ def test_version_4_may_hold_shared_factors(tmp_path: Path) -> None:
         for n in behind.nodes
     )
     model = Model(6, (*first, *rest))
-    packfile.save(model, tmp_path / "m.tvx")
-    loaded = packfile.load(tmp_path / "m.tvx")
+    tvx.save(model, tmp_path / "m.tvx")
+    loaded = tvx.load(tmp_path / "m.tvx")
     assert_same(loaded, model)
     assert list(loaded.shared_factors().values()) == [("Linear0.weight", "Linear1.weight")]
 
 
 def test_together_the_models_hold_every_layer() -> None:
     held = {type(node.layer) for build in MODELS.values() for node in build(dense).nodes}
-    assert held == {form.layer for form in FORMS}
+    assert held == {form.layer for form in LAYER_SCHEMAS}
 
 
 def test_forms_follow_the_numbers_of_the_native_header() -> None:
@@ -356,7 +366,7 @@ def test_forms_follow_the_numbers_of_the_native_header() -> None:
     kinds = re.search(r"enum class LayerKind.*?\{(.*?)\}", header, re.DOTALL)
     assert kinds is not None
     names = [name.replace("_", "") for name in re.findall(r"(\w+) = \d+", kinds[1])]
-    assert names == [form.layer.__name__.lower() for form in FORMS]
+    assert names == [form.layer.__name__.lower() for form in LAYER_SCHEMAS]
 
 
 def test_card_and_provenance_come_back(tmp_path: Path) -> None:
@@ -367,8 +377,8 @@ def test_card_and_provenance_come_back(tmp_path: Path) -> None:
     card = SpeechCard(features=features, tokens=(" ", "ß", ""), blank=2, log_probabilities=False)
     facts = {"zeta": [1, 2.5, None], "alpha": {"ö": True}, "original_parameters": 12}
     model = chain(3, layers.Linear(dense(3, 3)), card=card, provenance=facts)
-    packfile.save(model, tmp_path / "m.tvx")
-    loaded = packfile.load(tmp_path / "m.tvx")
+    tvx.save(model, tmp_path / "m.tvx")
+    loaded = tvx.load(tmp_path / "m.tvx")
     assert loaded.card == card
     assert loaded.provenance == facts
 
@@ -412,8 +422,8 @@ def test_each_group_has_a_model_where_that_is_shorter() -> None:
 def test_a_trellis_of_codes_that_shrink_too_far_is_stored_as_a_grid(tmp_path: Path) -> None:
     book = Grid(3, torch.tensor([1]), trellis=True)
     matrix = Coded(torch.ones(600, 600, dtype=torch.uint8), book, torch.ones(600))
-    packfile.save(chain(600, layers.Linear(matrix)), tmp_path / "m.tvx")
-    found = packfile.load(tmp_path / "m.tvx").nodes[0].layer.weight  # type: ignore[union-attr]
+    tvx.save(chain(600, layers.Linear(matrix)), tmp_path / "m.tvx")
+    found = tvx.load(tmp_path / "m.tvx").nodes[0].layer.weight  # type: ignore[union-attr]
     assert isinstance(found, Coded)
     assert isinstance(found.codebook, Grid)
     assert not found.codebook.trellis
@@ -422,8 +432,8 @@ def test_a_trellis_of_codes_that_shrink_too_far_is_stored_as_a_grid(tmp_path: Pa
 
 def test_one_group_of_all_rows_is_not_stored(tmp_path: Path) -> None:
     matrix = dataclasses.replace(coded(4, 6), group=torch.zeros(4, dtype=torch.uint8))
-    packfile.save(chain(6, layers.Linear(matrix)), tmp_path / "m.tvx")
-    found = packfile.load(tmp_path / "m.tvx").nodes[0].layer.weight  # type: ignore[union-attr]
+    tvx.save(chain(6, layers.Linear(matrix)), tmp_path / "m.tvx")
+    found = tvx.load(tmp_path / "m.tvx").nodes[0].layer.weight  # type: ignore[union-attr]
     assert found.group is None
     assert torch.equal(found.decode(), matrix.decode())
 
@@ -435,8 +445,8 @@ def test_equal_codes_by_the_million_come_back(tmp_path: Path) -> None:
         torch.ones(1000),
     )
     model = chain(1000, layers.Linear(zero))
-    packfile.save(model, tmp_path / "m.tvx")
-    assert_same(packfile.load(tmp_path / "m.tvx"), model)
+    tvx.save(model, tmp_path / "m.tvx")
+    assert_same(tvx.load(tmp_path / "m.tvx"), model)
 
 
 @pytest.mark.parametrize(
@@ -472,8 +482,8 @@ def test_every_float16_is_read_as_numpy_reads_it() -> None:
 def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
     model = recurrent_model(coded).with_provenance(b=1, a=2)
     again = recurrent_model(coded)
-    packfile.save(model, tmp_path / "a.tvx")
-    packfile.save(packfile.load(tmp_path / "a.tvx"), tmp_path / "b.tvx")
+    tvx.save(model, tmp_path / "a.tvx")
+    tvx.save(tvx.load(tmp_path / "a.tvx"), tmp_path / "b.tvx")
     assert (tmp_path / "a.tvx").read_bytes() == (tmp_path / "b.tvx").read_bytes()
     reordered = dataclasses.replace(model, provenance={"a": 2, "b": 1})
     assert encode(reordered) == encode(model) != encode(again)
@@ -505,14 +515,14 @@ def test_the_bytes_of_the_specification_are_read() -> None:
 def test_sizes_account_for_every_byte(make: Make, tmp_path: Path) -> None:
     path = tmp_path / "m.tvx"
     for build in MODELS.values():
-        size = packfile.save(build(make).with_provenance(source="x"), path)
-        assert sum(row.bytes for row in packfile.sizes(path)) == size
+        size = tvx.save(build(make).with_provenance(source="x"), path)
+        assert sum(row.bytes for row in tvx.sizes(path)) == size
 
 
 def test_sizes_name_what_the_bytes_are_for(tmp_path: Path) -> None:
     model = chain(6, layers.Linear(Product(coded(4, 2), half(2, 6)), torch.randn(4)))
-    packfile.save(model, tmp_path / "m.tvx")
-    rows = packfile.sizes(tmp_path / "m.tvx")
+    tvx.save(model, tmp_path / "m.tvx")
+    rows = tvx.sizes(tmp_path / "m.tvx")
     assert [(row.name, row.kind, row.shape) for row in rows] == [
         ("Linear0", "layer", ()),
         ("Linear0.weight.left", "coded", (4, 2)),
@@ -539,16 +549,16 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(
     def no_space(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(packfile.os, "replace", no_space)
+    monkeypatch.setattr(tvx.os, "replace", no_space)
     with pytest.raises(FileError, match=r"m\.tvx: cannot be written: No space left on device"):
-        packfile.save(example(), path)
+        tvx.save(example(), path)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_saving_into_a_missing_folder_is_a_file_error(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="No such file or directory"):
-        packfile.save(example(), tmp_path / "missing" / "m.tvx")
+        tvx.save(example(), tmp_path / "missing" / "m.tvx")
 
 
 @pytest.mark.parametrize(
@@ -566,7 +576,7 @@ def test_a_model_beyond_the_format_is_not_written(
     change: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ModelError, match=message):
-        packfile.save(dataclasses.replace(example(), **change), tmp_path / "m.tvx")
+        tvx.save(dataclasses.replace(example(), **change), tmp_path / "m.tvx")
     assert not list(tmp_path.iterdir())
 
 
@@ -577,7 +587,7 @@ def small_files() -> Iterator[bytes]:
     yield encode(example())
     for build, make in zip(MODELS.values(), (product, half, coded, skewed), strict=True):
         yield encode(build(make))
-    for make in (tables, group_zeros, tied_groups, binary):
+    for make in (tables, group_zeros, trellis_groups, binary):
         yield encode(chain(5, layers.Linear(make(6, 5))))
     yield encode(shared_model())
 
@@ -657,7 +667,7 @@ def flipped_under_right_checksums() -> Iterator[bytes]:
 @given(st.data())
 def test_spliced_sections_are_refused_or_make_a_model(data: st.DataObject) -> None:
     torch.manual_seed(0)
-    make = data.draw(st.sampled_from([product, tables, tied_groups, binary]))
+    make = data.draw(st.sampled_from([product, tables, trellis_groups, binary]))
     build = data.draw(st.sampled_from([recurrent_model, shared_model, projected_model]))
     body = sections_of(encode(build(make)))[0][1]
     start = data.draw(st.integers(0, len(body)))
@@ -682,9 +692,9 @@ def test_what_load_says_names_the_file(tmp_path: Path) -> None:
     }.items():
         path.write_bytes(content)
         with pytest.raises(FileError, match=message):
-            packfile.load(path)
+            tvx.load(path)
     with pytest.raises(FileError, match=r"y\.tvx: cannot be read: No such file"):
-        packfile.load(tmp_path / "y.tvx")
+        tvx.load(tmp_path / "y.tvx")
 
 
 @pytest.mark.parametrize("text", ["[1]", "{", "[" * 100_000, '{"a":NaN}', "1" * 5000])
@@ -693,7 +703,7 @@ def test_metadata_that_is_no_json_object_is_refused(text: str, tmp_path: Path) -
     path = tmp_path / "m.tvx"
     path.write_bytes(seal(model, (b"META", text.encode())))
     with pytest.raises(FileError, match=r"m\.tvx: metadata is"):
-        packfile.load(path)
+        tvx.load(path)
 
 
 # Files made by hand, each wrong in one place.

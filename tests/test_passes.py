@@ -9,13 +9,12 @@ from hypothesis import strategies as st
 from small_models import chain, deepspeech, dense, linear, speech_model, what
 from torch import Tensor
 
-from tinyvox import layers
 from tinyvox.errors import RecipeError
-from tinyvox.execute import Executor
-from tinyvox.matrix import Coded, Dense, Matrix, Product, Table, leaves
-from tinyvox.model import Model
-from tinyvox.passes import PASSES, Note, apply, compress, factorize, quantize
-from tinyvox.passes.quantize import relative_error, settle
+from tinyvox.executor import Executor
+from tinyvox.model import Coded, Dense, Matrix, Model, Product, Table, layers, leaves
+from tinyvox.passes import PASSES, Note, apply, compress
+from tinyvox.passes.lowrank import factorize
+from tinyvox.passes.quantization import finalize, quantize, relative_error
 from tinyvox.recipe import (
     EqualizeSettings,
     FactorizeSettings,
@@ -50,7 +49,7 @@ def weight(model: Model, name: str = "out") -> Matrix:
     return dict(model.matrices())[f"{name}.weight"]
 
 
-# Factorisation.
+# Factorization.
 
 
 def test_a_factored_matrix_is_the_best_of_its_rank() -> None:
@@ -144,7 +143,7 @@ def test_energy_takes_the_smallest_rank_that_keeps_it(energy: float, rank: int) 
     assert product.rank == rank
 
 
-def test_factorisation_names_what_is_factored_or_coded_already() -> None:
+def test_factorization_names_what_is_factored_or_coded_already() -> None:
     coded = quantize(chain(40, a=linear(30, 40)), QuantizeSettings(bits=4)).model
     model = chain(40, a=coded.node("a").layer, b=layers.Linear(Product(dense(20, 3), dense(3, 30))))
     outcome = factorize(model, FactorizeSettings(rank=2))
@@ -162,7 +161,7 @@ def test_a_matrix_of_zeros_is_factored_without_error() -> None:
     assert what(outcome, "out.weight") == "rank 1 of 20, relative squared error 0"
 
 
-# Quantisation.
+# Quantization.
 
 
 @pytest.mark.parametrize(("bits", "bound"), [(2, 0.13), (4, 0.012), (8, 1e-4)])
@@ -262,15 +261,15 @@ def test_settling_sorts_the_centroids_and_decodes_to_the_same() -> None:
     scale = torch.rand(6).half().float()
     moved = Coded(codes, Table(torch.tensor([0.3, -0.2, 0.9, -0.7])), scale)
     model = chain(5, out=layers.Linear(Product(moved, dense(5, 5)), torch.rand(6)))
-    settled = settle(model, "float16")
-    product = weight(settled)
+    finalized = finalize(model, "float16")
+    product = weight(finalized)
     assert isinstance(product, Product)
     assert isinstance(product.left, Coded)
     centroids = torch.tensor([-0.7, -0.2, 0.3, 0.9])  # they lie on a grid: 0.9 / 27
     torch.testing.assert_close(product.left.codebook.centroids, centroids)
     torch.testing.assert_close(product.left.decode(), moved.decode())
     assert torch.equal(
-        dict(settled.vectors())["out.bias"], dict(model.vectors())["out.bias"].half().float()
+        dict(finalized.vectors())["out.bias"], dict(model.vectors())["out.bias"].half().float()
     )
 
 
@@ -392,7 +391,7 @@ def test_fine_tuning_is_the_callers_and_what_it_moved_is_settled() -> None:
         assert torch.equal(vector, vector.half().float())
 
 
-def test_errors_after_equalisation_are_those_of_the_codes() -> None:
+def test_errors_after_equalization_are_those_of_the_codes() -> None:
     """Not those of the scales that moved from one matrix to the next."""
     torch.manual_seed(0)
     model = chain(16, a=linear(64, 16), relu=layers.Activation("relu"), b=linear(8, 64))

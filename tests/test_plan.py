@@ -12,17 +12,20 @@ import torch
 from small_models import chain, linear, recurrent, speech_model
 from torch import nn
 
-from tinyvox import layers, packfile
+from tinyvox.calibration import (
+    OutputDivergence,
+    Statistics,
+    gather,
+    synthetic_batches,
+    synthetic_statistics,
+)
 from tinyvox.errors import RecipeError
-from tinyvox.evidence import Evidence, gather
-from tinyvox.imagine import imagine, imagined_batches
-from tinyvox.matrix import Dense
-from tinyvox.model import Model
-from tinyvox.passes import compress, factorize, quantize
-from tinyvox.passes.quantize import relative_error
-from tinyvox.plan import Planner, find_plan, plan
-from tinyvox.plan.choices import BITS
-from tinyvox.plan.search import FRAMES
+from tinyvox.formats import tvx
+from tinyvox.model import Dense, Model, layers
+from tinyvox.passes import compress
+from tinyvox.passes.lowrank import factorize
+from tinyvox.passes.quantization import quantize, relative_error
+from tinyvox.planner import BITS, FRAMES, Planner, find_plan, plan
 from tinyvox.recipe import (
     FactorizeSettings,
     PruneSettings,
@@ -32,7 +35,6 @@ from tinyvox.recipe import (
     load_recipe,
     save_recipe,
 )
-from tinyvox.trial import Trial
 
 
 def wide_model(hidden: int = 96) -> Model:
@@ -56,7 +58,7 @@ def loss(model: Model, small: Model) -> float:
 @pytest.mark.parametrize("ratio", [7, 15, 30])
 def test_a_ratio_is_reached_in_bytes_on_disk(ratio: float, tmp_path: Path) -> None:
     model = wide_model()
-    size = packfile.save(compress(model, plan(model, ratio=ratio)), tmp_path / "m.tvx")
+    size = tvx.save(compress(model, plan(model, ratio=ratio)), tmp_path / "m.tvx")
     assert 4 * model.count_parameters() / size >= ratio
     assert (tmp_path / "m.tvx").stat().st_size == size
 
@@ -71,8 +73,8 @@ def test_the_file_is_within_2_per_cent_of_the_size_and_not_above(budget: int) ->
 def test_the_recipe_makes_the_file_that_was_planned_byte_for_byte(tmp_path: Path) -> None:
     model = wide_model().with_provenance(source="noise")
     found = find_plan(model, size=40_000)
-    packfile.save(compress(model, found.recipe), tmp_path / "a.tvx")
-    packfile.save(found.model, tmp_path / "b.tvx")
+    tvx.save(compress(model, found.recipe), tmp_path / "a.tvx")
+    tvx.save(found.model, tmp_path / "b.tvx")
     assert (tmp_path / "a.tvx").read_bytes() == (tmp_path / "b.tvx").read_bytes()
     assert (tmp_path / "a.tvx").stat().st_size == found.size
     save_recipe(found.recipe, tmp_path / "r.yaml")
@@ -96,21 +98,21 @@ def uniform() -> tuple[Planner, list[tuple[int, float]]]:
     """A planner of a model whose matrices are of falling spectrum, as trained ones are, and bytes
     and distance of every setting for all of them."""
     model = wide_model(64).map_matrices(lambda _, matrix: Dense(faded(matrix.decode())))
-    trial = Trial(model, imagined_batches(model, 1))
+    divergence = OutputDivergence(model, synthetic_batches(model, 1))
 
-    def look(changed: Model) -> Evidence:
-        return gather(changed, imagined_batches(model, 2), fisher=True)
+    def look(changed: Model) -> Statistics:
+        return gather(changed, synthetic_batches(model, 2), fisher=True)
 
-    evidence = look(model)
+    statistics = look(model)
     settings = []
     for rank in (None, 0.5, 0.25, 0.125):
         thin = model
         if rank is not None:
-            thin = factorize(model, FactorizeSettings(rank=rank), evidence).model
+            thin = factorize(model, FactorizeSettings(rank=rank), statistics).model
         for bits in BITS:
-            small = quantize(thin, QuantizeSettings(method="entropy", bits=bits), evidence).model
-            settings.append((packfile.size(small), trial.distance(small)))
-    return Planner(model, look, trial, 0, None, lambda _: None), settings
+            small = quantize(thin, QuantizeSettings(method="entropy", bits=bits), statistics).model
+            settings.append((tvx.size(small), divergence.distance(small)))
+    return Planner(model, look, divergence, 0, None, lambda _: None), settings
 
 
 @pytest.mark.parametrize("ratio", [8, 16, 30])
@@ -142,15 +144,15 @@ def test_matrices_of_low_rank_are_factored() -> None:
 def test_rows_tell_what_each_matrix_takes_and_does() -> None:
     model = wide_model()
     found = find_plan(model, ratio=15)
-    trial = Trial(model, imagined_batches(model, 1, 24, 6))
-    short = trial.shorter(model, FRAMES)
+    divergence = OutputDivergence(model, synthetic_batches(model, 1, 24, 6))
+    short = divergence.shorter(model, FRAMES)
     assert [row.name for row in found.rows] == [name for name, _ in model.matrices()]
     small = dict(found.model.matrices())
     for row in found.rows:
         alone = short.distance_with({row.name: small[row.name]})
         assert row.measured == pytest.approx(alone, rel=1e-6, abs=1e-12)
         assert row.shape == small[row.name].shape
-    assert found.distance == pytest.approx(trial.distance(found.model), rel=1e-6)
+    assert found.distance == pytest.approx(divergence.distance(found.model), rel=1e-6)
     assert sum(row.bytes for row in found.rows) == pytest.approx(found.size, rel=0.2)
 
 
@@ -180,12 +182,12 @@ def test_a_search_that_was_interrupted_goes_on(tmp_path: Path) -> None:
 
 def test_the_smallest_plan_within_a_loss() -> None:
     model = wide_model()
-    trial = Trial(model, imagined_batches(model, 1, 24, 6))
-    planner = Planner(model, imagine, trial, 0, None, lambda _: None)
-    tight = planner.smallest_within(0.002, trial.distance)
-    loose = planner.smallest_within(0.02, trial.distance)
-    assert trial.distance(tight.model) <= 0.002
-    assert trial.distance(loose.model) <= 0.02
+    divergence = OutputDivergence(model, synthetic_batches(model, 1, 24, 6))
+    planner = Planner(model, synthetic_statistics, divergence, 0, None, lambda _: None)
+    tight = planner.smallest_within(0.002, divergence.distance)
+    loose = planner.smallest_within(0.02, divergence.distance)
+    assert divergence.distance(tight.model) <= 0.002
+    assert divergence.distance(loose.model) <= 0.02
     assert loose.size < tight.size
     with pytest.raises(RecipeError, match="loses as little as 0; allow more"):
         find_plan(model, max_loss=0, judge=lambda _: 1.0)
@@ -243,9 +245,12 @@ def test_fewer_units_are_kept_where_units_say_the_same() -> None:
         for node in model.nodes
     ]
     model = Model(12, tuple(nodes))
-    batches = imagined_batches(model, 2)
+    batches = synthetic_batches(model, 2)
     found = find_plan(
-        model, ratio=28, look=lambda m: gather(m, batches, fisher=True), trial=Trial(model, batches)
+        model,
+        ratio=28,
+        look=lambda m: gather(m, batches, fisher=True),
+        divergence=OutputDivergence(model, batches),
     )
     assert found.recipe.steps[0].name == "prune"
     assert dict(found.model.matrices())["lstm.forward.weight_hh"].shape[1] < 48
@@ -297,7 +302,7 @@ def test_an_impossible_budget_names_the_smallest_size_and_that_one_is_possible(
     assert found is not None, message
     smallest = int(found[1])
     assert float(found[2]) == pytest.approx(4 * model.count_parameters() / smallest, abs=0.05)
-    size = packfile.save(compress(model, plan(model, size=smallest)), tmp_path / "m.tvx")
+    size = tvx.save(compress(model, plan(model, size=smallest)), tmp_path / "m.tvx")
     assert size <= smallest
     with pytest.raises(RecipeError, match=rf"no plan fits {smallest - 1} bytes"):
         plan(model, size=smallest - 1)

@@ -13,19 +13,31 @@ from small_models import chain, dense, features, linear, recurrent, run, what
 from torch import Tensor, nn
 
 import tinyvox as tv
-from tinyvox import layers, packfile
+from tinyvox.calibration import Batch, Statistics, gather
 from tinyvox.errors import ModelError
-from tinyvox.evidence import Batch, Evidence, gather
-from tinyvox.execute import Executor
-from tinyvox.export import export_pt2
-from tinyvox.groups import groups, keep_units
-from tinyvox.importers import from_torch, load
-from tinyvox.layers import Cell, LogSoftmax, Recurrent
-from tinyvox.matrix import Coded, Dense, Product, leaves
-from tinyvox.model import Model
-from tinyvox.passes import equalize, factorize, prune, quantize, sparsify
-from tinyvox.passes.removal import removal_path
-from tinyvox.plan import find_plan
+from tinyvox.executor import Executor
+from tinyvox.exporters import export_pt2
+from tinyvox.formats import tvx
+from tinyvox.importers import load
+from tinyvox.importers.torch import from_torch
+from tinyvox.model import (
+    Cell,
+    Coded,
+    Dense,
+    LogSoftmax,
+    Model,
+    Product,
+    Recurrent,
+    groups,
+    keep_units,
+    layers,
+    leaves,
+)
+from tinyvox.passes.equalization import equalize
+from tinyvox.passes.lowrank import factorize
+from tinyvox.passes.pruning import prune, rank_units, sparsify
+from tinyvox.passes.quantization import quantize
+from tinyvox.planner import find_plan
 from tinyvox.recipe import (
     EqualizeSettings,
     FactorizeSettings,
@@ -65,7 +77,7 @@ def imported(depth: int = 2, both_ways: bool = False, **options: bool) -> Model:
     return from_torch(Projected(depth, both_ways, **options), features(6))
 
 
-def heard(model: Model, *, fisher: bool = True) -> Evidence:
+def heard(model: Model, *, fisher: bool = True) -> Statistics:
     x = features(model.input_size, 60, 8) + 0.5
     return gather(model, [Batch(x, torch.full((8,), 60))], 1e-6, fisher=fisher)
 
@@ -83,8 +95,8 @@ def test_it_computes_what_torch_computes(
     x = features(6, 300)
     expected = module(x).detach()
     torch.testing.assert_close(run(model, x), expected, rtol=1e-5, atol=1e-6)
-    packfile.save(model, tmp_path / "m.tvx")
-    assert torch.equal(run(packfile.load(tmp_path / "m.tvx"), x), run(model, x))
+    tvx.save(model, tmp_path / "m.tvx")
+    assert torch.equal(run(tvx.load(tmp_path / "m.tvx"), x), run(model, x))
     found = tv.open(tmp_path / "m.tvx").run(x[0].numpy())
     np.testing.assert_allclose(found, expected[0], rtol=1e-4, atol=1e-5)
 
@@ -133,31 +145,31 @@ def test_evidence_is_of_what_the_units_put_out(both_ways: bool) -> None:
     model = imported(1, both_ways)
     x = features(6, 40, 3)
     lengths = torch.tensor([40, 25, 7])
-    evidence = gather(model, [Batch(x, lengths)], 0.0, fisher=True)
+    statistics = gather(model, [Batch(x, lengths)], 0.0, fisher=True)
     executor = Executor(Model(6, model.nodes[:1]))
     states, _ = executor.run(x, lengths)
     alive = torch.cat([states[i, :n] for i, n in enumerate(lengths.tolist())]).detach().double()
     for i, side in enumerate(["forward", "backward"][: 1 + both_ways]):
-        found = evidence[f"rnn.{side}.weight_hr"]
+        found = statistics[f"rnn.{side}.weight_hr"]
         weight = dict(model.matrices())[f"rnn.{side}.weight_hr"].decode().double()
         own = alive[:, SIZE * i : SIZE * (i + 1)]
         torch.testing.assert_close(
             weight @ found.second @ weight.T, own.T @ own / len(own), rtol=1e-4, atol=1e-6
         )
         torch.testing.assert_close(weight @ found.mean, own.mean(0), rtol=1e-4, atol=1e-6)
-        assert evidence[f"rnn.{side}.weight_hh"].second.shape == (SIZE, SIZE)
+        assert statistics[f"rnn.{side}.weight_hh"].second.shape == (SIZE, SIZE)
 
 
 def test_fisher_information_of_a_projection_is_that_of_its_outputs() -> None:
     """Of one frame alone nothing but `out` reads the hidden state."""
     model = chain(6, rnn=recurrent(nn.LSTM(6, 8, proj_size=4)), out=linear(3, 4), end=LogSoftmax())
     x = torch.randn(3000, 1, 6)
-    evidence = gather(model, [Batch(x, torch.ones(3000).long())], fisher=True)
+    statistics = gather(model, [Batch(x, torch.ones(3000).long())], fisher=True)
     weight = dict(model.matrices())["out.weight"].decode().double()
     p = run(model, x).exp()[:, 0].double()
     slopes = weight[None] - (p @ weight)[:, None]  # of each token's log-probability
     expected = (p[:, :, None] * slopes.square()).sum(1).mean(0)
-    found = evidence["rnn.forward.weight_hr"].fisher
+    found = statistics["rnn.forward.weight_hr"].fisher
     assert found is not None
     torch.testing.assert_close(found, expected, rtol=0.15, atol=2e-3)
 
@@ -239,7 +251,7 @@ def test_a_pruned_model_is_torchs_cut_by_hand(depth: int, both_ways: bool, tmp_p
     x = features(6, 200)
     assert torch.equal(run(small, x), run(expected, x))
     torch.testing.assert_close(run(small, x), by_hand(x).detach(), rtol=1e-5, atol=1e-6)
-    packfile.save(small, tmp_path / "m.tvx")
+    tvx.save(small, tmp_path / "m.tvx")
     found = tv.open(tmp_path / "m.tvx").run(x[0].numpy())
     np.testing.assert_allclose(found, run(small, x)[0], rtol=1e-4, atol=1e-5)
 
@@ -247,11 +259,11 @@ def test_a_pruned_model_is_torchs_cut_by_hand(depth: int, both_ways: bool, tmp_p
 def test_a_projection_is_refitted_without_a_bias() -> None:
     """Least squares on what the units put out, no constant added."""
     model = imported(1)
-    evidence = heard(model)
-    small = prune(model, PruneSettings(layers="rnn.units", keep=7), evidence).model
+    statistics = heard(model)
+    small = prune(model, PruneSettings(layers="rnn.units", keep=7), statistics).model
     (group,) = (group for group in groups(model) if group.name == "rnn.units")
-    kept = removal_path(model, group, evidence).kept(7)
-    second = evidence["rnn.forward.weight_hr"].damped
+    kept = rank_units(model, group, statistics).kept(7)
+    second = statistics["rnn.forward.weight_hr"].damped
     weight = dict(model.matrices())["rnn.forward.weight_hr"].decode().double()
     best = torch.linalg.solve(second[kept][:, kept], weight @ second[:, kept], left=False)
     found = dict(small.matrices())["rnn.forward.weight_hr"].decode().double()
@@ -261,12 +273,12 @@ def test_a_projection_is_refitted_without_a_bias() -> None:
 @pytest.mark.parametrize("importance", ["norm", "energy", "fisher", "reconstruction", "random"])
 def test_refitting_brings_the_outputs_nearer(importance: str) -> None:
     model = imported()
-    evidence = heard(model)
+    statistics = heard(model)
     x = features(6, 60, 8) + 0.5
     errors = []
     for refit in (False, True):
         settings = PruneSettings(keep=0.75, multiple=1, importance=importance, refit=refit)
-        small = prune(model, settings, evidence).model
+        small = prune(model, settings, statistics).model
         errors.append(float((run(small, x) - run(model, x)).square().mean()))
     assert errors[1] < errors[0]
 
@@ -282,22 +294,22 @@ def all_leaves(model: Model) -> Iterator[Dense | Coded]:
 @pytest.mark.parametrize("known", [False, True])
 def test_every_pass_takes_it(known: bool, tmp_path: Path) -> None:
     model = imported(2, True)
-    evidence = heard(model) if known else {}
-    outcome = factorize(model, FactorizeSettings(layers="rnn.1.*.weight_h?", rank=2), evidence)
+    statistics = heard(model) if known else {}
+    outcome = factorize(model, FactorizeSettings(layers="rnn.1.*.weight_h?", rank=2), statistics)
     model = outcome.model
     assert isinstance(dict(model.matrices())["rnn.1.backward.weight_hr"], Product)
     assert "rank 2 of 5" in what(outcome, "rnn.1.backward.weight_hr")
-    again = factorize(model, FactorizeSettings(layers="*.weight_hr", rank=2), evidence)
+    again = factorize(model, FactorizeSettings(layers="*.weight_hr", rank=2), statistics)
     assert what(again, "rnn.1.forward.weight_hr") == (
         "left alone: it is a product of rank 2 already"
     )
-    model = sparsify(model, SparsifySettings(fraction=0.2), evidence).model
-    outcome = quantize(model, QuantizeSettings(bits=6, correct=True), evidence)
+    model = sparsify(model, SparsifySettings(fraction=0.2), statistics).model
+    outcome = quantize(model, QuantizeSettings(bits=6, correct=True), statistics)
     assert all(isinstance(leaf, Coded) for leaf in all_leaves(outcome.model))
     notes = [note.what for note in outcome.notes if note.layer == "rnn.0.forward.weight_hr"]
     assert notes[-1] == "means left alone: a projection has no bias"
-    packfile.save(outcome.model, tmp_path / "m.tvx")
-    loaded = packfile.load(tmp_path / "m.tvx")
+    tvx.save(outcome.model, tmp_path / "m.tvx")
+    loaded = tvx.load(tmp_path / "m.tvx")
     x = features(6, 100)
     assert torch.equal(run(loaded, x), run(outcome.model, x))
     found, expected = tv.open(tmp_path / "m.tvx").run(x[0].numpy()), run(loaded, x)[0].numpy()
@@ -305,14 +317,14 @@ def test_every_pass_takes_it(known: bool, tmp_path: Path) -> None:
 
 
 def test_what_reads_the_hidden_state_shares_a_factor() -> None:
-    outcome = factorize(imported(), FactorizeSettings(rank=3, joint=True))
+    outcome = factorize(imported(), FactorizeSettings(rank=3, shared_projection=True))
     assert list(outcome.model.shared_factors().values()) == [
         ("rnn.0.forward.weight_hh", "rnn.1.forward.weight_ih"),
         ("rnn.1.forward.weight_hh", "out.weight"),
     ]
 
 
-def test_the_hidden_state_is_equalised_and_the_units_are_not() -> None:
+def test_the_hidden_state_is_equalized_and_the_units_are_not() -> None:
     model = imported()
     outcome = equalize(model, EqualizeSettings())
     assert "bent by the cell of 'rnn.0' (lstm)" in what(outcome, "rnn.0.units")
@@ -328,9 +340,9 @@ def test_a_plan_fits_and_lists_the_projection() -> None:
         out=linear(29, 32),
         softmax=layers.LogSoftmax(),
     )
-    size = packfile.size(model) // 12
+    size = tvx.size(model) // 12
     found = find_plan(model, size=size)
-    assert packfile.size(found.model) <= size
+    assert tvx.size(found.model) <= size
     assert "rnn.forward.weight_hr" in {row.name for row in found.rows}
 
 

@@ -15,16 +15,31 @@ from small_models import chain, deepspeech, dense, features, linear, recurrent, 
 from torch import Tensor, nn
 
 import tinyvox as tv
-from tinyvox import layers, packfile
+from tinyvox.calibration import NO_STATISTICS, Batch, Moments, Statistics, gather
 from tinyvox.errors import ModelError, RecipeError
-from tinyvox.evidence import NOTHING, Batch, Evidence, Moments, gather
-from tinyvox.execute import Executor
-from tinyvox.groups import groups
-from tinyvox.layers import GATES, Activation, Conv1d, Conv2d, Linear
-from tinyvox.matrix import Coded, Dense, Matrix, Product, leaves
-from tinyvox.model import INPUT, Model, Node
-from tinyvox.passes import Note, apply, prune, quantize, removal
-from tinyvox.passes.removal import ENERGY, NATS, NORM, norms, removal_path
+from tinyvox.executor import Executor
+from tinyvox.formats import tvx
+from tinyvox.model import (
+    GATES,
+    INPUT,
+    Activation,
+    Coded,
+    Conv1d,
+    Conv2d,
+    Dense,
+    Linear,
+    Matrix,
+    Model,
+    Node,
+    Product,
+    groups,
+    layers,
+    leaves,
+)
+from tinyvox.passes import Note, apply
+from tinyvox.passes.pruning import ENERGY, NATS, NORM, norms, prune, rank_units
+from tinyvox.passes.pruning import ranking as ranking
+from tinyvox.passes.quantization import quantize
 from tinyvox.recipe import PruneSettings, QuantizeSettings, Recipe
 
 IMPORTANCES = ("norm", "energy", "fisher", "reconstruction", "random")
@@ -46,15 +61,15 @@ def batches(size: int, utterances: int = 12, frames: int = 40) -> list[Batch]:
     return [Batch(x, torch.full((utterances,), frames))]
 
 
-def heard(model: Model, damping: float = 1e-9, *, fisher: bool = True) -> Evidence:
+def heard(model: Model, damping: float = 1e-9, *, fisher: bool = True) -> Statistics:
     return gather(model, batches(model.input_size), damping, fisher=fisher)
 
 
 def path_of(
-    model: Model, name: str, evidence: Evidence, importance: str, **more
-) -> removal.Removal:
+    model: Model, name: str, statistics: Statistics, importance: str, **more
+) -> ranking.UnitRanking:
     (group,) = (group for group in groups(model) if group.name == name)
-    return removal_path(model, group, evidence, importance, **more)
+    return rank_units(model, group, statistics, importance, **more)
 
 
 # Without refit: hand slicing.
@@ -68,7 +83,7 @@ def by_random(model: Model, keep: int) -> tuple[Model, dict[str, Tensor]]:
     """The model with `keep` random units a group, and which these are."""
     choice = PruneSettings(keep=keep, importance="random", refit=False, seed=3)
     kept = {
-        group.name: path_of(model, group.name, NOTHING, "random", seed=3).kept(keep)
+        group.name: path_of(model, group.name, NO_STATISTICS, "random", seed=3).kept(keep)
         for group in groups(model)
     }
     return prune(model, choice, heard(model)).model, kept
@@ -203,9 +218,9 @@ def test_what_reads_hidden_units_is_refitted_to_those_that_stay(kind: type) -> N
     torch.manual_seed(3)
     cells = recurrent(kind(5, 8))
     model = chain(5, rnn=cells, out=linear(3, 8))
-    evidence, inputs = heard(model), inputs_of(model)
-    small = prune(model, PruneSettings(keep=5), evidence).model
-    kept = path_of(model, "rnn", evidence, "reconstruction").kept(5)
+    statistics, inputs = heard(model), inputs_of(model)
+    small = prune(model, PruneSettings(keep=5), statistics).model
+    kept = path_of(model, "rnn", statistics, "reconstruction").kept(5)
     bias, found = dict(model.vectors()), dict(small.vectors())
     columns, constant = least_squares(inputs["out.weight"], weight(model), kept)
     close(weight(small), columns)
@@ -224,11 +239,11 @@ def test_what_reads_hidden_units_is_refitted_to_those_that_stay(kind: type) -> N
 
 def test_all_that_a_concatenation_lost_is_made_up_for_at_once() -> None:
     model = branches()
-    evidence, inputs = heard(model), inputs_of(model)
-    small = prune(model, PruneSettings(keep=4), evidence).model
+    statistics, inputs = heard(model), inputs_of(model)
+    small = prune(model, PruneSettings(keep=4), statistics).model
     kept = torch.cat([
-        path_of(model, "a", evidence, "reconstruction").kept(4),
-        path_of(model, "c", evidence, "reconstruction").kept(4) + 6,
+        path_of(model, "a", statistics, "reconstruction").kept(4),
+        path_of(model, "c", statistics, "reconstruction").kept(4) + 6,
     ])  # fmt: skip
     columns, constant = least_squares(inputs["out.weight"], weight(model), kept)
     close(weight(small), columns)
@@ -250,9 +265,9 @@ def convolutions() -> Model:
 
 def test_convolutions_and_windows_are_refitted_to_what_they_see() -> None:
     model = convolutions()
-    evidence, inputs = heard(model), inputs_of(model)
-    small = prune(model, PruneSettings(keep=5), evidence).model
-    one, two = (path_of(model, n, evidence, "reconstruction").kept(5) for n in ("one", "two"))
+    statistics, inputs = heard(model), inputs_of(model)
+    small = prune(model, PruneSettings(keep=5), statistics).model
+    one, two = (path_of(model, n, statistics, "reconstruction").kept(5) for n in ("one", "two"))
     taps = (one[:, None] * 2 + torch.arange(2)).flatten()
     columns, constant = least_squares(inputs["two.weight"], weight(model, "two.weight"), taps)
     close(weight(small, "two.weight"), columns[two])
@@ -265,7 +280,7 @@ def test_convolutions_and_windows_are_refitted_to_what_they_see() -> None:
 
 
 def moved(model: Model, small: Model) -> float:
-    """Mean squared difference of the outputs on utterances that the evidence did not hear."""
+    """Mean squared difference of the outputs on utterances that the statistics did not hear."""
     x = torch.randn(6, 50, model.input_size, generator=torch.Generator().manual_seed(9))
     x = x + 0.5 * x.roll(1, dims=2) + 0.3
     return float((run(model, x) - run(small, x)).square().mean())
@@ -275,10 +290,10 @@ def moved(model: Model, small: Model) -> float:
 @pytest.mark.parametrize("make", [deepspeech, convolutions, branches])
 def test_refitting_brings_the_outputs_nearer(make: type, importance: str) -> None:
     model = make()
-    evidence = heard(model, 1e-3)
+    statistics = heard(model, 1e-3)
     errors = [
         moved(model, prune(model, PruneSettings(keep=5, importance=importance, refit=refit),
-                           evidence).model)
+                           statistics).model)
         for refit in (False, True)
     ]  # fmt: skip
     assert errors[1] < errors[0]
@@ -289,28 +304,28 @@ def test_of_a_product_the_right_factor_is_refitted() -> None:
     product = Product(dense(6, 4), dense(4, 8))
     whole = chain(5, one=linear(8, 5), relu=Activation("relu"), out=Linear(Dense(product.decode())))
     model = whole.with_tensors({"out.weight": product})
-    evidence = heard(whole)
+    statistics = heard(whole)
     settings = PruneSettings(keep=5)
-    found = dict(prune(model, settings, evidence).model.matrices())["out.weight"]
+    found = dict(prune(model, settings, statistics).model.matrices())["out.weight"]
     assert isinstance(found, Product)
     assert torch.equal(found.left.decode(), product.left.decode())
-    expected = weight(prune(whole, settings, evidence).model)
+    expected = weight(prune(whole, settings, statistics).model)
     torch.testing.assert_close(found.decode(), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_what_cannot_be_refitted_is_cut_and_named() -> None:
     model = quantize(deepspeech(), QuantizeSettings(layers="out", bits=4)).model
-    evidence = {n: m for n, m in heard(model).items() if n != "lstm.forward.weight_ih"}
-    outcome = prune(model, PruneSettings(keep=16), evidence)
+    statistics = {n: m for n, m in heard(model).items() if n != "lstm.forward.weight_ih"}
+    outcome = prune(model, PruneSettings(keep=16), statistics)
     assert what(outcome, "out.weight") == "cut, not refitted: it is coded already"
     found = dict(outcome.model.matrices())["out.weight"]
-    kept = path_of(model, "dense2", evidence, "reconstruction").kept(16)
+    kept = path_of(model, "dense2", statistics, "reconstruction").kept(16)
     assert isinstance(found, Coded)
     assert torch.equal(found.codes, dict(model.matrices())["out.weight"].codes[:, kept])
     name = "lstm.forward.weight_ih"
     assert what(outcome, name) == "cut, not refitted: nothing is known of its inputs"
-    lstm = path_of(model, "lstm", evidence, "reconstruction").kept(16)
-    dense1 = path_of(model, "dense1", evidence, "reconstruction")
+    lstm = path_of(model, "lstm", statistics, "reconstruction").kept(16)
+    dense1 = path_of(model, "dense1", statistics, "reconstruction")
     assert dense1.unit == NORM
     rows = rows_of(lstm, 24, 4)
     expected = weight(model, name)[rows][:, dense1.kept(16)]
@@ -357,15 +372,15 @@ def test_a_unit_that_another_repeats_goes_first_and_costs_nothing() -> None:
     w, b = weight(model, "one.weight").clone(), dict(model.vectors())["one.bias"].clone()
     w[6], b[6] = 2 * w[3], 2 * b[3]
     model = model.with_tensors({"one.weight": Dense(w), "one.bias": b})
-    evidence = heard(model)
-    path = path_of(model, "one", evidence, "reconstruction")
+    statistics = heard(model)
+    path = path_of(model, "one", statistics, "reconstruction")
     assert int(path.order[0]) in (3, 6)
     assert float(path.loss[0]) < 1e-6 * float(path.loss[-1])
     assert float(path.loss[1]) > 1e-4 * float(path.loss[-1])
-    small = prune(model, PruneSettings(keep=7), evidence).model
+    small = prune(model, PruneSettings(keep=7), statistics).model
     assert moved(model, small) < 1e-8
     cut = PruneSettings(keep=7, refit=False)
-    assert moved(model, prune(model, cut, evidence).model) > 1e-3
+    assert moved(model, prune(model, cut, statistics).model) > 1e-3
 
 
 @pytest.mark.parametrize("importance", ["energy", "fisher", "reconstruction"])
@@ -383,9 +398,9 @@ def test_a_silent_unit_goes_first_by_energy_whatever_its_norm() -> None:
     w, b = weight(model, "one.weight").clone(), dict(model.vectors())["one.bias"].clone()
     w[2], b[2] = 9 * w[2], -1000
     model = model.with_tensors({"one.weight": Dense(w), "one.bias": b})
-    evidence = heard(model)
-    assert int(path_of(model, "one", evidence, "energy").order[0]) == 2
-    assert int(path_of(model, "one", evidence, "norm").order[-1]) == 2
+    statistics = heard(model)
+    assert int(path_of(model, "one", statistics, "energy").order[0]) == 2
+    assert int(path_of(model, "one", statistics, "norm").order[-1]) == 2
 
 
 def test_fisher_information_tells_outputs_that_matter() -> None:
@@ -396,8 +411,8 @@ def test_fisher_information_tells_outputs_that_matter() -> None:
     white = torch.eye(8).double()
     fisher = torch.tensor([1.0, 1, 0, 0]).double()
     saliency = fisher @ values.double().square()
-    evidence = {"out.weight": Moments(white, torch.zeros(8).double(), 0.0, fisher, saliency)}
-    path = path_of(model, "one", evidence, "fisher", refit=False)
+    statistics = {"out.weight": Moments(white, torch.zeros(8).double(), 0.0, fisher, saliency)}
+    path = path_of(model, "one", statistics, "fisher", refit=False)
     assert set(path.order[:4].tolist()) == {4, 5, 6, 7}
     assert path.unit == NATS
     torch.testing.assert_close(path.loss[-1], torch.tensor(4 + 4e-4).double())
@@ -429,39 +444,39 @@ def one_by_one(model: Model, weigh: Callable[[str, Tensor], Tensor]) -> list[int
 def test_energy_goes_by_what_is_missing_at_the_outputs() -> None:
     torch.manual_seed(8)
     model = chain(5, lstm=recurrent(nn.LSTM(5, 6)), out=linear(4, 6))
-    evidence, inputs = heard(model), inputs_of(model)
+    statistics, inputs = heard(model), inputs_of(model)
 
     def share(name: str, missing: Tensor) -> Tensor:
         whole = inputs[name] @ weight(model, name).double().T
         return missing.square().sum() / whole.square().sum()
 
     for refit in (False, True):
-        path = path_of(model, "lstm", evidence, "energy", refit=refit)
+        path = path_of(model, "lstm", statistics, "energy", refit=refit)
         assert path.order.tolist() == one_by_one(model, share)
 
 
 def test_reconstruction_goes_by_the_loss_as_it_is_where_nothing_is_refitted() -> None:
     torch.manual_seed(8)
     model = chain(5, lstm=recurrent(nn.LSTM(5, 6)), out=linear(4, 6))
-    evidence = heard(model)
-    path = path_of(model, "lstm", evidence, "reconstruction", refit=False)
+    statistics = heard(model)
+    path = path_of(model, "lstm", statistics, "reconstruction", refit=False)
     assert path.order.tolist() == one_by_one(
-        model, lambda name, missing: evidence[name].fisher @ missing.square().mean(0)
+        model, lambda name, missing: statistics[name].fisher @ missing.square().mean(0)
     )
 
 
 def test_fisher_goes_by_the_saliency_of_all_that_read_a_unit() -> None:
     torch.manual_seed(8)
     model = chain(5, lstm=recurrent(nn.LSTM(5, 6)), out=linear(4, 6))
-    evidence = heard(model)
-    saliency = sum(evidence[n].saliency for n in ("lstm.forward.weight_hh", "out.weight"))
+    statistics = heard(model)
+    saliency = sum(statistics[n].saliency for n in ("lstm.forward.weight_hh", "out.weight"))
     for refit in (False, True):
-        path = path_of(model, "lstm", evidence, "fisher", refit=refit)
+        path = path_of(model, "lstm", statistics, "fisher", refit=refit)
         assert torch.equal(path.order, saliency.argsort())
     model = convolutions()
-    evidence = heard(model)
-    pairs = evidence["two.weight"].saliency.view(-1, 2).sum(1)
-    assert torch.equal(path_of(model, "one", evidence, "fisher").order, pairs.argsort())
+    statistics = heard(model)
+    pairs = statistics["two.weight"].saliency.view(-1, 2).sum(1)
+    assert torch.equal(path_of(model, "one", statistics, "fisher").order, pairs.argsort())
 
 
 def test_a_rare_unit_that_matters_stays_by_fisher_though_it_has_little_energy() -> None:
@@ -479,9 +494,9 @@ def test_a_rare_unit_that_matters_stays_by_fisher_though_it_has_little_energy() 
     x = torch.randn(4, 500, 5, generator=torch.Generator().manual_seed(0))
     x[:, :, 0], x[:, :, 1] = -1.0, 1.0
     x[:, ::200, 0] = 1.0
-    evidence = gather(model, [Batch(x, torch.full((4,), 500))], fisher=True)
+    statistics = gather(model, [Batch(x, torch.full((4,), 500))], fisher=True)
     place = {
-        name: path_of(model, "one", evidence, name, refit=False).order.tolist().index
+        name: path_of(model, "one", statistics, name, refit=False).order.tolist().index
         for name in ("energy", "fisher")
     }
     assert place["energy"](0) < place["energy"](1)
@@ -490,7 +505,9 @@ def test_a_rare_unit_that_matters_stays_by_fisher_though_it_has_little_energy() 
 
 def test_a_random_order_is_any_order_and_the_same_again() -> None:
     model = deepspeech()
-    orders = {seed: path_of(model, "lstm", NOTHING, "random", seed=seed).order for seed in range(4)}
+    orders = {
+        seed: path_of(model, "lstm", NO_STATISTICS, "random", seed=seed).order for seed in range(4)
+    }
     assert len({tuple(order.tolist()) for order in orders.values()}) == 4
     for seed, order in orders.items():
         assert torch.equal(order.sort().values, torch.arange(24))
@@ -500,19 +517,19 @@ def test_a_random_order_is_any_order_and_the_same_again() -> None:
 
 def test_fisher_without_fisher_information_says_how_to_get_it() -> None:
     model = deepspeech()
-    for evidence in (NOTHING, heard(model, fisher=False)):
+    for statistics in (NO_STATISTICS, heard(model, fisher=False)):
         with pytest.raises(RecipeError, match=r"'dense1' needs .* observe speech with fisher="):
-            prune(model, PruneSettings(keep=8, importance="fisher"), evidence)
+            prune(model, PruneSettings(keep=8, importance="fisher"), statistics)
 
 
 # The loss on the way, by brute force.
 
 
-def brute_force(model: Model, evidence: Evidence, gone: list[tuple[str, list[int]]]) -> float:
+def brute_force(model: Model, statistics: Statistics, gone: list[tuple[str, list[int]]]) -> float:
     """The least squared error of each matrix without these columns, weighed and summed."""
     total = 0.0
     for name, columns in gone:
-        moments = evidence[name]
+        moments = statistics[name]
         covariance = moments.damped - torch.outer(moments.mean, moments.mean)
         w, kept = (
             weight(model, name).double(),
@@ -549,10 +566,10 @@ READ = {
 def test_the_loss_on_the_way_is_that_of_refitting_each_time(
     make: type, fisher: bool, importance: str, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(removal, "BLOCK", block)
+    monkeypatch.setattr(ranking, "BLOCK", block)
     model, (name, read) = make(), READ[make]
-    evidence = heard(model, 1e-3, fisher=fisher)
-    path = path_of(model, name, evidence, importance)
+    statistics = heard(model, 1e-3, fisher=fisher)
+    path = path_of(model, name, statistics, importance)
     assert path.unit == (NATS if fisher else ENERGY)
     gone: dict[str, list[int]] = {}
     left = set(range(len(path.order)))
@@ -560,7 +577,7 @@ def test_the_loss_on_the_way_is_that_of_refitting_each_time(
 
         def without(u: int) -> float:
             return brute_force(
-                model, evidence, [(n, gone.get(n, []) + columns) for n, columns in read(u)]
+                model, statistics, [(n, gone.get(n, []) + columns) for n, columns in read(u)]
             )
 
         assert loss == pytest.approx(without(unit), rel=1e-6)
@@ -574,13 +591,13 @@ def test_the_loss_on_the_way_is_that_of_refitting_each_time(
 @pytest.mark.parametrize("make", READ)
 def test_the_loss_without_refit_is_the_error_of_the_outputs(make: type) -> None:
     model, (name, read) = make(), READ[make]
-    evidence, inputs = heard(model), inputs_of(model)
-    path = path_of(model, name, evidence, "fisher", refit=False)
+    statistics, inputs = heard(model), inputs_of(model)
+    path = path_of(model, name, statistics, "fisher", refit=False)
     errors = {n: torch.zeros(len(inputs[n]), len(weight(model, n))).double() for n, _ in read(0)}
     for unit, loss in zip(path.order.tolist(), path.loss.tolist(), strict=True):
         for n, columns in read(unit):
             errors[n] += inputs[n][:, columns] @ weight(model, n)[:, columns].double().T
-        now = sum(float(evidence[n].fisher @ e.square().mean(0)) / 2 for n, e in errors.items())
+        now = sum(float(statistics[n].fisher @ e.square().mean(0)) / 2 for n, e in errors.items())
         assert loss == pytest.approx(now, rel=1e-5)
 
 
@@ -591,10 +608,10 @@ def test_the_loss_without_refit_is_the_error_of_the_outputs(make: type) -> None:
 @given(budget=st.floats(0.25, 1.0), multiple=st.integers(1, 8))
 def test_a_budget_is_kept_over_all_groups_together(budget: float, multiple: int) -> None:
     model = deepspeech()
-    evidence = gather(model, batches(10, 3, 20), fisher=True)
+    statistics = gather(model, batches(10, 3, 20), fisher=True)
     total = sum(parameters(matrix) for _, matrix in model.matrices())
     choice = PruneSettings(budget=budget, multiple=multiple)
-    small = prune(model, choice, evidence).model
+    small = prune(model, choice, statistics).model
     assert sum(parameters(matrix) for _, matrix in small.matrices()) <= budget * total
     for before, after in zip(groups(model), groups(small), strict=True):
         assert after.size == before.size or after.size % multiple == 0
@@ -604,8 +621,8 @@ def test_a_budget_is_kept_over_all_groups_together(budget: float, multiple: int)
 def test_a_budget_takes_what_costs_least_for_each_weight() -> None:
     """Against a search over all sizes; the losses add up, and the greedy choice is near it."""
     model = deepspeech()
-    evidence = heard(model, 1e-3)
-    paths = {g.name: path_of(model, g.name, evidence, "reconstruction") for g in groups(model)}
+    statistics = heard(model, 1e-3)
+    paths = {g.name: path_of(model, g.name, statistics, "reconstruction") for g in groups(model)}
     limit = 4000
 
     def weights(a: int, h: int, b: int) -> int:
@@ -615,7 +632,7 @@ def test_a_budget_takes_what_costs_least_for_each_weight() -> None:
         counts = zip(("dense1", "lstm", "dense2"), (a, h, b), strict=True)
         return sum(paths[name].lost(count) for name, count in counts)
 
-    small = prune(model, PruneSettings(budget=limit, multiple=4), evidence).model
+    small = prune(model, PruneSettings(budget=limit, multiple=4), statistics).model
     chosen = tuple(group.size for group in groups(small))
     assert weights(*chosen) == sum(parameters(m) for _, m in small.matrices()) <= limit
     every = [
@@ -645,9 +662,9 @@ def test_a_budget_too_small_is_refused() -> None:
 
 def test_a_budget_compares_losses_of_one_kind() -> None:
     model = deepspeech()
-    evidence = {n: m for n, m in heard(model).items() if n != "out.weight"}
+    statistics = {n: m for n, m in heard(model).items() if n != "out.weight"}
     with pytest.raises(RecipeError, match="'dense1' is a number nats a frame, that of 'dense2' of"):
-        prune(model, PruneSettings(budget=0.5), evidence)
+        prune(model, PruneSettings(budget=0.5), statistics)
 
 
 # The small model runs.
@@ -659,7 +676,7 @@ def test_the_native_runtime_runs_what_is_left(bits: int | None, tmp_path: Path) 
     small = prune(model, PruneSettings(keep=0.5), heard(model)).model
     if bits is not None:
         small = quantize(small, QuantizeSettings(bits=bits), heard(small)).model
-    packfile.save(small, tmp_path / "small.tvx")
+    tvx.save(small, tmp_path / "small.tvx")
     x = features(10, 40)
     found = tv.open(tmp_path / "small.tvx").run(x[0].numpy())
     expected = run(small, x)[0]
@@ -671,20 +688,20 @@ def test_the_native_runtime_runs_what_is_left(bits: int | None, tmp_path: Path) 
 
 def test_a_recipe_listens_again_once_it_has_pruned() -> None:
     recipe = Recipe.of(PruneSettings(budget=0.5, multiple=4), QuantizeSettings(bits=4))
-    heard_of: list[Model] = []
+    statistics_of: list[Model] = []
 
-    def look(model: Model) -> Evidence:
-        heard_of.append(model)
+    def look(model: Model) -> Statistics:
+        statistics_of.append(model)
         return heard(model)
 
     outcome = apply(deepspeech(), recipe, look=look)
-    assert heard_of[1].count_parameters() < heard_of[0].count_parameters()
+    assert statistics_of[1].count_parameters() < statistics_of[0].count_parameters()
     notes = [note.what for note in outcome.notes if note.layer == "lstm"]
     assert re.fullmatch(r"kept \d+ of 24 units, predicted loss .* nats a frame", notes[0])
     assert all(isinstance(matrix, Coded) for _, matrix in outcome.model.matrices())
 
 
-# By norm, and without evidence.
+# By norm, and without statistics.
 
 
 def silenced(model: Model, kept: dict[str, Tensor]) -> Tensor:

@@ -14,16 +14,24 @@ from small_models import chain, dense, features, linear, recurrent, run, speech_
 from torch import Tensor, nn
 
 import tinyvox as tv
-from tinyvox import layers
 from tinyvox.errors import RecipeError
-from tinyvox.execute import Executor
-from tinyvox.groups import groups
-from tinyvox.layers import GATES, Recurrent
-from tinyvox.matrix import Coded, Dense, Product
-from tinyvox.model import INPUT, Model, Node
-from tinyvox.passes import compress, quantize
-from tinyvox.pruner import Pruner, cubic_sparsity
+from tinyvox.executor import Executor
+from tinyvox.model import (
+    GATES,
+    INPUT,
+    Coded,
+    Dense,
+    Model,
+    Node,
+    Product,
+    Recurrent,
+    groups,
+    layers,
+)
+from tinyvox.passes import compress
+from tinyvox.passes.quantization import quantize
 from tinyvox.recipe import GradualPruning, QuantizeSettings, Recipe
+from tinyvox.training import Pruner, cubic_sparsity
 
 HALF = GradualPruning(keep=0.5, start=0, stop=6, every=2, multiple=1)
 
@@ -46,22 +54,22 @@ def train(
     executor: Executor,
     pruner: Pruner,
     steps: int,
-    optimiser: torch.optim.Optimizer | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
     seed: int = 0,
 ) -> torch.optim.Optimizer:
-    """Steps towards nothing in particular, with an optimiser that has momentum."""
-    optimiser = optimiser or torch.optim.AdamW(executor.parameters(), 1e-2)
+    """Steps towards nothing in particular, with an optimizer that has momentum."""
+    optimizer = optimizer or torch.optim.AdamW(executor.parameters(), 1e-2)
     for step in range(steps):
         x = torch.randn(
             2, 12, executor.source.input_size, generator=torch.Generator().manual_seed(seed + step)
         )
         outputs = executor(x)
         loss = (outputs - x.mean()).square().mean() + pruner.penalty()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         pruner.step()
-    return optimiser
+    return optimizer
 
 
 def counts(model: Model) -> dict[str, int]:
@@ -220,9 +228,9 @@ def test_what_is_gone_stays_zero(name: str) -> None:
     model = MODELS[name]()
     executor = Executor(model)
     pruner = Pruner(executor, HALF)
-    optimiser = train(executor, pruner, 6)
+    optimizer = train(executor, pruner, 6)
     gone = {name: ~alive for name, alive in pruner.state_dict()["alive"].items()}
-    train(executor, pruner, 3, optimiser)
+    train(executor, pruner, 3, optimizer)
     after = executor.model()
     tensors = {**{n: m.decode() for n, m in after.matrices()}, **dict(after.vectors())}
     for group in groups(model):
@@ -352,13 +360,13 @@ def test_what_goes_on_from_a_state_ends_as_what_was_not_interrupted(interrupted:
 
     before = Executor(model)
     first = Pruner(before, settings)
-    optimiser = train(before, first, interrupted)
+    optimizer = train(before, first, interrupted)
     after = Executor(model)
     second = Pruner(after, settings)
     after.load_state_dict(saved(before.state_dict()))
     second.load_state_dict(saved(first.state_dict()))
     new = torch.optim.AdamW(after.parameters(), 1e-2)
-    new.load_state_dict(saved(optimiser.state_dict()))
+    new.load_state_dict(saved(optimizer.state_dict()))
     train(after, second, 14 - interrupted, new, seed=interrupted)
 
     expected, found = pruner.model(), second.model()
@@ -390,15 +398,15 @@ def test_useless_units_go_in_any_loop(settings: GradualPruning) -> None:
     model = half_useless()
     executor = tv.Executor(model)
     pruner = tv.Pruner(executor, settings)
-    optimiser = torch.optim.Adam(executor.parameters(), 5e-3)
+    optimizer = torch.optim.Adam(executor.parameters(), 5e-3)
     rng = torch.Generator().manual_seed(1)
     for _ in range(400):
         x = torch.randn(8, 4, 6, generator=rng)
         targets = run(model, x) + 0.1 * torch.randn(8, 4, 3, generator=rng)
         loss = (executor(x) - targets).square().mean() + pruner.penalty()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         pruner.step()
     small = pruner.model()
     assert pruner.state_dict()["alive"]["hidden"].tolist() == [True, False] * 8

@@ -17,7 +17,7 @@ STATES = 8 * (1 << 16).to_bytes(4, "little")
 
 
 def bell(entries: int, rows: int, columns: int = 100, width: float = 0.15) -> Codes:
-    """Codes as a quantiser makes them of weights: most of them in the middle of the table."""
+    """Codes as a quantizer makes them of weights: most of them in the middle of the table."""
     shape = (rows, columns)
     values = np.random.default_rng(entries).normal(entries / 2, entries * width, shape)
     return np.clip(np.round(values), 0, entries - 1).astype(np.uint8)
@@ -57,14 +57,14 @@ def test_codes_come_back(entries: int, rows: int, columns: int, seed: int) -> No
     st.integers(0, 1 << 32),
 )
 def test_codes_of_groups_and_of_a_trellis_come_back(
-    entries: int, rows: int, columns: int, groups: int, tied: bool, seed: int
+    entries: int, rows: int, columns: int, groups: int, trellis: bool, seed: int
 ) -> None:
-    """Groups that no row is in, and quantisers that no code has, included."""
+    """Groups that no row is in, and quantizers that no code has, included."""
     generator = np.random.default_rng(seed)
     group = generator.integers(0, groups, rows, dtype=np.uint8)
-    zero = int(generator.integers(entries)) if tied else -1
+    zero = int(generator.integers(entries)) if trellis else -1
     codes = generator.integers(0, entries, (rows, columns), dtype=np.uint8)
-    if tied:
+    if trellis:
         codes = follow(rows, columns, entries, zero, seed)
     data = _native.rans_encode(codes, entries, group, groups, zero)
     found = _native.rans_decode(data, rows, columns, entries, group, groups, zero)
@@ -81,13 +81,13 @@ def test_codes_of_groups_and_of_a_trellis_come_back(
     st.integers(0, 1000),
 )
 def test_counts_are_those_of_numpy(
-    entries: int, rows: int, columns: int, groups: int, tied: bool, seed: int
+    entries: int, rows: int, columns: int, groups: int, trellis: bool, seed: int
 ) -> None:
     generator = np.random.default_rng(seed)
     group = generator.integers(0, groups, rows, dtype=np.uint8)
-    zero = int(generator.integers(entries)) if tied else -1
+    zero = int(generator.integers(entries)) if trellis else -1
     codes = generator.integers(0, entries, (rows, columns), dtype=np.uint8)
-    if tied:
+    if trellis:
         codes = follow(rows, columns, entries, zero, seed)
     found = _native.count_codes(codes, entries, group, groups if rows else 1, zero)
     expected = count_by_model(codes, entries, group, groups if rows else 1, zero)
@@ -110,7 +110,7 @@ def test_the_size_is_within_one_percent_of_the_entropy(entries: int, width: floa
 
 @pytest.mark.parametrize("entries", [3, 15, 63, 255])
 @pytest.mark.parametrize("zero", [-1, 0, 1])
-def test_groups_and_quantisers_cost_their_own_entropy(entries: int, zero: int) -> None:
+def test_groups_and_quantizers_cost_their_own_entropy(entries: int, zero: int) -> None:
     """Rows of two widths; `zero` 1 is the middle of the grid."""
     group = (np.arange(600) % 2).astype(np.uint8)
     zero = zero * (entries // 2)

@@ -20,11 +20,11 @@ ONE = np.empty(0, np.uint8)
 
 
 def chosen(
-    values: Floats, weights: Floats, cost: Floats, group: Codes, zero: int, tied: bool
+    values: Floats, weights: Floats, cost: Floats, group: Codes, zero: int, trellis: bool
 ) -> Codes:
     """All [columns, rows]."""
     codes = np.zeros(values.shape, np.uint8)
-    _native.choose_codes(values, weights, codes, cost, group, zero, tied)
+    _native.choose_codes(values, weights, codes, cost, group, zero, trellis)
     return codes
 
 
@@ -53,24 +53,24 @@ problems = {
 }
 
 
-def usual(entries: int, rows: int, groups: int, seed: int, tied: bool) -> Problem:
+def usual(entries: int, rows: int, groups: int, seed: int, trellis: bool) -> Problem:
     """An odd number of levels, prices that rise alike on both sides of zero, weights around 1."""
     rng = np.random.default_rng(seed)
     entries += 1 - entries % 2
     zero = entries // 2
     values = (rng.standard_normal(rows) * entries / 2).astype(np.float32)
     weights = rng.uniform(0.5, 2, rows).astype(np.float32)
-    rise = np.sort(rng.uniform(0, 0.5, (groups * (1 + tied), zero + 1)), axis=1)
+    rise = np.sort(rng.uniform(0, 0.5, (groups * (1 + trellis), zero + 1)), axis=1)
     cost = rise[:, np.abs(np.arange(entries) - zero)].astype(np.float32)
     return values, weights, cost, rng.integers(0, groups, rows, dtype=np.uint8), zero
 
 
-def wild(entries: int, rows: int, groups: int, seed: int, tied: bool) -> Problem:
+def wild(entries: int, rows: int, groups: int, seed: int, trellis: bool) -> Problem:
     """Prices without order, any zero, weights of all sizes."""
     rng = np.random.default_rng(seed)
     values = (rng.standard_normal(rows) * entries / 2).astype(np.float32)
     weights = np.exp(rng.standard_normal(rows) * 2).astype(np.float32)
-    cost = rng.uniform(0, 2, (groups * (1 + tied), entries)).astype(np.float32)
+    cost = rng.uniform(0, 2, (groups * (1 + trellis), entries)).astype(np.float32)
     zero = int(rng.integers(entries))
     return values, weights, cost, rng.integers(0, groups, rows, dtype=np.uint8), zero
 
@@ -147,7 +147,7 @@ def test_a_long_column_keeps_its_digits() -> None:
     assert error[-10:].mean() == pytest.approx(error[:10].mean(), rel=0.05)
 
 
-def test_a_free_trellis_comes_closer_than_its_coarse_quantiser() -> None:
+def test_a_free_trellis_comes_closer_than_its_coarse_quantizer() -> None:
     """Marcellin and Fischer, 1990, table II: at 8 states about 1 dB below 1/12 of the square of
     twice the step."""
     values = np.random.default_rng(0).uniform(-50, 50, (4, 4000)).astype(np.float32)
@@ -158,17 +158,17 @@ def test_a_free_trellis_comes_closer_than_its_coarse_quantiser() -> None:
 
 
 @pytest.mark.parametrize("size", [100.0, 1e4])
-@pytest.mark.parametrize("tied", [False, True])
-def test_values_beyond_the_grid_take_its_ends(tied: bool, size: float) -> None:
+@pytest.mark.parametrize("trellis", [False, True])
+def test_values_beyond_the_grid_take_its_ends(trellis: bool, size: float) -> None:
     values = np.array([[size, -size, size, -size, size]], np.float32)
     weights, cost = np.full_like(values, 1e-9), np.zeros((2, 15), np.float32)
-    codes = chosen(values, weights, cost, ONE, 7, tied)[0]
-    assert bool((np.abs(codes.astype(int) - 7) >= (4 if tied else 7)).all())
+    codes = chosen(values, weights, cost, ONE, 7, trellis)[0]
+    assert bool((np.abs(codes.astype(int) - 7) >= (4 if trellis else 7)).all())
     assert bool((np.sign(codes.astype(int) - 7) == np.sign(values[0])).all())
 
 
 @pytest.mark.parametrize(
-    ("cost", "group", "zero", "tied", "rows", "message"),
+    ("cost", "group", "zero", "trellis", "rows", "message"),
     [
         ((1, 257), [], 0, False, 3, "entries are 1 to 256"),
         ((1, 4), [], 4, False, 3, "zero is one of them"),
@@ -180,9 +180,9 @@ def test_values_beyond_the_grid_take_its_ends(tied: bool, size: float) -> None:
     ],
 )
 def test_what_does_not_fit_is_refused(
-    cost: tuple[int, int], group: list[int], zero: int, tied: bool, rows: int, message: str
+    cost: tuple[int, int], group: list[int], zero: int, trellis: bool, rows: int, message: str
 ) -> None:
     values, codes = np.zeros((2, 3), np.float32), np.zeros((2, rows), np.uint8)
     arrays = np.zeros(cost, np.float32), np.array(group, np.uint8)
     with pytest.raises(ValueError, match=message):
-        _native.choose_codes(values, values, codes, *arrays, zero, tied)
+        _native.choose_codes(values, values, codes, *arrays, zero, trellis)

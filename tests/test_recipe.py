@@ -10,12 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tinyvox.codebooks import CODEBOOKS
-from tinyvox.codebooks.rate import LEAST_BITS, MOST_BITS, MOST_TRELLIS_BITS
 from tinyvox.errors import FileError, RecipeError
+from tinyvox.quantizers import LEAST_BITS, MOST_BITS, MOST_TRELLIS_BITS, QUANTIZERS
 from tinyvox.recipe import (
+    ENTROPY_CONSTRAINED,
     GRANULAR,
-    PRICED,
     WITH_PERCENTILE,
     EqualizeSettings,
     FactorizeSettings,
@@ -34,9 +33,7 @@ from tinyvox.recipe import (
     save_recipe,
     with_finetune,
 )
-from tinyvox.recipe import (
-    MOST_TRELLIS_BITS as MOST_OF_A_RULE,
-)
+from tinyvox.recipe import MOST_TRELLIS_BITS as MOST_OF_A_RULE
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -409,13 +406,13 @@ def test_the_steps_own_bits_are_the_last_rule() -> None:
     assert QuantizeSettings(rules=(rule,)).in_order() == (rule,)
 
 
-# Fine-tuning and quantisation.
+# Fine-tuning and quantization.
 
 RULE = QuantizeRule(layers="out", bits=8)
 QUANTIZE = QuantizeSettings(bits=3, rules=(RULE,))
 
 
-def test_fine_tuning_follows_the_last_quantisation_codes_first() -> None:
+def test_fine_tuning_follows_the_last_quantization_codes_first() -> None:
     prune, first = PruneSettings(keep=0.5), QuantizeSettings(bits=8)
     tune = FinetuneSettings(steps=9, learning_rate=3e-4)
     found = with_finetune(Recipe.of(prune, first, QUANTIZE), tune)
@@ -440,7 +437,7 @@ def test_units_are_pruned_before_the_codes_are_fixed() -> None:
     assert found == Recipe.of(first, QUANTIZE, settling)
 
 
-def test_a_recipe_without_quantisation_ends_in_fine_tuning() -> None:
+def test_a_recipe_without_quantization_ends_in_fine_tuning() -> None:
     prune = PruneSettings(keep=0.5)
     assert with_finetune(Recipe.of(prune)) == Recipe.of(prune, FinetuneSettings())
 
@@ -454,17 +451,19 @@ def test_a_recipe_that_fine_tunes_is_left_as_it_is() -> None:
 
 
 def test_recipes_know_the_methods_that_there_are_and_their_options() -> None:
-    assert get_args(Method) == tuple(CODEBOOKS)
-    assert {*PRICED} == {name for name, method in CODEBOOKS.items() if method.priced}
+    assert get_args(Method) == tuple(QUANTIZERS)
+    assert {*ENTROPY_CONSTRAINED} == {
+        name for name, method in QUANTIZERS.items() if method.entropy_constrained
+    }
     for option, names in (("granularity", GRANULAR), ("percentile", WITH_PERCENTILE)):
-        assert {*names} == {n for n, method in CODEBOOKS.items() if option in method.options}
-    assert set().union(*(m.options for m in CODEBOOKS.values())) == {"granularity", "percentile"}
+        assert {*names} == {n for n, method in QUANTIZERS.items() if option in method.options}
+    assert set().union(*(m.options for m in QUANTIZERS.values())) == {"granularity", "percentile"}
 
 
 def test_recipes_know_the_bits_that_the_methods_take() -> None:
     assert MOST_OF_A_RULE == MOST_TRELLIS_BITS
     for bits in (LEAST_BITS, MOST_BITS):
-        assert QuantizeRule(method="entropy", bits=bits).priced
+        assert QuantizeRule(method="entropy", bits=bits).entropy_constrained
     with pytest.raises(ValidationError):
         QuantizeRule(method="entropy", bits=LEAST_BITS * 0.99)
 
@@ -476,7 +475,7 @@ def test_recipes_know_the_bits_that_the_methods_take() -> None:
         {"method": "symmetric", "bits": 4, "granularity": "tensor", "percentile": 99.9},
         {"method": "asymmetric", "bits": 4, "granularity": "row"},
         {"method": "omse", "bits": 4, "granularity": 32},
-        {"bits": 4, "granularity": 32, "feedback": False, "unbiased": False},
+        {"bits": 4, "granularity": 32, "error_compensation": False, "unbiased": False},
     ],
 )
 def test_options_of_a_method_are_read_and_written(

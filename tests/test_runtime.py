@@ -16,15 +16,26 @@ from small_models import chain, dense, linear, recurrent, speech_model
 from torch import nn
 
 import tinyvox as tv
-from tinyvox import layers, packfile, runtime
-from tinyvox.card import Features, SpeechCard
-from tinyvox.codebooks import CODEBOOKS, kmeans
+from tinyvox import runtime
 from tinyvox.errors import FileError
-from tinyvox.execute import Executor
-from tinyvox.matrix import Coded, Dense, Grid, Matrix, Product
-from tinyvox.model import INPUT, Model, Node
-from tinyvox.packfile.write import encode
+from tinyvox.executor import Executor
+from tinyvox.formats import tvx
+from tinyvox.formats.tvx import encode
+from tinyvox.model import (
+    INPUT,
+    Coded,
+    Dense,
+    Features,
+    Grid,
+    Matrix,
+    Model,
+    Node,
+    Product,
+    SpeechCard,
+    layers,
+)
 from tinyvox.passes import compress
+from tinyvox.quantizers import QUANTIZERS, kmeans
 from tinyvox.recipe import QuantizeSettings, Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,7 +47,7 @@ def noise(frames: int, size: int, seed: int = 0) -> np.ndarray:
 
 
 def open_model(model: Model, folder: Path) -> runtime.Session:
-    packfile.save(model, folder / "model.tvx")
+    tvx.save(model, folder / "model.tvx")
     return tv.open(folder / "model.tvx")
 
 
@@ -225,10 +236,10 @@ def coded_by(matrix: Matrix, method: str) -> Matrix:
         return Product(coded_by(matrix.left, method), coded_by(matrix.right, method))
     name, _, rows = method.partition(" ")
     options = {"granularity": int(rows)} if rows else {}
-    return CODEBOOKS[name].quantise(matrix.decode(), 4, **options)
+    return QUANTIZERS[name].quantize_values(matrix.decode(), 4, **options)
 
 
-@pytest.mark.parametrize("method", [*CODEBOOKS, "symmetric 8", "asymmetric 8", "kmeans 8"])
+@pytest.mark.parametrize("method", [*QUANTIZERS, "symmetric 8", "asymmetric 8", "kmeans 8"])
 def test_a_model_coded_by_any_method_lies_close_to_torch(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -287,7 +298,7 @@ def test_instruction_sets_agree_on_a_limit_for_each_channel(
 def test_an_unknown_instruction_set_is_one_clear_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    packfile.save(build("linear"), tmp_path / "model.tvx")
+    tvx.save(build("linear"), tmp_path / "model.tvx")
     monkeypatch.setenv("TINYVOX_ISA", "mmx")
     with pytest.raises(FileError, match=r"TINYVOX_ISA is 'mmx', expected .*scalar"):
         tv.open(tmp_path / "model.tvx")
@@ -309,7 +320,7 @@ def test_models_that_would_hold_too_many_frames_are_refused(tmp_path: Path) -> N
     spread = ("spread", layers.Linear(Dense(torch.zeros(4096, 1))), ("ahead3",))
     model = network(1, ("wide", wide, (INPUT,)), *ahead, spread,
                     ("sum", layers.Add(), ("wide", "spread")))  # fmt: skip
-    packfile.save(model, tmp_path / "model.tvx")
+    tvx.save(model, tmp_path / "model.tvx")
     with pytest.raises(FileError, match="a stream needs over"):
         tv.open(tmp_path / "model.tvx")
 
@@ -328,7 +339,7 @@ def large_file(method: str, folder: Path) -> Path:
     model = large_model()
     if method != "float":
         model = model.map_matrices(lambda _, matrix: coded_by(matrix, method))
-    packfile.save(model, folder / "large.tvx")
+    tvx.save(model, folder / "large.tvx")
     return folder / "large.tvx"
 
 
@@ -371,7 +382,7 @@ def test_a_session_with_threads_works_on_in_a_child_process(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("threads", [0, -1, 65, 1 << 40])
 def test_a_number_of_threads_that_cannot_be_is_one_clear_line(threads: int, tmp_path: Path) -> None:
-    packfile.save(build("linear"), tmp_path / "model.tvx")
+    tvx.save(build("linear"), tmp_path / "model.tvx")
     with pytest.raises(ValueError, match=f"^threads are {threads}, expected 1 to 64$"):
         tv.open(tmp_path / "model.tvx", threads=threads)
 
@@ -391,7 +402,7 @@ def speech_file(folder: Path) -> Path:
         out=layers.Linear(Dense(torch.randn(7, 24) * 3), torch.zeros(7)),
         softmax=layers.LogSoftmax(),
     ).with_card(SpeechCard(features=features, tokens=TOKENS, blank=6))
-    packfile.save(model.map_matrices(lambda _, m: code(m, 8)), folder / "speech.tvx")
+    tvx.save(model.map_matrices(lambda _, m: code(m, 8)), folder / "speech.tvx")
     return folder / "speech.tvx"
 
 
@@ -415,7 +426,7 @@ def test_text_does_not_depend_on_the_pieces(tmp_path: Path) -> None:
 
 
 def test_text_is_the_greedy_reading_of_the_outputs(tmp_path: Path) -> None:
-    from tinyvox.evaluate import greedy_text
+    from tinyvox.evaluation import greedy_text
     from tinyvox.files import load
 
     path = speech_file(tmp_path)
@@ -618,7 +629,7 @@ def test_a_stream_allocates_nothing_after_it_was_made(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4])
-def test_tables_of_the_quantiser_run_without_rounding(bits: int, tmp_path: Path) -> None:
+def test_tables_of_the_quantizer_run_without_rounding(bits: int, tmp_path: Path) -> None:
     """With activations that int8 holds, all that is left is the rounding of a float sum."""
     torch.manual_seed(1)
     model = chain(96, out=linear(40, 96))

@@ -9,15 +9,13 @@ import torch
 from small_models import chain, linear, recurrent, what
 from torch import Tensor, nn
 
-from tinyvox import layers
-from tinyvox.evidence import NOTHING, Batch, Heard, gather
-from tinyvox.execute import Executor
-from tinyvox.matrix import Coded, Dense, Product
-from tinyvox.model import Model
-from tinyvox.passes import factorize, quantize, sparsify
-from tinyvox.passes.sequential import Walk
+from tinyvox.calibration import NO_STATISTICS, Batch, CalibratedStatistics, OutputDivergence, gather
+from tinyvox.executor import Executor
+from tinyvox.model import Coded, Dense, Model, Product, layers
+from tinyvox.passes.lowrank import factorize
+from tinyvox.passes.pruning import sparsify
+from tinyvox.passes.quantization import SequentialFit, quantize
 from tinyvox.recipe import FactorizeSettings, QuantizeSettings, SparsifySettings
-from tinyvox.trial import Trial
 
 CELLS = {
     "lstm": lambda: nn.LSTM(12, 10),
@@ -48,9 +46,11 @@ def speech(size: int = 8, count: int = 3) -> list[Batch]:
     return [Batch(torch.randn(4, 40, size, generator=generator), lengths) for _ in range(count)]
 
 
-def hear(model: Model, damping: float = 1e-9) -> Heard:
+def feature_batches(model: Model, damping: float = 1e-9) -> CalibratedStatistics:
     batches = speech(model.input_size)
-    return Heard(gather(model, batches, damping, fisher=True), model, lambda: batches)
+    return CalibratedStatistics(
+        gather(model, batches, damping, fisher=True), model, lambda: batches
+    )
 
 
 def inputs(model: Model, name: str) -> Tensor:
@@ -70,20 +70,20 @@ def noisy(matrix: Dense) -> Dense:
     return Dense(matrix.values + 0.3 * matrix.values.std() * noise)
 
 
-def through(walk: Walk, until: str) -> None:
+def through(fit: SequentialFit, until: str) -> None:
     """Every matrix before one, with noise for codes."""
-    for name, _ in walk.model.matrices():
+    for name, _ in fit.model.matrices():
         if name == until:
             return
-        fitted, _ = walk.fit(name)
+        fitted, _ = fit.fit(name)
         assert isinstance(fitted, Dense)
-        walk.put(name, noisy(fitted))
+        fit.put(name, noisy(fitted))
 
 
 def test_a_matrix_stays_as_it_is_while_its_inputs_do() -> None:
     model = model_with("lstm")
-    walk = Walk(model, hear(model))
-    fitted, moments = walk.fit("first.weight")
+    fit = SequentialFit(model, feature_batches(model))
+    fitted, moments = fit.fit("first.weight")
     before = dict(model.matrices())["first.weight"].decode()
     torch.testing.assert_close(fitted.decode(), before, atol=1e-4, rtol=1e-4)
     x = inputs(model, "first.weight")
@@ -99,10 +99,10 @@ def test_a_matrix_is_fitted_to_what_reaches_it(cell: str) -> None:
     names = [name for name, _ in model.matrices()]
     before = dict(model.matrices())
     for name in names[1:]:
-        walk = Walk(model, hear(model))
-        through(walk, name)
-        fitted, _ = walk.fit(name)
-        now = walk.model
+        fit = SequentialFit(model, feature_batches(model))
+        through(fit, name)
+        fitted, _ = fit.fit(name)
+        now = fit.model
         wanted = inputs(model, name) @ before[name].decode().double().T
         if name.endswith("weight_hh"):
             other = name.replace("hh", "ih")
@@ -122,37 +122,39 @@ def test_a_matrix_is_fitted_to_what_reaches_it(cell: str) -> None:
 @pytest.mark.parametrize("layer", ["first", "out"])
 def test_the_means_of_outputs_stay(layer: str) -> None:
     model = model_with("lstm")
-    walk = Walk(model, hear(model))
-    through(walk, "")
+    fit = SequentialFit(model, feature_batches(model))
+    through(fit, "")
 
     def mean(which: Model) -> Tensor:
         weight = dict(which.matrices())[f"{layer}.weight"].decode().double()
         found = inputs(which, f"{layer}.weight") @ weight.T
         return found.mean(0) + dict(which.vectors())[f"{layer}.bias"]
 
-    torch.testing.assert_close(mean(walk.model), mean(model), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(mean(fit.model), mean(model), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_less_is_lost(cell: str) -> None:
     model = model_with(cell)
-    heard = hear(model, 0.02)
-    trial = Trial(model, speech())
+    heard = feature_batches(model, 0.02)
+    divergence = OutputDivergence(model, speech())
     plain = QuantizeSettings(method="kmeans", bits=2)
     small, notes = quantize(model, plain, heard)
     fitted, more = quantize(model, plain.model_copy(update={"sequential": True}), heard)
-    assert trial.distance(fitted) < 0.9 * trial.distance(small)
+    assert divergence.distance(fitted) < 0.9 * divergence.distance(small)
     assert [note.layer for note in notes] == [note.layer for note in more]
 
 
 def test_factors_keep_their_rank_and_lose_less() -> None:
     model = model_with("lstm")
-    heard = hear(model, 0.02)
+    heard = feature_batches(model, 0.02)
     factored = factorize(model, FactorizeSettings(rank=4), heard).model
-    trial = Trial(model, speech())
+    divergence = OutputDivergence(model, speech())
     plain = QuantizeSettings(method="entropy", bits=4)
     fitted = quantize(factored, plain.model_copy(update={"sequential": True}), heard).model
-    assert trial.distance(fitted) < 0.9 * trial.distance(quantize(factored, plain, heard).model)
+    assert divergence.distance(fitted) < 0.9 * divergence.distance(
+        quantize(factored, plain, heard).model
+    )
     for name, matrix in factored.matrices():
         now = dict(fitted.matrices())[name]
         assert isinstance(matrix, Product) is isinstance(now, Product)
@@ -163,22 +165,22 @@ def test_factors_keep_their_rank_and_lose_less() -> None:
 
 def test_a_factor_that_products_share_stays_shared() -> None:
     model = model_with("lstm")
-    heard = hear(model, 0.02)
-    settings = FactorizeSettings(layers=("cell*hh", "out*"), rank=4, joint=True)
+    heard = feature_batches(model, 0.02)
+    settings = FactorizeSettings(layers=("cell*hh", "out*"), rank=4, shared_projection=True)
     joined = factorize(model, settings, heard).model
     assert joined.shared_factors()
     fitted = quantize(joined, QuantizeSettings(bits=4, sequential=True), heard).model
     names = set(joined.shared_factors().values())
     assert set(fitted.shared_factors().values()) == names
     plain = quantize(joined, QuantizeSettings(bits=4), heard).model
-    trial = Trial(model, speech())
-    assert trial.distance(fitted) < trial.distance(plain)
+    divergence = OutputDivergence(model, speech())
+    assert divergence.distance(fitted) < divergence.distance(plain)
 
 
 @pytest.mark.parametrize("factored", [False, True])
 def test_zeros_that_were_asked_for_stay(factored: bool) -> None:
     model = model_with("lstm")
-    heard = hear(model, 0.02)
+    heard = feature_batches(model, 0.02)
     if factored:
         model = factorize(model, FactorizeSettings(rank=4), heard).model
     thin = sparsify(model, SparsifySettings(fraction=0.5), heard).model
@@ -200,7 +202,7 @@ def test_what_no_rule_matches_and_what_is_not_told_is_left_alone() -> None:
         grouped=layers.Conv1d(kernel, None, kernel=3, groups=4),
         out=linear(6, 8),
     )
-    heard = hear(model, 0.02)
+    heard = feature_batches(model, 0.02)
     assert "grouped.weight" not in heard
     settings = QuantizeSettings(layers=("grouped*", "out*"), bits=2, sequential=True)
     outcome = quantize(model, settings, heard)
@@ -216,9 +218,9 @@ def test_what_no_rule_matches_and_what_is_not_told_is_left_alone() -> None:
 def test_without_evidence_it_is_said_that_nothing_was_fitted() -> None:
     model = model_with("lstm")
     settings = QuantizeSettings(bits=2, sequential=True)
-    outcome = quantize(model, settings, NOTHING)
+    outcome = quantize(model, settings, NO_STATISTICS)
     assert "not sequential" in what(outcome, "all layers")
-    plain = quantize(model, settings.model_copy(update={"sequential": False}), NOTHING).model
+    plain = quantize(model, settings.model_copy(update={"sequential": False}), NO_STATISTICS).model
     assert outcome.model.digest() == plain.digest()
 
 
@@ -231,8 +233,8 @@ def test_a_branch_that_is_read_late_is_kept() -> None:
     side = type(first)("side", add, ("input",))
     joined = type(first)("sum", layers.Add(), ("side", "cell"))
     late = Model(8, (first, relu, cell, side, joined, sum_of(out, inputs=("sum",)), softmax))
-    heard = hear(late, 0.02)
+    heard = feature_batches(late, 0.02)
     plain = QuantizeSettings(method="kmeans", bits=2)
     fitted = quantize(late, plain.model_copy(update={"sequential": True}), heard).model
-    trial = Trial(late, speech())
-    assert trial.distance(fitted) < trial.distance(quantize(late, plain, heard).model)
+    divergence = OutputDivergence(late, speech())
+    assert divergence.distance(fitted) < divergence.distance(quantize(late, plain, heard).model)

@@ -10,13 +10,13 @@ import torch
 from small_models import chain, dense, linear, speech_model
 from torch import Tensor
 
-from tinyvox import layers
+from tinyvox.calibration import Moments, Statistics, energy
 from tinyvox.errors import RecipeError
-from tinyvox.evidence import Evidence, Moments, energy
-from tinyvox.matrix import Coded, Dense, Product, Table, leaves
-from tinyvox.model import Model
-from tinyvox.passes import Outcome, apply, factorize, quantize, sparsify
-from tinyvox.passes.sparsify import lowest, refit, zeroed
+from tinyvox.model import Coded, Dense, Model, Product, Table, layers, leaves
+from tinyvox.passes import Outcome, apply
+from tinyvox.passes.lowrank import factorize
+from tinyvox.passes.pruning import lowest, refit, sparsify, zeroed
+from tinyvox.passes.quantization import quantize
 from tinyvox.recipe import FactorizeSettings, QuantizeSettings, Recipe, SparsifySettings
 
 
@@ -27,19 +27,19 @@ def correlated(size: int, seed: int = 0) -> Tensor:
     return mix @ mix.T + 0.1 * torch.eye(size, dtype=torch.float64)
 
 
-def centred(second: Tensor) -> Moments:
+def centered(second: Tensor) -> Moments:
     return Moments(second, torch.zeros(len(second), dtype=torch.float64))
 
 
-def known(model: Model) -> Evidence:
+def known(model: Model) -> Statistics:
     return {
-        name: centred(correlated(matrix.shape[1], seed))
+        name: centered(correlated(matrix.shape[1], seed))
         for seed, (name, matrix) in enumerate(model.matrices())
     }
 
 
-def loss(values: Tensor, other: Tensor, metric: Tensor) -> float:
-    return energy(values - other, metric)
+def loss(values: Tensor, other: Tensor, second_moment: Tensor) -> float:
+    return energy(values - other, second_moment)
 
 
 def zeros(model: Model) -> dict[str, int]:
@@ -52,13 +52,13 @@ def what(outcome: Outcome, layer: str) -> str:
     return note.what
 
 
-def least_squares(values: Tensor, kept: Tensor, metric: Tensor) -> Tensor:
+def least_squares(values: Tensor, kept: Tensor, second_moment: Tensor) -> Tensor:
     """The best values for these places, row by row."""
     best = torch.zeros_like(values, dtype=torch.float64)
     for row, places in enumerate(kept):
         at = places.nonzero().flatten()
-        wanted = (metric @ values[row].double())[at]
-        best[row, at] = torch.linalg.solve(metric[at][:, at], wanted)
+        wanted = (second_moment @ values[row].double())[at]
+        best[row, at] = torch.linalg.solve(second_moment[at][:, at], wanted)
     return best.float()
 
 
@@ -130,18 +130,20 @@ def test_a_budget_goes_where_inputs_make_up_for_zeros() -> None:
     torch.manual_seed(0)
     layer = linear(20, 20)
     model = chain(20, alone=layer, together=layer)
-    evidence = {
-        "alone.weight": replace(centred(torch.eye(20, dtype=torch.float64)), damping=0.3),
-        "together.weight": replace(centred(correlated(20)), damping=0.3),
+    statistics = {
+        "alone.weight": replace(centered(torch.eye(20, dtype=torch.float64)), damping=0.3),
+        "together.weight": replace(centered(correlated(20)), damping=0.3),
     }
-    gone = zeros(sparsify(model, SparsifySettings(budget=0.5), evidence).model)
+    gone = zeros(sparsify(model, SparsifySettings(budget=0.5), statistics).model)
     assert sum(gone.values()) == 400
     assert gone["together.weight"] > gone["alone.weight"]
     values = layer.weight.decode()
-    alone, together = (moments.damped for moments in evidence.values())
+    alone, together = (moments.damped for moments in statistics.values())
 
-    def lost(count: int, metric: Tensor) -> float:
-        return loss(values, zeroed(values, count, metric), metric) / energy(values, metric)
+    def lost(count: int, second_moment: Tensor) -> float:
+        return loss(values, zeroed(values, count, second_moment), second_moment) / energy(
+            values, second_moment
+        )
 
     best = min(lost(400 - count, alone) + lost(count, together) for count in range(160, 281, 20))
     assert lost(gone["alone.weight"], alone) + lost(gone["together.weight"], together) < 1.06 * best
@@ -153,18 +155,18 @@ def test_a_budget_loses_less_than_the_same_fraction_everywhere(kept: float) -> N
     torch.manual_seed(0)
     model = chain(16, a=linear(48, 16), b=linear(20, 48), c=linear(30, 20))
     spectra = (torch.eye(16).double(), correlated(48), correlated(20) ** 2)
-    evidence = {
-        f"{name}.weight": centred(second @ second.T)
+    statistics = {
+        f"{name}.weight": centered(second @ second.T)
         for name, second in zip("abc", spectra, strict=True)
     }
 
     def lost(settings: SparsifySettings) -> float:
-        found = dict(sparsify(model, settings, evidence).model.matrices())
+        found = dict(sparsify(model, settings, statistics).model.matrices())
         total = 0.0
         for name, matrix in model.matrices():
-            metric = evidence[name].damped
-            whole = energy(matrix.decode(), metric)
-            total += loss(matrix.decode(), found[name].decode(), metric) / whole
+            second_moment = statistics[name].damped
+            whole = energy(matrix.decode(), second_moment)
+            total += loss(matrix.decode(), found[name].decode(), second_moment) / whole
         return total
 
     assert lost(SparsifySettings(budget=kept)) < 0.97 * lost(SparsifySettings(fraction=1 - kept))
@@ -185,19 +187,19 @@ def test_the_lowest_of_equal_losses_are_the_first() -> None:
 def test_both_saliencies_agree_where_inputs_do_not_go_together(share: float) -> None:
     torch.manual_seed(0)
     values = torch.randn(30, 41)
-    metric = 3 * torch.eye(41, dtype=torch.float64)
+    second_moment = 3 * torch.eye(41, dtype=torch.float64)
     count = round(share * values.numel())
     plain = zeroed(values, count)
     assert torch.equal(plain, values * ~lowest(values.square(), count))
     for second_order in (False, True):
-        assert torch.equal(zeroed(values, count, metric, second_order=second_order), plain)
+        assert torch.equal(zeroed(values, count, second_moment, second_order=second_order), plain)
 
 
 def test_rows_that_matter_more_keep_more() -> None:
     torch.manual_seed(0)
-    values, metric = torch.randn(2, 60), correlated(60)
+    values, second_moment = torch.randn(2, 60), correlated(60)
     weighed = torch.tensor([1.0, 9.0], dtype=torch.float64)
-    kept = (zeroed(values, 60, metric, importance=weighed) != 0).sum(1)
+    kept = (zeroed(values, 60, second_moment, importance=weighed) != 0).sum(1)
     assert int(kept[1]) > 1.3 * int(kept[0])
 
 
@@ -207,34 +209,39 @@ def test_rows_that_matter_more_keep_more() -> None:
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.8])
 def test_each_step_from_magnitudes_to_the_full_method_loses_less(share: float) -> None:
     torch.manual_seed(0)
-    values, metric = torch.randn(48, 96), correlated(96) + 5 * torch.eye(96, dtype=torch.float64)
+    values, second_moment = (
+        torch.randn(48, 96),
+        correlated(96) + 5 * torch.eye(96, dtype=torch.float64),
+    )
     count = round(share * values.numel())
     found = (
         zeroed(values, count),
-        zeroed(values, count, metric, second_order=False),
-        zeroed(values, count, metric),
+        zeroed(values, count, second_moment, second_order=False),
+        zeroed(values, count, second_moment),
     )
     assert all(int((thin == 0).sum()) == count for thin in found)
-    plain, refitted, full = (loss(values, thin, metric) for thin in found)
+    plain, refitted, full = (loss(values, thin, second_moment) for thin in found)
     assert full < refitted < 0.9 * plain
 
 
 def test_the_refit_is_least_squares() -> None:
     torch.manual_seed(0)
-    values, metric = torch.randn(20, 50), correlated(50) + torch.eye(50, dtype=torch.float64)
+    values, second_moment = torch.randn(20, 50), correlated(50) + torch.eye(50, dtype=torch.float64)
     kept = torch.rand(20, 50) < 0.4
     kept[3], kept[4] = False, True
-    found = refit(values.double(), torch.zeros(20, 50, dtype=torch.float64), kept, metric).float()
-    expected = least_squares(values, kept, metric)
+    found = refit(
+        values.double(), torch.zeros(20, 50, dtype=torch.float64), kept, second_moment
+    ).float()
+    expected = least_squares(values, kept, second_moment)
     torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-2)
-    assert loss(values, found, metric) < 1.001 * loss(values, expected, metric)
+    assert loss(values, found, second_moment) < 1.001 * loss(values, expected, second_moment)
     assert bool((found[~kept] == 0).all())
 
 
 def test_second_order_zeros_are_near_the_best_of_all() -> None:
     """Every choice of three zeros among six weights, tried out on 60 rows of one matrix each."""
     torch.manual_seed(0)
-    metric = correlated(6)
+    second_moment = correlated(6)
     best = found = magnitudes = 0.0
     for _ in range(60):
         values = torch.randn(1, 6)
@@ -242,32 +249,32 @@ def test_second_order_zeros_are_near_the_best_of_all() -> None:
         for gone in itertools.combinations(range(6), 3):
             kept = torch.ones(1, 6, dtype=torch.bool)
             kept[0, list(gone)] = False
-            losses.append(loss(values, least_squares(values, kept, metric), metric))
+            losses.append(loss(values, least_squares(values, kept, second_moment), second_moment))
         best += min(losses)
-        found += loss(values, zeroed(values, 3, metric), metric)
-        magnitudes += loss(values, zeroed(values, 3), metric)
+        found += loss(values, zeroed(values, 3, second_moment), second_moment)
+        magnitudes += loss(values, zeroed(values, 3), second_moment)
     assert best <= found < best + 0.1 * (magnitudes - best)
 
 
 def test_what_was_zero_stays_zero() -> None:
     torch.manual_seed(0)
-    values, metric = torch.randn(20, 30), correlated(30)
+    values, second_moment = torch.randn(20, 30), correlated(30)
     values[torch.rand(20, 30) < 0.4] = 0
-    thin = zeroed(values, 300, metric)
+    thin = zeroed(values, 300, second_moment)
     assert int((thin == 0).sum()) == 300
     assert bool((thin[values == 0] == 0).all())
 
 
 def test_a_recurrent_matrix_is_one_like_any_other() -> None:
     model = speech_model()
-    evidence = known(model)
+    statistics = known(model)
     name = "lstm.forward.weight_hh"
     settings = SparsifySettings(layers=name, fraction=0.6)
-    outcome = sparsify(model, settings, evidence)
+    outcome = sparsify(model, settings, statistics)
     before, after = (dict(m.matrices())[name].decode() for m in (model, outcome.model))
-    expected = zeroed(before, round(0.6 * before.numel()), evidence[name].damped)
+    expected = zeroed(before, round(0.6 * before.numel()), statistics[name].damped)
     assert torch.equal(after, expected)
-    lost = loss(before, after, evidence[name].damped) / energy(before, evidence[name].damped)
+    lost = loss(before, after, statistics[name].damped) / energy(before, statistics[name].damped)
     assert what(outcome, name) == (
         f"{int((after == 0).sum())} of {after.numel()} weights are zero (60.0%), "
         f"relative squared error {lost:.3g} of its outputs, survivors refitted"
@@ -293,15 +300,15 @@ def test_both_factors_of_a_product_are_sparsified(evident: bool) -> None:
 def test_the_left_factor_makes_up_for_the_right_one() -> None:
     torch.manual_seed(0)
     model = chain(40, out=layers.Linear(Product(dense(30, 8), dense(8, 40))))
-    evidence = known(model)
-    metric = evidence["out.weight"].damped
+    statistics = known(model)
+    second_moment = statistics["out.weight"].damped
     (whole,), (thin,) = (
         [m for _, m in each.matrices()]
-        for each in (model, sparsify(model, SparsifySettings(fraction=0.5), evidence).model)
+        for each in (model, sparsify(model, SparsifySettings(fraction=0.5), statistics).model)
     )
     apart = [zeroed(leaf.decode(), leaf.decode().numel() // 2) for leaf in leaves(whole)]
-    assert loss(whole.decode(), thin.decode(), metric) < 0.7 * loss(
-        whole.decode(), apart[0] @ apart[1], metric
+    assert loss(whole.decode(), thin.decode(), second_moment) < 0.7 * loss(
+        whole.decode(), apart[0] @ apart[1], second_moment
     )
 
 

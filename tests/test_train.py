@@ -10,23 +10,21 @@ import soundfile
 import torch
 import yaml
 
-from tinyvox.card import card_path, save_card
-from tinyvox.corpus import Utterance, write_manifest
-from tinyvox.deepspeech import deepspeech
 from tinyvox.errors import RecipeError
-from tinyvox.execute import Executor
-from tinyvox.export import export_pt2
-from tinyvox.groups import groups
-from tinyvox.model import Model
+from tinyvox.executor import Executor
+from tinyvox.exporters import export_pt2
+from tinyvox.model import Model, card_path, groups, save_card
 from tinyvox.recipe import GradualPruning
-from tinyvox.train import (
+from tinyvox.speech import Utterance, write_manifest
+from tinyvox.training import (
     Batch,
     Batches,
-    Optimisation,
+    Optimization,
     Progress,
     TrainConfig,
     Trainer,
     ctc_loss,
+    deepspeech,
     learning_rate,
     load_config,
     load_corpus,
@@ -55,7 +53,7 @@ def config(tmp_path: Path) -> TrainConfig:
         "model": {"width": 24, "context": 2},
         "tokens": ["a", "b", "<blank>"],
         "data": [{"manifest": "set.jsonl"}],
-        "optimisation": {"steps": 30, "batch_seconds": 6, "learning_rate": 0.01, "warmup": 3},
+        "optimization": {"steps": 30, "batch_seconds": 6, "learning_rate": 0.01, "warmup": 3},
         "output": "out.pt2",
     }
     (tmp_path / "train.yaml").write_text(yaml.safe_dump(document))
@@ -105,7 +103,7 @@ def test_training_learns_and_resumes(config: TrainConfig) -> None:
     assert [p.step for p in seen] == list(range(1, 31))
     assert np.mean([p.loss for p in seen[-5:]]) < 0.5 * seen[0].loss
     longer = config.model_copy(
-        update={"optimisation": config.optimisation.model_copy(update={"steps": 33})}
+        update={"optimization": config.optimization.model_copy(update={"steps": 33})}
     )
     more: list[Progress] = []
     model = train(longer, more.append)
@@ -144,7 +142,7 @@ def test_training_prunes_and_resumes(config: TrainConfig) -> None:
         train(config)
 
 
-def test_lasso_is_part_of_what_is_minimised_but_not_of_the_loss_that_is_told(
+def test_lasso_is_part_of_what_is_minimized_but_not_of_the_loss_that_is_told(
     config: TrainConfig,
 ) -> None:
     batch = next(iter(Batches(load_corpus(config), config.card(), 6.0, 0)))
@@ -162,11 +160,11 @@ def test_lasso_is_part_of_what_is_minimised_but_not_of_the_loss_that_is_told(
 
 
 def test_a_run_that_pruned_nothing_may_prune_later(config: TrainConfig) -> None:
-    first = config.optimisation.model_copy(update={"steps": 4})
-    train(config.model_copy(update={"optimisation": first}))
+    first = config.optimization.model_copy(update={"steps": 4})
+    train(config.model_copy(update={"optimization": first}))
     prune = GradualPruning(layers="lstm", keep=16, start=4, stop=8, every=2)
-    longer = config.optimisation.model_copy(update={"steps": 9})
-    model = train(config.model_copy(update={"optimisation": longer, "prune": prune}))
+    longer = config.optimization.model_copy(update={"steps": 9})
+    model = train(config.model_copy(update={"optimization": longer, "prune": prune}))
     assert units(model)["lstm"] == 16
 
 
@@ -201,7 +199,7 @@ def test_loss_is_torch_ctc_a_token() -> None:
 
 
 def test_rate_warms_up_and_falls_to_nothing() -> None:
-    schedule = Optimisation(steps=100, warmup=10, learning_rate=1.0)
+    schedule = Optimization(steps=100, warmup=10, learning_rate=1.0)
     rates = [learning_rate(step, schedule) for step in range(101)]
     assert rates[9] == 1.0
     assert rates[:10] == sorted(rates[:10])
@@ -251,7 +249,7 @@ def test_precision_is_what_the_processor_multiplies() -> None:
 
 
 def test_the_rate_begins_anew_at_a_restart() -> None:
-    options = Optimisation(steps=100, restarts=(60,), warmup=10, learning_rate=1.0)
+    options = Optimization(steps=100, restarts=(60,), warmup=10, learning_rate=1.0)
     rates = [learning_rate(step, options) for step in range(100)]
     assert rates[9] == rates[69] == 1.0
     assert rates[59] < 0.01 < 0.05 < rates[60] < 0.2
@@ -263,11 +261,11 @@ def test_training_begins_with_another_model(config: TrainConfig, tmp_path: Path)
     model = train(config)
     assert model.card is not None
     export_pt2(model, tmp_path / "start.pt2")
-    options = config.optimisation.model_copy(update={"steps": 1, "learning_rate": 1e-9})
+    options = config.optimization.model_copy(update={"steps": 1, "learning_rate": 1e-9})
     update = {
         "init": tmp_path / "start.pt2",
         "checkpoints": tmp_path / "other",
-        "optimisation": options,
+        "optimization": options,
     }
     with pytest.raises(RecipeError, match="no speech card"):
         train(config.model_copy(update=update))

@@ -6,20 +6,17 @@ import pytest
 import torch
 from small_models import chain, dense, speech_model
 
-from tinyvox.evidence import Batch
-from tinyvox.imagine import imagined_batches
-from tinyvox.layers import Linear
-from tinyvox.matrix import Dense
-from tinyvox.trial import Trial
+from tinyvox.calibration import Batch, OutputDivergence, synthetic_batches
+from tinyvox.model import Dense, Linear
 
 
 def test_a_model_is_at_no_distance_from_itself() -> None:
     model = speech_model()
-    trial = Trial(model, imagined_batches(model, 1))
-    assert trial.distance(model) == 0
+    divergence = OutputDivergence(model, synthetic_batches(model, 1))
+    assert divergence.distance(model) == 0
     weight = dict(model.matrices())["out.weight"].decode()
-    near = trial.distance(model.with_tensors({"out.weight": Dense(weight * 1.01)}))
-    far = trial.distance(model.with_tensors({"out.weight": Dense(weight * 1.1)}))
+    near = divergence.distance(model.with_tensors({"out.weight": Dense(weight * 1.01)}))
+    far = divergence.distance(model.with_tensors({"out.weight": Dense(weight * 1.1)}))
     assert 0 < near < far
 
 
@@ -30,8 +27,8 @@ def test_distance_of_outputs_that_are_no_probabilities_is_their_relative_error()
     weight = dict(model.matrices())["out.weight"].decode()
     noise = torch.randn(weight.shape)
     noise *= (0.1 * weight.square().sum() / noise.square().sum()).sqrt()
-    trial = Trial(model, imagined_batches(model, 1))
-    found = trial.distance_with({"out.weight": Dense(weight + noise)})
+    divergence = OutputDivergence(model, synthetic_batches(model, 1))
+    found = divergence.distance_with({"out.weight": Dense(weight + noise)})
     assert found == pytest.approx(0.1, rel=0.1)
 
 
@@ -42,7 +39,10 @@ def test_frames_past_the_end_do_not_count() -> None:
     features = torch.randn(2, 30, model.input_size)
     padded = torch.cat([features, 100 * torch.ones(2, 9, model.input_size)], dim=1)
     lengths = torch.tensor([30, 30])
-    short, long = Trial(model, [Batch(features, lengths)]), Trial(model, [Batch(padded, lengths)])
+    short, long = (
+        OutputDivergence(model, [Batch(features, lengths)]),
+        OutputDivergence(model, [Batch(padded, lengths)]),
+    )
     assert short.distance(other) == pytest.approx(long.distance(other), rel=1e-5)
 
 
@@ -51,9 +51,9 @@ def test_a_shorter_trial_has_the_first_utterances() -> None:
     features = torch.randn(5, 30, model.input_size)
     lengths = torch.tensor([30, 20, 10, 30, 30])
     batches = [Batch(features, lengths), Batch(features, lengths)]
-    trial = Trial(model, batches)
-    assert len(trial.outputs) == 240
-    assert len(trial.shorter(model, 45).outputs) == 50
-    assert len(trial.shorter(model, 121).outputs) == 150
-    assert len(trial.shorter(model, 10_000).outputs) == 240
-    assert torch.equal(trial.shorter(model, 45).outputs, trial.outputs[:50])
+    divergence = OutputDivergence(model, batches)
+    assert len(divergence.outputs) == 240
+    assert len(divergence.shorter(model, 45).outputs) == 50
+    assert len(divergence.shorter(model, 121).outputs) == 150
+    assert len(divergence.shorter(model, 10_000).outputs) == 240
+    assert torch.equal(divergence.shorter(model, 45).outputs, divergence.outputs[:50])

@@ -108,7 +108,7 @@ TV_API tv_error tv_stream_feed(tv_stream* stream, const int16_t* samples, size_t
 // The utterance is over: what waited for more audio becomes text. A second time does nothing.
 TV_API tv_error tv_stream_finish(tv_stream* stream);
 
-// What was recognised so far; after tv_stream_finish, all of it. No white space at its ends; ""
+// What was recognized so far; after tv_stream_finish, all of it. No white space at its ends; ""
 // where `stream` is NULL. Valid until the stream is fed, finished, reset or closed.
 TV_API const char* tv_stream_text(const tv_stream* stream);
 

@@ -104,7 +104,7 @@ void FeatureTables::make_kaldi_filters() {
   }
 }
 
-// TensorFlow, core/kernels/mfcc_mel_filterbank.cc: each bin is shared by the two nearest centres.
+// TensorFlow, core/kernels/mfcc_mel_filterbank.cc: each bin is shared by the two nearest centers.
 void FeatureTables::make_tensorflow_filters() {
   const double hz_a_bin = static_cast<double>(config_.sample_rate) / fft_size_;
   const auto first = static_cast<uint32_t>(1.5 + config_.low_hz / hz_a_bin);
@@ -116,7 +116,7 @@ void FeatureTables::make_tensorflow_filters() {
     Filter filter{first, {}};
     for (uint32_t bin = first; bin <= last; ++bin) {
       const double at = mel(bin * hz_a_bin);
-      // A bin on a centre belongs to the rising side of that centre's own band.
+      // A bin on a center belongs to the rising side of that center's own band.
       const bool rising = at > left && at <= center, falling = at > center && at <= right;
       if (filter.weights.empty() && !rising && !falling) continue;
       if (filter.weights.empty()) filter.first = bin;

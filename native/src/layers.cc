@@ -64,11 +64,11 @@ class LayerNorm : public Layer {
            Work&) const override {
     const size_t size = weight_.size();
     for (size_t frame = 0; frame < frames; ++frame)
-      normalise(inputs[0] + frame * size, out + frame * size);
+      normalize(inputs[0] + frame * size, out + frame * size);
   }
 
  private:
-  void normalise(const float* x, float* y) const {
+  void normalize(const float* x, float* y) const {
     const auto size = static_cast<double>(weight_.size());
     double sum = 0, squares = 0;
     for (size_t i = 0; i < weight_.size(); ++i) sum += x[i];

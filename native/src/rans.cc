@@ -31,7 +31,7 @@ std::vector<uint16_t> models_of(std::span<const uint8_t> codes, const CodeShape&
       models[i] = static_cast<uint16_t>(group);
       if (!shape.trellis) continue;
       uint8_t& state = states[column];
-      models[i] = static_cast<uint16_t>(2 * group + quantiser_of(state));
+      models[i] = static_cast<uint16_t>(2 * group + quantizer_of(state));
       state = trellis.next(state, codes[i]);
       if (state == Trellis::none)
         fail("code " + std::to_string(codes[i]) + " in row " + std::to_string(row) +
@@ -61,7 +61,7 @@ size_t choose(const Counts& counts, const Frequencies& f, int shift, May may) {
 // Frequencies that sum to `total`, at least 1 for each symbol that occurs; all 0 where none does.
 // After rounding, single steps go where they cost least: from f to f + 1 saves
 // counts[s] * log((f + 1) / f) bits, which is nearly counts[s] / (f + 1/2).
-Frequencies normalise(const Counts& counts) {
+Frequencies normalize(const Counts& counts) {
   Frequencies f{};
   uint64_t codes = 0;
   for (uint64_t each : counts) codes += each;
@@ -90,7 +90,7 @@ void put(std::vector<uint8_t>& out, uint32_t value, size_t bytes) {
 struct Model {
   Frequencies frequency, start{};
 
-  explicit Model(const Counts& counts) : frequency(normalise(counts)) {
+  explicit Model(const Counts& counts) : frequency(normalize(counts)) {
     for (size_t s = 1; s < 256; ++s) start[s] = start[s - 1] + frequency[s - 1];
   }
 };
@@ -229,7 +229,7 @@ void decode_rows(Decoder& decoder, const AllSlots& slots, const CodeShape& shape
 }
 
 // A code that its state has not leads to state `none`, which is found at the end of the row; until
-// then it chooses the even quantiser.
+// then it chooses the even quantizer.
 void decode_trellis(Decoder& decoder, const AllSlots& slots, const CodeShape& shape,
                     std::span<uint8_t> codes) {
   std::vector<uint8_t> states(shape.columns, 0);
@@ -237,13 +237,13 @@ void decode_trellis(Decoder& decoder, const AllSlots& slots, const CodeShape& sh
   for (size_t row = 0; row < shape.rows; ++row) {
     const size_t group = shape.group.empty() ? 0 : shape.group[row];
     bool used[2] = {false, false};
-    for (uint8_t state : states) used[quantiser_of(state)] = true;
+    for (uint8_t state : states) used[quantizer_of(state)] = true;
     const Slots* own[2];
-    for (size_t quantiser : {0, 1})
-      own[quantiser] = &slots_of(slots, 2 * group + (used[quantiser] ? quantiser : !quantiser));
+    for (size_t quantizer : {0, 1})
+      own[quantizer] = &slots_of(slots, 2 * group + (used[quantizer] ? quantizer : !quantizer));
     decoder.row(
         codes.subspan(row * shape.columns, shape.columns),
-        [&](size_t column) -> const Slots& { return *own[quantiser_of(states[column])]; },
+        [&](size_t column) -> const Slots& { return *own[quantizer_of(states[column])]; },
         [&](size_t column, uint8_t code) { states[column] = trellis.next(states[column], code); });
     if (std::ranges::find(states, Trellis::none) != states.end())
       fail("a code does not follow the trellis");

@@ -1,6 +1,6 @@
 // Entropy coding of a matrix's codes: rANS (J. Duda, arXiv:1311.2540, section 3), interleaved
 // (F. Giesen, arXiv:1402.3392), with static frequencies: one set for the matrix, or one for each
-// group of rows; under a trellis, one for each quantiser of each of them.
+// group of rows; under a trellis, one for each quantizer of each of them.
 //
 // Code j of a row belongs to state j mod 8, so that a processor works on eight independent chains
 // at once. A state lies in [2^16, 2^32) and moves 16 bits at a time, so that a code costs at most

@@ -73,7 +73,7 @@ void choose_alone(const Rdo& rdo, std::span<const float> values, std::span<const
   }
 }
 
-// The best codes of one row by quantiser and bit, which is all that a state tells apart.
+// The best codes of one row by quantizer and bit, which is all that a state tells apart.
 struct Subsets {
   Choice of[2][2];
 
@@ -102,7 +102,7 @@ Costs advance(const Costs& costs, const Subsets& subsets, Survivor& survivor) {
   next.fill(std::numeric_limits<float>::infinity());
   for (uint32_t state = 0; state < trellis_states; ++state)
     for (uint32_t bit = 0; bit < 2; ++bit) {
-      const Choice& choice = subsets.of[quantiser_of(state)][bit];
+      const Choice& choice = subsets.of[quantizer_of(state)][bit];
       const uint8_t to = next_state(state, bit);
       if (const float cost = costs[state] + choice.cost; cost < next[to]) {
         next[to] = cost;

@@ -19,7 +19,7 @@ struct Rdo {
   std::span<const uint8_t> group;  // of each row; empty: one
 };
 
-// The codes of a column, from the first row to the last, that minimise the sum over its rows of
+// The codes of a column, from the first row to the last, that minimize the sum over its rows of
 // weight * (value - level)^2 + cost. Values are in steps of the grid.
 void choose_codes(const Rdo& rdo, std::span<const float> values, std::span<const float> weights,
                   std::span<uint8_t> codes);

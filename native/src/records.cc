@@ -39,7 +39,7 @@ constexpr Slot cells[] = {{"forward.weight_ih", false, true},
                           {"backward.bias", true, true},
                           {"backward.bias_hn", true, true},
                           {"backward.weight_hr", false, true, projecting_version}};
-constexpr Slot normalisation[] = {{"mean", true, false},
+constexpr Slot normalization[] = {{"mean", true, false},
                                   {"variance", true, false},
                                   {"weight", true, false},
                                   {"bias", true, false}};
@@ -64,8 +64,8 @@ const std::array<Form, 15> forms{{
     {cell_kind, cells},                         // recurrent
     {conv1d, weight_and_bias},                  // conv1d
     {conv2d, weight_and_bias},                  // conv2d
-    {{}, normalisation, 1},                     // batch_norm
-    {{}, std::span(normalisation).last(2), 1},  // layer_norm
+    {{}, normalization, 1},                     // batch_norm
+    {{}, std::span(normalization).last(2), 1},  // layer_norm
     {activation, limits, 1},                    // activation
     {context, {}},                              // context_window
     {stacking, {}},                             // frame_stacking
@@ -243,7 +243,7 @@ void NodeReader::spend(uint64_t weights) {
 
 namespace {
 
-constexpr uint8_t log_probabilities = 1, normalised = 2;
+constexpr uint8_t log_probabilities = 1, normalized = 2;
 
 FeatureConfig read_features(Reader& reader, uint8_t flags) {
   FeatureConfig config;
@@ -255,7 +255,7 @@ FeatureConfig read_features(Reader& reader, uint8_t flags) {
   config.hop_ms = reader.f32();
   config.low_hz = reader.f32();
   config.high_hz = reader.f32();
-  if (flags & normalised) {
+  if (flags & normalized) {
     config.mean = reader.floats(config.size(), false);
     config.deviation = reader.floats(config.size(), false);
   }
@@ -268,7 +268,7 @@ FeatureConfig read_features(Reader& reader, uint8_t flags) {
 Speech read_speech(Reader& reader) {
   Speech speech;
   const uint8_t flags = reader.u8();
-  if (flags & ~(log_probabilities | normalised)) fail("unknown flags");
+  if (flags & ~(log_probabilities | normalized)) fail("unknown flags");
   speech.log_probabilities = flags & log_probabilities;
   speech.features = read_features(reader, flags);
   const uint32_t tokens = reader.varint("number of tokens", 1, max_tokens);

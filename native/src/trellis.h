@@ -1,14 +1,14 @@
-// Trellis-coded quantisation: which levels of a grid a code may take, given the codes before it.
+// Trellis-coded quantization: which levels of a grid a code may take, given the codes before it.
 //
-// Two quantisers, each twice as coarse as the grid, take turns: the even one has the even multiples
+// Two quantizers, each twice as coarse as the grid, take turns: the even one has the even multiples
 // of the step, the odd one the odd multiples and zero. Which of them a code comes from is told by a
 // state, and every code moves the state on by one bit of it. So a code costs as much as in a coarse
-// grid, and the best path through the states comes closer to the values than either quantiser.
+// grid, and the best path through the states comes closer to the values than either quantizer.
 // Every column of a matrix has a state of its own, which runs down the rows and starts at 0.
 //
 // Sources: Marcellin and Fischer, "Trellis coded quantization", 1990; Ungerboeck, "Trellis-coded
 // modulation with redundant signal sets, part II", 1987, table I (the code of 8 states); Schwarz et
-// al., "Hybrid video coding with trellis-coded quantization", 2019 (the zero in both quantisers).
+// al., "Hybrid video coding with trellis-coded quantization", 2019 (the zero in both quantizers).
 #pragma once
 
 #include <array>
@@ -19,8 +19,8 @@ namespace tinyvox {
 
 inline constexpr size_t trellis_states = 8;
 
-// The quantiser of a state: 0 the even one, 1 the odd one.
-inline constexpr uint32_t quantiser_of(uint32_t state) { return state & 1; }
+// The quantizer of a state: 0 the even one, 1 the odd one.
+inline constexpr uint32_t quantizer_of(uint32_t state) { return state & 1; }
 
 // Ungerboeck's systematic feedback encoder with parity checks 13 and 04 (octal).
 inline constexpr uint8_t next_state(uint32_t state, uint32_t bit) {
@@ -28,16 +28,16 @@ inline constexpr uint8_t next_state(uint32_t state, uint32_t bit) {
   return static_cast<uint8_t>((s1 ^ s0) | (s2 ^ bit) << 1 | s0 << 2);
 }
 
-// Whether a quantiser has this multiple of the step.
-inline constexpr bool has_level(uint32_t quantiser, int level) {
-  return quantiser == 0 ? level % 2 == 0 : level % 2 != 0 || level == 0;
+// Whether a quantizer has this multiple of the step.
+inline constexpr bool has_level(uint32_t quantizer, int level) {
+  return quantizer == 0 ? level % 2 == 0 : level % 2 != 0 || level == 0;
 }
 
-// The bit of a level that moves the state: whether it is an odd one of its quantiser's, counted
+// The bit of a level that moves the state: whether it is an odd one of its quantizer's, counted
 // from zero outwards.
-inline constexpr uint32_t bit_of(uint32_t quantiser, int level) {
+inline constexpr uint32_t bit_of(uint32_t quantizer, int level) {
   const int size = level < 0 ? -level : level;
-  return static_cast<uint32_t>((size + (quantiser && level ? 1 : 0)) / 2 % 2);
+  return static_cast<uint32_t>((size + (quantizer && level ? 1 : 0)) / 2 % 2);
 }
 
 // For every code of a grid, the state that follows each state; `none` where the state has not that
@@ -51,9 +51,9 @@ class Trellis {
     for (uint32_t state = 0; state < trellis_states; ++state)
       for (uint32_t code = 0; code < 256; ++code) {
         const int level = static_cast<int>(code) - static_cast<int>(zero);
-        const uint32_t quantiser = quantiser_of(state);
-        next_[state][code] = code < entries && has_level(quantiser, level)
-                                 ? next_state(state, bit_of(quantiser, level))
+        const uint32_t quantizer = quantizer_of(state);
+        next_[state][code] = code < entries && has_level(quantizer, level)
+                                 ? next_state(state, bit_of(quantizer, level))
                                  : none;
       }
   }

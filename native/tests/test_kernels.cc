@@ -191,7 +191,7 @@ Values awkward(size_t size) {
   return x;
 }
 
-// Values half way between two integers, to which they are quantised.
+// Values half way between two integers, to which they are quantized.
 Values halves(size_t size) {
   Values x(size, 127);
   for (size_t i = 1; i < size; ++i) x[i] = static_cast<float>(i % 253) - 126.5f;

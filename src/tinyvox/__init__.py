@@ -3,11 +3,11 @@
     import tinyvox as tv
 
     model = tv.load("model.pt2")
-    small = tv.compress(model, tv.plan(model, ratio=20))
-    tv.save(small, "model.tvx")
+    result = tv.compress(model, ratio=50, data="speech.jsonl")
+    result.save("model.tvx")
     text = tv.open("model.tvx").transcribe(samples)
 
-`open`, `Session`, `Stream` and `FeatureStream` need numpy alone. The others need
+`open`, `Session`, `Stream`, `FeatureStream` and the errors need numpy alone. The other names need
 `tinyvox[compress]`, and are imported when they are first used.
 """
 
@@ -16,36 +16,50 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from tinyvox.errors import (
+    DataError,
+    FileError,
+    ImporterError,
+    ModelError,
+    RecipeError,
+    TinyvoxError,
+)
 from tinyvox.runtime import FeatureStream, Session, Stream, open
 
 if TYPE_CHECKING:
-    from tinyvox.execute import Executor
-    from tinyvox.files import load
-    from tinyvox.importers.torch import from_torch
-    from tinyvox.observe import observe
-    from tinyvox.packfile import save
-    from tinyvox.passes import compress
-    from tinyvox.plan import plan
-    from tinyvox.pruner import Pruner
-    from tinyvox.recipe import GradualPruning
+    from tinyvox.executor import Executor
+    from tinyvox.formats.tvx import save
+    from tinyvox.importers import from_torch, load
+    from tinyvox.model import Model, SpeechCard
+    from tinyvox.recipe import GradualPruning, Recipe, load_recipe
+    from tinyvox.training import Pruner
+    from tinyvox.workflow import compress, evaluate, finetune, plan
 
 __version__ = "0.1.0"
 __all__ = [
-    "Executor", "FeatureStream", "GradualPruning", "Pruner", "Session", "Stream", "compress",
-    "from_torch", "load", "observe", "open", "plan", "save",
+    "DataError", "Executor", "FeatureStream", "FileError", "GradualPruning", "ImporterError",
+    "Model", "ModelError", "Pruner", "Recipe", "RecipeError", "Session", "SpeechCard", "Stream",
+    "TinyvoxError", "compress", "evaluate", "finetune", "from_torch", "load", "load_recipe", "open",
+    "plan", "save",
 ]  # fmt: skip
 
 _LATER = {
-    "Executor": "execute",
+    "Executor": "executor",
     "GradualPruning": "recipe",
-    "Pruner": "pruner",
-    "compress": "passes",
-    "from_torch": "importers.torch",
-    "load": "files",
-    "observe": "observe",
-    "plan": "plan",
-    "save": "packfile",
+    "Model": "model",
+    "Pruner": "training",
+    "Recipe": "recipe",
+    "SpeechCard": "model",
+    "compress": "workflow",
+    "evaluate": "workflow",
+    "finetune": "workflow",
+    "from_torch": "importers",
+    "load": "importers",
+    "load_recipe": "recipe",
+    "plan": "workflow",
+    "save": "formats.tvx",
 }
+"""The package that a name is imported from when it is first used. No name is a package's own."""
 
 
 def __getattr__(name: str) -> Any:
@@ -58,3 +72,7 @@ def __getattr__(name: str) -> Any:
             f"tinyvox.{name} needs {error.name!r}; pip install 'tinyvox[compress]'"
         ) from error
     return getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -39,9 +39,9 @@ def main() -> None:
 @app.command()
 def train(config: Annotated[Path, typer.Argument(help="Training configuration, YAML.")]) -> None:
     """Train a model from manifests; run again after a stop, it goes on from its checkpoint."""
-    from tinyvox import train as training
-    from tinyvox.card import card_path, save_card
-    from tinyvox.export import export_pt2
+    from tinyvox import training
+    from tinyvox.exporters import export_pt2
+    from tinyvox.model import card_path, save_card
 
     settings = training.load_config(config)
     with console.progress_bar("reading audio") as reading, console.progress_bar("training") as bar:
@@ -99,7 +99,8 @@ def compress(
     as_json: AsJson = False,
 ) -> None:
     """Make a model small: by a recipe, to a ratio or a size, or within a loss."""
-    from tinyvox import files, packfile
+    from tinyvox import files
+    from tinyvox.formats import tvx
     from tinyvox.passes import apply
     from tinyvox.recipe import load_recipe, with_finetune
     from tinyvox.recipe import save_recipe as save
@@ -120,7 +121,7 @@ def compress(
         save(steps, save_recipe)
     tune = _finetuner(finetune, original, output, look) if finetune is not None else None
     small, notes = apply(original, steps, finetune=tune, look=look, progress=out.print)
-    packfile.save(small, output)
+    tvx.save(small, output)
     for note in notes:
         out.print(f"{note.layer}: {note.what}", soft_wrap=True, highlight=False)
     facts = files.describe_file(output, small)
@@ -141,21 +142,21 @@ def _planned(
 ) -> Any:
     """The recipe for a budget, its table printed; a search that was interrupted goes on from a file
     beside the output."""
-    from tinyvox.corpus import read_manifest
-    from tinyvox.evaluate import lost_words
-    from tinyvox.observe import trial_on
-    from tinyvox.plan import find_plan
+    from tinyvox.calibration import divergence_on_audio
+    from tinyvox.evaluation import lost_words
+    from tinyvox.planner import find_plan
+    from tinyvox.speech import read_manifest
 
     heard = dev or data
-    trial = judge = None
+    divergence = judge = None
     if heard is not None and original.card is not None:
         utterances = read_manifest(heard)
-        trial = trial_on(original, utterances)
+        divergence = divergence_on_audio(original, utterances)
         if budget["max_loss"] is not None:
             judge = lost_words(original, utterances)
     state = output.with_suffix(".plan.json")
     plan = find_plan(
-        original, look=look, trial=trial, judge=judge, seed=seed, state=state,
+        original, look=look, divergence=divergence, judge=judge, seed=seed, state=state,
         progress=out.print, **budget,
     )  # fmt: skip
     state.unlink(missing_ok=True)
@@ -166,17 +167,16 @@ def _planned(
 def _look(data: Path | None, original: Any, folder: Path, seed: int) -> Callable[[Any], Any]:
     """What a model's matrices are multiplied by: from speech, or made up where there is none. What
     speech says of the original is kept beside it."""
-    from tinyvox.imagine import imagine
-    from tinyvox.observe import observe
+    from tinyvox.calibration import statistics_from_audio, synthetic_statistics
 
     if data is None:
-        return lambda model: imagine(model, seed)
+        return lambda model: synthetic_statistics(model, seed)
     known = original.digest()
 
     def look(model: Any) -> Any:
         cache = folder if model.digest() == known else None
         with console.progress_bar("listening") as bar:
-            return observe(model, data, bar, fisher="outputs", cache=cache)
+            return statistics_from_audio(model, data, bar, fisher="outputs", cache=cache)
 
     return look
 
@@ -186,8 +186,8 @@ def _finetuner(
 ) -> Callable[[Any, Any], Any]:
     """Fine-tuning on a manifest, or on the data of a training configuration; what was interrupted
     goes on from a checkpoint beside the output."""
-    from tinyvox import train as training
-    from tinyvox.finetune import finetune
+    from tinyvox import training
+    from tinyvox.training import finetune
 
     if original.card is None:
         raise RecipeError("fine-tuning needs a speech card; add --speech FILE")
@@ -227,8 +227,8 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Word and character error rates on a manifest, greedily decoded."""
-    from tinyvox import evaluate as scoring
-    from tinyvox.corpus import read_manifest
+    from tinyvox import evaluation as scoring
+    from tinyvox.speech import read_manifest
 
     utterances = read_manifest(data)
     out = console.console(as_json)
@@ -260,7 +260,7 @@ def transcribe(
 ) -> None:
     """Print the text of audio files."""
     from tinyvox import runtime
-    from tinyvox.corpus import read_audio
+    from tinyvox.speech import read_audio
 
     session = runtime.open(model)
     results = []
@@ -299,7 +299,7 @@ def bench(
     as_json: AsJson = False,
 ) -> None:
     """Milliseconds a frame, beside the original in torch float32."""
-    from tinyvox import bench as timing
+    from tinyvox import evaluation as timing
     from tinyvox import files
 
     original = None if against is None else files.load(against)

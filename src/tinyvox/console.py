@@ -108,7 +108,7 @@ def print_plan(plan: Any, out: Console) -> None:
     for row in plan.rows:
         table.add_row(
             row.name, "x".join(map(str, row.shape)), "whole" if row.rank is None else str(row.rank),
-            f"{row.bits:g}", f"{row.bytes:,}", f"{row.foretold:.2g}", f"{row.measured:.2g}",
+            f"{row.bits:g}", f"{row.bytes:,}", f"{row.predicted:.2g}", f"{row.measured:.2g}",
         )  # fmt: skip
     table.add_section()
     table.add_row("in all", "", "", "", f"{plan.size:,}", "", f"{plan.distance:.2g}")

@@ -8,10 +8,11 @@ from typing import Any
 
 from rich.table import Table
 
-from tinyvox import bench, console, evaluate, files, packfile, runtime
-from tinyvox.corpus import read_manifest
+from tinyvox import console, evaluation, files, runtime
 from tinyvox.errors import FileError
-from tinyvox.plan import find_plan
+from tinyvox.formats import tvx
+from tinyvox.planner import find_plan
+from tinyvox.speech import read_manifest
 
 RATIO = 20
 
@@ -36,21 +37,21 @@ def run(models: Path, out: Path, as_json: bool) -> None:
     fresh = out / "demo.tvx"
     original = files.load(source)
     found = find_plan(original, ratio=RATIO, progress=console.error_console.print)
-    packfile.save(found.model, fresh)
+    tvx.save(found.model, fresh)
     utterances = read_manifest(models / "clips" / "manifest.jsonl")
     original_bytes = files.BYTES_A_PARAMETER * original.original_parameters
-    timings = {path: bench.bench(path, original, chunk=16) for path in (fresh, shipped)}
+    timings = {path: evaluation.bench(path, original, chunk=16) for path in (fresh, shipped)}
     entries = [
         Entry(
             "original (torch)",
             original_bytes,
             1.0,
-            evaluate.evaluate(original, utterances).summary(),
+            evaluation.evaluate(original, utterances).summary(),
             timings[fresh]["original_ms_per_frame"],
         )
     ]
     for name, path in (("not retrained", fresh), ("fine-tuned", shipped)):
-        score = evaluate.evaluate(runtime.open(path), utterances).summary()
+        score = evaluation.evaluate(runtime.open(path), utterances).summary()
         size = path.stat().st_size
         entries.append(
             Entry(

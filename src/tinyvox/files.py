@@ -7,11 +7,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tinyvox import importers, packfile
-from tinyvox.card import card_path, load_card
+from tinyvox import importers
 from tinyvox.errors import FileError
-from tinyvox.matrix import Dense, leaves
-from tinyvox.model import Model
+from tinyvox.formats import tvx
+from tinyvox.model import Dense, Model, card_path, leaves, load_card
 from tinyvox.recipe import Recipe, rule_of
 
 BYTES_A_PARAMETER = 4
@@ -29,7 +28,7 @@ def load(path: Path | str, speech: Path | None = None) -> Model:
         raise FileError(f"{path}: no such file")
     card = load_card(speech) if speech is not None else None
     if path.suffix == ".tvx":
-        model = packfile.load(path)
+        model = tvx.load(path)
     else:
         if card is None and card_path(path).exists():
             card = load_card(card_path(path))
@@ -49,18 +48,18 @@ def left_float(model: Model) -> list[str]:
 def describe_file(path: Path, model: Model) -> dict[str, Any]:
     """The keys that `compress` and `inspect` print; the bytes of `tensors` and `overhead` add up
     to `file_bytes`."""
-    rows = packfile.sizes(path)
+    rows = tvx.sizes(path)
     tensors = [_row(row) | _coding(row, model) for row in rows if row.shape]
     return _facts(path, model, tensors, [_row(row) for row in rows if not row.shape])
 
 
-def _row(row: packfile.Row) -> dict[str, Any]:
+def _row(row: tvx.Row) -> dict[str, Any]:
     shape = list(row.shape) or None
     facts = {"name": row.name, "shape": shape, "kind": row.kind}
     return {**facts, "bits_per_weight": row.bits_per_weight, "bytes": row.bytes}
 
 
-def _coding(row: packfile.Row, model: Model) -> dict[str, Any]:
+def _coding(row: tvx.Row, model: Model) -> dict[str, Any]:
     """How a coded tensor was coded, as the file's recipe tells, and what it cost: the relative
     squared error of the whole matrix against the original's, where it was measured."""
     if row.code_bits is None:
@@ -77,7 +76,7 @@ def _coding(row: packfile.Row, model: Model) -> dict[str, Any]:
     }
 
 
-def _method(name: str, row: packfile.Row, model: Model) -> str | None:
+def _method(name: str, row: tvx.Row, model: Model) -> str | None:
     """What the recipe says; k-means where a matrix was too small for codes by price."""
     try:
         rule = rule_of(Recipe.model_validate(model.provenance.get("recipe")), name)
@@ -85,7 +84,7 @@ def _method(name: str, row: packfile.Row, model: Model) -> str | None:
         return None
     if rule is None:
         return None
-    return "kmeans" if rule.priced and row.codebook == "table" else rule.method
+    return "kmeans" if rule.entropy_constrained and row.codebook == "table" else rule.method
 
 
 def describe_model(path: Path, model: Model) -> dict[str, Any]:

@@ -27,7 +27,7 @@ class Stream:
 
     @property
     def text(self) -> str:
-        """What was recognised so far."""
+        """What was recognized so far."""
         return self._native.text
 
     def feed(self, samples: ArrayLike) -> None:

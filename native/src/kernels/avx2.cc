@@ -37,7 +37,7 @@ struct Simd {
 
   static __m256i load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 
-  // The codes `place` bits up. A shift brings in bits of the neighbour.
+  // The codes `place` bits up. A shift brings in bits of the neighbor.
   template <unsigned bits>
   static __m256i at(__m256i codes, int place) {
     return _mm256_and_si256(_mm256_srli_epi16(codes, place), _mm256_set1_epi8((1 << bits) - 1));

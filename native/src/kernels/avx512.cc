@@ -68,7 +68,7 @@ struct Simd {
     return merge(3, codes, row);
   }
 
-  // A shift brings in bits of the neighbour, and a lookup pays them no heed.
+  // A shift brings in bits of the neighbor, and a lookup pays them no heed.
   template <Form form, int i>
   static Entries unpack(const uint8_t* chunk, const Lookup<form>& lookup) {
     const auto& t = lookup.tables;

@@ -1,0 +1,79 @@
+"""How far a changed model's outputs move: on synthetic features, or on speech."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from tinyvox.calibration.statistics import Batch
+from tinyvox.executor import Executor, Frames
+from tinyvox.model import INPUT, LogSoftmax, Matrix, Model
+
+
+class OutputDivergence:
+    """Utterances, and what a model gives for them, to hold changed models against."""
+
+    def __init__(self, model: Model, batches: Sequence[Batch], *, keep: bool = False) -> None:
+        """With `keep`, what every layer gives is remembered, and of a changed model only the layers
+        from the first change on are run."""
+        self.model, self.batches = model, batches
+        self.signals: list[Mapping[str, Frames]] = []  # by batch, where they are remembered
+        self.outputs = self._run(model, keep)
+
+    def shorter(self, model: Model, frames: int) -> OutputDivergence:
+        """Of another model, on the first utterances, about so many frames of them."""
+        batches, left = [], frames
+        for batch in self.batches:
+            count = int((batch.lengths.cumsum(0) < left).sum()) + 1
+            longest = int(batch.lengths[:count].max())
+            batches.append(Batch(batch.features[:count, :longest], batch.lengths[:count]))
+            left -= int(batch.lengths.sum())
+            if left <= 0:
+                break
+        return OutputDivergence(model, batches, keep=True)
+
+    def distance(self, changed: Model) -> float:
+        """How far the outputs move, mean over the frames: KL divergence of log-probabilities, of
+        other outputs the squared error over their variance."""
+        return self._distance(self._run(changed))
+
+    def _distance(self, outputs: Tensor) -> float:
+        if isinstance(self.model.nodes[-1].layer, LogSoftmax):
+            return float((self.outputs.exp() * (self.outputs - outputs)).sum(dim=-1).mean())
+        variance = self.outputs.var().clamp(min=torch.finfo(torch.float64).tiny)
+        return float((self.outputs - outputs).square().mean() / variance)
+
+    def apart(self, changed: Model) -> tuple[float, float]:
+        """The distance, and the share of the frames whose largest output is another."""
+        outputs = self._run(changed)
+        other = self.outputs.argmax(-1) != outputs.argmax(-1)
+        return self._distance(outputs), float(other.double().mean())
+
+    def distance_with(self, tensors: Mapping[str, Matrix | Tensor]) -> float:
+        """The distance of the model with these tensors in place of its own."""
+        return self.distance(self.model.with_tensors(tensors))
+
+    def _run(self, model: Model, keep: bool = False) -> Tensor:
+        """The frames inside the utterances, end to end."""
+        executor = Executor(model).eval()
+        same = self._unchanged(model) if self.signals else set()
+        found, kept = [], []
+        with torch.inference_mode():
+            for i, batch in enumerate(self.batches):
+                known = {name: self.signals[i][name] for name in same}
+                signals = executor.signals(Frames(batch.features, batch.lengths), known)
+                found.append(signals[model.output].alive().double())
+                kept += [signals] if keep else []
+        if keep:
+            self.signals = kept
+        return torch.cat(found)
+
+    def _unchanged(self, model: Model) -> set[str]:
+        """The layers that give what is remembered."""
+        same = {INPUT}
+        for node, own in zip(model.nodes, self.model.nodes, strict=True):
+            if node.layer is own.layer and same.issuperset(node.inputs):
+                same.add(node.name)
+        return same - {INPUT}

@@ -1,0 +1,25 @@
+"""Error rates with intervals, and time a frame."""
+
+from tinyvox.evaluation.error_rates import (
+    Errors,
+    change_interval,
+    count_errors,
+    evaluate,
+    greedy_text,
+    interval,
+    lost_words,
+    transcribe_with,
+)
+from tinyvox.evaluation.latency import bench
+
+__all__ = [
+    "Errors",
+    "bench",
+    "change_interval",
+    "count_errors",
+    "evaluate",
+    "greedy_text",
+    "interval",
+    "lost_words",
+    "transcribe_with",
+]

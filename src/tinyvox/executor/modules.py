@@ -1,0 +1,365 @@
+"""The meaning of every layer in torch: signals, a layer's parameters, and what it computes."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tinyvox.executor.parametrize import Factors, Weight, WeightModule, weight_module
+from tinyvox.executor.recurrent_cells import unroll
+from tinyvox.model import Layer, Matrix, layers
+
+Tell = Callable[[str, Tensor], None]
+"""Is told the name of a matrix and what it is multiplied by, or the gradient of what it gives."""
+
+
+class Frames:
+    """A batch of signals: values [batch, frames, ...shape], lengths [batch].
+
+    Without lengths every utterance fills all frames, and no operation depends on the data: that is
+    what lets `torch.export` trace a model.
+    """
+
+    def __init__(self, values: Tensor, lengths: Tensor | None = None) -> None:
+        self.values, self.lengths = values, lengths
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Frames:
+        return Frames(function(self.values), self.lengths)
+
+    def padded(self, before: int, after: int) -> Tensor:
+        """Values with zeros past each utterance's end, and zero frames around."""
+        values = self.values
+        if self.lengths is not None and int(self.lengths.min()) < values.shape[1]:
+            index = torch.arange(values.shape[1], device=values.device)
+            alive = index[None] < self.lengths.to(values.device)[:, None]
+            values = values * alive.view(*alive.shape, *([1] * (values.ndim - 2)))
+        return F.pad(values, [0, 0] * (values.ndim - 2) + [before, after])
+
+    def alive(self) -> Tensor:
+        """The frames inside the utterances, end to end, [total, ...shape]."""
+        if self.lengths is None:
+            return self.values.flatten(0, 1)
+        index = torch.arange(self.values.shape[1], device=self.values.device)
+        inside: Tensor = index[None] < self.lengths.to(self.values.device)[:, None]
+        return self.values[inside]
+
+    def reversed(self) -> Frames:
+        """Each utterance backwards, the frames past its end left in place."""
+        if self.lengths is None:
+            return self.map(lambda v: v.flip(1))
+        index = torch.arange(self.values.shape[1], device=self.values.device)[None]
+        lengths = self.lengths.to(self.values.device)[:, None]
+        index = torch.where(index < lengths, lengths - 1 - index, index)
+        return self.map(lambda v: v.gather(1, index[:, :, None].expand(-1, -1, v.shape[2])))
+
+
+class LayerModule(nn.Module):
+    """The tensors of one layer as parameters, under their dotted names with '/' for '.'."""
+
+    _FIXED = ("mean", "variance", "limits")
+
+    def __init__(self, layer: Layer, factors: Factors) -> None:
+        super().__init__()
+        self.layer = layer
+        self.counted: Tensor | None = None  # values that a layer norm counts, if not all
+        self.tell_inputs: Tell | None = None
+        self.tell_gradients: Tell | None = None
+        self.weights = nn.ModuleDict(
+            {
+                name.replace(".", "/"): weight_module(matrix, factors)
+                for name, matrix in layer.matrices().items()
+            }
+        )
+        self.biases = nn.ParameterDict(
+            {
+                name.replace(".", "/"): nn.Parameter(v.clone(), name not in self._FIXED)
+                for name, v in layer.vectors().items()
+            }
+        )
+
+    def forward(self, *inputs: Frames) -> Frames:
+        return _RUN[type(self.layer)](self, *inputs)
+
+    def show(self, name: str, inputs: Frames) -> None:
+        """Tell who watches what a matrix is multiplied by."""
+        if self.tell_inputs is not None:
+            self.tell_inputs(name, inputs.alive())
+
+    def follow(self, name: str, outputs: Frames) -> None:
+        """Tell who watches, once it is known, the gradient of what a matrix puts out."""
+        tell = self.tell_gradients
+        if tell is not None:
+            heard = functools.partial(_tell_gradient, tell, name, outputs.lengths)
+            outputs.values.register_hook(heard)  # type: ignore[no-untyped-call]
+
+    def weight(self, name: str) -> Weight:
+        return self.weights[name.replace(".", "/")]  # type: ignore[return-value]
+
+    def vector(self, name: str) -> Tensor | None:
+        key = name.replace(".", "/")
+        vector: Tensor | None = self.biases.get(key, None)
+        return vector
+
+    def tensors(
+        self, read: Callable[[WeightModule], Matrix]
+    ) -> Iterator[tuple[str, Matrix | Tensor]]:
+        for key, weight in self.weights.items():
+            yield key.replace("/", "."), read(weight)  # type: ignore[arg-type]
+        for key, vector in self.biases.items():
+            yield key.replace("/", "."), vector.detach().cpu().clone()
+
+
+def _tell_gradient(tell: Tell, name: str, lengths: Tensor | None, gradient: Tensor) -> None:
+    tell(name, Frames(gradient, lengths).alive())
+
+
+def _linear(module: LayerModule, x: Frames) -> Frames:
+    bias = module.vector("bias")
+    module.show("weight", x)
+    y = Frames(module.weight("weight").apply_to(x.values), x.lengths)
+    module.follow("weight", y)
+    return y if bias is None else y.map(lambda values: values + bias)
+
+
+def _recurrent(module: LayerModule, x: Frames) -> Frames:
+    layer = module.layer
+    assert isinstance(layer, layers.Recurrent)
+    outputs = []
+    for side, cell in layer.cells().items():
+        inputs = x if side == "forward" else x.reversed()
+        # Torch's own LSTM does not say what it projects.
+        apart = module.tell_gradients or (module.tell_inputs and cell.weight_hr is not None)
+        states = Frames((_unroll_cell if apart else _run_cell)(module, side, inputs), x.lengths)
+        module.show(f"{side}.weight_ih", inputs)
+        module.show(f"{side}.weight_hh", states.map(lambda v: F.pad(v[:, :-1], (0, 0, 1, 0))))
+        outputs.append((states if side == "forward" else states.reversed()).values)
+    joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
+    return Frames(joined, x.lengths)
+
+
+def _run_cell(module: LayerModule, side: str, inputs: Frames) -> Tensor:
+    """Hidden states [batch, frames, size] by torch's own LSTM, GRU and RNN."""
+    layer, x = module.layer, inputs.values
+    assert isinstance(layer, layers.Recurrent)
+    cell = layer.cells()[side]
+    weights = [module.weight(f"{side}.weight_ih")(), module.weight(f"{side}.weight_hh")()]
+    rows, size = weights[1].shape
+    bias = module.vector(f"{side}.bias")
+    bias_hn = module.vector(f"{side}.bias_hn")
+    bias_ih = x.new_zeros(rows) if bias is None else bias
+    bias_hh = x.new_zeros(rows)
+    if bias_hn is not None:
+        bias_hh = torch.cat([bias_hh[: rows - size], bias_hn])
+    state = x.new_zeros(1, x.shape[0], size)
+    flat = [*weights, bias_ih, bias_hh]
+    if cell.weight_hr is not None:
+        flat.append(module.weight(f"{side}.weight_hr")())
+    if x.is_cuda:  # autocast leaves products in another type than what is stored
+        flat = [values.to(x.dtype) for values in flat]
+    train = torch.is_grad_enabled()
+    options = (True, 1, 0.0, train, False, True)  # biases, layers, dropout, train, two-way, batch
+    with warnings.catch_warnings():
+        # Which library torch computes it with is of no interest, nor that cuDNN copies weights.
+        warnings.filterwarnings("ignore", "LSTM with projections|RNN module weights")
+        if layer.kind == "lstm":
+            memory = x.new_zeros(1, x.shape[0], cell.hidden)
+            return torch.lstm(x, (state, memory), flat, *options)[0]
+        function = {"gru": torch.gru, "rnn_tanh": torch.rnn_tanh, "rnn_relu": torch.rnn_relu}
+        return function[layer.kind](x, state, flat, *options)[0]
+
+
+def _unroll_cell(module: LayerModule, side: str, inputs: Frames) -> Tensor:
+    """The same step by step, with what the matrices put out followed, and what a projection is
+    given shown."""
+    layer = module.layer
+    assert isinstance(layer, layers.Recurrent)
+    product = inputs.map(module.weight(f"{side}.weight_ih").apply_to)
+    module.follow(f"{side}.weight_ih", product)
+    bias, bias_hn = module.vector(f"{side}.bias"), module.vector(f"{side}.bias_hn")
+    from_input = product.values if bias is None else product.values + bias
+    from_state = product.map(lambda values: torch.zeros_like(values, requires_grad=True))
+    module.follow(f"{side}.weight_hh", from_state)
+    added = from_state.values
+    if bias_hn is not None:
+        added = added + F.pad(bias_hn, (added.shape[2] - len(bias_hn), 0))
+    projection = None
+    if (cell := layer.cells()[side]).weight_hr is not None:
+        zeros = inputs.map(lambda v: v.new_zeros(*v.shape[:2], cell.size, requires_grad=True))
+        module.follow(f"{side}.weight_hr", zeros)
+        projection = module.weight(f"{side}.weight_hr")(), zeros.values
+    weight = module.weight(f"{side}.weight_hh")()
+    outputs, states = unroll(layer.kind, from_input, weight, added, projection)
+    if projection:
+        module.show(f"{side}.weight_hr", Frames(outputs, inputs.lengths))
+    return states
+
+
+def _conv1d(module: LayerModule, x: Frames) -> Frames:
+    layer = module.layer
+    assert isinstance(layer, layers.Conv1d)
+    weight = module.weight("weight")()
+    kernel = weight.view(weight.shape[0], -1, layer.kernel)
+    padded = x.padded(*layer.padding)
+    y = F.conv1d(
+        padded.transpose(1, 2),
+        kernel,
+        module.vector("bias"),
+        layer.stride,
+        0,
+        layer.dilation,
+        layer.groups,
+    )
+    reach = layer.dilation * (layer.kernel - 1) + 1
+    lengths = _frames(x.lengths, reach, layer.stride, sum(layer.padding))
+    outputs = Frames(y.transpose(1, 2), lengths)
+    if layer.groups == 1 and module.tell_inputs is not None:
+        patches = padded.unfold(1, reach, layer.stride)[..., :: layer.dilation]
+        module.show("weight", Frames(patches.flatten(2), lengths))
+        module.follow("weight", outputs)
+    return outputs
+
+
+def _conv2d(module: LayerModule, x: Frames) -> Frames:
+    layer = module.layer
+    assert isinstance(layer, layers.Conv2d)
+    weight = module.weight("weight")()
+    channels = x.values.shape[2]
+    padded = F.pad(x.padded(*layer.padding[:2]), layer.padding[2:])
+    y = F.conv2d(
+        padded.transpose(1, 2),
+        weight.view(weight.shape[0], channels, *layer.kernel),
+        module.vector("bias"),
+        layer.stride,
+    )
+    lengths = _frames(x.lengths, layer.kernel[0], layer.stride[0], sum(layer.padding[:2]))
+    outputs = Frames(y.permute(0, 2, 3, 1), lengths)  # [batch, frames, bands, channels]
+    if module.tell_inputs is not None:
+        patches = F.unfold(padded.transpose(1, 2), layer.kernel, stride=layer.stride)
+        patches = patches.view(*patches.shape[:2], *y.shape[2:]).permute(0, 2, 3, 1)
+        module.show("weight", Frames(patches, lengths))
+        module.follow("weight", outputs)
+    return outputs.map(lambda values: values.transpose(2, 3))
+
+
+def _frames(lengths: Tensor | None, reach: int, stride: int, padding: int = 0) -> Tensor | None:
+    if lengths is None:
+        return None
+    return torch.clamp((lengths + padding - reach) // stride + 1, min=0)
+
+
+def _batch_norm(module: LayerModule, x: Frames) -> Frames:
+    layer = module.layer
+    assert isinstance(layer, layers.BatchNorm)
+    mean, variance, weight, bias = (module.vector(n) for n in layer.vectors())
+    assert mean is not None
+    assert variance is not None
+    assert weight is not None
+    assert bias is not None
+    factor = weight / torch.sqrt(variance + layer.eps)
+    offset = bias - mean * factor
+    if x.values.ndim == 4:
+        factor, offset = factor[:, None], offset[:, None]
+    return x.map(lambda values: values * factor + offset)
+
+
+def _layer_norm(module: LayerModule, x: Frames) -> Frames:
+    layer = module.layer
+    assert isinstance(layer, layers.LayerNorm)
+    weight, bias, counted = module.vector("weight"), module.vector("bias"), module.counted
+    if counted is None:
+        return x.map(lambda v: F.layer_norm(v, v.shape[-1:], weight, bias, layer.eps))
+    assert weight is not None
+    assert bias is not None
+    inner = x.map(lambda v: v[..., counted]).map(
+        lambda v: F.layer_norm(v, v.shape[-1:], weight[counted], bias[counted], layer.eps)
+    )
+    return inner.map(lambda v: v.new_zeros(x.values.shape).index_copy(-1, counted, v))
+
+
+def _activation(module: LayerModule, x: Frames) -> Frames:
+    layer = module.layer
+    assert isinstance(layer, layers.Activation)
+    limits = module.vector("limits")
+    if limits is not None:
+        each = limits[:, None] if x.values.ndim == 4 else limits
+        return x.map(lambda values: torch.minimum(torch.relu(values), each))
+    if layer.kind == "clipped_relu":
+        return x.map(lambda values: torch.clamp(values, 0, layer.limit))
+    function = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
+    return x.map(function[layer.kind])
+
+
+def _context_window(module: LayerModule, x: Frames) -> Frames:
+    layer = module.layer
+    assert isinstance(layer, layers.ContextWindow)
+    padded = x.padded(layer.left, layer.right)
+    windows = padded.unfold(1, layer.left + 1 + layer.right, 1)  # [batch, frames, size, window]
+    return Frames(windows.transpose(2, 3).flatten(2), x.lengths)
+
+
+def _frame_stacking(module: LayerModule, x: Frames) -> Frames:
+    layer = module.layer
+    assert isinstance(layer, layers.FrameStacking)
+    windows = x.values.unfold(1, layer.count, layer.stride)
+    return Frames(windows.transpose(2, 3).flatten(2), _frames(x.lengths, layer.count, layer.stride))
+
+
+def _subsample(module: LayerModule, x: Frames) -> Frames:
+    layer = module.layer
+    assert isinstance(layer, layers.Subsample)
+    return Frames(x.values[:, :: layer.factor], _frames(x.lengths, 1, layer.factor))
+
+
+def _unflatten(module: LayerModule, x: Frames) -> Frames:
+    layer = module.layer
+    assert isinstance(layer, layers.Unflatten)
+    return x.map(lambda values: values.reshape(*values.shape[:2], layer.channels, -1))
+
+
+def _flatten(module: LayerModule, x: Frames) -> Frames:
+    return x.map(lambda values: values.flatten(2))
+
+
+def _add(module: LayerModule, *inputs: Frames) -> Frames:
+    frames = min(x.values.shape[1] for x in inputs)
+    total = functools.reduce(torch.add, [x.values[:, :frames] for x in inputs])
+    return Frames(total, _shortest(inputs))
+
+
+def _concat(module: LayerModule, *inputs: Frames) -> Frames:
+    frames = min(x.values.shape[1] for x in inputs)
+    joined = torch.cat([x.values[:, :frames] for x in inputs], dim=2)
+    return Frames(joined, _shortest(inputs))
+
+
+def _shortest(inputs: tuple[Frames, ...]) -> Tensor | None:
+    lengths = [x.lengths for x in inputs if x.lengths is not None]
+    return torch.stack(lengths).amin(0) if lengths else None
+
+
+def _log_softmax(module: LayerModule, x: Frames) -> Frames:
+    return x.map(lambda values: F.log_softmax(values, dim=-1))
+
+
+_RUN: dict[type[Layer], Callable[..., Frames]] = {
+    layers.Linear: _linear,
+    layers.Recurrent: _recurrent,
+    layers.Conv1d: _conv1d,
+    layers.Conv2d: _conv2d,
+    layers.BatchNorm: _batch_norm,
+    layers.LayerNorm: _layer_norm,
+    layers.Activation: _activation,
+    layers.ContextWindow: _context_window,
+    layers.FrameStacking: _frame_stacking,
+    layers.Subsample: _subsample,
+    layers.Unflatten: _unflatten,
+    layers.Flatten: _flatten,
+    layers.Add: _add,
+    layers.Concat: _concat,
+    layers.LogSoftmax: _log_softmax,
+}

@@ -1,0 +1,5 @@
+"""Models as files of other tools."""
+
+from tinyvox.exporters.pt2 import export_program, export_pt2
+
+__all__ = ["export_program", "export_pt2"]

@@ -1,0 +1,79 @@
+"""A model from what the native parser found in a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from tinyvox.formats.tvx.fields import decimal
+from tinyvox.formats.tvx.layer_schema import LAYER_SCHEMAS
+from tinyvox.formats.tvx.tensors import tensor_of
+from tinyvox.model import INPUT, Cell, Features, Layer, Matrix, Model, Node, SpeechCard
+
+
+def model_of(content: Mapping[str, Any]) -> Model:
+    names = [INPUT, *(record["name"] for record in content["nodes"])]
+    factors: list[Matrix] = []
+    nodes = tuple(
+        Node(record["name"], _layer(record, factors), tuple(names[i] for i in record["inputs"]))
+        for record in content["nodes"]
+    )
+    card = _card(content["speech"]) if content["speech"] else None
+    return Model(content["input_size"], nodes, card, _provenance(content["metadata"]))
+
+
+def _provenance(text: str) -> dict[str, Any]:
+    def refuse(constant: str) -> None:
+        raise ValueError(f"holds {constant}")
+
+    try:
+        facts = json.loads(text or "{}", parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"metadata is not JSON: {error}") from None
+    if not isinstance(facts, dict):
+        raise ValueError(f"metadata is JSON of type {type(facts).__name__}, expected an object")
+    return facts
+
+
+def _layer(record: Mapping[str, Any], factors: list[Matrix]) -> Layer:
+    schema = LAYER_SCHEMAS[record["kind"]]
+    numbers = iter(record["ints"])
+    fields: dict[str, Any] = {}
+    for name, count in schema.ints.items():
+        found = tuple(next(numbers) for _ in range(count))
+        fields[name] = found if count > 1 else found[0]
+    if schema.kinds:
+        fields["kind"] = schema.kinds[fields["kind"]]
+    fields |= {name: decimal(x) for name, x in zip(schema.floats, record["floats"], strict=True)}
+    if fields.get("limit") == 0:
+        fields["limit"] = None
+    tensors = [tensor_of(each, factors) for each in record["tensors"]]
+    return schema.layer(**fields, **_nested(dict(zip(schema.tensors, tensors, strict=True))))
+
+
+def _nested(tensors: Mapping[str, Matrix | Tensor | None]) -> dict[str, Any]:
+    """Fields of a layer; those called `cell.tensor` make a Cell, or None where all are absent."""
+    cells: dict[str, dict[str, Any]] = {}
+    fields: dict[str, Any] = {}
+    for name, tensor in tensors.items():
+        cell, dot, inner = name.partition(".")
+        if dot:
+            cells.setdefault(cell, {})[inner] = tensor
+        else:
+            fields[name] = tensor
+    for cell, inner_fields in cells.items():
+        fields[cell] = None if inner_fields["weight_hh"] is None else Cell(**inner_fields)
+    return fields
+
+
+def _card(speech: Mapping[str, Any]) -> SpeechCard:
+    settings = dict(speech["features"])
+    for name in ("window_ms", "hop_ms", "low_hz", "high_hz"):
+        settings[name] = decimal(settings[name])
+    for name in ("mean", "deviation"):
+        settings[name] = tuple(map(decimal, settings[name]))
+    facts = {name: speech[name] for name in ("blank", "log_probabilities")}
+    return SpeechCard(features=Features(**settings), tokens=tuple(speech["tokens"]), **facts)

@@ -1,0 +1,116 @@
+"""A model as the bytes of a file."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from tinyvox.errors import ModelError
+from tinyvox.formats.tvx.fields import text, varint
+from tinyvox.formats.tvx.layer_schema import (
+    FEATURE_KINDS,
+    KIND_OF,
+    LAYER_SCHEMAS,
+    LOG_PROBABILITIES,
+    NORMALIZED,
+    SHARING,
+)
+from tinyvox.formats.tvx.tensors import tensor_record
+from tinyvox.model import INPUT, Matrix, Model, Node, SpeechCard
+
+MAGIC = b"\x89TVX\r\n\x1a\n"
+OLDEST = 2
+
+
+def encode(model: Model) -> bytes:
+    version = _version(model)
+    sections = [(b"MODL", _model_section(model, version))]
+    if model.card is not None:
+        sections.append((b"SPCH", _speech_section(model.card)))
+    if model.provenance:
+        sections.append((b"META", _metadata(model.provenance)))
+    offset = 24 + 24 * len(sections) + 4
+    table = b""
+    for tag, section in sections:
+        table += struct.pack("<4sIQQ", tag, zlib.crc32(section), offset, len(section))
+        offset += len(section)
+    head = struct.pack("<8sIIQ", MAGIC, version, len(sections), offset) + table
+    return b"".join([head, struct.pack("<I", zlib.crc32(head)), *(data for _, data in sections)])
+
+
+def _version(model: Model) -> int:
+    """The lowest that holds the model."""
+    brought = [
+        LAYER_SCHEMAS[KIND_OF[type(node.layer)]].since.get(name, OLDEST)
+        for node in model.nodes
+        for name in node.layer.matrices()
+    ]
+    return max(OLDEST, *brought, SHARING if model.shared_factors() else OLDEST)
+
+
+def _metadata(provenance: Mapping[str, Any]) -> bytes:
+    try:
+        text = json.dumps(
+            dict(provenance),
+            sort_keys=True,
+            separators=(",", ":"),
+            ensure_ascii=False,
+            allow_nan=False,
+        )
+        return text.encode()
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"the provenance is not JSON: {error}; use plain values") from None
+
+
+def _model_section(model: Model, version: int) -> bytes:
+    indices = {INPUT: 0} | {node.name: i + 1 for i, node in enumerate(model.nodes)}
+    factors: dict[Matrix, int] = {}
+    nodes = (_node(node, indices, factors, version) for node in model.nodes)
+    return b"".join([varint(model.input_size), varint(len(model.nodes)), *nodes])
+
+
+def _node(
+    node: Node, indices: Mapping[str, int], factors: dict[Matrix, int], version: int
+) -> bytes:
+    layer = node.layer
+    kind = KIND_OF[type(layer)]
+    schema = LAYER_SCHEMAS[kind]
+    parts = [text(node.name), varint(kind)]
+    if layer.arity is None:
+        parts.append(varint(len(node.inputs)))
+    parts += [varint(indices[name]) for name in node.inputs]
+    for name in schema.ints:
+        value = getattr(layer, name)
+        numbers = [schema.kinds.index(value)] if name == "kind" else np.ravel(value).tolist()
+        try:
+            parts += [varint(number) for number in numbers]
+        except ModelError as error:
+            raise ModelError(f"layer {node.name!r}: {name}: {error}") from None
+    parts += [struct.pack("<f", getattr(layer, name) or 0.0) for name in schema.floats]
+    tensors: dict[str, Matrix | Tensor] = {**layer.matrices(), **layer.vectors()}
+    parts += [
+        tensor_record(tensors[name], factors) if name in tensors else b"\0"
+        for name in schema.tensors
+        if schema.since.get(name, OLDEST) <= version
+    ]
+    return b"".join(parts)
+
+
+def _speech_section(card: SpeechCard) -> bytes:
+    features = card.features
+    flags = LOG_PROBABILITIES * card.log_probabilities | NORMALIZED * bool(features.mean)
+    hertz = (features.window_ms, features.hop_ms, features.low_hz, features.high_hz)
+    parts = [
+        bytes([flags, FEATURE_KINDS.index(features.kind)]),
+        *map(varint, (features.sample_rate, features.bands, features.coefficients)),
+        *(struct.pack("<f", value) for value in (*hertz, *features.mean, *features.deviation)),
+        *map(varint, (len(card.tokens), card.blank)),
+        *map(text, card.tokens),
+    ]
+    return b"".join(parts)

@@ -1,0 +1,203 @@
+"""A model is a frozen graph of layers."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tinyvox.errors import ModelError
+from tinyvox.model.card import SpeechCard
+from tinyvox.model.layers import Layer, Signal
+from tinyvox.model.matrix import Coded, Dense, Matrix, Product, leaves
+
+INPUT = "input"
+"""The name under which nodes refer to the model's input."""
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """A layer, its name, and the names of the nodes (or INPUT) that feed it."""
+
+    name: str
+    layer: Layer
+    inputs: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """Nodes in topological order; the last one's signal is the output.
+
+    Raises ModelError, naming the layer, where shapes, names or values do not fit.
+    """
+
+    input_size: int
+    nodes: tuple[Node, ...]
+    card: SpeechCard | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """What is known of where the model came from: source, original parameters, recipe, results."""
+
+    def __post_init__(self) -> None:
+        if not self.nodes:
+            raise ModelError("a model needs at least one layer, found none")
+        if self.input_size < 1:
+            raise ModelError(f"the input size is {self.input_size}, expected 1 or more")
+        signals = {INPUT: Signal((self.input_size,))}
+        for node in self.nodes:
+            signals[node.name] = _infer(node, signals)
+        object.__setattr__(self, "_signals", signals)
+        self._check_tensor_names()
+        self._check_card(signals[self.output])
+
+    @property
+    def output(self) -> str:
+        return self.nodes[-1].name
+
+    @property
+    def signals(self) -> Mapping[str, Signal]:
+        """The signal of every node, and of INPUT."""
+        return self._signals  # type: ignore[attr-defined,no-any-return]
+
+    @property
+    def original_parameters(self) -> int:
+        """Parameters of the model before any pass."""
+        return int(self.provenance.get("original_parameters", self.count_parameters()))
+
+    def node(self, name: str) -> Node:
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise ModelError(f"no layer is called {name!r}; there are {self._names()}")
+
+    def matrices(self) -> Iterator[tuple[str, Matrix]]:
+        """Every weight matrix with its full name, `layer.field`."""
+        for node in self.nodes:
+            for name, matrix in node.layer.matrices().items():
+                yield f"{node.name}.{name}", matrix
+
+    def shared_factors(self) -> dict[Matrix, tuple[str, ...]]:
+        """The right factors that several products share, with the full names of those products.
+
+        A pass treats such a factor as one of the first of them.
+        """
+        names: dict[Matrix, list[str]] = defaultdict(list)
+        for name, matrix in self.matrices():
+            if isinstance(matrix, Product):
+                names[matrix.right].append(name)
+        return {factor: tuple(users) for factor, users in names.items() if len(users) > 1}
+
+    def leaves(self) -> Iterator[tuple[str, Dense | Coded]]:
+        """Every leaf with the full name of its matrix; those of a factor that products share come
+        once, as the file holds them, with the first name."""
+        seen: set[Matrix] = set()
+        for name, matrix in self.matrices():
+            for side in (matrix.left, matrix.right) if isinstance(matrix, Product) else (matrix,):
+                if side not in seen:
+                    yield from ((name, leaf) for leaf in leaves(side))
+            if isinstance(matrix, Product):
+                seen.add(matrix.right)
+
+    def vectors(self) -> Iterator[tuple[str, Tensor]]:
+        """Every bias and normalization vector with its full name, `layer.field`."""
+        for node in self.nodes:
+            for name, vector in node.layer.vectors().items():
+                yield f"{node.name}.{name}", vector
+
+    def count_parameters(self) -> int:
+        """Weights and biases, factors counted as they stand, and once where products share them."""
+        weights = sum(leaf.shape[0] * leaf.shape[1] for _, leaf in self.leaves())
+        return weights + sum(vector.numel() for _, vector in self.vectors())
+
+    def digest(self) -> str:
+        """A SHA-256 of the graph and of every number in it, in hexadecimal."""
+        digest = hashlib.sha256(repr((self.input_size, self.card)).encode())
+        for node in self.nodes:
+            digest.update(repr((node.name, type(node.layer).__name__, node.inputs)).encode())
+            digest.update(repr(node.layer.settings()).encode())
+        for name, matrix in self.matrices():
+            for leaf in leaves(matrix):
+                digest.update(name.encode() + leaf.decode().contiguous().numpy().tobytes())
+        for name, vector in self.vectors():
+            digest.update(name.encode() + vector.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def with_tensors(self, new: Mapping[str, Matrix | Tensor]) -> Model:
+        """A model in which the tensors of these full names are replaced."""
+        nodes = []
+        layers = {node.name + "." for node in self.nodes}
+        for name in new:
+            if not any(name.startswith(layer) for layer in layers):
+                raise ModelError(f"no layer holds {name!r}; there are {self._names()}")
+        for node in self.nodes:
+            prefix = node.name + "."
+            mine = {k.removeprefix(prefix): v for k, v in new.items() if k.startswith(prefix)}
+            layer = node.layer.with_tensors(mine) if mine else node.layer
+            nodes.append(dataclasses.replace(node, layer=layer))
+        return dataclasses.replace(self, nodes=tuple(nodes))
+
+    def map_matrices(self, change: Callable[[str, Matrix], Matrix]) -> Model:
+        """A model in which every matrix is what `change(full name, matrix)` makes of it."""
+        return self.with_tensors({name: change(name, m) for name, m in self.matrices()})
+
+    def with_provenance(self, **facts: Any) -> Model:
+        return dataclasses.replace(self, provenance={**self.provenance, **facts})
+
+    def with_card(self, card: SpeechCard) -> Model:
+        return dataclasses.replace(self, card=card)
+
+    def _names(self) -> str:
+        return ", ".join(node.name for node in self.nodes)
+
+    def _check_tensor_names(self) -> None:
+        seen: set[str] = set()
+        for name, _ in (*self.matrices(), *self.vectors()):
+            if name in seen:
+                raise ModelError(f"two layers hold a tensor {name!r}; rename one of them")
+            seen.add(name)
+
+    def _check_card(self, output: Signal) -> None:
+        if self.card is None:
+            return
+        if self.card.features.size != self.input_size:
+            raise ModelError(
+                f"the speech card describes {self.card.features.size} features a frame, "
+                f"but the model takes {self.input_size}"
+            )
+        if (len(self.card.tokens),) != output.shape:
+            raise ModelError(
+                f"the speech card lists {len(self.card.tokens)} tokens, "
+                f"but {self.output!r} puts out {output.shape}"
+            )
+
+
+def _infer(node: Node, signals: Mapping[str, Signal]) -> Signal:
+    if node.name in signals or not node.name or "/" in node.name:
+        raise ModelError(
+            f"layer name {node.name!r} is used twice, reserved, empty or holds '/'; rename it"
+        )
+    unknown = [name for name in node.inputs if name not in signals]
+    if unknown:
+        raise ModelError(f"layer {node.name!r}: input {unknown[0]!r} is no earlier layer")
+    try:
+        _check_finite(node.layer)
+        return node.layer.infer(*(signals[name] for name in node.inputs))
+    except ModelError as error:
+        raise ModelError(f"layer {node.name!r} ({type(node.layer).__name__}): {error}") from None
+
+
+def _check_finite(layer: Layer) -> None:
+    for name, matrix in layer.matrices().items():
+        for leaf in leaves(matrix):
+            if not torch.isfinite(leaf.decode()).all():
+                raise ModelError(f"{name} holds NaN or infinity; mend the source model")
+    for name, vector in layer.vectors().items():
+        if vector.dtype != torch.float32:
+            raise ModelError(f"{name} is {vector.dtype}, expected torch.float32")
+        if not torch.isfinite(vector).all():
+            raise ModelError(f"{name} holds NaN or infinity; mend the source model")

@@ -1,0 +1,180 @@
+"""Bias correction: what compression adds to the mean of a layer's outputs is taken off its bias.
+
+With W and V the weights before and after, the outputs move by (V - W) x, and their mean by
+(V - W) E[x]. E[x] is measured where there is statistics, else worked out (`passes.propagate_moments`).
+
+Source: Nagel et al., "Data-free quantization through weight equalization and bias correction",
+2019, section 4.2; the recurrent layers are ours.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tinyvox.calibration import NO_STATISTICS, Moments, Statistics
+from tinyvox.errors import ModelError
+from tinyvox.model import Matrix, Model, Node, Recurrent, is_projection
+from tinyvox.passes.moment_propagation import (
+    UNKNOWN,
+    Known,
+    Normal,
+    apply_weight,
+    propagate_moments,
+)
+from tinyvox.passes.outcome import Note, Outcome
+
+
+class _Shift(NamedTuple):
+    """What the mean of the outputs moves by, float64, to be taken off `bias` (its full name)."""
+
+    bias: str
+    amount: Tensor
+    source: str
+    """Where the mean of the inputs comes from."""
+
+
+def correct_biases(
+    original: Model, changed: Model, statistics: Statistics = NO_STATISTICS, known: Known = UNKNOWN
+) -> Outcome:
+    """`changed` with biases that give each layer the mean output that it has in `original`, for
+    the inputs that it has there. A layer without a bias gets one.
+
+    Both models have the same layers; `statistics` and `known` (of layers' outputs, as
+    `passes.absorb` finds it in batch norms) are of the original. Raises ModelError where the
+    layers, the sizes of their matrices, or those of the statistics differ.
+    """
+    _check_same(original, changed)
+    spread = _Lazy(original, known)
+    before = dict(original.matrices())
+    shifts: dict[str, list[_Shift]] = defaultdict(list)
+    alone: list[Note] = []
+    for node in changed.nodes:
+        for name, matrix in node.layer.matrices().items():
+            full = f"{node.name}.{name}"
+            if matrix is before[full]:
+                continue
+            if is_projection(full):
+                alone.append(Note(full, "means left alone: a projection has no bias"))
+                continue
+            error = matrix.decode().double() - before[full].decode().double()
+            found = _output_shift(node, name, error, statistics, spread)
+            for shift in _shifts(node, name, *found):
+                shifts[shift.bias].append(shift)
+    old = dict(changed.vectors())
+    changed = _without(changed, [shift for parts in shifts.values() for shift in parts])
+    notes = tuple(_note(name, parts, name in old) for name, parts in shifts.items())
+    return Outcome(changed, (*notes, *alone))
+
+
+def take_off(model: Model, node: Node, matrix: str, amount: Tensor) -> Model:
+    """The model with biases that take off what the mean of the outputs of a layer's matrix (its
+    name in the layer) moves by, float64 [out]. A layer without a bias gets one."""
+    return _without(model, list(_shifts(node, matrix, amount, "")))
+
+
+def _without(model: Model, shifts: Sequence[_Shift]) -> Model:
+    amounts: dict[str, list[Tensor]] = defaultdict(list)
+    for shift in shifts:
+        amounts[shift.bias].append(shift.amount)
+    old = dict(model.vectors())
+    biases: dict[str, Matrix | Tensor] = {}
+    for name, parts in amounts.items():
+        total = torch.stack(parts).sum(0)
+        if bool(total.any()):
+            biases[name] = (old[name].double() - total if name in old else -total).float()
+    return model.with_tensors(biases)
+
+
+def moments_of(statistics: Statistics, name: str, inputs: int) -> Moments | None:
+    """What is known of the inputs of the matrix of this full name, if anything.
+
+    Raises ModelError where that is not of so many inputs.
+    """
+    moments = statistics.get(name)
+    if moments is not None and moments.mean.shape != (inputs,):
+        raise ModelError(
+            f"the statistics of {name!r} is of {moments.mean.numel()} inputs, expected "
+            f"{inputs}; gather it from the model as it is"
+        )
+    return moments
+
+
+class _Lazy:
+    """The propagated moments, worked out when they are first asked for."""
+
+    def __init__(self, model: Model, known: Known) -> None:
+        self.model, self.known = model, known
+        self._found: dict[str, Normal] | None = None
+
+    def mean(self, name: str) -> Tensor:
+        if self._found is None:
+            self._found = propagate_moments(self.model, self.known)
+        return self._found[name].mean
+
+
+def _output_shift(
+    node: Node, matrix: str, error: Tensor, statistics: Statistics, spread: _Lazy
+) -> tuple[Tensor, str]:
+    """The mean of the error's product with the inputs, [out], and where their mean comes from."""
+    moments = moments_of(statistics, f"{node.name}.{matrix}", error.shape[1])
+    if moments is not None:
+        return error @ moments.mean, "statistics"
+    if matrix.endswith("weight_hh"):
+        return error @ _hidden_mean(node, matrix, spread), "estimate"
+    shift = apply_weight(node.layer, error, spread.mean(node.inputs[0]))
+    return (shift.mean(1) if shift.ndim == 2 else shift), "estimate"
+
+
+def _hidden_mean(node: Node, matrix: str, spread: _Lazy) -> Tensor:
+    """The mean of the hidden states of the cell that a matrix belongs to, [size]."""
+    assert isinstance(node.layer, Recurrent)
+    sizes = {side: cell.size for side, cell in node.layer.cells().items()}
+    parts = torch.split(spread.mean(node.name), list(sizes.values()))
+    mean: Tensor = dict(zip(sizes, parts, strict=True))[matrix.partition(".")[0]]
+    return mean
+
+
+def _shifts(node: Node, matrix: str, amount: Tensor, source: str) -> Iterator[_Shift]:
+    """What a matrix does to the means that each bias can mend."""
+    if not isinstance(node.layer, Recurrent):
+        yield _Shift(f"{node.name}.bias", amount, source)
+        return
+    side, _, field = matrix.partition(".")
+    if node.layer.kind == "gru" and field == "weight_hh":
+        # The reset gate multiplies the hidden side of the new gate, its bias included.
+        hidden = amount.numel() // 3
+        yield _Shift(f"{node.name}.{side}.bias_hn", amount[-hidden:], source)
+        amount = torch.cat([amount[:-hidden], amount.new_zeros(hidden)])
+    yield _Shift(f"{node.name}.{side}.bias", amount, source)
+
+
+def _check_same(original: Model, changed: Model) -> None:
+    def structure(model: Model) -> list[tuple[object, ...]]:
+        shapes = ((n, {k: m.shape for k, m in n.layer.matrices().items()}) for n in model.nodes)
+        return [(node.name, type(node.layer), node.inputs, found) for node, found in shapes]
+
+    for before, after in zip(structure(original), structure(changed), strict=False):
+        if before != after:
+            raise ModelError(
+                f"layer {after[0]!r} is not what layer {before[0]!r} was before; biases are "
+                f"corrected where passes leave layers and sizes as they are"
+            )
+    if len(original.nodes) != len(changed.nodes):
+        raise ModelError(
+            f"the models have {len(original.nodes)} and {len(changed.nodes)} layers, "
+            f"expected the same ones"
+        )
+
+
+def _note(name: str, parts: list[_Shift], known: bool) -> Note:
+    largest = max(float(part.amount.abs().max()) for part in parts)
+    sources = " and ".join(dict.fromkeys(part.source for part in parts))
+    if largest == 0:
+        return Note(name, "left alone: the means of the inputs are 0")
+    what = "corrected" if known else "added"
+    return Note(name, f"{what}, by up to {largest:.3g}; means of the inputs: {sources}")

@@ -1,0 +1,260 @@
+"""Batch norms folded into the layer before them, and high biases moved into the layer after.
+
+Source: Nagel et al., "Data-free quantization through weight equalization and bias correction",
+2019, sections 3.1 (folding) and 4.1.3 (absorbing).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tinyvox.calibration import Statistics
+from tinyvox.model import (
+    Activation,
+    BatchNorm,
+    Coded,
+    Conv1d,
+    Conv2d,
+    Dense,
+    Group,
+    Linear,
+    Matrix,
+    Member,
+    Model,
+    Node,
+    Product,
+    all_groups,
+    layers,
+)
+from tinyvox.passes.moment_propagation import Known, Normal, batch_norm_output
+from tinyvox.passes.outcome import Note
+
+DEVIATIONS = 3
+"""What lies below the mean less so many deviations is cut off: 1 value in 740 of a normal one."""
+
+_KEEPING = (layers.FrameStacking, layers.Subsample, layers.Flatten, layers.Concat)
+"""Layers that hand values on as they are, and put no zeros among them."""
+
+
+class Prepared(NamedTuple):
+    """A model, what batch norms said of the outputs of its layers, and notes."""
+
+    model: Model
+    known: Known
+    notes: tuple[Note, ...]
+
+
+def fold_batch_norms(model: Model) -> Prepared:
+    """Each batch norm goes into the linear layer or convolution that it alone reads."""
+    known: dict[str, Normal] = {}
+    notes = []
+    for node in model.nodes:
+        if not isinstance(node.layer, BatchNorm):
+            continue
+        reason = _reason_against_folding(model, model.node(node.name))
+        if reason is not None:
+            notes.append(Note(node.name, f"left alone: {reason}"))
+            continue
+        before = model.node(node.name).inputs[0]
+        known[before] = batch_norm_output(node.layer)
+        model = _folded(model, node.name)
+        notes.append(Note(node.name, f"folded into {before}"))
+    return Prepared(model, known, tuple(notes))
+
+
+def _reason_against_folding(model: Model, node: Node) -> str | None:
+    before = next((n for n in model.nodes if n.name == node.inputs[0]), None)
+    if before is None or not isinstance(before.layer, Linear | Conv1d | Conv2d):
+        return "no linear layer or convolution stands before it"
+    if sum(before.name in n.inputs for n in model.nodes) > 1:
+        return f"others read {before.name!r} too"
+    if _has_codes(before.layer.weight):
+        return f"{before.name!r} is coded already; equalize before you quantize"
+    if node is model.nodes[-1] and before is not model.nodes[-2]:
+        return "it is the model's output"
+    return None
+
+
+def _has_codes(matrix: Matrix) -> bool:
+    """Whether the rows of an expression are coded."""
+    return _has_codes(matrix.left) if isinstance(matrix, Product) else isinstance(matrix, Coded)
+
+
+def _folded(model: Model, name: str) -> Model:
+    norm, before = model.node(name).layer, model.node(model.node(name).inputs[0])
+    assert isinstance(norm, BatchNorm)
+    assert isinstance(before.layer, Linear | Conv1d | Conv2d)
+    mean, variance, weight, bias = (vector.double() for vector in norm.vectors().values())
+    factor = weight / (variance + norm.eps).sqrt()
+    own = mean.new_zeros(mean.shape) if before.layer.bias is None else before.layer.bias.double()
+    layer = dataclasses.replace(
+        before.layer,
+        weight=scaled_rows(before.layer.weight, factor),
+        bias=((own - mean) * factor + bias).float(),
+    )
+    nodes = []
+    for node in model.nodes:
+        inputs = tuple(before.name if source == name else source for source in node.inputs)
+        if node.name != name:
+            new = layer if node.name == before.name else node.layer
+            nodes.append(Node(node.name, new, inputs))
+    return dataclasses.replace(model, nodes=tuple(nodes))
+
+
+def scaled_rows(matrix: Matrix, factor: Tensor) -> Matrix:
+    """A dense matrix, or a product with such a left factor, its rows times float64 [out]."""
+    if isinstance(matrix, Product):
+        return Product(scaled_rows(matrix.left, factor), matrix.right)
+    assert isinstance(matrix, Dense)
+    return Dense((matrix.values.double() * factor[:, None]).float())
+
+
+def absorb_biases(
+    model: Model, known: Known, statistics: Statistics, chosen: Callable[[Group], bool]
+) -> Prepared:
+    """High biases before a relu, moved into the layers that read it, for the groups `chosen`.
+
+    A unit that lies at least c above zero but for 1 frame in 740 passes a relu as it is; so c comes
+    off its bias, and what readers make of c goes into theirs. c is the mean less three deviations,
+    of the unit before the relu as its batch norm knew them, or of what the readers are given as
+    statistics has it. A clipped relu's limit falls by c, which is at most half of it. Needs clipped
+    relus with a limit for each channel (`equalize.spell_limits`).
+    """
+    notes, known = [], dict(known)
+    for group in filter(chosen, all_groups(model)):
+        name = group.name
+        surplus = _surplus(model, group, known, statistics)
+        count = int((surplus > 0).sum())
+        if not count:
+            continue
+        reason = _reason_against_absorbing(model, group)
+        if reason is not None:
+            notes.append(Note(name, f"{count} high biases left where they are: {reason}"))
+            continue
+        model = _absorbed(model, group, surplus)
+        if name in known:
+            known[name] = Normal(known[name].mean - surplus, known[name].variance)
+        what = f"absorbed the biases of {count} of {group.size} units, up to"
+        notes.append(Note(name, f"{what} {float(surplus.max()):.3g}"))
+    return Prepared(model, known, tuple(notes))
+
+
+def owners(model: Model) -> dict[str, Node]:
+    """The node of each tensor, by the tensor's full name."""
+    return {
+        f"{node.name}.{name}": node
+        for node in model.nodes
+        for name in (*node.layer.matrices(), *node.layer.vectors())
+    }
+
+
+def producers(model: Model, group: Group) -> list[Node]:
+    """The nodes whose matrices compute the group's units."""
+    matrices, nodes = dict(model.matrices()), owners(model)
+    found = [nodes[m.tensor] for m in group.produced() if m.tensor in matrices]
+    return list({node.name: node for node in found}.values())
+
+
+def _surplus(model: Model, group: Group, known: Known, statistics: Statistics) -> Tensor:
+    """What each unit has above zero in all frames but few, float64 [size]; 0 where unknown."""
+    found = []
+    if group.name in known:
+        normal = known[group.name]
+        found.append(normal.mean - DEVIATIONS * normal.variance.sqrt())
+    else:
+        for member in group.members:
+            if member.axis == 1 and member.tensor in statistics:
+                moments = statistics[member.tensor]
+                least = moments.mean - DEVIATIONS * moments.deviation()
+                found.append(_by_unit(group, member, least).amin(1))
+    if not found:
+        return torch.zeros(group.size, dtype=torch.float64)
+    for member, limits in _limits(model, group):
+        found.append(_by_unit(group, member, limits.double()).amin(1) / 2)
+    return torch.stack(found).amin(0).clamp(min=0)
+
+
+def _limits(model: Model, group: Group) -> Iterator[tuple[Member, Tensor]]:
+    vectors = dict(model.vectors())
+    for member in group.members:
+        if member.tensor.endswith(".limits"):
+            yield member, vectors[member.tensor]
+
+
+def _by_unit(group: Group, member: Member, values: Tensor) -> Tensor:
+    """The values at a member's positions, [size, width]."""
+    return values[member.positions(torch.arange(group.size))].view(group.size, member.width)
+
+
+def _reason_against_absorbing(model: Model, group: Group) -> str | None:
+    made = producers(model, group)
+    if group.bound is not None:
+        return group.bound
+    if len(made) != 1 or not isinstance(made[0].layer, Linear | Conv1d | Conv2d):
+        return "it takes one linear layer or convolution before a relu"
+    between = [model.node(name) for name in group.through]
+    relus = [n for n in between if _is_relu(n.layer)]
+    for node in between:
+        if node not in relus and not isinstance(node.layer, _KEEPING):
+            return f"{node.name!r} lies between"
+    if not relus:
+        return "no relu follows"
+    nodes = owners(model)
+    for member in group.members:
+        padding = getattr(nodes[member.tensor].layer, "padding", ())
+        if member.axis == 1 and any(padding):
+            return f"{nodes[member.tensor].name!r} puts zeros around them"
+    return None
+
+
+def _is_relu(layer: layers.Layer) -> bool:
+    return isinstance(layer, Activation) and layer.kind in ("relu", "clipped_relu")
+
+
+def _absorbed(model: Model, group: Group, surplus: Tensor) -> Model:
+    nodes, old = owners(model), dict(model.vectors())
+    amounts: dict[str, Tensor] = {f"{group.name}.bias": -surplus}
+    for member, _ in _limits(model, group):
+        where = amounts.setdefault(member.tensor, torch.zeros_like(old[member.tensor]).double())
+        _put(where, group, member, -surplus)
+    offsets: dict[str, Tensor] = {}
+    for member in (m for m in group.members if m.axis == 1):
+        size = columns(nodes[member.tensor], member.tensor)
+        where = offsets.setdefault(member.tensor, torch.zeros(size, dtype=torch.float64))
+        _put(where, group, member, surplus)
+    for tensor, offset in offsets.items():
+        bias = tensor.removesuffix("weight").removesuffix("weight_ih") + "bias"
+        amounts[bias] = _product(nodes[tensor], dict(model.matrices())[tensor], offset)
+    changed: dict[str, Matrix | Tensor] = {
+        name: (old[name].double() + amount if name in old else amount).float()
+        for name, amount in amounts.items()
+    }
+    return model.with_tensors(changed)
+
+
+def _put(where: Tensor, group: Group, member: Member, amounts: Tensor) -> None:
+    positions = member.positions(torch.arange(group.size))
+    where[positions] = amounts.repeat_interleave(member.width)
+
+
+def blocks(node: Node) -> int:
+    """Groups of a grouped convolution, whose columns are counted on through them; else 1."""
+    return node.layer.groups if isinstance(node.layer, Conv1d) else 1
+
+
+def columns(node: Node, tensor: str) -> int:
+    """How many columns the matrix of this full name has, those of all its groups."""
+    matrix = node.layer.matrices()[tensor.removeprefix(f"{node.name}.")]
+    return matrix.shape[1] * blocks(node)
+
+
+def _product(node: Node, matrix: Matrix, offset: Tensor) -> Tensor:
+    """The matrix times one value for each of its columns, float64 [out]."""
+    weight = matrix.decode().double()
+    weight = weight.view(blocks(node), -1, matrix.shape[1])
+    return (weight @ offset.view(blocks(node), -1, 1)).flatten()

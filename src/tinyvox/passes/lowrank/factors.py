@@ -1,0 +1,208 @@
+"""Low-rank factorization: a matrix becomes the product of two thinner ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tinyvox.calibration import NO_STATISTICS, Statistics, energy
+from tinyvox.model import Coded, Dense, Matrix, Model, Product
+from tinyvox.passes.error_compensation import importance_of, second_moment_of
+from tinyvox.passes.lowrank.shared_projection import readers, stack
+from tinyvox.passes.outcome import Note, Outcome, check_patterns
+from tinyvox.recipe import FactorizeSettings, matches
+
+
+class Decomposition(NamedTuple):
+    """`left * singular @ right`: [out, full], [full] falling, [full, in]."""
+
+    left: Tensor
+    singular: Tensor
+    right: Tensor
+
+    def tail(self, rank: int) -> float:
+        """The squared error of the best approximation of this rank."""
+        return float(self.singular[rank:].double().square().sum())
+
+
+def decompose(
+    values: Tensor, second_moment: Tensor | None = None, importance: Tensor | None = None
+) -> Decomposition:
+    """The singular value decomposition of a matrix.
+
+    With `second_moment`, the second moment of its inputs (float64 [in, in], positive definite), of its
+    outputs rather: truncation then loses the least of their energy, and `right` has no longer rows
+    of length 1. `importance`, [out], says how much the energy of each output counts; columns of
+    `left` have no longer length 1 then.
+
+    Source: Eckart and Young in the second moment's norm, as in Acharya et al., "Online embedding
+    compression", 2019, and Chen et al., "DRONE", 2021; with Fisher information of rows, Hsu et al.,
+    "Language model compression with weighted low-rank factorization", 2022.
+    """
+    if second_moment is None and importance is None:
+        return Decomposition(*torch.linalg.svd(values, full_matrices=False))
+    weight = torch.ones(len(values)) if importance is None else importance.sqrt()
+    root = (
+        torch.eye(values.shape[1])
+        if second_moment is None
+        else torch.linalg.cholesky(second_moment)
+    )
+    root, weight = root.double(), weight.double()[:, None]
+    left, singular, right = torch.linalg.svd(weight * values.double() @ root, full_matrices=False)
+    right = torch.linalg.solve_triangular(root, right, upper=False, left=False)
+    return Decomposition((left / weight).float(), singular.float(), right.float())
+
+
+def factorize(
+    model: Model,
+    settings: FactorizeSettings,
+    statistics: Statistics = NO_STATISTICS,
+    *,
+    known: Callable[[str], Decomposition] | None = None,
+) -> Outcome:
+    """Replace the dense matrices that match by their best approximation of a lower rank: best for
+    their inputs where there is statistics of them. `known` gives decompositions made before.
+
+    Both factors get the square root of the singular values, so that quantization finds them alike.
+    Left alone where the factors would hold as many weights as the matrix, or more. With
+    `settings.shared_projection`, matrices that read the same hidden state are factorized as one
+    (`passes.shared_projection`), and share the right factor. Raises RecipeError for a pattern that matches no
+    matrix.
+
+    Source: Eckart and Young, 1936 (the approximation); Prabhavalkar et al., "On the compression of
+    recurrent neural networks", 2016, section 2 (for recurrent acoustic models).
+    """
+    matrices = dict(model.matrices())
+    check_patterns(settings.layers, list(matrices), "factorize")
+    changed: dict[str, Matrix | Tensor] = {}
+    said: dict[str, str] = {}
+    remarks: dict[str, str] = {}
+    if settings.shared_projection:
+        sets, remarks = _shared_sets(model, settings)
+        for names in sets:
+            some = {name: matrices[name] for name in names}
+            for name, factored, what in _together(some, settings, statistics):
+                changed[name], said[name] = factored, what
+    for name, matrix in matrices.items():
+        if name not in said:
+            changed[name], said[name] = _alone(name, matrix, settings, statistics, known)
+    notes = tuple(Note(name, said[name] + remarks.get(name, "")) for name in matrices)
+    return Outcome(model.with_tensors(changed), notes)
+
+
+def _alone(
+    name: str,
+    matrix: Matrix,
+    settings: FactorizeSettings,
+    statistics: Statistics,
+    known: Callable[[str], Decomposition] | None,
+) -> tuple[Matrix, str]:
+    """What becomes of a matrix, and what to say of it."""
+    reason = _reason_against(name, matrix, settings)
+    if reason is None:
+        assert isinstance(matrix, Dense)
+        parts = _parts(name, matrix, statistics) if known is None else known(name)
+        rank = _fixed_rank(matrix.shape, settings) or _rank_for(parts, settings.energy or 1.0)
+        reason = _too_large(matrix.shape, rank)
+    if reason is not None:
+        return matrix, f"left alone: {reason}"
+    lost = parts.tail(rank) / max(parts.tail(0), torch.finfo(torch.float64).tiny)
+    what = f"rank {rank} of {parts.singular.numel()}, relative squared error {lost:.3g}"
+    return product(parts, rank), what
+
+
+def _parts(name: str, matrix: Dense, statistics: Statistics) -> Decomposition:
+    return decompose(
+        matrix.values, second_moment_of(statistics, [name]), importance_of(statistics, name)
+    )
+
+
+def _shared_sets(
+    model: Model, settings: FactorizeSettings
+) -> tuple[list[tuple[str, ...]], dict[str, str]]:
+    """The names of the matrices that are to share a factor, and why others that read the state of
+    a cell do not."""
+    matrices = dict(model.matrices())
+
+    def free(name: str) -> bool:
+        return matches(settings.layers, name) and isinstance(matrices[name], Dense)
+
+    sets: list[tuple[str, ...]] = []
+    remarks: dict[str, str] = {}
+    for found in readers(model):
+        names = tuple(filter(free, found.names))
+        if found.recurrent in names and len(names) > 1:
+            sets.append(names)
+        elif found.recurrent in names:
+            remarks[found.recurrent] = "; on its own: no other matrix that matches reads its state"
+        if found.recurrent in names:
+            remarks |= {n: f"; on its own: {why}" for n, why in found.others.items() if free(n)}
+    return sets, remarks
+
+
+def _together(
+    matrices: Mapping[str, Matrix], settings: FactorizeSettings, statistics: Statistics
+) -> Iterator[tuple[str, Matrix, str]]:
+    """Matrices of one input with one right factor, and what to say of each."""
+    whole = stack(matrices, statistics)
+    shape = whole.values.shape[0], whole.values.shape[1]
+    parts = decompose(whole.values, whole.second_moment, whole.importance)
+    rank = _fixed_rank(shape, settings) or _rank_for(parts, settings.energy or 1.0)
+    reason = _too_large(shape, rank)
+    factors = product(parts, rank)
+    lefts = whole.unstack(factors.left.decode())
+    for (name, matrix), left in zip(matrices.items(), lefts, strict=True):
+        others = " and ".join(other for other in matrices if other != name)
+        if reason is not None:
+            yield name, matrix, f"left alone: with {others}, {reason}"
+            continue
+        factored = Product(Dense(left), factors.right)
+        values = matrix.decode()
+        least = torch.finfo(torch.float64).tiny
+        lost = energy(values - factored.decode(), whole.second_moment)
+        lost /= max(energy(values, whole.second_moment), least)
+        what = f"rank {rank} of {parts.singular.numel()}, the right factor shared with {others}"
+        yield name, factored, f"{what}, relative squared error {lost:.3g}"
+
+
+def _reason_against(name: str, matrix: Matrix, settings: FactorizeSettings) -> str | None:
+    """Why a matrix is left alone, where that is known before it is decomposed."""
+    if not matches(settings.layers, name):
+        return "no pattern matches it"
+    if isinstance(matrix, Product):
+        return f"it is a product of rank {matrix.rank} already"
+    if isinstance(matrix, Coded):
+        return "it is coded already; factorize before you quantize"
+    rank = _fixed_rank(matrix.shape, settings)
+    return None if rank is None else _too_large(matrix.shape, rank)
+
+
+def _too_large(shape: tuple[int, int], rank: int) -> str | None:
+    factors, whole = rank * sum(shape), shape[0] * shape[1]
+    if factors < whole:
+        return None
+    return f"at rank {rank} the factors hold {factors} weights, the matrix {whole}"
+
+
+def _fixed_rank(shape: tuple[int, int], settings: FactorizeSettings) -> int | None:
+    """The rank that does not depend on the values, if one was asked for."""
+    if settings.rank is None:
+        return None
+    if isinstance(settings.rank, int):
+        return min(*shape, settings.rank)
+    return max(1, round(settings.rank * min(shape)))
+
+
+def _rank_for(parts: Decomposition, energy: float) -> int:
+    kept = parts.singular.double().square().cumsum(0)
+    return int((kept < energy * kept[-1]).sum()) + 1
+
+
+def product(parts: Decomposition, rank: int) -> Product:
+    """The approximation of this rank, balanced."""
+    root = parts.singular[:rank].sqrt()
+    left, right = parts.left[:, :rank] * root, root[:, None] * parts.right[:rank]
+    return Product(Dense(left.contiguous()), Dense(right.contiguous()))

@@ -1,0 +1,229 @@
+"""Means and variances of every signal of a model, where there is nothing to measure them on.
+
+Inputs have mean 0 and variance 1. What a layer makes of them is worked out as if all values were
+independent and, before an activation, normally distributed. A batch norm's output is what its
+statistics say, whatever came before. A recurrent layer is run on synthetic inputs of these moments.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tinyvox.calibration import synthetic_features
+from tinyvox.executor import Executor
+from tinyvox.model import INPUT, Model, Node, layers
+
+QUADRATURE = 32
+"""Points of the Gauss-Hermite rule: exact to six digits for tanh up to a deviation of 5."""
+SAMPLES = 16
+"""Synthetic utterances that a recurrent layer is run on, and as many with the opposite sign, so that
+of what they happen to lean to nothing is left."""
+
+
+@dataclass(frozen=True)
+class Normal:
+    """Mean and variance of each value of a frame, float64, both of the signal's shape; or of each
+    channel, [channels]."""
+
+    mean: Tensor
+    variance: Tensor
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Normal:
+        return Normal(change(self.mean), change(self.variance))
+
+    def spread(self, shape: tuple[int, ...]) -> Normal:
+        """The same of every value of a frame of this shape."""
+        return self.map(lambda v: v.view(-1, *[1] * (len(shape) - v.ndim)).expand(shape))
+
+
+Known = Mapping[str, Normal]
+"""What is known of the output of layers, by the layer's name."""
+
+UNKNOWN: Known = MappingProxyType({})
+
+
+def propagate_moments(model: Model, known: Known = UNKNOWN) -> dict[str, Normal]:
+    """The moments of the input's and of each layer's frames, by name; of a recurrent layer those
+    of its hidden states. What is `known` of a layer's output is taken instead of the estimate.
+
+    Source: Nagel et al., "Data-free quantization through weight equalization and bias correction",
+    2019, section 4.2.1 and appendix C (batch norm, relu, clipped relu); the rest is ours.
+    """
+    size = model.input_size
+    found = {INPUT: Normal(torch.zeros(size).double(), torch.ones(size).double())}
+    for node in model.nodes:
+        if node.name in known:
+            found[node.name] = known[node.name].spread(model.signals[node.name].shape)
+        else:
+            inputs = [found[name] for name in node.inputs]
+            found[node.name] = _HANDLERS[type(node.layer)](node.layer, *inputs)
+    return found
+
+
+def batch_norm_output(layer: layers.BatchNorm) -> Normal:
+    """What a batch norm's statistics say of its output, [channels]."""
+    weight, bias, variance = (v.double() for v in (layer.weight, layer.bias, layer.variance))
+    return Normal(bias, weight.square() * variance / (variance + layer.eps))
+
+
+def apply_weight(layer: layers.Layer, weight: Tensor, inputs: Tensor) -> Tensor:
+    """A constant frame through the weight of a linear layer or convolution, without padding in
+    time: float64, of the output's shape.
+
+    `weight` stands in place of the layer's own; `inputs` have the shape of a frame of the input.
+    """
+    if isinstance(layer, layers.Conv1d):
+        taps = weight.view(weight.shape[0], -1, layer.kernel).sum(2)
+        groups = inputs.view(layer.groups, -1, 1)
+        return (taps.view(layer.groups, -1, taps.shape[1]) @ groups).flatten()
+    if isinstance(layer, layers.Conv2d):
+        kernel = weight.view(weight.shape[0], inputs.shape[0], *layer.kernel).sum(2)
+        padded = F.pad(inputs, layer.padding[2:])
+        through_bands: Tensor = F.conv1d(padded[None], kernel, stride=layer.stride[1])[0]
+        return through_bands
+    product: Tensor = weight @ inputs
+    return product
+
+
+def rectified(normal: Normal, limit: Tensor | float = math.inf) -> Normal:
+    """min(max(x, 0), limit) of normally distributed values. Source: Nagel 2019, appendix C."""
+    deviation = normal.variance.sqrt().clamp(min=1e-12)
+    limits = torch.as_tensor(limit, dtype=torch.float64).expand_as(deviation)
+    low, high = -normal.mean / deviation, (limits - normal.mean) / deviation
+    between = _below(high) - _below(low)
+    density_low, density_high = _density(low), _density(high)
+    above = 1 - _below(high)
+    clipped = torch.where(above > 0, limits, 0.0)  # infinity times nothing is nothing
+    edge = torch.where(density_high > 0, high, 0.0) * density_high
+    mean = normal.mean * between + deviation * (density_low - density_high) + clipped * above
+    second = (
+        (normal.mean.square() + deviation.square()) * between
+        + 2 * normal.mean * deviation * (density_low - density_high)
+        + deviation.square() * (low * density_low - edge)
+        + clipped.square() * above
+    )
+    return Normal(mean, (second - mean.square()).clamp(min=0))
+
+
+def _below(x: Tensor) -> Tensor:
+    share: Tensor = torch.special.ndtr(x)
+    return share
+
+
+def _density(x: Tensor) -> Tensor:
+    return torch.exp(-x.square() / 2) / math.sqrt(2 * math.pi)
+
+
+def through(normal: Normal, function: Callable[[Tensor], Tensor]) -> Normal:
+    """A smooth function of normally distributed values, by Gauss-Hermite quadrature."""
+    points, weights = (torch.from_numpy(v) for v in np.polynomial.hermite.hermgauss(QUADRATURE))
+    weights = weights / math.sqrt(math.pi)
+    deviation = (2 * normal.variance).sqrt()
+    values = function(normal.mean[..., None] + deviation[..., None] * points)
+    mean = values @ weights
+    return Normal(mean, (values.square() @ weights - mean.square()).clamp(min=0))
+
+
+def _linear(layer: Any, x: Normal) -> Normal:
+    weight = layer.weight.decode().double()
+    mean = apply_weight(layer, weight, x.mean)
+    variance = apply_weight(layer, weight.square(), x.variance)
+    if layer.bias is not None:
+        mean = mean + layer.bias.double().view(-1, *[1] * (mean.ndim - 1))
+    return Normal(mean, variance)
+
+
+def _recurrent(layer: Any, x: Normal) -> Normal:
+    """Moments of the hidden states over synthetic inputs, which drift as features do."""
+    model = Model(x.mean.numel(), (Node("cell", layer, (INPUT,)),))
+    features = synthetic_features(SAMPLES, model.input_size, seed=0)
+    features = torch.cat([features, -features])
+    features = features * x.variance.sqrt().float() + x.mean.float()
+    with torch.no_grad():
+        states = Executor(model).eval()(features).flatten(0, 1).double()
+    return Normal(states.mean(0), states.var(0, correction=0))
+
+
+def _batch_norm(layer: Any, x: Normal) -> Normal:
+    return batch_norm_output(layer).spread(tuple(x.mean.shape))
+
+
+def _layer_norm(layer: Any, x: Normal) -> Normal:
+    """As if every frame had the mean and the spread of all frames."""
+    centered = x.mean - x.mean.mean()
+    total = (centered.square() + x.variance).mean() + layer.eps
+    weight = layer.weight.double()
+    mean = centered / total.sqrt() * weight + layer.bias.double()
+    return Normal(mean, x.variance / total * weight.square())
+
+
+def _activation(layer: Any, x: Normal) -> Normal:
+    if layer.kind in ("tanh", "sigmoid"):
+        return through(x, torch.tanh if layer.kind == "tanh" else torch.sigmoid)
+    if layer.limits is not None:
+        return rectified(x, layer.limits.double().view(-1, *[1] * (x.mean.ndim - 1)))
+    return rectified(x, math.inf if layer.limit is None else layer.limit)
+
+
+def _window(layer: Any, x: Normal) -> Normal:
+    if isinstance(layer, layers.FrameStacking):
+        return x.map(lambda v: v.repeat(layer.count))
+    return x.map(lambda v: v.repeat(layer.left + 1 + layer.right))
+
+
+def _same(layer: Any, x: Normal) -> Normal:
+    return x
+
+
+def _unflatten(layer: Any, x: Normal) -> Normal:
+    return x.map(lambda v: v.reshape(layer.channels, -1))
+
+
+def _flatten(layer: Any, x: Normal) -> Normal:
+    return x.map(torch.flatten)
+
+
+def _add(layer: Any, *inputs: Normal) -> Normal:
+    return Normal(_sum([x.mean for x in inputs]), _sum([x.variance for x in inputs]))
+
+
+def _concat(layer: Any, *inputs: Normal) -> Normal:
+    return Normal(torch.cat([x.mean for x in inputs]), torch.cat([x.variance for x in inputs]))
+
+
+def _sum(parts: list[Tensor]) -> Tensor:
+    return torch.stack(parts).sum(0)
+
+
+def _log_softmax(layer: Any, x: Normal) -> Normal:
+    """The most that can be said simply: the softmax of the means, the variance as it was."""
+    return dataclasses.replace(x, mean=torch.log_softmax(x.mean, 0))
+
+
+_HANDLERS: dict[type, Callable[..., Normal]] = {
+    layers.Linear: _linear,
+    layers.Recurrent: _recurrent,
+    layers.Conv1d: _linear,
+    layers.Conv2d: _linear,
+    layers.BatchNorm: _batch_norm,
+    layers.LayerNorm: _layer_norm,
+    layers.Activation: _activation,
+    layers.ContextWindow: _window,
+    layers.FrameStacking: _window,
+    layers.Subsample: _same,
+    layers.Unflatten: _unflatten,
+    layers.Flatten: _flatten,
+    layers.Add: _add,
+    layers.Concat: _concat,
+    layers.LogSoftmax: _log_softmax,
+}

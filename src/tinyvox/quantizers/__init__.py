@@ -1,0 +1,45 @@
+"""Quantizers: one function a method, values to codes."""
+
+from tinyvox.quantizers.binary import alternating, greedy, refined
+from tinyvox.quantizers.entropy_constrained import (
+    ALL_LEVELS,
+    LEAST_BITS,
+    MOST_BITS,
+    MOST_TRELLIS_BITS,
+    choose,
+    coded_bits,
+    entropy,
+    price_codes,
+    trellis,
+    trimmed,
+    widened,
+)
+from tinyvox.quantizers.k_means import kmeans
+from tinyvox.quantizers.methods import QUANTIZERS
+from tinyvox.quantizers.uniform import asymmetric, omse, symmetric
+from tinyvox.quantizers.values import SMALLEST_NORMAL, Granularity, compact
+
+__all__ = [
+    "ALL_LEVELS",
+    "QUANTIZERS",
+    "Granularity",
+    "LEAST_BITS",
+    "MOST_BITS",
+    "MOST_TRELLIS_BITS",
+    "SMALLEST_NORMAL",
+    "alternating",
+    "asymmetric",
+    "choose",
+    "coded_bits",
+    "compact",
+    "entropy",
+    "greedy",
+    "kmeans",
+    "omse",
+    "price_codes",
+    "refined",
+    "symmetric",
+    "trellis",
+    "trimmed",
+    "widened",
+]
