@@ -332,6 +332,15 @@ def _directive(package: Any, name: str) -> str:
     return f"::: {path}"
 
 
+def demo() -> str:
+    """The table of the demonstration, which README.md has."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = re.search(r"<!-- demo -->\n(.*?)<!-- end -->", readme, re.DOTALL)
+    if found is None:
+        raise LookupError("README.md has no <!-- demo --> ... <!-- end -->")
+    return found[1].strip()
+
+
 def errors() -> str:
     """The exceptions and what each means."""
     module = importlib.import_module("tinyvox.errors")
@@ -354,4 +363,5 @@ GENERATED: dict[str, Callable[[], str]] = {
     "training": training,
     "python": python,
     "errors": errors,
+    "demo": demo,
 }
