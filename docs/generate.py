@@ -62,9 +62,10 @@ def first_of(*places: str) -> Any:
 
 
 def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """A Markdown table."""
+    """A Markdown table, of a class whose code is not broken into lines."""
     lines = [head, ("---",) * len(head), *rows]
-    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
+    text = "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
+    return f'<div class="keys" markdown>\n\n{text}\n\n</div>'
 
 
 def _cell(text: str) -> str:
