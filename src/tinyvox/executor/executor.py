@@ -9,7 +9,7 @@ from types import MappingProxyType
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tinyvox.executor.modules import Frames, LayerModule, Tell
+from tinyvox.executor.modules import Frames, LayerModule, OnTensor
 from tinyvox.executor.parametrize import (
     DenseWeight,
     Factors,
@@ -83,7 +83,7 @@ class Executor(nn.Module):
             new.update({f"{node.name}.{name}": value for name, value in module.tensors(read)})
         return self.source.with_tensors(new)
 
-    def watch(self, inputs: Tell, gradients: Tell | None = None) -> None:
+    def watch(self, inputs: OnTensor, gradients: OnTensor | None = None) -> None:
         """Call `inputs(name, x)` whenever a matrix is applied, and `gradients(name, g)` in the
         backward pass.
 
@@ -93,10 +93,10 @@ class Executor(nn.Module):
         inputs for each of them: there is no call for it.
         """
         for node, module in self._by_node():
-            module.tell_inputs = functools.partial(_tell_full_name, inputs, node.name)
-            module.tell_gradients = None
+            module.on_inputs = functools.partial(_report_full_name, inputs, node.name)
+            module.on_gradients = None
             if gradients is not None:
-                module.tell_gradients = functools.partial(_tell_full_name, gradients, node.name)
+                module.on_gradients = functools.partial(_report_full_name, gradients, node.name)
 
     def dense_leaves(self) -> Iterator[tuple[str, DenseWeight]]:
         """Every dense leaf under the full name of its matrix.
@@ -158,5 +158,5 @@ class Executor(nn.Module):
         return next(module for node, module in self._by_node() if node is wanted)
 
 
-def _tell_full_name(tell: Tell, node: str, matrix: str, values: Tensor) -> None:
-    tell(f"{node}.{matrix}", values)
+def _report_full_name(callback: OnTensor, node: str, matrix: str, values: Tensor) -> None:
+    callback(f"{node}.{matrix}", values)

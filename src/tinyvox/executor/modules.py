@@ -14,7 +14,7 @@ from tinyvox.executor.parametrize import Factors, Weight, WeightModule, weight_m
 from tinyvox.executor.recurrent_cells import unroll
 from tinyvox.model import Layer, Matrix, layers
 
-Tell = Callable[[str, Tensor], None]
+OnTensor = Callable[[str, Tensor], None]
 """A callback: takes the name of a matrix and its inputs, or the gradients of its outputs."""
 
 
@@ -68,8 +68,8 @@ class LayerModule(nn.Module):
         super().__init__()
         self.layer = layer
         self.counted: Tensor | None = None  # the values that a layer norm uses, if not all
-        self.tell_inputs: Tell | None = None
-        self.tell_gradients: Tell | None = None
+        self.on_inputs: OnTensor | None = None
+        self.on_gradients: OnTensor | None = None
         self.weights = nn.ModuleDict(
             {
                 name.replace(".", "/"): weight_module(matrix, factors)
@@ -87,19 +87,19 @@ class LayerModule(nn.Module):
         """The output signal for these input signals."""
         return _RUN[type(self.layer)](self, *inputs)
 
-    def show(self, name: str, inputs: Frames) -> None:
+    def report_inputs(self, name: str, inputs: Frames) -> None:
         """Give the inputs of a matrix, [total frames, in], to the callback, if there is one."""
-        if self.tell_inputs is not None:
-            self.tell_inputs(name, inputs.alive())
+        if self.on_inputs is not None:
+            self.on_inputs(name, inputs.alive())
 
-    def follow(self, name: str, outputs: Frames) -> None:
+    def report_gradients(self, name: str, outputs: Frames) -> None:
         """Give the gradient of the outputs of a matrix to the callback, if there is one.
 
         That happens in the backward pass.
         """
-        tell = self.tell_gradients
-        if tell is not None:
-            hook = functools.partial(_tell_gradient, tell, name, outputs.lengths)
+        callback = self.on_gradients
+        if callback is not None:
+            hook = functools.partial(_report_gradient, callback, name, outputs.lengths)
             outputs.values.register_hook(hook)  # type: ignore[no-untyped-call]
 
     def weight(self, name: str) -> Weight:
@@ -122,15 +122,17 @@ class LayerModule(nn.Module):
             yield key.replace("/", "."), vector.detach().cpu().clone()
 
 
-def _tell_gradient(tell: Tell, name: str, lengths: Tensor | None, gradient: Tensor) -> None:
-    tell(name, Frames(gradient, lengths).alive())
+def _report_gradient(
+    callback: OnTensor, name: str, lengths: Tensor | None, gradient: Tensor
+) -> None:
+    callback(name, Frames(gradient, lengths).alive())
 
 
 def _linear(module: LayerModule, x: Frames) -> Frames:
     bias = module.vector("bias")
-    module.show("weight", x)
+    module.report_inputs("weight", x)
     y = Frames(module.weight("weight").apply_to(x.values), x.lengths)
-    module.follow("weight", y)
+    module.report_gradients("weight", y)
     return y if bias is None else y.map(lambda values: values + bias)
 
 
@@ -141,10 +143,12 @@ def _recurrent(module: LayerModule, x: Frames) -> Frames:
     for side, cell in layer.cells().items():
         inputs = x if side == "forward" else x.reversed()
         # Torch's own LSTM does not give the inputs of its projection.
-        apart = module.tell_gradients or (module.tell_inputs and cell.weight_hr is not None)
+        apart = module.on_gradients or (module.on_inputs and cell.weight_hr is not None)
         states = Frames((_unroll_cell if apart else _run_cell)(module, side, inputs), x.lengths)
-        module.show(f"{side}.weight_ih", inputs)
-        module.show(f"{side}.weight_hh", states.map(lambda v: F.pad(v[:, :-1], (0, 0, 1, 0))))
+        module.report_inputs(f"{side}.weight_ih", inputs)
+        module.report_inputs(
+            f"{side}.weight_hh", states.map(lambda v: F.pad(v[:, :-1], (0, 0, 1, 0)))
+        )
         outputs.append((states if side == "forward" else states.reversed()).values)
     joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
     return Frames(joined, x.lengths)
@@ -191,23 +195,23 @@ def _unroll_cell(module: LayerModule, side: str, inputs: Frames) -> Tensor:
     layer = module.layer
     assert isinstance(layer, layers.Recurrent)
     product = inputs.map(module.weight(f"{side}.weight_ih").apply_to)
-    module.follow(f"{side}.weight_ih", product)
+    module.report_gradients(f"{side}.weight_ih", product)
     bias, bias_hn = module.vector(f"{side}.bias"), module.vector(f"{side}.bias_hn")
     from_input = product.values if bias is None else product.values + bias
     from_state = product.map(lambda values: torch.zeros_like(values, requires_grad=True))
-    module.follow(f"{side}.weight_hh", from_state)
+    module.report_gradients(f"{side}.weight_hh", from_state)
     added = from_state.values
     if bias_hn is not None:
         added = added + F.pad(bias_hn, (added.shape[2] - len(bias_hn), 0))
     projection = None
     if (cell := layer.cells()[side]).weight_hr is not None:
         zeros = inputs.map(lambda v: v.new_zeros(*v.shape[:2], cell.size, requires_grad=True))
-        module.follow(f"{side}.weight_hr", zeros)
+        module.report_gradients(f"{side}.weight_hr", zeros)
         projection = module.weight(f"{side}.weight_hr")(), zeros.values
     weight = module.weight(f"{side}.weight_hh")()
     outputs, states = unroll(layer.kind, from_input, weight, added, projection)
     if projection:
-        module.show(f"{side}.weight_hr", Frames(outputs, inputs.lengths))
+        module.report_inputs(f"{side}.weight_hr", Frames(outputs, inputs.lengths))
     return states
 
 
@@ -229,10 +233,10 @@ def _conv1d(module: LayerModule, x: Frames) -> Frames:
     reach = layer.dilation * (layer.kernel - 1) + 1
     lengths = _frames(x.lengths, reach, layer.stride, sum(layer.padding))
     outputs = Frames(y.transpose(1, 2), lengths)
-    if layer.groups == 1 and module.tell_inputs is not None:
+    if layer.groups == 1 and module.on_inputs is not None:
         patches = padded.unfold(1, reach, layer.stride)[..., :: layer.dilation]
-        module.show("weight", Frames(patches.flatten(2), lengths))
-        module.follow("weight", outputs)
+        module.report_inputs("weight", Frames(patches.flatten(2), lengths))
+        module.report_gradients("weight", outputs)
     return outputs
 
 
@@ -250,11 +254,11 @@ def _conv2d(module: LayerModule, x: Frames) -> Frames:
     )
     lengths = _frames(x.lengths, layer.kernel[0], layer.stride[0], sum(layer.padding[:2]))
     outputs = Frames(y.permute(0, 2, 3, 1), lengths)  # [batch, frames, bands, channels]
-    if module.tell_inputs is not None:
+    if module.on_inputs is not None:
         patches = F.unfold(padded.transpose(1, 2), layer.kernel, stride=layer.stride)
         patches = patches.view(*patches.shape[:2], *y.shape[2:]).permute(0, 2, 3, 1)
-        module.show("weight", Frames(patches, lengths))
-        module.follow("weight", outputs)
+        module.report_inputs("weight", Frames(patches, lengths))
+        module.report_gradients("weight", outputs)
     return outputs.map(lambda values: values.transpose(2, 3))
 
 
