@@ -51,10 +51,10 @@ def network(width: int) -> Model:
 
 def decoding(matrix: Coded) -> float:
     """Codes a second, one thread."""
-    group = np.empty(0, np.uint8) if matrix.group is None else matrix.group.numpy()
+    group = np.empty(0, np.uint8) if matrix.row_group is None else matrix.row_group.numpy()
     book = matrix.codebook
     zero = int(book.zero[0]) if isinstance(book, Grid) and book.trellis else -1
-    how = (book.entries, group, matrix.groups, zero)
+    how = (book.entries, group, matrix.row_groups, zero)
     data = _native.rans_encode(matrix.codes.numpy(), *how)
     times = []
     for _ in range(5):

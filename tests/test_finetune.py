@@ -315,7 +315,7 @@ def test_bits_are_those_of_the_units_that_are_left(corpus: Corpus, teacher: Mode
 def test_pruning_goes_on_after_an_interruption(
     corpus: Corpus, teacher: Model, tmp_path: Path
 ) -> None:
-    options = settings(steps=8, prune=PRUNE.model_copy(update={"importance": "taylor"}))
+    options = settings(steps=8, prune=PRUNE.model_copy(update={"criterion": "taylor"}))
     checkpoint = tmp_path / "tune.pt"
 
     def interrupt(progress: Progress) -> None:

@@ -431,10 +431,10 @@ def test_a_trellis_of_codes_that_shrink_too_far_is_stored_as_a_grid(tmp_path: Pa
 
 
 def test_one_group_of_all_rows_is_not_stored(tmp_path: Path) -> None:
-    matrix = dataclasses.replace(coded(4, 6), group=torch.zeros(4, dtype=torch.uint8))
+    matrix = dataclasses.replace(coded(4, 6), row_group=torch.zeros(4, dtype=torch.uint8))
     tvx.save(chain(6, layers.Linear(matrix)), tmp_path / "m.tvx")
     found = tvx.load(tmp_path / "m.tvx").nodes[0].layer.weight  # type: ignore[union-attr]
-    assert found.group is None
+    assert found.row_group is None
     assert torch.equal(found.decode(), matrix.decode())
 
 

@@ -15,17 +15,17 @@ from typing import Annotated, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-import yaml
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from tinyvox import files
 from tinyvox.errors import RecipeError
 from tinyvox.executor import Executor
-from tinyvox.model import Features, Model, SpeechCard, describe
+from tinyvox.model import Features, Model, SpeechCard
 from tinyvox.recipe import GradualPruning
 from tinyvox.runtime import extract_features
 from tinyvox.speech import Augment, Corpus, Source
+from tinyvox.storage import read_yaml
 from tinyvox.training.architectures import Architecture, deepspeech
 from tinyvox.training.gradual_pruning import Pruner
 
@@ -85,12 +85,7 @@ class TrainConfig(BaseModel):
 
 def load_config(path: Path) -> TrainConfig:
     """Read a configuration, its paths made absolute. Raises RecipeError with the first fault."""
-    try:
-        config = TrainConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValidationError, yaml.YAMLError) as error:
-        raise RecipeError(f"{path}: {describe(error)}") from error
+    config = read_yaml(path, TrainConfig, RecipeError)
     base = path.resolve().parent
     data = tuple(s.model_copy(update={"manifest": base / s.manifest}) for s in config.data)
     paths = {"output": base / config.output, "checkpoints": base / config.checkpoints}

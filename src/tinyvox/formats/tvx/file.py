@@ -20,7 +20,8 @@ from tinyvox.errors import FileError, ModelError
 from tinyvox.formats.tvx.layer_schema import LAYER_SCHEMAS
 from tinyvox.formats.tvx.read import model_of
 from tinyvox.formats.tvx.write import encode
-from tinyvox.model import Model, describe
+from tinyvox.model import Model
+from tinyvox.storage import describe
 
 __all__ = ["Row", "load", "save", "size", "sizes"]
 

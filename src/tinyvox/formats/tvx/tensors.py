@@ -43,7 +43,7 @@ def _record(value: Matrix | Tensor) -> bytes:
 
 def _coded(matrix: Coded) -> bytes:
     matrix = _as_stored(matrix)
-    book, group, groups = matrix.codebook, matrix.group, matrix.groups
+    book, group, groups = matrix.codebook, matrix.row_group, matrix.row_groups
     levels = book.centroids if isinstance(book, Table) else getattr(book, "alphas", torch.empty(0))
     half_levels, level_data = floats(levels)
     first_rows = _first_rows(matrix)
@@ -78,8 +78,8 @@ def _kind_of(book: Codebook) -> str:
 def _first_rows(matrix: Coded) -> Tensor:
     """The first row of each group, int64 [groups]."""
     rows = matrix.shape[0]
-    first = torch.full((matrix.groups,), rows)
-    return first.scatter_reduce(0, matrix.group_index, torch.arange(rows), "amin")
+    first = torch.full((matrix.row_groups,), rows)
+    return first.scatter_reduce(0, matrix.row_group_index, torch.arange(rows), "amin")
 
 
 def _codebook_extra(book: Codebook, matrix: Coded, first_rows: Tensor | None) -> bytes:
@@ -88,11 +88,11 @@ def _codebook_extra(book: Codebook, matrix: Coded, first_rows: Tensor | None) ->
     if isinstance(book, Binary):
         return entries
     if isinstance(book, Table):
-        return entries + varint(1 if book.centroids.ndim == 1 else matrix.groups)
+        return entries + varint(1 if book.centroids.ndim == 1 else matrix.row_groups)
     zero = book.zero
     if zero.numel() > 1 and first_rows is not None:
         zero = zero[first_rows]
-        if not torch.equal(zero[matrix.group_index], book.zero):
+        if not torch.equal(zero[matrix.row_group_index], book.zero):
             raise ModelError("rows of a group have one scale and several zeros")
     return entries + varint(zero.numel()) + bytes(zero.tolist())
 
@@ -102,9 +102,9 @@ def _codes(matrix: Coded) -> tuple[bool, bytes]:
     book = matrix.codebook
     zero = int(book.zero[0]) if isinstance(book, Grid) and book.trellis else -1
     whole = code_block(matrix.codes, book.entries, zero=zero)
-    if matrix.groups == 1:
+    if matrix.row_groups == 1:
         return False, whole[0]
-    grouped = code_block(matrix.codes, book.entries, matrix.group, matrix.groups, zero)
+    grouped = code_block(matrix.codes, book.entries, matrix.row_group, matrix.row_groups, zero)
     return min((False, whole[0]), (True, grouped[0]), key=lambda form: len(form[1]))
 
 

@@ -19,7 +19,7 @@ from tinyvox.calibration import Moments, Statistics
 from tinyvox.errors import RecipeError
 from tinyvox.model import Group, Matrix, Model, is_projection
 from tinyvox.passes.bias_correction import moments_of
-from tinyvox.recipe import Importance
+from tinyvox.recipe import Criterion
 
 BLOCK = 64
 """Columns that are eliminated before the rest is brought up to date in one product."""
@@ -50,7 +50,7 @@ def rank_units(
     model: Model,
     group: Group,
     statistics: Statistics,
-    importance: Importance = "reconstruction",
+    importance: Criterion = "reconstruction",
     *,
     seed: int = 0,
     refit: bool = True,
@@ -100,7 +100,7 @@ def rank_units(
 
 
 def _order(
-    model: Model, group: Group, readers: Sequence[_Reader], importance: Importance, seed: int
+    model: Model, group: Group, readers: Sequence[_Reader], importance: Criterion, seed: int
 ) -> Tensor | None:
     """The order, where it does not depend on whether consumers are refitted."""
     if importance == "reconstruction":

@@ -79,7 +79,7 @@ def _what(model: Model, group: Group, settings: PruneSettings, cut: _Cut | None)
         return f"left alone: all {group.size} units are kept"
     loss = f"{cut.path.lost(cut.count):.3g} {cut.path.unit}"
     what = f"kept {cut.count} of {group.size} units, predicted loss {loss}"
-    if cut.path.unit == NORM and settings.importance not in ("norm", "random"):
+    if cut.path.unit == NORM and settings.criterion not in ("norm", "random"):
         what += "; by norm: nothing is known of the inputs of what reads them"
     norms = [name for name in group.through if isinstance(model.node(name).layer, LayerNorm)]
     if norms:
@@ -100,7 +100,7 @@ def _cuts(
             model,
             group,
             statistics,
-            settings.importance,
+            settings.criterion,
             seed=settings.seed,
             refit=settings.refit,
         )

@@ -1,8 +1,8 @@
-"""Coupled dimensions: what has to go when one hidden unit, neuron or channel goes.
+"""Groups of units: which rows and columns go together when a hidden unit or channel is removed.
 
-This is the one place that derives them. Every signal is described as a list of segments, each a
-run of `size` units of one group, `width` consecutive values a unit; consumers add their columns to
-the groups of what they read.
+This is the only place that derives them. A list of segments describes every signal. A segment is a
+run of `size` units of one group, with `width` consecutive values for each unit. A layer adds the
+columns of its matrix to the groups of the signal that it reads.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from tinyvox.model.matrix import Matrix, Product
 
 @dataclass(frozen=True)
 class Member:
-    """One place that unit `u` of a group owns along `axis` of a tensor.
+    """The part of a tensor, along `axis`, that the units of a group own.
 
-    Its positions are `start + u * width` to `start + u * width + width - 1`.
+    The positions of unit `u` are `start + u * width` to `start + u * width + width - 1`.
     """
 
     tensor: str
@@ -34,24 +34,24 @@ class Member:
     width: int = 1
 
     def positions(self, units: Tensor) -> Tensor:
-        """Positions of these units, int64 [len(units) * width]."""
+        """The positions of these units (int64 indices), int64 [len(units) * width]."""
         return (self.start + units[:, None] * self.width + torch.arange(self.width)).flatten()
 
 
 @dataclass(frozen=True)
 class Group:
-    """`size` units that can be removed one by one; `members` says where each has its share."""
+    """`size` units that can be removed one by one; `members` are the parts of tensors they own."""
 
     name: str
     size: int
     members: tuple[Member, ...]
     through: tuple[str, ...] = ()
-    """Layers without a matrix that the units' values pass: activations, windows, sums."""
+    """Layers without a matrix that the values of the units pass: activations, windows, sums."""
     bound: str | None = None
-    """Why the units' values may not change at all, not even in scale."""
+    """The reason why the values of the units may not change at all, not even in scale."""
 
     def produced(self) -> tuple[Member, ...]:
-        """Rows: where the units are computed."""
+        """The rows of tensors that compute the units."""
         return tuple(member for member in self.members if member.axis == 0)
 
 
@@ -61,7 +61,7 @@ def groups(model: Model) -> tuple[Group, ...]:
 
 
 def all_groups(model: Model) -> tuple[Group, ...]:
-    """Every group that a layer of the model computes, also those that may not be pruned."""
+    """Every group that a layer of the model computes, including those that may not be pruned."""
     return tuple(_group(d) for d in _Derivation(model).live() if d.produced())
 
 
@@ -71,8 +71,11 @@ def _group(draft: _Draft) -> Group:
 
 
 def fixed_layers(model: Model) -> tuple[str, ...]:
-    """Names of the layers none of whose units may go: they are the model's output, or coupled to
-    the output, the input, or to a layer that cannot lose units one by one."""
+    """Names of the layers whose units may not be removed.
+
+    They are the model's output, or they are coupled to the output, to the input, or to a layer that
+    cannot lose units one by one.
+    """
     return tuple(d.name for d in _Derivation(model).live() if d.fixed and d.produced())
 
 
@@ -89,11 +92,10 @@ def keep_units(model: Model, keep: Mapping[str, Tensor]) -> Model:
         gone = _complement(known[name], units)
         for member in known[name].members:
             removed[member.tensor, member.axis].append(member.positions(gone))
-    tensors: dict[str, Matrix | Tensor] = {**dict(model.matrices()), **dict(model.vectors())}
     changed: dict[str, Matrix | Tensor] = {}
     factors: _Factors = {}
     for (tensor, axis), positions in removed.items():
-        before = changed.get(tensor, tensors[tensor])
+        before = changed.get(tensor, model.tensor(tensor))
         changed[tensor] = _drop(before, axis, torch.cat(positions), factors)
     return model.with_tensors(changed)
 
@@ -111,8 +113,8 @@ def _complement(group: Group, units: Tensor) -> Tensor:
 
 
 _Factors = dict[tuple[Matrix, tuple[int, ...]], Matrix]
-"""Right factors without some columns, by what they were and the columns that stay: products that
-shared one share it still."""
+"""Right factors without some columns, by the whole factor and the columns that stay. Products that
+shared the whole factor share the smaller one."""
 
 
 def _drop(
@@ -155,7 +157,7 @@ class _Draft:
 
 
 class _Derivation:
-    """One walk over the graph that fills `drafts`; `segments` describes each signal so far."""
+    """One walk over the graph. It fills `drafts`; `segments` describes each signal so far."""
 
     def __init__(self, model: Model) -> None:
         self.model = model
@@ -192,7 +194,8 @@ class _Derivation:
             self._draft(segment).bind(reason)
 
     def _read(self, node: Node, tensor: str, axis: int, per_value: int = 1) -> None:
-        """The tensor's axis runs over the values of the node's input, `per_value` places each."""
+        """This axis of the tensor runs over the values of the node's input, `per_value` positions
+        for each value."""
         start = 0
         for segment in self.segments[node.inputs[0]]:
             width = segment.width * per_value
@@ -224,15 +227,15 @@ class _Derivation:
     def _read_groups(self, node: Node, layer: layers.Conv1d, segment: _Segment) -> None:
         """A grouped convolution cannot lose channels one by one.
 
-        As members its columns are counted on through the groups: those of group `g` begin at
-        `g * columns`.
+        The positions of its members count the columns of all convolution groups one after the
+        other: those of group `g` begin at `g * columns`.
         """
         for fixed in (segment, *self.segments[node.inputs[0]]):
             self._draft(fixed).fixed = True
         self._read(node, "weight", 1, layer.kernel)
 
     def _read_bands(self, node: Node, layer: layers.Conv2d) -> None:
-        """A two-dimensional kernel reads whole channels: `bands` values become `kernel` columns."""
+        """A two-dimensional kernel reads whole channels: `bands` values, `kernel` columns each."""
         bands = self.model.signals[node.inputs[0]].shape[1]
         kernel = layer.kernel[0] * layer.kernel[1]
         incoming = self.segments[node.inputs[0]]
