@@ -58,11 +58,12 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Show every matrix, and where every byte of a .tvx file goes."""
-    from tinyvox import files
+    from tinyvox.importers import load
+    from tinyvox.workflow.description import describe_file, describe_model
 
-    model = files.load(file)
+    model = load(file)
     packed = file.suffix == ".tvx"
-    facts = (files.describe_file if packed else files.describe_model)(file, model)
+    facts = (describe_file if packed else describe_model)(file, model)
     if as_json:
         console.print_json(facts)
     else:
@@ -99,16 +100,17 @@ def compress(
     as_json: AsJson = False,
 ) -> None:
     """Make a model small: by a recipe, to a ratio or a size, or within a loss."""
-    from tinyvox import files
     from tinyvox.formats import tvx
+    from tinyvox.importers import load
     from tinyvox.passes import apply
     from tinyvox.recipe import load_recipe, with_finetune
     from tinyvox.recipe import save_recipe as save
+    from tinyvox.workflow.description import describe_file
 
     if sum(option is not None for option in (ratio, size, max_loss, recipe)) != 1:
         raise typer.BadParameter("give one of --ratio, --size, --max-loss and --recipe")
     out = console.console(as_json)
-    original = files.load(model, speech)
+    original = load(model, speech)
     look = _look(data, original, model.parent, seed)
     if recipe is not None:
         steps = load_recipe(recipe)
@@ -124,7 +126,7 @@ def compress(
     tvx.save(small, output)
     for note in notes:
         out.print(f"{note.layer}: {note.what}", soft_wrap=True, highlight=False)
-    facts = files.describe_file(output, small)
+    facts = describe_file(output, small)
     console.print_sizes(facts, out)
     if as_json:
         console.print_json(facts)
@@ -211,10 +213,11 @@ def _finetuner(
 
 def _open(path: Path, speech: Path | None = None) -> Any:
     """A native session for a .tvx file, else a model for the torch executor."""
-    from tinyvox import files, runtime
+    from tinyvox import runtime
+    from tinyvox.importers import load
 
     if path.suffix != ".tvx" or speech is not None:
-        return files.load(path, speech)
+        return load(path, speech)
     return runtime.open(path)
 
 
@@ -300,9 +303,9 @@ def bench(
 ) -> None:
     """Milliseconds a frame, beside the original in torch float32."""
     from tinyvox import evaluation as timing
-    from tinyvox import files
+    from tinyvox.importers import load
 
-    original = None if against is None else files.load(against)
+    original = None if against is None else load(against)
     facts = timing.bench(model, original, chunk, threads=threads)
     if as_json:
         console.print_json(facts)

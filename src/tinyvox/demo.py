@@ -8,11 +8,12 @@ from typing import Any
 
 from rich.table import Table
 
-from tinyvox import console, evaluation, files, runtime
+from tinyvox import console, evaluation, importers, runtime
 from tinyvox.errors import FileError
 from tinyvox.formats import tvx
 from tinyvox.planner import find_plan
 from tinyvox.speech import read_manifest
+from tinyvox.workflow.description import BYTES_A_PARAMETER
 
 RATIO = 20
 
@@ -35,11 +36,11 @@ def run(models: Path, out: Path, as_json: bool) -> None:
         raise FileError(f"{source}: no bundled model here; run from the repository, or --models")
     out.mkdir(parents=True, exist_ok=True)
     fresh = out / "demo.tvx"
-    original = files.load(source)
+    original = importers.load(source)
     found = find_plan(original, ratio=RATIO, progress=console.error_console.print)
     tvx.save(found.model, fresh)
     utterances = read_manifest(models / "clips" / "manifest.jsonl")
-    original_bytes = files.BYTES_A_PARAMETER * original.original_parameters
+    original_bytes = BYTES_A_PARAMETER * original.original_parameters
     timings = {path: evaluation.bench(path, original, chunk=16) for path in (fresh, shipped)}
     entries = [
         Entry(

@@ -1,0 +1,1 @@
+"""The one way to do a job: inputs checked, planned, compressed, tuned, saved, described."""
