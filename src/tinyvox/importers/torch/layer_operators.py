@@ -28,7 +28,7 @@ from tinyvox.model import (
 
 
 def _dense(weight: Tensor, order: ColumnOrder = None) -> Dense:
-    """The weight [out, in, ...] as a matrix, with its columns in the order of the node's features."""
+    """The weight [out, in, ...] as a matrix, its columns in the order of the node's features."""
     if order is not None:
         weight = weight[:, list(order)]
     return Dense(weight.flatten(1).contiguous())
