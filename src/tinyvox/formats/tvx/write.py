@@ -97,11 +97,13 @@ def _node(
             raise ModelError(f"layer {node.name!r}: {name}: {error}") from None
     parts += [struct.pack("<f", getattr(layer, name) or 0.0) for name in schema.floats]
     tensors: dict[str, Matrix | Tensor] = {**layer.matrices(), **layer.vectors()}
-    parts += [
-        tensor_record(tensors[name], factors) if name in tensors else b"\0"
-        for name in schema.tensors
-        if schema.since.get(name, OLDEST) <= version
-    ]
+    for name in schema.tensors:
+        if schema.since.get(name, OLDEST) > version:
+            continue
+        try:
+            parts.append(tensor_record(tensors[name], factors) if name in tensors else b"\0")
+        except ModelError as error:
+            raise ModelError(f"layer {node.name!r}: {name}: {error}") from None
     return b"".join(parts)
 
 
