@@ -23,13 +23,14 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from tinyvox import files, runtime
+from tinyvox import importers, runtime
 from tinyvox.evaluation import Errors, bench, change_interval, evaluate
 from tinyvox.executor import Executor
 from tinyvox.formats import tvx
 from tinyvox.model import Model
 from tinyvox.planner import find_plan
 from tinyvox.speech import read_audio, read_manifest
+from tinyvox.workflow.description import BYTES_A_PARAMETER
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = ROOT / "models" / "commands"
@@ -82,7 +83,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="ten utterances a set: a smoke run")
     options = parser.parse_args()
     screen = Console(width=130)
-    original = files.load(MODELS / "commands.pt2")
+    original = importers.load(MODELS / "commands.pt2")
     shipped = [MODELS / "commands-60x.tvx", MODELS / "commands-100x.tvx"]
     with tempfile.TemporaryDirectory() as folder:
         fresh, whole = Path(folder) / "20x.tvx", Path(folder) / "float.tvx"
@@ -114,7 +115,7 @@ def main() -> None:
 
 def describe(path: Path, original: Model) -> str:
     size = path.stat().st_size
-    ratio = files.BYTES_A_PARAMETER * original.original_parameters / size
+    ratio = BYTES_A_PARAMETER * original.original_parameters / size
     return f"{size:,} bytes, {ratio:.1f}x"
 
 

@@ -32,7 +32,7 @@ import testsets
 import torch
 from picture import Panel, Point, draw
 
-from tinyvox import files, runtime, training
+from tinyvox import importers, runtime, training
 from tinyvox.calibration import divergence_on_audio, statistics_from_audio, synthetic_statistics
 from tinyvox.errors import TinyvoxError
 from tinyvox.evaluation import change_interval, evaluate
@@ -102,7 +102,7 @@ class Bench:
     def __init__(self, options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
         self.options = options
         self.found = {key_of(row): Recipe.model_validate(row["recipe"]) for row in rows}
-        self.model = files.load(MODELS / "commands.pt2")
+        self.model = importers.load(MODELS / "commands.pt2")
         manifests = testsets.build(options.cache / "sets")
         limit = 10 if options.quick else None
         self.sets = {name: read_manifest(manifests[name])[:limit] for name in SETS}

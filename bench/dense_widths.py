@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from tinyvox import files
+from tinyvox import importers
 from tinyvox.exporters import export_pt2
 from tinyvox.model import Model, SpeechCard, card_path, save_card
 from tinyvox.speech import Corpus
@@ -72,7 +72,7 @@ def train_or_load(configs: Sequence[TrainConfig], corpus: Corpus | None = None) 
         card = normalized(missing[0].card(), corpus, missing[0].optimization.seed)
         for first in range(0, len(missing), SIDE_BY_SIDE):
             _train(missing[first : first + SIDE_BY_SIDE], corpus, card)
-    return [files.load(config.output) for config in configs]
+    return [importers.load(config.output) for config in configs]
 
 
 def _train(configs: Sequence[TrainConfig], corpus: Corpus, card: SpeechCard) -> None:

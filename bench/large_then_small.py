@@ -30,7 +30,7 @@ from picture import Panel, Point, draw
 from rich.console import Console
 from rich.table import Table
 
-from tinyvox import files, runtime
+from tinyvox import importers, runtime
 from tinyvox.calibration import Statistics, divergence_on_audio, statistics_from_audio
 from tinyvox.evaluation import Errors, change_interval, evaluate, interval
 from tinyvox.formats import tvx
@@ -175,7 +175,7 @@ def run(given: argparse.Namespace, cache: Path) -> tuple[list[File], Sets]:
     sets = {name: read_manifest(path)[:limit] for name, path in manifests.items()}
     configs = [dense_widths.config_of(base, w, given.steps, cache) for w in given.widths]
     models = dict(zip(given.widths, dense_widths.train_or_load(configs), strict=True))
-    large = files.load(base.output) if not given.quick else models.pop(max(models))
+    large = importers.load(base.output) if not given.quick else models.pop(max(models))
     heard = testsets.calibration(given.cache / "sets")[:limit]
     development = testsets.development(given.cache / "sets")
     tune = tuner(large, load_corpus(base)) if given.finetune else None

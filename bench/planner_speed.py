@@ -16,7 +16,7 @@ from pathlib import Path
 
 import testsets
 
-from tinyvox import files
+from tinyvox import importers
 from tinyvox.calibration import Statistics, divergence_on_audio, statistics_from_audio
 from tinyvox.formats import tvx
 from tinyvox.model import Model
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--ratio", type=float, default=50)
     parser.add_argument("--utterances", type=int, default=60)
     options = parser.parse_args()
-    card = files.load(ROOT / "models" / "commands" / "commands.pt2").card
+    card = importers.load(ROOT / "models" / "commands" / "commands.pt2").card
     assert card is not None
     model = deepspeech(Architecture(width=options.width), card, 0)
     heard = spread(read_manifest(testsets.SPEECH / "an4" / "train.jsonl"), options.utterances)

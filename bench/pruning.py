@@ -28,7 +28,7 @@ from pathlib import Path
 
 import testsets
 
-from tinyvox import files, runtime
+from tinyvox import importers, runtime
 from tinyvox.calibration import (
     NO_STATISTICS,
     Batch,
@@ -71,7 +71,7 @@ class Bench:
     """What all rows share."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self.model = files.load(ROOT / "models" / "commands" / "commands.pt2")
+        self.model = importers.load(ROOT / "models" / "commands" / "commands.pt2")
         heard, scored, calibration = (3, 5, 30) if options.quick else (50, None, None)
         manifests = testsets.build(options.cache / "sets")
         sets = {name: read_manifest(path) for name, path in manifests.items()}

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import testsets
 
-from tinyvox import files, runtime
+from tinyvox import importers, runtime
 from tinyvox.calibration import NO_STATISTICS, statistics_from_audio, synthetic_statistics
 from tinyvox.evaluation import Errors, change_interval, evaluate
 from tinyvox.formats import tvx
@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=list(QUANTIZERS), default=list(QUANTIZERS))
     parser.add_argument("--quick", action="store_true", help="ten utterances a set: a smoke run")
     options = parser.parse_args()
-    model = files.load(ROOT / "models" / "commands" / "commands.pt2")
+    model = importers.load(ROOT / "models" / "commands" / "commands.pt2")
     manifests = testsets.build(options.cache)
     limit = 10 if options.quick else None
     sets = {name: read_manifest(manifests[name])[:limit] for name in SETS}

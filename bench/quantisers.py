@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from tinyvox import files
+from tinyvox import importers
 from tinyvox.formats import tvx
 from tinyvox.model import INPUT, Coded, Linear, Model, Node
 from tinyvox.passes.pruning import sparsify
@@ -130,7 +130,7 @@ def main() -> None:
     normal = torch.randn(size, size, generator=torch.Generator().manual_seed(0))
     title = f"N(0, 1), {size} x {size}"
     screen.print(error_table(title, {"normal": normal}, bits, gaussian=True))
-    model = files.load(MODELS / "commands" / "commands.pt2")
+    model = importers.load(MODELS / "commands" / "commands.pt2")
     if options.quick:
         model = model.with_tensors({})
     values = {name: matrix.decode() for name, matrix in model.matrices()}

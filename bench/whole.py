@@ -26,7 +26,7 @@ from onnx import helper
 from peers import Entrant, Frames, check
 from torch import Tensor, nn
 
-from tinyvox import files, runtime
+from tinyvox import importers, runtime
 from tinyvox.formats import tvx
 from tinyvox.model import Coded, Model
 from tinyvox.passes.lowrank import Decomposition, factorize
@@ -34,6 +34,7 @@ from tinyvox.passes.quantization import quantize
 from tinyvox.recipe import FactorizeSettings, QuantizeSettings
 from tinyvox.speech import read_audio
 from tinyvox.training import Architecture, deepspeech
+from tinyvox.workflow.description import BYTES_A_PARAMETER
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = ROOT / "models" / "commands"
@@ -163,7 +164,7 @@ def small_model(model: Model, cache: Path) -> Path:
     if path.exists():
         return path
     cache.mkdir(parents=True, exist_ok=True)
-    budget = files.BYTES_A_PARAMETER * model.count_parameters() / RATIO
+    budget = BYTES_A_PARAMETER * model.count_parameters() / RATIO
     values = {name: matrix.decode() for name, matrix in model.matrices()}
 
     def known(name: str) -> Decomposition:
@@ -186,7 +187,7 @@ def small_model(model: Model, cache: Path) -> Path:
 
 def run(width: int, seconds: float, cache: Path, folder: Path) -> Whole:
     """Raises ValueError where outputs are wrong."""
-    card = files.load(COMMANDS / "commands.pt2").card
+    card = importers.load(COMMANDS / "commands.pt2").card
     assert card is not None
     architecture = Architecture(width=width)
     model = deepspeech(architecture, card, seed=0)
@@ -209,7 +210,7 @@ def run(width: int, seconds: float, cache: Path, folder: Path) -> Whole:
         len(samples) / card.features.sample_rate,
         times,
         {c.name: c.variant for c in chosen if c.variant},
-        files.BYTES_A_PARAMETER * model.count_parameters() / small.stat().st_size,
+        BYTES_A_PARAMETER * model.count_parameters() / small.stat().st_size,
         _opening(small),
         _resident(small, samples, folder),
         sessions[SMALL].resident_bytes,

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from trellis_walk import follow
 
-from tinyvox import _native
+from tinyvox import _native, storage
 from tinyvox.errors import FileError, ModelError
 from tinyvox.formats import tvx
 from tinyvox.formats.tvx import LAYER_SCHEMAS, MAGIC, encode, fields, floats, model_of, varint
@@ -549,7 +549,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(
     def no_space(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(tvx.os, "replace", no_space)
+    monkeypatch.setattr(storage.os, "replace", no_space)
     with pytest.raises(FileError, match=r"m\.tvx: cannot be written: No space left on device"):
         tvx.save(example(), path)
     assert path.read_bytes() == b"old"

@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from tinyvox import files
 from tinyvox.errors import RecipeError
 from tinyvox.executor import Executor
+from tinyvox.importers import load
 from tinyvox.model import Features, Model, SpeechCard
 from tinyvox.recipe import GradualPruning
 from tinyvox.runtime import extract_features
@@ -399,7 +399,7 @@ def train(
         trainer = Trainer(config, config.card())
         trainer.restore(checkpoint)
     elif config.init is not None:
-        start = files.load(config.init)
+        start = load(config.init)
         if start.card is None:
             raise RecipeError(f"{config.init}: has no speech card beside it")
         trainer = Trainer(config, start.card, start)

@@ -1,4 +1,4 @@
-"""Operators that are layers with weights, and the softmax."""
+"""ATen operators that are layers with weights, and the softmax."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from tinyvox.errors import ImporterError
-from tinyvox.importers.torch.graph import Axes, Axis, Call, Stream, Unusable
+from tinyvox.importers.layer_graph import ColumnOrder
+from tinyvox.importers.signal import Axes, Axis, Stream
+from tinyvox.importers.torch.call import Call, Unusable
 from tinyvox.model import (
     BatchNorm,
     Cell,
@@ -25,26 +27,28 @@ from tinyvox.model import (
 )
 
 
-def _dense(weight: Tensor, columns: Tensor | None = None) -> Dense:
-    """The weight [out, in, ...] for inputs in the node's order: `columns` is where its own lie."""
-    if columns is not None:
-        weight = weight[:, torch.argsort(columns)]
+def _dense(weight: Tensor, order: ColumnOrder = None) -> Dense:
+    """The weight [out, in, ...] as a matrix, its columns in the order of the node's features."""
+    if order is not None:
+        weight = weight[:, list(order)]
     return Dense(weight.flatten(1).contiguous())
 
 
 def _linear(call: Call, name: str, weight: Tensor, bias: Tensor | None) -> Stream:
-    stream = call.unpadded(name)
-    node, columns = call.graph.flat(stream, -1)
-    layer = Linear(_dense(weight, columns), bias)
-    axes = stream.with_axis(stream.dim(-1), Axis("feature", weight.shape[0]))
-    return call.becomes(stream, call.graph.add(layer, node), axes)
+    stream = call.stream(name).unpadded()
+    node, order = call.graph.flat(stream, -1)
+    layer = Linear(_dense(weight, order), bias)
+    axes = stream.with_axis(-1, Axis("feature", weight.shape[0]))
+    return stream.becomes(call.graph.add(layer, node), axes)
 
 
 def linear(call: Call) -> Stream:
+    """`linear(input, weight, bias)`."""
     return _linear(call, "input", call.tensor("weight"), call.optional("bias"))
 
 
 def matmul(call: Call) -> Stream:
+    """A signal times a constant matrix: a linear layer without bias."""
     name, other = [key for key in call.arguments if key != "out"][:2]
     weight = call.tensor(other)
     if weight.ndim != 2:
@@ -53,6 +57,7 @@ def matmul(call: Call) -> Stream:
 
 
 def addmm(call: Call) -> Stream:
+    """A bias plus a signal times a constant matrix."""
     weight, bias = call.tensor("mat2").T, call.tensor("self")
     if (call["beta"], call["alpha"]) != (1, 1):
         raise ImporterError(f"has beta {call['beta']} and alpha {call['alpha']}, expected 1 and 1")
@@ -64,15 +69,15 @@ def recurrent(kind: str) -> Callable[[Call], tuple[Stream, *tuple[Unusable, ...]
 
     def handler(call: Call) -> tuple[Stream, *tuple[Unusable, ...]]:
         _check_recurrent(call)
-        stream = call.unpadded("input")
-        node, columns = call.graph.flat(stream, -1)
+        stream = call.stream("input").unpadded()
+        node, order = call.graph.flat(stream, -1)
         for cells in _cells(call, kind):
-            if columns is not None:
+            if order is not None:
                 cells = [
-                    dataclasses.replace(c, weight_ih=_dense(c.weight_ih.decode(), columns))
+                    dataclasses.replace(c, weight_ih=_dense(c.weight_ih.decode(), order))
                     for c in cells
                 ]
-                columns = None
+                order = None
             node = call.graph.add(_layer(kind, cells, stream.backwards), node)
         outputs = call.result
         axes = stream.with_axis(2, Axis("feature", outputs[0].shape[2]))
@@ -80,8 +85,7 @@ def recurrent(kind: str) -> Callable[[Call], tuple[Stream, *tuple[Unusable, ...]
             "the final hidden state is used, expected the outputs of all frames alone; "
             "wrap the module so that it returns those"
         )
-        result = Stream(outputs[0], node, axes, backwards=stream.backwards)
-        return (result, *(hidden for _ in outputs[1:]))
+        return (stream.becomes(node, axes), *(hidden for _ in outputs[1:]))
 
     return handler
 
@@ -101,11 +105,13 @@ def _check_recurrent(call: Call) -> None:
             "set batch_first or transpose the input"
         )
     if stream.backwards and call["bidirectional"]:
-        raise ImporterError("a bidirectional layer runs over turned frames, expected unturned ones")
+        raise ImporterError(
+            "a bidirectional layer runs over reversed frames; run it over the frames in their order"
+        )
 
 
 def _cells(call: Call, kind: str) -> list[list[Cell]]:
-    """The cells of each layer, forward before backward."""
+    """The cells of each layer, the forward one before the backward one."""
     sides = 2 if call["bidirectional"] else 1
     weights, count = list(call["params"]), call["num_layers"] * sides
     each = 4 if call["has_biases"] else 2
@@ -119,7 +125,10 @@ def _cells(call: Call, kind: str) -> list[list[Cell]]:
 
 
 def _cell(kind: str, weights: list[Tensor], projected: bool) -> Cell:
-    """A cell from what torch has of one: the matrices, the biases if any, the projection if any."""
+    """A cell from torch's weights of one: two matrices, the biases and the projection if any.
+
+    torch's GRU adds both biases of its reset and update gates, so they become one.
+    """
     ih, hh, *biases = weights[: len(weights) - projected]
     cell = Cell(_dense(ih), _dense(hh), weight_hr=_dense(weights[-1]) if projected else None)
     if not biases:
@@ -139,7 +148,7 @@ def _layer(kind: str, cells: list[Cell], backwards: bool) -> Recurrent:
 
 
 def _padding(call: Call, index: int, reach: int) -> tuple[int, int]:
-    """Zeros before and after along one axis of a convolution."""
+    """Zeros before and after along one axis of a convolution whose kernel reaches so far."""
     padding = call["padding"]
     if padding == "valid":
         return 0, 0
@@ -150,23 +159,27 @@ def _padding(call: Call, index: int, reach: int) -> tuple[int, int]:
 
 
 def _around(span: tuple[int, int], padding: tuple[int, int]) -> tuple[int, int]:
+    """The convolution's own padding along time, and that of its input."""
     if span[0] > 0 or span[1] < 0:
-        raise ImporterError("a convolution over cut or shifted frames is not supported")
+        raise ImporterError(
+            f"a convolution over cut or shifted frames {span} is not supported, expected all"
+        )
     return padding[0] - span[0], padding[1] + span[1]
 
 
 def conv1d(call: Call) -> Stream:
+    """`conv1d(input, weight, bias, stride, padding, dilation, groups)`, along time."""
     stream, weight = call.stream("input"), call.tensor("weight")
     if not stream.is_time(-1) or stream.backwards:
         raise ImporterError(f"runs along the last dimension of {stream}, expected time")
-    node, columns = call.graph.flat(stream, -2)
+    node, order = call.graph.flat(stream, -2)
     groups = call["groups"]
-    if columns is not None and groups > 1:
+    if order is not None and groups > 1:
         raise ImporterError("a grouped convolution takes channels in the order of the layer before")
     kernel, dilation = weight.shape[2], call["dilation"][0]
     padding = _around(stream.span, _padding(call, 0, dilation * (kernel - 1) + 1))
     layer = Conv1d(
-        _dense(weight, columns),
+        _dense(weight, order),
         call.optional("bias"),
         kernel,
         call["stride"][0],
@@ -174,10 +187,11 @@ def conv1d(call: Call) -> Stream:
         padding,
         groups,
     )
-    return call.becomes(stream, call.graph.add(layer, node), _convolved(call, stream, -2))
+    return stream.becomes(call.graph.add(layer, node), _convolved(call, stream, -2))
 
 
 def conv2d(call: Call) -> Stream:
+    """`conv2d(input, weight, bias, stride, padding)`, along time and bands in either order."""
     stream, weight = call.stream("input"), call.tensor("weight")
     channel, time = -3, (-2 if stream.is_time(-2) else -1)
     band = -3 - time
@@ -187,7 +201,7 @@ def conv2d(call: Call) -> Stream:
         raise ImporterError(
             "two-dimensional convolutions with groups or dilation are not supported"
         )
-    node = call.graph.image(stream, stream.dim(channel), stream.dim(band))
+    node = call.graph.image(stream, channel, band)
     if time == -1:
         weight = weight.transpose(2, 3)
     kernel = (weight.shape[2], weight.shape[3])
@@ -201,23 +215,22 @@ def conv2d(call: Call) -> Stream:
         (call["stride"][first], call["stride"][second]),
         (*frames, bands[0] + stream.bands[0], bands[1] + stream.bands[1]),
     )
-    return call.becomes(
-        stream, call.graph.add(layer, node), _convolved(call, stream, channel, band)
-    )
+    return stream.becomes(call.graph.add(layer, node), _convolved(call, stream, channel, band))
 
 
 def _convolved(call: Call, stream: Stream, channel: int, band: int | None = None) -> Axes:
-    """The axes of what a convolution puts out."""
-    shape = call.result.shape
-    axes = stream.with_axis(stream.dim(channel), Axis("feature", shape[channel], 0))
+    """The axes of a convolution's output."""
+    shape = tuple(call.result.shape)
+    axes = stream.with_axis(channel, Axis("feature", shape[channel], 0))
     if band is not None:
         axes = dataclasses.replace(stream, axes=axes).with_axis(
-            stream.dim(band), Axis("feature", shape[band], 1)
+            band, Axis("feature", shape[band], 1)
         )
-    return dataclasses.replace(stream, axes=axes).resized(call.result)
+    return dataclasses.replace(stream, axes=axes).resized(shape)
 
 
 def batch_norm(call: Call) -> Stream:
+    """Batch norm in evaluation mode, over features, or over the channels of frames with bands."""
     if call["training"] or call["running_mean"] is None:
         raise ImporterError("batch norm in training mode; call .eval() on the module before export")
     mean, variance = call.tensor("running_mean"), call.tensor("running_var")
@@ -231,22 +244,23 @@ def batch_norm(call: Call) -> Stream:
     )
     stream = call.whole("input")
     if stream.feature_dim() != 1:
-        return _norm_channels(call, layer, call.unpadded("input"))
-    return call.becomes(stream, call.graph.add(layer, stream.node), stream.axes)
+        return _norm_channels(call, layer, call.stream("input").unpadded())
+    return stream.becomes(call.graph.add(layer, stream.node), stream.axes)
 
 
 def _norm_channels(call: Call, layer: BatchNorm, stream: Stream) -> Stream:
-    """Frames of shape (channels, bands), in two dimensions."""
-    bands = [i for i in range(stream.example.ndim) if i != 1 and not stream.is_time(i)]
+    """Batch norm of frames of shape (channels, bands), in two dimensions."""
+    bands = [i for i in range(len(stream.axes)) if i != 1 and not stream.is_time(i)]
     band = next((i for i in bands if any(a.kind == "feature" for a in stream.axes[i])), None)
     if band is None:
         raise ImporterError(f"takes the channels in dimension 1, found {stream}")
     node = call.graph.add(layer, call.graph.image(stream, 1, band))
-    axes = stream.with_axis(band, Axis("feature", stream.example.shape[band], 1))
-    return call.becomes(stream, node, axes)
+    axes = stream.with_axis(band, Axis("feature", stream.shape[band], 1))
+    return stream.becomes(node, axes)
 
 
 def layer_norm(call: Call) -> Stream:
+    """`layer_norm(input, normalized_shape, weight, bias, eps)`, over all features of a frame."""
     stream = call.whole("input")
     size = math.prod(call["normalized_shape"])
     if stream.feature_dim() != stream.dim(-1) or len(call["normalized_shape"]) != 1:
@@ -257,17 +271,18 @@ def layer_norm(call: Call) -> Stream:
         torch.zeros(size) if bias is None else bias,
         call["eps"],
     )
-    return call.becomes(stream, call.graph.add(layer, stream.node), stream.axes)
+    return stream.becomes(call.graph.add(layer, stream.node), stream.axes)
 
 
 def log_softmax(call: Call) -> Stream:
+    """`log_softmax(self, dim)`, over all features of a frame."""
     stream = call.whole("self")
     if stream.feature_dim() != stream.dim(call["dim"]):
         raise ImporterError(f"runs over dimension {call['dim']} of {stream}, expected features")
-    return call.becomes(stream, call.graph.add(LogSoftmax(), stream.node), stream.axes)
+    return stream.becomes(call.graph.add(LogSoftmax(), stream.node), stream.axes)
 
 
-LAYERS: dict[str, Callable[[Call], Any]] = {
+LAYER_OPERATORS: dict[str, Callable[[Call], Any]] = {
     "linear": linear,
     **dict.fromkeys(("matmul", "mm"), matmul),
     "addmm": addmm,
@@ -281,4 +296,4 @@ LAYERS: dict[str, Callable[[Call], Any]] = {
     "layer_norm": layer_norm,
     "log_softmax": log_softmax,
 }
-"""What an operator that is a layer does to a stream, by its name without overload."""
+"""The handler of every operator that is a layer, by the operator's name without overload."""

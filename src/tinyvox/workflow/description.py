@@ -1,4 +1,7 @@
-"""Models in, descriptions out: where the importers and the packed file meet."""
+"""A model, or a .tvx file, as the facts that `compress` and `inspect` print.
+
+The keys are a contract: other programs read them from the JSON output.
+"""
 
 from __future__ import annotations
 
@@ -7,33 +10,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tinyvox import importers
-from tinyvox.errors import FileError
 from tinyvox.formats import tvx
-from tinyvox.model import Dense, Model, card_path, leaves, load_card
+from tinyvox.model import Dense, Model, leaves
 from tinyvox.recipe import Recipe, rule_of
 
 BYTES_A_PARAMETER = 4
-"""Sizes of originals are counted as float32."""
-
-
-def load(path: Path | str, speech: Path | None = None) -> Model:
-    """A model from a .tvx file or any format of the importers, with its speech card.
-
-    The card is `speech`, or the one in the file, or `NAME.speech.yaml` beside it, or none. Raises
-    FileError or ImporterError with the path.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise FileError(f"{path}: no such file")
-    card = load_card(speech) if speech is not None else None
-    if path.suffix == ".tvx":
-        model = tvx.load(path)
-    else:
-        if card is None and card_path(path).exists():
-            card = load_card(card_path(path))
-        model = importers.load(path)
-    return model if card is None else model.with_card(card)
+"""The size of an original is counted as float32."""
 
 
 def left_float(model: Model) -> list[str]:
@@ -46,8 +28,10 @@ def left_float(model: Model) -> list[str]:
 
 
 def describe_file(path: Path, model: Model) -> dict[str, Any]:
-    """The keys that `compress` and `inspect` print; the bytes of `tensors` and `overhead` add up
-    to `file_bytes`."""
+    """The facts of a .tvx file that holds this model.
+
+    The bytes of `tensors` and `overhead` add up to `file_bytes`. Raises FileError.
+    """
     rows = tvx.sizes(path)
     tensors = [_row(row) | _coding(row, model) for row in rows if row.shape]
     return _facts(path, model, tensors, [_row(row) for row in rows if not row.shape])
@@ -60,8 +44,10 @@ def _row(row: tvx.Row) -> dict[str, Any]:
 
 
 def _coding(row: tvx.Row, model: Model) -> dict[str, Any]:
-    """How a coded tensor was coded, as the file's recipe tells, and what it cost: the relative
-    squared error of the whole matrix against the original's, where it was measured."""
+    """How a quantized tensor was coded, and the relative squared error of its whole matrix.
+
+    The method comes from the recipe in the file. The error is None where it was not measured.
+    """
     if row.code_bits is None:
         return {}
     name = row.name
@@ -77,7 +63,10 @@ def _coding(row: tvx.Row, model: Model) -> dict[str, Any]:
 
 
 def _method(name: str, row: tvx.Row, model: Model) -> str | None:
-    """What the recipe says; k-means where a matrix was too small for codes by price."""
+    """The method that the recipe names.
+
+    It is k-means instead where a matrix was too small for entropy-constrained codes.
+    """
     try:
         rule = rule_of(Recipe.model_validate(model.provenance.get("recipe")), name)
     except ValidationError:
@@ -88,7 +77,7 @@ def _method(name: str, row: tvx.Row, model: Model) -> str | None:
 
 
 def describe_model(path: Path, model: Model) -> dict[str, Any]:
-    """The same keys for a model that is not packed; its matrices count as float32."""
+    """The same facts of a model in another file. Its matrices are counted as float32."""
     tensors = [
         {
             "name": name,
