@@ -44,8 +44,8 @@ def train(config: Annotated[Path, typer.Argument(help="Training configuration, Y
     from tinyvox.model import card_path, save_card
 
     settings = training.load_config(config)
-    with console.progress_bar("reading audio") as reading, console.progress_bar("training") as bar:
-        model = training.train(settings, lambda p: bar(p.step, p.steps), reading)
+    with console.progress_bar("training") as bar:
+        model = training.train(settings, lambda u: bar(u.done, u.total or 0))
     export_pt2(model, settings.output)
     assert model.card is not None
     save_card(model.card, card_path(settings.output))
@@ -197,14 +197,16 @@ def _finetuner(
         else training.plain_config(data, original.card)
     )
     with console.progress_bar("reading audio") as reading:
-        corpus = training.load_corpus(config, reading)
+        corpus = training.load_corpus(config, lambda u: reading(u.done, u.total or 0))
 
     def tune(model: Any, settings: Any) -> Any:
         checkpoint = output.with_suffix(".finetune.pt")
         with console.progress_bar("fine-tuning") as bar:
-            return finetune(
-                model, settings, corpus, original, lambda p: bar(p.step, p.steps), checkpoint, look
-            )
+
+            def tell(update: Any) -> None:
+                bar(update.done, update.total)
+
+            return finetune(model, settings, corpus, original, tell, checkpoint, look)
 
     return tune
 
@@ -233,12 +235,16 @@ def evaluate(
     utterances = read_manifest(data)
     out = console.console(as_json)
     with console.progress_bar("transcribing") as bar:
-        errors = scoring.evaluate(_open(model, speech), utterances, bar)
+        errors = scoring.evaluate(
+            _open(model, speech), utterances, lambda u: bar(u.done, u.total or 0)
+        )
     facts = errors.summary()
     console.print_score(model.name, facts, out)
     if against is not None:
         with console.progress_bar("the original") as bar:
-            original = scoring.evaluate(_open(against, speech), utterances, bar)
+            original = scoring.evaluate(
+                _open(against, speech), utterances, lambda u: bar(u.done, u.total or 0)
+            )
         facts["original"] = original.summary()
         facts["wer_change"] = errors.wer - original.wer
         facts["wer_change_interval"] = list(scoring.change_interval(original, errors))
