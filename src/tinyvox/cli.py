@@ -109,18 +109,20 @@ def compress(
         raise typer.BadParameter("give one of --ratio, --size, --max-loss and --recipe")
     out = console.console(as_json)
     original = files.load(model, speech)
-    look = _look(data, original, model.parent, seed)
+    with console.progress_bar("calibrating") as bar:
+        calibration = _calibration(data, seed, bar)
+        calibration.of(original)
     if recipe is not None:
         steps = load_recipe(recipe)
     else:
         budget = {"ratio": ratio, "size": size, "max_loss": max_loss}
-        steps = _planned(original, look, data, dev, seed, output, out, **budget)
+        steps = _planned(original, calibration, data, dev, seed, output, out, **budget)
     if finetune is not None:
         steps = with_finetune(steps)
     if save_recipe is not None:
         save(steps, save_recipe)
-    tune = _finetuner(finetune, original, output, look) if finetune is not None else None
-    small, notes = apply(original, steps, finetune=tune, look=look, progress=out.print)
+    tune = _finetuner(finetune, original, output, calibration) if finetune is not None else None
+    small, notes = apply(original, steps, finetune=tune, calibration=calibration)
     tvx.save(small, output)
     for note in notes:
         out.print(f"{note.layer}: {note.what}", soft_wrap=True, highlight=False)
@@ -132,7 +134,7 @@ def compress(
 
 def _planned(
     original: Any,
-    look: Callable[[Any], Any],
+    calibration: Any,
     data: Path | None,
     dev: Path | None,
     seed: int,
@@ -156,33 +158,25 @@ def _planned(
             judge = lost_words(original, utterances)
     state = output.with_suffix(".plan.json")
     plan = find_plan(
-        original, look=look, divergence=divergence, judge=judge, seed=seed, state=state,
-        progress=out.print, **budget,
+        original, calibration=calibration, divergence=divergence, judge=judge, seed=seed,
+        state=state, progress=out.print, **budget,
     )  # fmt: skip
     state.unlink(missing_ok=True)
     console.print_plan(plan, out)
     return plan.recipe
 
 
-def _look(data: Path | None, original: Any, folder: Path, seed: int) -> Callable[[Any], Any]:
-    """What a model's matrices are multiplied by: from speech, or made up where there is none. What
-    speech says of the original is kept beside it."""
-    from tinyvox.calibration import statistics_from_audio, synthetic_statistics
+def _calibration(data: Path | None, seed: int, bar: Callable[[int, int], None]) -> Any:
+    """Calibration on the speech of a manifest, or on synthetic speech."""
+    from tinyvox.calibration import Calibration
 
     if data is None:
-        return lambda model: synthetic_statistics(model, seed)
-    known = original.digest()
-
-    def look(model: Any) -> Any:
-        cache = folder if model.digest() == known else None
-        with console.progress_bar("listening") as bar:
-            return statistics_from_audio(model, data, bar, fisher="outputs", cache=cache)
-
-    return look
+        return Calibration.synthetic(seed)
+    return Calibration.from_audio(data, seed=seed, progress=lambda u: bar(u.done, u.total or 0))
 
 
 def _finetuner(
-    data: Path, original: Any, output: Path, look: Callable[[Any], Any]
+    data: Path, original: Any, output: Path, calibration: Any
 ) -> Callable[[Any, Any], Any]:
     """Fine-tuning on a manifest, or on the data of a training configuration; what was interrupted
     goes on from a checkpoint beside the output."""
@@ -202,9 +196,8 @@ def _finetuner(
     def tune(model: Any, settings: Any) -> Any:
         checkpoint = output.with_suffix(".finetune.pt")
         with console.progress_bar("fine-tuning") as bar:
-            return finetune(
-                model, settings, corpus, original, lambda p: bar(p.step, p.steps), checkpoint, look
-            )
+            report = lambda p: bar(p.step, p.steps)  # noqa: E731
+            return finetune(model, settings, corpus, original, report, checkpoint, calibration)
 
     return tune
 

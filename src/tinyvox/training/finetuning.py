@@ -11,11 +11,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from tinyvox.calibration import NO_STATISTICS, synthetic_statistics
+from tinyvox.calibration import NO_STATISTICS, Calibration
 from tinyvox.errors import ModelError, RecipeError
 from tinyvox.executor import Executor, Frames
 from tinyvox.model import Coded, Dense, Grid, Model, leaf_map, leaves
-from tinyvox.passes import Look
 from tinyvox.passes.quantization import quantize, with_all_levels
 from tinyvox.quantizers import coded_bits
 from tinyvox.recipe import FinetuneSettings, QuantizeRule, QuantizeSettings, first_match
@@ -48,7 +47,7 @@ def finetune(
     teacher: Model,
     report: Callable[[Progress], None] | None = None,
     checkpoint: Path | None = None,
-    look: Look = synthetic_statistics,
+    calibration: Calibration | None = None,
 ) -> Model:
     """A model of the same structure, trained on; with `prune`, one of fewer units.
 
@@ -56,9 +55,9 @@ def finetune(
     a frame, Hinton 2015) of the outputs from the teacher's. Codes stay as they are: of coded
     matrices the centroids and the row scales are trained. With `quantize`, the matrices that a rule
     matches are rounded while they are trained, codebooks and all, and come out coded: from the
-    codes that they have; where they have none, those of `entropy` begin with what `look` shows of
-    the model. Steps of `entropy` are set so that codes take no more bits than the rule says, nor
-    than at the beginning.
+    codes that they have; where they have none, those of `entropy` begin with the statistics that
+    `calibration` has of the model. Steps of `entropy` are set so that codes take no more bits than
+    the rule says, nor than at the beginning.
 
     With `checkpoint`, the state is written there every minute and when training is interrupted; the
     same call then goes on from it, and removes it when it is done. One of another model or of
@@ -67,7 +66,7 @@ def finetune(
     if model.card is None:
         raise ModelError("fine-tuning needs a speech card; add --speech FILE")
     device = fastest_device()
-    executor = _rounding_executor(model, settings.quantize, look).train().to(device)
+    executor = _rounding_executor(model, settings.quantize, calibration).train().to(device)
     original = Executor(teacher).eval().to(device)
     precision = product_precision("auto", device)
     optimizer = torch.optim.AdamW(_groups(executor), weight_decay=0.0)
@@ -164,7 +163,9 @@ def _key(model: Model, teacher: Model, settings: FinetuneSettings) -> str:
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
-def _rounding_executor(model: Model, rules: Sequence[QuantizeRule], look: Look) -> Executor:
+def _rounding_executor(
+    model: Model, rules: Sequence[QuantizeRule], calibration: Calibration | None
+) -> Executor:
     """The model with the matrices that a rule matches rounded: from the codes that they have; where
     they have none, those chosen by price from the best that are known."""
     if not rules:
@@ -177,7 +178,7 @@ def _rounding_executor(model: Model, rules: Sequence[QuantizeRule], look: Look) 
                 f"finetune: {name} is coded by a trellis, whose codes cannot change one by one; "
                 "expected a matrix coded by entropy, or no quantize rule that matches it"
             )
-    start = dict(_first_codes(model, rules, look).matrices())
+    start = dict(_first_codes(model, rules, calibration).matrices())
     coded = {name: with_all_levels(start[name]) for name in found}
     open_again = leaf_map(lambda leaf: Dense(leaf.decode()))
     opened = {name: open_again(matrix) for name, matrix in matching.items()}
@@ -196,7 +197,9 @@ def _on_trellis(leaf: Dense | Coded) -> bool:
     return isinstance(leaf, Coded) and isinstance(leaf.codebook, Grid) and leaf.codebook.trellis
 
 
-def _first_codes(model: Model, rules: Sequence[QuantizeRule], look: Look) -> Model:
+def _first_codes(
+    model: Model, rules: Sequence[QuantizeRule], calibration: Calibration | None
+) -> Model:
     """Codes to begin with, for matrices that have none."""
     known = any(
         rule.entropy_constrained and any(isinstance(leaf, Dense) for leaf in leaves(matrix))
@@ -208,7 +211,9 @@ def _first_codes(model: Model, rules: Sequence[QuantizeRule], look: Look) -> Mod
         rule if rule.entropy_constrained else rule.model_copy(update=blind) for rule in rules
     )
     settings = QuantizeSettings(rules=first, vectors="float32")
-    return quantize(model, settings, look(model) if known else NO_STATISTICS).model
+    return quantize(
+        model, settings, calibration.of(model) if known and calibration else NO_STATISTICS
+    ).model
 
 
 def _hold_bits(executor: Executor, pruner: Pruner, closeness: float = 0.0) -> bool:
