@@ -133,7 +133,7 @@ def _pruned_meanwhile(before: Model, after: Model) -> Iterator[Note]:
 
 
 def _errors(original: Model, model: Model) -> dict[str, float]:
-    """The relative squared error, to three digits, of every matrix that changed but not in shape."""
+    """The relative squared error of every matrix that changed but not in shape, to three digits."""
     before = dict(original.matrices())
     return {
         name: float(f"{relative_error(before[name], matrix):.3g}")

@@ -60,11 +60,12 @@ def prune(
     if settings.refit:
         refitted, more = _refitted(model, list(cuts.values()), statistics)
         notes += more
-    keep = {name: cut.path.kept(cut.count) for name, cut in cuts.items()}
+    keep = {name: cut.ranking.kept(cut.count) for name, cut in cuts.items()}
     return Outcome(keep_units(refitted, keep), tuple(notes))
 
 
 FIXED = "left alone: its units are tied to the model's input, output or a grouped layer"
+"""The note about a layer none of whose units can be removed."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class _Cut:
     """A group that loses units: their ranking, and how many of them stay."""
 
     group: Group
-    path: UnitRanking
+    ranking: UnitRanking
     count: int
 
 
@@ -80,9 +81,9 @@ def _what(model: Model, group: Group, settings: PruneSettings, cut: _Cut | None)
     """The note about a group that matches."""
     if cut is None:
         return f"left alone: all {group.size} units are kept"
-    loss = f"{cut.path.lost(cut.count):.3g} {cut.path.unit}"
+    loss = f"{cut.ranking.lost(cut.count):.3g} {cut.ranking.unit}"
     what = f"kept {cut.count} of {group.size} units, predicted loss {loss}"
-    if cut.path.unit == NORM and settings.importance not in ("norm", "random"):
+    if cut.ranking.unit == NORM and settings.importance not in ("norm", "random"):
         what += "; by norm: nothing is known of the inputs of what reads them"
     norms = [name for name in group.through if isinstance(model.node(name).layer, LayerNorm)]
     if norms:
@@ -102,7 +103,7 @@ def _cuts(
     """The groups that lose units, by name."""
 
     def whole(group: Group) -> _Cut:
-        path = rank_units(
+        ranking = rank_units(
             model,
             group,
             statistics,
@@ -110,7 +111,7 @@ def _cuts(
             seed=settings.seed,
             refit=settings.refit,
         )
-        return _Cut(group, path, group.size)
+        return _Cut(group, ranking, group.size)
 
     if settings.budget is not None:
         return _cut_down(model, [whole(group) for group in matching], settings)
@@ -141,12 +142,12 @@ def _cut_down(model: Model, whole: Sequence[_Cut], settings: PruneSettings) -> d
 
 def _check_comparable(cuts: Sequence[_Cut]) -> None:
     for cut in cuts:
-        if cut.path.unit != cuts[0].path.unit:
-            first = cuts[0]
+        first = cuts[0]
+        if cut.ranking.unit != first.ranking.unit:
             raise RecipeError(
-                f"prune: the loss of {first.group.name!r} is a number {first.path.unit}, that of "
-                f"{cut.group.name!r} {cut.path.unit}, and a budget compares them; give statistics "
-                f"of all matrices, or keep in place of budget"
+                f"prune: the loss of {first.group.name!r} is a number {first.ranking.unit}, that "
+                f"of {cut.group.name!r} {cut.ranking.unit}, and a budget compares them; give "
+                f"statistics of all matrices, or keep in place of budget"
             )
 
 
@@ -167,7 +168,7 @@ def _rate(cuts: Mapping[str, _Cut], smaller: _Cut, weights: _Weights) -> float:
     """The loss that a smaller group adds for each weight that it frees."""
     name = smaller.group.name
     freed = weights.count(cuts, name) - weights.count({**cuts, name: smaller}, name)
-    return (smaller.path.lost(smaller.count) - smaller.path.lost(cuts[name].count)) / freed
+    return (smaller.ranking.lost(smaller.count) - smaller.ranking.lost(cuts[name].count)) / freed
 
 
 class _Weights:
@@ -248,7 +249,7 @@ def _columns_gone(model: Model, cuts: Sequence[_Cut]) -> dict[str, tuple[int, ..
     matrices = {name for name, _ in model.matrices()}
     gone: dict[str, list[int]] = defaultdict(list)
     for cut in cuts:
-        units = cut.path.order[: cut.group.size - cut.count].sort().values
+        units = cut.ranking.order[: cut.group.size - cut.count].sort().values
         for member in cut.group.members:
             if member.axis == 1 and member.tensor in matrices:
                 gone[member.tensor] += member.positions(units).tolist()
