@@ -254,16 +254,16 @@ def test_what_was_interrupted_ends_as_what_was_not(
 ) -> None:
     """Every tensor bit for bit; the batches go on in the middle of a pool, and after its end."""
     options = settings(**{"steps": 8, "batch_seconds": 3, **RESUMED[kind]})
-    expected = finetune(teacher, options, corpus, teacher, look=_nothing)
+    expected = finetune(teacher, options, corpus, teacher)
     checkpoint = tmp_path / "tune.pt"
     seen: list[int] = []
     for stop in (3, 6, options.steps - 2):
         with pytest.raises(KeyboardInterrupt):
-            finetune(teacher, options, corpus, teacher, interrupting(stop), checkpoint, _nothing)
+            finetune(teacher, options, corpus, teacher, interrupting(stop), checkpoint)
         torch.manual_seed(stop)
         np.random.seed(stop)
     tuned = finetune(
-        teacher, options, corpus, teacher, lambda u: seen.append(u.done), checkpoint, _nothing
+        teacher, options, corpus, teacher, lambda u: seen.append(u.done), checkpoint
     )
     assert seen == [options.steps - 1, options.steps]
     assert not checkpoint.exists()

@@ -124,7 +124,7 @@ def test_a_fault_is_one_line_before_any_work(folder: Path, fault: str) -> None:
 def test_a_full_disk_is_said_before_any_work(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usage = namedtuple("usage", "total used free")  # noqa: PYI024
+    usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10, 9, 1))
     request = CompressRequest(folder / "net.pt2", folder / "x.tvx", size=20000)
     with pytest.raises(tv.FileError, match="the disk has 1 bytes free, expected 20,000"):

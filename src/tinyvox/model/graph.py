@@ -114,22 +114,6 @@ class Model:
             for name, matrix in node.layer.matrices().items():
                 yield f"{node.name}.{name}", matrix
 
-    def matrix(self, name: str) -> Matrix:
-        """The matrix of this full name. Raises ModelError, which names those that there are."""
-        for full, matrix in self.matrices():
-            if full == name:
-                return matrix
-        known = ", ".join(full for full, _ in self.matrices())
-        raise ModelError(f"no matrix is called {name!r}; there are {known or 'none'}")
-
-    def owner(self, name: str) -> Node:
-        """The node that holds the matrix or vector of this full name. Raises ModelError."""
-        for node in self.nodes:
-            field = name.removeprefix(f"{node.name}.")
-            if field != name and field in {**node.layer.matrices(), **node.layer.vectors()}:
-                return node
-        raise ModelError(f"no layer holds {name!r}; there are {self._names()}")
-
     def shared_factors(self) -> dict[Matrix, tuple[str, ...]]:
         """The right factors that several products share, with the full names of those products.
 

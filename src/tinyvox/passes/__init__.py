@@ -2,6 +2,7 @@
 
 from tinyvox.passes.apply import PASSES, Finetune, apply, compress, provenance
 from tinyvox.passes.bias_correction import correct_biases
+from tinyvox.passes.checks import check_recipe
 from tinyvox.passes.least_squares import UNWEIGHTED, Weighting, inner_second_moment, refit_left
 from tinyvox.passes.moment_propagation import Normal, propagate_moments, rectified, through
 from tinyvox.passes.outcome import Note, Outcome, check_patterns
@@ -16,6 +17,7 @@ __all__ = [
     "Weighting",
     "apply",
     "check_patterns",
+    "check_recipe",
     "compress",
     "correct_biases",
     "inner_second_moment",

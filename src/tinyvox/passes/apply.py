@@ -6,7 +6,7 @@ was given.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from tinyvox.calibration import NO_STATISTICS, Calibration, Statistics
@@ -45,9 +45,13 @@ def apply(
     *,
     calibration: Calibration | None = None,
     finetune: Finetune | None = None,
+    made: Model | None = None,
     progress: Progress = silent,
 ) -> Outcome:
     """Take the steps of a recipe; `progress` is told of each step.
+
+    `made`, where a planner has it already, is the model that the steps before the first fine-tuning
+    make: only the steps from there on are taken then.
 
     `calibration` gives statistics of the model before the first pass, and again where a step has
     changed the inputs of matrices; without it, passes work without statistics.
@@ -64,7 +68,12 @@ def apply(
         number = names.index("finetune") + 1
         raise RecipeError(f"step {number} of the recipe fine-tunes; give --finetune MANIFEST")
     work = _Work(model, calibration, finetune)
-    for number, step in enumerate(counted(recipe.steps, "compressing", progress), start=1):
+    done = 0
+    if made is not None:
+        done = names.index("finetune") if "finetune" in names else len(names)
+        work.go_on_from(made, recipe.steps[:done])
+    left = recipe.steps[done:]
+    for number, step in enumerate(counted(left, "compressing", progress), start=done + 1):
         try:
             work.take(step)
         except RecipeError as error:
@@ -84,6 +93,13 @@ class _Work:
         self._calibration, self._finetune = calibration, finetune
         self._statistics: Statistics | None = None  # of the model as it is
         self._quantized: QuantizeSettings | None = None  # the last settings that were used
+
+    def go_on_from(self, made: Model, steps: Sequence[Step]) -> None:
+        """Begin with the model that these steps made, none of which equalizes."""
+        self.model = made
+        for step in steps:
+            if isinstance(step.settings, QuantizeSettings):
+                self._quantized = step.settings
 
     def take(self, step: Step) -> None:
         """Take one step."""

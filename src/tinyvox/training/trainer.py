@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tinyvox.importers import load
 from tinyvox.errors import FileError, RecipeError
 from tinyvox.executor import Executor
+from tinyvox.importers import load
 from tinyvox.model import Model, SpeechCard
 from tinyvox.progress import Progress, Update, silent
 from tinyvox.speech import Corpus

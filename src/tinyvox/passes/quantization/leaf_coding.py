@@ -113,7 +113,7 @@ def unbiased(values: Tensor, coded: Coded, second_moment: Tensor | None = None) 
     weighed = wide if second_moment is None else wide @ second_moment
     own, along = (weighed * wide).sum(1), (weighed * decoded).sum(1)
     if coded.shares_scale and len(own) > 1:
-        index = coded.group_index
+        index = coded.row_group_index
         own, along = (torch.bincount(index, each)[index] for each in (own, along))
     gain = torch.where(along > 0.1 * own, own / along, 1.0).float()
     return replace(coded, scale=compact(coded.scale * gain))
