@@ -1,8 +1,6 @@
 """The language model of Xu et al., 2018, section 5.1 (1 x 300 LSTM), on public-domain books.
 
-    python bench/language_model.py [--cache DIR]
-
-Trains it, or goes on from the checkpoint in the cache, and prints its perplexities. Words are the
+It is trained once, and goes on from the checkpoint in the cache where it was cut off. Words are the
 most frequent of the training text, the rest `<unk>`; every line, a sentence, ends in `<eos>`. The
 texts lie in ../shared/text; the training text is read once, in order, in as many streams as a batch
 has rows.
@@ -10,7 +8,6 @@ has rows.
 
 from __future__ import annotations
 
-import argparse
 import lzma
 import math
 import sys
@@ -25,13 +22,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from tinyvox.training import autocast, product_precision
 from torch import Tensor, nn
 
-from tinyvox.training import autocast, product_precision
+from lib.places import TEXT
+from lib.script import say
 
-ROOT = Path(__file__).resolve().parents[1]
-TEXT = ROOT.parent / "shared" / "text"
-CACHE = ROOT / ".cache" / "lstm_lm"
 UNKNOWN, END = "<unk>", "<eos>"
 CPU = torch.device("cpu")
 EVALUATION_STREAMS, EVALUATION_STEPS = 20, 50
@@ -148,10 +144,10 @@ class _Network(nn.Module):
         return self.softmax(self.dropout(outputs)), state
 
     def weights(self) -> LanguageModel:
-        lstm = self.lstm
-        bias = lstm.bias_ih_l0 + lstm.bias_hh_l0
+        lstm = dict(self.lstm.named_parameters())
+        bias = lstm["bias_ih_l0"] + lstm["bias_hh_l0"]
         tensors = (
-            self.embedding.weight, lstm.weight_ih_l0, lstm.weight_hh_l0, bias,
+            self.embedding.weight, lstm["weight_ih_l0"], lstm["weight_hh_l0"], bias,
             self.softmax.weight, self.softmax.bias,
         )  # fmt: skip
         return LanguageModel(*(tensor.detach().clone() for tensor in tensors))
@@ -193,7 +189,7 @@ class Training:
             logits, state = self.network(tokens[:-1], self.state)
         loss = F.cross_entropy(logits.float().flatten(0, 1), tokens[1:].flatten())
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.network.parameters(), self.options.clip_norm)
         self.optimizer.step()
         self.state = (state[0].detach().float(), state[1].detach().float())
@@ -210,9 +206,11 @@ class Training:
         return found
 
     def over(self) -> bool:
+        """Whether all steps are done, or validations found no better weights for long."""
         return self.step >= self.steps or self.waited >= self.options.patience
 
     def save(self, path: Path) -> None:
+        """Write a checkpoint, the random numbers' state included."""
         content = {
             "network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(),
             "step": self.step, "state": self.state, "best": self.best, "waited": self.waited,
@@ -221,6 +219,7 @@ class Training:
         _save(content, path)
 
     def restore(self, path: Path) -> None:
+        """Go on from a checkpoint."""
         content = torch.load(path, weights_only=True)
         self.network.load_state_dict(content["network"])
         self.optimizer.load_state_dict(content["optimizer"])
@@ -242,7 +241,7 @@ class Training:
         return self.options.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def train_or_load(cache: Path = CACHE, options: Options = Options()) -> LanguageModel:
+def train_or_load(cache: Path, options: Options = Options()) -> LanguageModel:
     """The trained model from the cache, or trained: from the checkpoint there, if any."""
     finished, checkpoint = cache / "model.pt", cache / "checkpoint.pt"
     if finished.exists():
@@ -270,18 +269,14 @@ def _loop(training: Training, valid: Tensor, checkpoint: Path) -> None:
         if training.step % options.report_every == 0:
             rate = (training.step - before) / (time.monotonic() - began)
             loss, total = total / options.report_every, 0.0
-            _say(f"step {training.step} of {training.steps}, perplexity {math.exp(loss):.1f}, "
+            say(f"step {training.step} of {training.steps}, perplexity {math.exp(loss):.1f}, "
                  f"{rate * options.streams * options.unroll:,.0f} words a second")  # fmt: skip
         if training.step % options.validate_every == 0 or training.step == training.steps:
-            _say(f"step {training.step}: validation perplexity {training.validate(valid):.2f}")
+            say(f"step {training.step}: validation perplexity {training.validate(valid):.2f}")
         if time.monotonic() - saved > options.checkpoint_seconds:
             training.save(checkpoint)
             saved = time.monotonic()
-    _say(f"{time.monotonic() - began:.0f} s for {training.step - before} steps")
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    say(f"{time.monotonic() - began:.0f} s for {training.step - before} steps")
 
 
 def _save(content: object, path: Path) -> None:
@@ -345,19 +340,3 @@ def _streams(tokens: Tensor, count: int) -> Tensor:
     """[steps, streams]: equal parts of the text side by side, what is left over dropped."""
     length = len(tokens) // count
     return tokens[: length * count].view(count, length).T.contiguous()
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cache", type=Path, default=CACHE)
-    parser.add_argument("--threads", type=int, default=2)
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    model = train_or_load(given.cache)
-    text = read_text(given.cache)
-    for part in ("valid", "test"):
-        print(f"{part} perplexity {perplexity(model, getattr(text, part)):.2f}")
-
-
-if __name__ == "__main__":
-    main()

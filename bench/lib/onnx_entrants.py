@@ -9,6 +9,7 @@ import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,9 +17,10 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import quantize_dynamic
-from peers import Entrant, Frames
-from peers_torch import meaning_of
 from torch import nn
+
+from lib.entrants import FLOAT_TOLERANCE, PEERS_OWN, Entrant, Frames
+from lib.torch_entrants import meaning_of
 
 FLOAT, INT8 = "ONNX Runtime float32", "ONNX Runtime int8"
 BLOCKS = (32, 64, 128)
@@ -28,26 +30,28 @@ INTEGERS = 4
 ORDER = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2)}
 """PyTorch's gates in ONNX's order: i o f c; z r h."""
 Shapes = Mapping[str, Sequence[int | str]]
+Tensors = Mapping[str, NDArray[Any]]
 
 
 def nbits_name(bits: int) -> str:
+    """What MatMulNBits of so many bits is called."""
     return f"MatMulNBits, {bits} bits"
 
 
 def recurrent_entrants(kind: str, module: nn.RNNBase) -> Iterator[Entrant]:
     """An LSTM or GRU layer; int8 of an LSTM alone, for ONNX Runtime leaves a GRU in float."""
     model, meaning = recurrent_model(kind, module), meaning_of(module)
-    yield Entrant(FLOAT, binder(open_session(model)), meaning, 1e-4)
+    yield Entrant(FLOAT, binder(open_session(model)), meaning, FLOAT_TOLERANCE)
     if kind == "lstm":
-        yield Entrant(INT8, binder(quantized_session(model)), meaning, 0.1)
+        yield Entrant(INT8, binder(quantized_session(model)), meaning, PEERS_OWN)
 
 
 def dense_entrants(module: nn.Linear, depths: Sequence[int]) -> Iterator[Entrant]:
     """A linear layer; MatMulNBits of so many bits."""
     weight, bias = (t.detach().numpy() for t in (module.weight, module.bias))
     model, meaning = linear_model(weight, bias), meaning_of(module)
-    yield Entrant(FLOAT, binder(open_session(model)), meaning, 1e-4)
-    yield Entrant(INT8, binder(quantized_session(model)), meaning, 0.1)
+    yield Entrant(FLOAT, binder(open_session(model)), meaning, FLOAT_TOLERANCE)
+    yield Entrant(INT8, binder(quantized_session(model)), meaning, PEERS_OWN)
     for bits in depths:
         for block in BLOCKS:
             if weight.shape[1] % block == 0:
@@ -64,7 +68,7 @@ def _nbits_entrants(weight: Frames, bias: Frames, bits: int, block: int) -> Iter
     for tables in (False, True) if bits == 2 else (False,):
         session = open_session(model, {"mlas.use_lut_gemm": "1"} if tables else {})
         variant = f"blocks of {block}" + (" by tables" if tables else "")
-        yield Entrant(nbits_name(bits), binder(session), meaning, 0.05, variant)
+        yield Entrant(nbits_name(bits), binder(session), meaning, PEERS_OWN, variant)
 
 
 def recurrent_model(kind: str, module: nn.RNNBase) -> onnx.ModelProto:
@@ -75,11 +79,12 @@ def recurrent_model(kind: str, module: nn.RNNBase) -> onnx.ModelProto:
         ["x", "w", "r", "b", "", *states],
         ["y", *(state + "_next" for state in states)],
         hidden_size=module.hidden_size,
-        **({"linear_before_reset": 1} if kind == "gru" else {}),
     )
+    if kind == "gru":
+        node.attribute.append(helper.make_attribute("linear_before_reset", 1))
     shape = [1, 1, module.hidden_size]
-    inputs = {"x": ["frames", 1, module.input_size], **dict.fromkeys(states, shape)}
-    outputs = {"y": ["frames", *shape], **{state + "_next": shape for state in states}}
+    inputs: Shapes = {"x": ["frames", 1, module.input_size], **dict.fromkeys(states, shape)}
+    outputs: Shapes = {"y": ["frames", *shape], **{state + "_next": shape for state in states}}
     return model_of([node], recurrent_tensors(kind, module), inputs, outputs)
 
 
@@ -95,6 +100,7 @@ def recurrent_tensors(kind: str, module: nn.RNNBase) -> dict[str, NDArray[np.flo
 
 
 def linear_model(weight: Frames, bias: Frames) -> onnx.ModelProto:
+    """x [frames, columns] to y [frames, rows]."""
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["product"]),
         helper.make_node("Add", ["product", "b"], ["y"]),
@@ -107,14 +113,14 @@ def linear_model(weight: Frames, bias: Frames) -> onnx.ModelProto:
 def nbits_model(
     packed: NDArray[np.uint8], scale: Frames, bias: Frames, bits: int
 ) -> onnx.ModelProto:
-    """Of what `pack` gives."""
+    """x [frames, columns] to y [frames, rows], by the codes and scales that `pack` gives."""
     rows, blocks, size = packed.shape
     block = size * 8 // bits
     node = helper.make_node(
         "MatMulNBits", ["x", "w", "scale", "", "", "b"], ["y"], domain="com.microsoft",
         K=blocks * block, N=rows, bits=bits, block_size=block, accuracy_level=INTEGERS,
     )  # fmt: skip
-    tensors = {"w": packed, "scale": scale, "b": bias}
+    tensors: Tensors = {"w": packed, "scale": scale, "b": bias}
     return model_of([node], tensors, {"x": ["frames", blocks * block]}, {"y": ["frames", rows]})
 
 
@@ -136,10 +142,12 @@ def pack(weight: Frames, bits: int, block: int) -> tuple[NDArray[np.uint8], Fram
 
 def model_of(
     nodes: Sequence[onnx.NodeProto],
-    tensors: Mapping[str, NDArray[np.generic]],
+    tensors: Tensors,
     inputs: Shapes,
     outputs: Shapes,
 ) -> onnx.ModelProto:
+    """A model of these nodes and constants, all signals in float32."""
+
     def signals(shapes: Shapes) -> list[onnx.ValueInfoProto]:
         return [
             helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
@@ -177,6 +185,7 @@ def quantized_session(model: onnx.ModelProto) -> ort.InferenceSession:
 
 
 def binder(session: ort.InferenceSession) -> Callable[[Frames], Callable[[], Frames]]:
+    """How a session is bound to frames."""
     return lambda frames: _Bound(session, frames)
 
 

@@ -1,4 +1,7 @@
-"""Contestants timed in turn, so that drift of the machine hits all of them alike."""
+"""How times are measured: contestants in turn, so that drift of the machine hits all alike.
+
+Work that takes long is timed once (`once`).
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,12 @@ import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lib.results import Row
 
 BURST = 0.01
 """Seconds that a contestant runs at a time, so that it has its weights in the caches it can use."""
@@ -18,6 +24,7 @@ LEAST_ROUNDS = 7
 PILOT, PILOT_ROUNDS = 0.2, 3
 """Seconds and rounds for the choice between variants of a contestant."""
 
+T = TypeVar("T")
 Times = dict[str, NDArray[np.float64]]
 """Seconds a call, one for each round; rounds of all contestants correspond."""
 
@@ -40,7 +47,7 @@ def race(
     would not show.
     """
     burst = min(BURST, seconds / least_rounds / len(contestants))
-    counts = [burst / _once(contestant) for contestant in contestants]
+    counts = [burst / _call_seconds(contestant) for contestant in contestants]
     times: list[list[float]] = [[] for _ in contestants]
     end = time.perf_counter() + seconds
     collects = gc.isenabled()
@@ -77,7 +84,20 @@ def speedup(times: Times, name: str, over: str) -> NDArray[np.float64]:
     return times[over] / times[name]
 
 
-def _once(contestant: Contestant) -> float:
+def median_of(values: NDArray[np.float64], key: str, unit: float = 1.0) -> Row:
+    """Entries of a row: the median under this key, and the outer quartiles, both in this unit."""
+    low, middle, high = (value / unit for value in quartiles(values))
+    return {key: middle, f"{key}_quartiles": [low, high]}
+
+
+def once(work: Callable[[], T]) -> tuple[float, T]:
+    """Seconds of one call, and what it gave."""
+    start = time.perf_counter()
+    found = work()
+    return time.perf_counter() - start, found
+
+
+def _call_seconds(contestant: Contestant) -> float:
     """Seconds of a call, roughly; not the first one, which prepares."""
     contestant.call()
     return max(1e-9, min(_time(contestant, 1) for _ in range(2)))

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from peers import Entrant, Frames, Meaning
-from torch import Tensor, nn
+from torch import nn
+
+from lib.entrants import FLOAT_TOLERANCE, PEERS_OWN, Entrant, Frames, Meaning
 
 ENGINES = ("x86", "fbgemm", "onednn")
 """Of int8; the fastest is taken."""
@@ -16,21 +17,24 @@ FLOAT, INT8 = "torch float32", "torch int8"
 
 
 def entrants(module: nn.Module, whole: bool = False) -> Iterator[Entrant]:
-    """For an nn.LSTM, an nn.GRU, or a module without state; calls are to be made in inference mode.
+    """PyTorch in float by both its ways, and in int8 by each engine: an nn.LSTM, an nn.GRU, or a
+    module without state. Calls are to be made in inference mode.
 
     What is called takes [frames, 1, size].
     """
     meaning = meaning_of(module)
     for one_dnn in (True, False):
         variant = "oneDNN" if one_dnn else "without oneDNN"
-        yield Entrant(FLOAT, _binder(module, one_dnn), meaning, 1e-4, variant, whole)
+        yield Entrant(FLOAT, _binder(module, one_dnn), meaning, FLOAT_TOLERANCE, variant, whole)
     for engine in ENGINES:
         if engine in torch.backends.quantized.supported_engines:
             bind = _binder(quantized(module, engine), True)
-            yield Entrant(INT8, bind, meaning, 0.1, engine, whole)
+            yield Entrant(INT8, bind, meaning, PEERS_OWN, engine, whole)
 
 
 def meaning_of(module: nn.Module) -> Meaning:
+    """What a module gives for all frames at once, in float."""
+
     def run(frames: Frames) -> Frames:
         with torch.inference_mode():
             outputs = module(torch.from_numpy(frames)[:, None])
@@ -41,11 +45,14 @@ def meaning_of(module: nn.Module) -> Meaning:
 
 
 def quantized(module: nn.Module, engine: str) -> nn.Module:
+    """The module in dynamic int8 by this engine."""
     torch.backends.quantized.engine = engine
     held = nn.ModuleList([module])  # what stands alone is not replaced
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.ao is deprecated, and has no successor for LSTMs
-        done = torch.ao.quantization.quantize_dynamic(held, {nn.LSTM, nn.GRU, nn.Linear})
+        done: nn.ModuleList = torch.ao.quantization.quantize_dynamic(  # type: ignore[no-untyped-call]
+            held, {nn.LSTM, nn.GRU, nn.Linear}
+        )
     return done[0]
 
 
@@ -53,10 +60,10 @@ def _binder(module: nn.Module, one_dnn: bool) -> Callable[[Frames], Callable[[],
     def bind(frames: Frames) -> Callable[[], Any]:
         x, state = torch.from_numpy(frames)[:, None], None
 
-        def plain() -> Tensor:
+        def plain() -> Any:
             return module(x)
 
-        def step() -> Tensor:
+        def step() -> Any:
             nonlocal state
             outputs, state = module(x, state)
             return outputs
@@ -67,10 +74,10 @@ def _binder(module: nn.Module, one_dnn: bool) -> Callable[[Frames], Callable[[],
     return bind
 
 
-def _without_one_dnn(call: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    switch = torch.backends.mkldnn.set_flags
+def _without_one_dnn(call: Callable[[], Any]) -> Callable[[], Any]:
+    switch: Callable[[bool], Any] = torch.backends.mkldnn.set_flags
 
-    def switched() -> Tensor:
+    def switched() -> Any:
         switch(False)
         outputs = call()
         switch(True)

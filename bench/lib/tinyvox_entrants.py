@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
-from peers import Entrant, Frames, Meaning
-from torch import nn
-
-from tinyvox import runtime
 from tinyvox.executor import Executor
 from tinyvox.formats import tvx
-from tinyvox.model import INPUT, Cell, Dense, Layer, Linear, Model, Node, Recurrent
 from tinyvox.passes.quantization import quantize
+from torch import nn
+
+from lib.entrants import Entrant, Frames, Meaning
+from tinyvox import runtime
+from tinyvox.model import INPUT, Cell, Dense, Layer, Linear, Model, Node, Recurrent
 from tinyvox.recipe import QuantizeSettings
 
 TOLERANCE = 0.03
@@ -21,6 +21,7 @@ TOLERANCE = 0.03
 
 
 def name(bits: int) -> str:
+    """What we are called at so many bits."""
     return f"tinyvox, {bits} bits"
 
 
@@ -29,8 +30,8 @@ def entrants(
 ) -> Iterator[Entrant]:
     """Evenly spaced levels for a whole matrix, 2 to the power of bits."""
     layer = layer_of(kind, module)
-    size = layer.weight.shape[1] if isinstance(layer, Linear) else module.input_size
-    model = Model(int(size), (Node(kind, layer, (INPUT,)),))
+    columns = next(module.parameters()).shape[1]  # of the matrix of inputs, which comes first
+    model = Model(columns, (Node(kind, layer, (INPUT,)),))
     for bits in depths:
         settings = QuantizeSettings(
             method="asymmetric", granularity="tensor", bits=bits, vectors="float32"

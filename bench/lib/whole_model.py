@@ -8,36 +8,32 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import ours
-import peers_onnx
-import peers_torch
 import torch
-from contest import Contestant, Times, fastest, race
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from onnx import helper
-from peers import Entrant, Frames, check
-from torch import Tensor, nn
-
-from tinyvox import importers, runtime
 from tinyvox.formats import tvx
-from tinyvox.model import Coded, Model
 from tinyvox.passes.lowrank import Decomposition, factorize
 from tinyvox.passes.quantization import quantize
-from tinyvox.recipe import FactorizeSettings, QuantizeSettings
 from tinyvox.speech import read_audio
-from tinyvox.training import Architecture, deepspeech
-from tinyvox.workflow.description import BYTES_A_PARAMETER
+from tinyvox.training import Architecture
+from torch import Tensor, nn
 
-ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ROOT / "models" / "commands"
+from lib import onnx_entrants, ours, tinyvox_entrants, torch_entrants
+from lib.entrants import FLOAT_TOLERANCE, PEERS_OWN, Entrant, Frames, check
+from lib.places import COMMANDS
+from lib.results import Row
+from lib.timing import Contestant, Times, fastest, median_of, once, quartiles, race, speedup
+from tinyvox import files, runtime
+from tinyvox.model import Coded, Model
+from tinyvox.recipe import FactorizeSettings, QuantizeSettings
+
 RATIO, BITS = 50, 4
 SECONDS = 5.0
 """Of audio: the bundled clips, one after the other."""
@@ -99,6 +95,7 @@ class Network(nn.Module):
         self.clip = float(relu.limit)  # type: ignore[attr-defined]
 
     def forward(self, x: Tensor) -> Tensor:
+        """Log-probabilities [frames, 1, tokens]."""
         for layer in self.dense[:3]:
             x = layer(x).clamp(0, self.clip)
         x = self.dense[3](self.lstm(x)[0]).clamp(0, self.clip)
@@ -115,9 +112,13 @@ def _linear(tensors: dict[str, Tensor], name: str) -> nn.Linear:
 
 def onnx_model(network: Network) -> Any:
     """x [frames, size] to y [frames, 1, tokens]."""
-    tensors = peers_onnx.recurrent_tensors("lstm", network.lstm)
-    tensors |= {"zero": np.float32(0), "clip": np.float32(network.clip), "one": np.array([1])}
+    tensors: dict[str, NDArray[Any]] = {**onnx_entrants.recurrent_tensors("lstm", network.lstm)}
+    tensors |= {
+        "zero": np.array(0, np.float32), "clip": np.array(network.clip, np.float32),
+        "one": np.array([1]),
+    }  # fmt: skip
     nodes = []
+    dense = [layer for layer in network.dense if isinstance(layer, nn.Linear)]
 
     def linear(layer: nn.Linear, name: str, x: str) -> str:
         tensors[name + "_w"] = np.ascontiguousarray(layer.weight.detach().numpy().T)
@@ -131,7 +132,7 @@ def onnx_model(network: Network) -> Any:
         return x + "_clipped"
 
     last = "x"
-    for i, layer in enumerate(network.dense[:3]):
+    for i, layer in enumerate(dense[:3]):
         last = clipped(linear(layer, f"dense{i}", last))
     hidden = network.lstm.hidden_size
     nodes += [
@@ -139,32 +140,33 @@ def onnx_model(network: Network) -> Any:
         helper.make_node("LSTM", ["sequence", "w", "r", "b"], ["states"], hidden_size=hidden),
         helper.make_node("Squeeze", ["states", "one"], ["state"]),
     ]
-    last = linear(network.output, "output", clipped(linear(network.dense[3], "dense4", "state")))
+    last = linear(network.output, "output", clipped(linear(dense[3], "dense4", "state")))
     nodes.append(helper.make_node("LogSoftmax", [last], ["y"], axis=2))
-    shapes = {"x": ["frames", network.dense[0].in_features]}
-    return peers_onnx.model_of(
+    shapes: onnx_entrants.Shapes = {"x": ["frames", dense[0].in_features]}
+    return onnx_entrants.model_of(
         nodes, tensors, shapes, {"y": ["frames", 1, network.output.out_features]}
     )
 
 
 def peers(network: Network) -> Iterator[Entrant]:
-    meaning, model = peers_torch.meaning_of(network), onnx_model(network)
-    yield from peers_torch.entrants(network, whole=True)
+    """PyTorch and ONNX Runtime, each beginning anew with every call."""
+    meaning, model = torch_entrants.meaning_of(network), onnx_model(network)
+    yield from torch_entrants.entrants(network, whole=True)
     for name, session, tolerance in (
-        (peers_onnx.FLOAT, peers_onnx.open_session(model), 1e-4),
-        (peers_onnx.INT8, peers_onnx.quantized_session(model), 0.1),
+        (onnx_entrants.FLOAT, onnx_entrants.open_session(model), FLOAT_TOLERANCE),
+        (onnx_entrants.INT8, onnx_entrants.quantized_session(model), PEERS_OWN),
     ):
-        yield Entrant(name, peers_onnx.binder(session), meaning, tolerance, whole=True)
+        yield Entrant(name, onnx_entrants.binder(session), meaning, tolerance, whole=True)
 
 
 def small_model(model: Model, cache: Path) -> Path:
-    """A file RATIO times smaller: one share of the rank for all matrices, found by the size of the
-    file; k-means of BITS bits."""
+    """A file RATIO times smaller, kept in the cache: one share of the rank for all matrices, found
+    by the size of the file; k-means of BITS bits."""
     path = cache / f"{model.digest()[:16]}-{RATIO}x-{BITS}.tvx"
     if path.exists():
         return path
     cache.mkdir(parents=True, exist_ok=True)
-    budget = BYTES_A_PARAMETER * model.count_parameters() / RATIO
+    budget = files.BYTES_A_PARAMETER * model.count_parameters() / RATIO
     values = {name: matrix.decode() for name, matrix in model.matrices()}
 
     def known(name: str) -> Decomposition:
@@ -186,31 +188,33 @@ def small_model(model: Model, cache: Path) -> Path:
 
 
 def run(width: int, seconds: float, cache: Path, folder: Path) -> Whole:
-    """Raises ValueError where outputs are wrong."""
-    card = importers.load(COMMANDS / "commands.pt2").card
-    assert card is not None
-    architecture = Architecture(width=width)
-    model = deepspeech(architecture, card, seed=0)
+    """Check outputs, then time all in turn on the bundled clips.
+
+    Raises ValueError where outputs are wrong.
+    """
+    model = ours.random_network(width)
+    assert model.card is not None
+    rate = model.card.features.sample_rate
     small, full = small_model(model, cache), folder / "full.tvx"
     tvx.save(model, full)
-    samples = audio(card.features.sample_rate)
+    samples = audio(rate)
     sessions = {FULL: runtime.open(full), SMALL: runtime.open(small)}
     features = sessions[FULL].features(samples)
     for name, path in ((FULL, full), (SMALL, small)):
-        meaning = ours.meaning_of(tvx.load(path))
-        check(name, sessions[name].run(features), meaning(features), ours.TOLERANCE)
+        meaning = tinyvox_entrants.meaning_of(tvx.load(path))
+        check(name, sessions[name].run(features), meaning(features), tinyvox_entrants.TOLERANCE)
     with torch.inference_mode():
-        entrants, context = list(peers(Network(model))), architecture.context
-        found = _contestants(entrants, sessions[FULL], samples, context)
+        entrants = list(peers(Network(model)))
+        found = _contestants(entrants, sessions[FULL], samples, Architecture().context)
         chosen = [fastest(same) for same in found.values()]
         chosen += [Contestant(n, _reader(s, samples)) for n, s in sessions.items()]
         times = race(chosen, seconds)
     return Whole(
         width,
-        len(samples) / card.features.sample_rate,
+        len(samples) / rate,
         times,
         {c.name: c.variant for c in chosen if c.variant},
-        BYTES_A_PARAMETER * model.count_parameters() / small.stat().st_size,
+        files.BYTES_A_PARAMETER * model.count_parameters() / small.stat().st_size,
         _opening(small),
         _resident(small, samples, folder),
         sessions[SMALL].resident_bytes,
@@ -222,7 +226,31 @@ def run(width: int, seconds: float, cache: Path, folder: Path) -> Whole:
     )
 
 
+def rows_of(run: Whole) -> list[Row]:
+    """A row a contestant: its real-time factor, which variant was fastest, and how many times as
+    fast as ONNX Runtime in float32 it is (quartiles of the rounds, side by side)."""
+    return [
+        {
+            "width": run.width, "name": name,
+            **median_of(times, "real_time_factor", run.seconds),
+            "variant": run.variants.get(name, ""),
+            "times_as_fast": quartiles(speedup(run.times, name, onnx_entrants.FLOAT)),
+        }
+        for name, times in run.times.items()
+    ]  # fmt: skip
+
+
+def summary_of(run: Whole) -> Row:
+    """What the small file takes: its ratio, milliseconds to open it, and bytes of memory."""
+    return {
+        "width": run.width, "audio_seconds": run.seconds, "ratio": run.ratio,
+        **median_of(run.opening, "opening_ms", 1e-3),
+        "grown_bytes": run.resident, "held_bytes": run.accounted, "code_bytes": run.codes,
+    }  # fmt: skip
+
+
 def audio(rate: int) -> NDArray[np.float32]:
+    """`SECONDS` of the bundled clips, one after the other."""
     clips = [read_audio(path, rate) for path in sorted((COMMANDS / "clips").glob("*.opus"))]
     whole = np.concatenate(clips)
     size = int(SECONDS * rate)
@@ -277,9 +305,7 @@ def _reader(session: runtime.Session, samples: NDArray[np.float32]) -> Callable[
 def _opening(path: Path) -> NDArray[np.float64]:
     times = []
     for _ in range(OPENINGS):
-        start = time.perf_counter()
-        runtime.open(path)
-        times.append(time.perf_counter() - start)
+        times.append(once(lambda: runtime.open(path))[0])
     return np.array(times)
 
 

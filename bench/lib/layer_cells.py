@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import ours
-import peers_onnx
-import peers_torch
 import torch
-from contest import Contestant, Times, fastest, race
-from limits import Limits, Probe
 from numpy.typing import NDArray
-from peers import Entrant
 from torch import nn
+
+from lib import onnx_entrants, tinyvox_entrants, torch_entrants
+from lib.entrants import Entrant
+from lib.probes import Limits, Probe
+from lib.results import Row
+from lib.timing import Contestant, Times, fastest, median_of, quartiles, race, speedup
 
 DEPTHS = (8, 4, 3, 2)
 NBITS = (8, 4, 2)
@@ -33,10 +33,12 @@ class Shape:
 
     @classmethod
     def recurrent(cls, kind: str, size: int) -> Shape:
+        """An LSTM or GRU of so many units, and as many inputs."""
         return cls(kind, GATES[kind] * size, size)
 
     @property
     def weights(self) -> int:
+        """Of both matrices, where the layer is recurrent."""
         return self.rows * self.columns * (1 if self.kind == "dense" else 2)
 
     def __str__(self) -> str:
@@ -47,10 +49,12 @@ class Shape:
         )
 
     def module(self) -> nn.Module:
+        """The layer in torch, weights as torch begins with."""
         torch.manual_seed(0)
         if self.kind == "dense":
             return nn.Linear(self.columns, self.rows)
-        return {"lstm": nn.LSTM, "gru": nn.GRU}[self.kind](self.columns, self.columns)
+        kind = nn.LSTM if self.kind == "lstm" else nn.GRU
+        return kind(self.columns, self.columns)
 
     def reads(self, chunk: int) -> list[tuple[int, int]]:
         """Weights that a call has to read, and among how many they lie that are read in turn.
@@ -84,14 +88,15 @@ class Cell:
 
 
 def entrants_for(shape: Shape, folder: Path) -> list[Entrant]:
+    """All who can run this layer, variants of one name together; files go into the folder."""
     module = shape.module().eval()
-    found = list(peers_torch.entrants(module))
+    found = list(torch_entrants.entrants(module))
     if isinstance(module, nn.Linear):
-        found += peers_onnx.dense_entrants(module, NBITS)
+        found += onnx_entrants.dense_entrants(module, NBITS)
     else:
         assert isinstance(module, nn.RNNBase)
-        found += peers_onnx.recurrent_entrants(shape.kind, module)
-    return [*found, *ours.entrants(shape.kind, module, DEPTHS, folder)]
+        found += onnx_entrants.recurrent_entrants(shape.kind, module)
+    return [*found, *tinyvox_entrants.entrants(shape.kind, module, DEPTHS, folder)]
 
 
 def measure(
@@ -138,4 +143,30 @@ def share_of(cell: Cell, bits: int, probes: dict[int, Probe]) -> Share:
     products = seconds(cell.shape.weights * cell.chunk, probes[0])
     by_bytes = bool(np.median(moving) > np.median(products))
     bound = moving if by_bytes else products
-    return Share(bound / cell.times[ours.name(bits)], "bytes" if by_bytes else "products")
+    return Share(
+        bound / cell.times[tinyvox_entrants.name(bits)], "bytes" if by_bytes else "products"
+    )
+
+
+def rows_of(cell: Cell) -> list[Row]:
+    """A row a contestant: ms a frame, what its outputs are off by, which variant was fastest; of
+    ours besides how many times as fast as each peer (quartiles of the rounds, side by side), and
+    the share of the machine's limit."""
+    ours = {tinyvox_entrants.name(bits): bits for bits in DEPTHS}
+    peers = [name for name in cell.errors if name not in ours]
+    rows = []
+    for name, error in cell.errors.items():
+        row: Row = {
+            "layer": str(cell.shape), "chunk": cell.chunk, "name": name,
+            **median_of(cell.times[name], "ms_a_frame", 1e-3 * cell.chunk),
+            "error": error, "variant": cell.variants.get(name, ""),
+        }  # fmt: skip
+        if name in ours:
+            row["times_as_fast"] = {
+                peer: quartiles(speedup(cell.times, name, peer)) for peer in peers
+            }
+            share = cell.shares.get(ours[name])
+            if share is not None:
+                row |= {"of_limit": quartiles(share.rounds)[1], "bound": share.bound}
+        rows.append(row)
+    return rows

@@ -6,20 +6,22 @@ Test utterances follow each other without a pause, again from the first where th
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
-import time
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-
-from tinyvox import runtime
 from tinyvox.speech import read_audio, read_manifest
 
-ROOT = Path(__file__).resolve().parents[1]
-SPEECH = ROOT.parent / "shared" / "speech"
+from lib.places import SPEECH
+from lib.results import Row
+from lib.timing import once
+from tinyvox import runtime
+
 SETS = ("an4/test", "commands/test", "fsdd/test", "librispeech/test-other", "speechocean762/test")
 PARTS = 12
 """Of the whole; each is timed."""
@@ -40,6 +42,7 @@ class Hour:
 
 
 def listen(path: Path, minutes: float) -> Hour:
+    """Run a file on so many minutes of speech, in pieces of `PIECE`, then of other sizes."""
     session = runtime.open(path)
     samples = speech(session.sample_rate, minutes)
     stream = session.stream()
@@ -48,10 +51,8 @@ def listen(path: Path, minutes: float) -> Hour:
     stream.reset()
     factors, resident = [], []
     for part in np.array_split(samples, PARTS):
-        start = time.perf_counter()
-        for first in range(0, len(part), piece):
-            stream.feed(part[first : first + piece])
-        factors.append((time.perf_counter() - start) / (len(part) / session.sample_rate))
+        seconds, _ = once(functools.partial(_feed, stream, part, piece))
+        factors.append(seconds / (len(part) / session.sample_rate))
         resident.append(resident_bytes())
     text = stream.finish()
     same = session.transcribe(samples) == text == _in_odd_pieces(session, samples)
@@ -59,10 +60,19 @@ def listen(path: Path, minutes: float) -> Hour:
     return Hour(minutes, np.array(factors), known, len(text), same)
 
 
+def _feed(stream: runtime.Stream, samples: NDArray[np.int16], piece: int) -> None:
+    for first in range(0, len(samples), piece):
+        stream.feed(samples[first : first + piece])
+
+
 def speech(rate: int, minutes: float) -> NDArray[np.int16]:
+    """Of the corpora that are there, [samples]."""
     size = int(minutes * 60 * rate)
     whole = np.zeros(size, np.int16)
-    utterances = [u for name in SETS for u in read_manifest(SPEECH / f"{name}.jsonl")]
+    manifests = [path for name in SETS if (path := SPEECH / f"{name}.jsonl").exists()]
+    utterances = [utterance for path in manifests for utterance in read_manifest(path)]
+    if not utterances:
+        sys.exit(f"hour: no corpus lies in {SPEECH}; it is speech of {SETS} that is listened to")
     filled = 0
     for utterance in itertools.cycle(utterances):
         audio = np.round(read_audio(utterance.path, rate) * 32767).astype(np.int16)[: size - filled]
@@ -74,11 +84,40 @@ def speech(rate: int, minutes: float) -> NDArray[np.int16]:
 
 
 def resident_bytes() -> int | None:
+    """Memory that this process holds; None where the system does not say."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except OSError:
         return None
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def rows_of(run: Hour) -> list[Row]:
+    """A row a part: until which minute, its real-time factor, resident bytes after it."""
+    return [
+        {
+            "until_minute": run.minutes * (i + 1) / len(run.factors),
+            "real_time_factor": float(factor),
+            "resident_bytes": None if run.resident is None else int(run.resident[i]),
+        }
+        for i, factor in enumerate(run.factors)
+    ]
+
+
+def summary_of(run: Hour) -> Row:
+    """What an hour comes to: the last third's real-time factor over the first's, bytes that the
+    memory grew by, letters of the text, and whether it was the same in pieces of any size."""
+    third = len(run.factors) // 3
+    grown = None if run.resident is None else int(run.resident[-1] - run.resident[0])
+    return {
+        "minutes": run.minutes,
+        "last_third_over_first": float(
+            np.median(run.factors[-third:]) / np.median(run.factors[:third])
+        ),
+        "grown_bytes": grown,
+        "letters": run.letters,
+        "same_text": run.same,
+    }
 
 
 def _in_odd_pieces(session: runtime.Session, samples: NDArray[np.int16]) -> str:

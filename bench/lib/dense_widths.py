@@ -1,7 +1,5 @@
 """Dense DeepSpeech models of several widths, trained alike: the peers of `large_then_small.py`.
 
-    python bench/dense_widths.py [--cache DIR] [--widths 64 96 128] [--steps N]
-
 Data, augmentation, features and the rest of the schedule are those of `models/commands/train.yaml`.
 Widths are trained side by side, on the same batches, so that audio is augmented and turned into
 features once; each goes on from its own checkpoint in the cache. Dropout and weight decay, which
@@ -10,31 +8,20 @@ were set for a width of 512, are weaker, and the rate is higher: small networks 
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import torch
-
-from tinyvox import importers
 from tinyvox.exporters import export_pt2
-from tinyvox.model import Model, SpeechCard, card_path, save_card
 from tinyvox.speech import Corpus
-from tinyvox.training import (
-    Batch,
-    Batches,
-    TrainConfig,
-    Trainer,
-    load_config,
-    load_corpus,
-    normalized,
-)
+from tinyvox.training import Batch, Batches, TrainConfig, Trainer, load_corpus, normalized
 
-ROOT = Path(__file__).resolve().parents[1]
-CONFIG = ROOT / "models" / "commands" / "train.yaml"
-CACHE = ROOT / ".cache" / "widths"
+from lib.places import COMMANDS
+from lib.script import say
+from tinyvox import files
+from tinyvox.model import Model, SpeechCard, card_path, save_card
+
+CONFIG = COMMANDS / "train.yaml"
 WIDTHS = (64, 96, 128)
 STEPS = 6000
 FOR_SMALL = {"warmup": 300, "weight_decay": 0.05, "dropout": 0.05}
@@ -72,7 +59,7 @@ def train_or_load(configs: Sequence[TrainConfig], corpus: Corpus | None = None) 
         card = normalized(missing[0].card(), corpus, missing[0].optimization.seed)
         for first in range(0, len(missing), SIDE_BY_SIDE):
             _train(missing[first : first + SIDE_BY_SIDE], corpus, card)
-    return [importers.load(config.output) for config in configs]
+    return [files.load(config.output) for config in configs]
 
 
 def _train(configs: Sequence[TrainConfig], corpus: Corpus, card: SpeechCard) -> None:
@@ -114,30 +101,9 @@ def _checkpoint(config: TrainConfig) -> Path:
 
 def _report_reading(done: int, total: int) -> None:
     if done % 1000 == 0:
-        print(f"reading audio: {done} of {total}", file=sys.stderr, flush=True)
+        say(f"reading audio: {done} of {total}")
 
 
 def _report_step(step: int, steps: int, seconds: float, losses: dict[int, float]) -> None:
     of_widths = ", ".join(f"{width}: {loss:.3f}" for width, loss in losses.items())
-    print(
-        f"step {step} of {steps}, {seconds:.2f} s each, loss by width {of_widths}",
-        file=sys.stderr, flush=True,
-    )  # fmt: skip
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cache", type=Path, default=CACHE)
-    parser.add_argument("--widths", type=int, nargs="+", default=WIDTHS)
-    parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--threads", type=int, default=2)
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    base = load_config(CONFIG)
-    configs = [config_of(base, width, given.steps, given.cache) for width in given.widths]
-    for config, model in zip(configs, train_or_load(configs), strict=True):
-        print(f"{config.output}: {model.count_parameters():,} parameters")
-
-
-if __name__ == "__main__":
-    main()
+    say(f"step {step} of {steps}, {seconds:.2f} s each, loss by width {of_widths}")

@@ -1,6 +1,6 @@
 // What this machine can do at most, one thread: bytes read, int8 products summed.
 //
-// `limits.py` compiles it for the machine that it runs on.
+// `probes.py` compiles it for the machine that it runs on.
 #include <immintrin.h>
 
 #include <cstddef>
