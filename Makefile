@@ -5,7 +5,7 @@ READY := .venv/.ready
 NATIVE := $(shell find native CMakeLists.txt pyproject.toml -type f)
 FORMATTED := $(shell find native bench -name '*.c' -o -name '*.cc' -o -name '*.h' -o -name '*.inl')
 
-.PHONY: setup demo test check format lib arm bench clean
+.PHONY: setup demo test test-all test-avx2 check format lib arm bench clean
 
 setup: $(READY)
 
@@ -19,9 +19,19 @@ $(READY): $(NATIVE)
 demo: $(READY)
 	$(BIN)/tinyvox demo
 
-# As many files at a time as there are processors, each on one thread.
+# As many tests at a time as there are processors, each on one thread.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	$(PYTEST)
+
+# With those for Arm, the benchmarks run quickly, and the slow ones; and which took longest.
+test-all: $(READY)
+	$(PYTEST) -m '' --durations=20
+
+# What calls the native runtime, on kernels for AVX2 alone.
+test-avx2: $(READY)
+	TINYVOX_ISA=avx2 $(PYTEST) -m 'runtime and not arm and not bench and not slow'
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -1,0 +1,108 @@
+"""Error rates and their intervals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from tinyvox.evaluation import (
+    Errors,
+    change_interval,
+    count_errors,
+    evaluate,
+    greedy_text,
+    interval,
+    transcribe_with,
+)
+from tinyvox.speech import Utterance
+
+from tinyvox.errors import DataError, ModelError
+from tinyvox.model import INPUT, Dense, Features, Linear, Model, Node, SpeechCard
+
+CARD = SpeechCard(features=Features(), tokens=(" ", "a", "b", "<blank>"), blank=3)
+
+
+def errors(edits: list[int], words: list[int]) -> Errors:
+    array = np.array(edits), np.array(words)
+    return Errors(*array, *array, audio_seconds=1.0, seconds=0.5)
+
+
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "expected"),
+    [
+        ("one two three", "one two three", (0, 3, 0, 13)),
+        ("one two three", "one too three four", (2, 3, 6, 13)),
+        ("one two", "", (2, 2, 7, 7)),
+        ("a b", "a c b", (1, 2, 2, 3)),
+    ],
+)
+def test_edits_are_counted(
+    reference: str, hypothesis: str, expected: tuple[int, int, int, int]
+) -> None:
+    assert count_errors(reference, hypothesis) == expected
+
+
+@pytest.mark.parametrize(
+    ("best", "text"),
+    [
+        ([3, 1, 1, 3, 1, 2, 2, 3], "aab"),
+        ([1, 1, 1], "a"),
+        ([3, 3], ""),
+        ([0, 3, 1, 0, 0, 2, 0], "a b"),
+    ],
+)
+def test_greedy_decoding_merges_then_drops_blanks(best: list[int], text: str) -> None:
+    assert greedy_text(best, CARD) == text
+
+
+def test_wer_weighs_utterances_by_their_words() -> None:
+    assert errors([1, 0], [1, 9]).wer == pytest.approx(0.1)
+
+
+def test_interval_is_the_normal_one_for_many_utterances() -> None:
+    rng = np.random.default_rng(1)
+    edits = (rng.random(2000) < 0.2).astype(np.int64)
+    low, high = interval(edits, np.ones(2000, np.int64))
+    rate = edits.mean()
+    half = 1.96 * np.sqrt(rate * (1 - rate) / 2000)
+    assert low == pytest.approx(rate - half, abs=0.003)
+    assert high == pytest.approx(rate + half, abs=0.003)
+
+
+def test_paired_interval_is_tight_where_the_models_agree() -> None:
+    rng = np.random.default_rng(2)
+    edits = (rng.random(500) < 0.3).astype(int).tolist()
+    one = errors(edits, [1] * 500)
+    assert change_interval(one, one) == (0.0, 0.0)
+    worse = errors([e + (i % 50 == 0) for i, e in enumerate(edits)], [1] * 500)
+    low, high = change_interval(one, worse)
+    assert 0 < low < 0.02 < high < 0.04
+
+
+def biased_model(token: int, card: SpeechCard | None = CARD) -> Model:
+    bias = torch.zeros(4)
+    bias[token] = 1.0
+    return Model(26, (Node("output", Linear(Dense(torch.zeros(4, 26)), bias), (INPUT,)),), card)
+
+
+def test_a_model_is_scored_on_files(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "x.wav", np.zeros(16000), 16000)
+    utterances = [Utterance(tmp_path / "x.wav", 1.0, text, "") for text in ("a", "b")]
+    facts = evaluate(biased_model(1), utterances).summary()
+    assert facts["wer"] == 0.5
+    assert facts["utterances"] == 2
+    assert facts["wer_interval"][0] <= 0.5 <= facts["wer_interval"][1]
+
+
+def test_no_transcript_is_an_error(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "x.wav", np.zeros(16000), 16000)
+    with pytest.raises(DataError, match=r"x\.wav: no transcript"):
+        evaluate(biased_model(1), [Utterance(tmp_path / "x.wav", 1.0, " ", "")])
+
+
+def test_no_card_is_an_error() -> None:
+    with pytest.raises(ModelError, match="--speech"):
+        transcribe_with(biased_model(1, card=None))
