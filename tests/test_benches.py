@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SPEECH = ROOT.parent / "shared" / "speech"
+pytestmark = pytest.mark.bench
 
 
 def run(script: str, *arguments: object) -> str:
