@@ -4,14 +4,17 @@ BIN := .venv/bin
 READY := .venv/.ready
 NATIVE := $(shell find native CMakeLists.txt pyproject.toml -type f)
 FORMATTED := $(shell find native bench -name '*.c' -o -name '*.cc' -o -name '*.h' -o -name '*.inl')
+# As many test files at a time as there are processors, each on one thread.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
-.PHONY: setup demo test check format lib arm bench clean
+.PHONY: setup demo test test-all test-avx2 check format lib arm bench docs tables clean
 
 setup: $(READY)
 
 # torch first and alone, at a fixed version, so that pip does not choose a larger build of it.
 $(READY): $(NATIVE)
-	test -d .venv || $(PYTHON) -m venv .venv
+	@PYTHON="$(PYTHON)" CXX="$(CXX)" sh native/check-tools.sh
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet torch==2.13.0
 	$(BIN)/python -m pip install --quiet --editable '.[compress,dev]'
 	touch $(READY)
@@ -19,16 +22,24 @@ $(READY): $(NATIVE)
 demo: $(READY)
 	$(BIN)/tinyvox demo
 
-# As many files at a time as there are processors, each on one thread.
+# What a newcomer runs: everything but what the markers of pyproject.toml leave to test-all.
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	$(PYTEST)
+
+# All tests: Arm under qemu, the benchmarks run quickly, the slow ones; the twenty slowest are named.
+test-all: $(READY)
+	$(PYTEST) -m "" --durations=20
+
+# What touches the runtime, as a processor without AVX-512 runs it.
+test-avx2: $(READY)
+	TINYVOX_ISA=avx2 $(PYTEST) tests/native
 
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $(FORMATTED)
-	$(BIN)/python -m pytest tests/test_layering.py
+	$(BIN)/python -m pytest tests/test_layering.py tests/test_structure.py
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
@@ -45,9 +56,18 @@ arm:
 	cmake -S . -B build/arm --no-warn-unused-cli --toolchain native/cmake/aarch64-linux-gnu.cmake -DTINYVOX_TESTS=ON
 	+cmake --build build/arm
 
-# What the issue of each figure asks for; needs the speech corpora beside the project.
+# The error rates, sizes and speeds of the bundled files; needs the speech corpora beside the project.
 bench: $(READY)
 	$(BIN)/python bench/commands.py
+
+# The site, in build/site. (The variable silences an advertisement that is no warning of mkdocs.)
+docs: $(READY)
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# The tables of the documentation, from bench/results.
+tables: $(READY)
+	$(BIN)/python bench/tables.py
 
 clean:
 	rm -rf .venv build .cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from tinyvox.calibration import NO_STATISTICS, Statistics, synthetic_statistics
+from tinyvox.calibration import NO_STATISTICS, Calibration, Statistics
 from tinyvox.errors import FileError, ModelError, RecipeError
 from tinyvox.executor import Executor
 from tinyvox.model import Coded, Grid, Model, Product, Recurrent, leaves
@@ -147,32 +148,38 @@ def test_training_begins_from_the_codes_that_there_are(
         layers=("lstm", "dense5"), rank=24, shared_projection=True
     )
     fed = rule.method == "entropy"  # what error compensation needs to know takes seconds to make up
-    for factorize, look in (
-        (apart, synthetic_statistics if fed else _nothing),
-        (shared_projection, _nothing),
+    for factorize, calibration in (
+        (apart, Calibration.synthetic() if fed else None),
+        (shared_projection, None),
     ):
-        small = compress(teacher, Recipe.of(factorize, coding), look=look)
+        small = compress(teacher, Recipe.of(factorize, coding), calibration=calibration)
         still = settings(steps=1, learning_rate=1e-12, quantize=(rule,))
-        tuned = dict(finetune(small, still, corpus, teacher, look=_unasked).matrices())
+        asked = Recorded.from_batches([])
+        tuned = dict(finetune(small, still, corpus, teacher, calibration=asked).matrices())
+        assert asked.models == [], "what has codes needs no statistics"
         for name, matrix in small.matrices():
             torch.testing.assert_close(
                 tuned[name].decode(), matrix.decode(), rtol=2e-3, atol=1e-6, msg=name
             )
 
 
-def _nothing(model: Model) -> Statistics:
-    return NO_STATISTICS
+class Recorded(Calibration):
+    """Knows nothing, and remembers which models it was asked about."""
 
+    def __init__(self, *source: Any, **options: Any) -> None:
+        super().__init__(*source, **options)
+        self.models: list[Model] = []
 
-def _unasked(model: Model) -> Statistics:
-    raise AssertionError("what has codes needs no statistics")
+    def of(self, model: Model) -> Statistics:
+        self.models.append(model)
+        return NO_STATISTICS
 
 
 @codings
 def test_training_from_codes_keeps_what_was_gained(
     corpus: Corpus, teacher: Model, rule: QuantizeRule
 ) -> None:
-    small = compress(teacher, Recipe.of(QuantizeSettings(rules=(rule,))), look=_nothing)
+    small = compress(teacher, Recipe.of(QuantizeSettings(rules=(rule,))))
     tuned = finetune(small, settings(quantize=(rule,), steps=60), corpus, teacher)
     heard = audio_features(corpus, teacher)
     assert distance(tuned, teacher, heard) < 0.7 * distance(small, teacher, heard)
@@ -187,7 +194,7 @@ def test_training_from_codes_keeps_what_was_gained(
 
 def test_codes_of_a_trellis_cannot_move(corpus: Corpus, teacher: Model) -> None:
     trellis = Recipe.of(QuantizeSettings(bits=2, method="trellis"))
-    small = compress(teacher, trellis, look=_nothing)
+    small = compress(teacher, trellis)
     with pytest.raises(RecipeError, match=r"weight.* is coded by a trellis, .*expected .*entropy"):
         finetune(small, settings(quantize=[{"bits": 2}]), corpus, teacher)
 
@@ -247,16 +254,16 @@ def test_what_was_interrupted_ends_as_what_was_not(
 ) -> None:
     """Every tensor bit for bit; the batches go on in the middle of a pool, and after its end."""
     options = settings(**{"steps": 9, "batch_seconds": 3, **RESUMED[kind]})
-    expected = finetune(teacher, options, corpus, teacher, look=_nothing)
+    expected = finetune(teacher, options, corpus, teacher)
     checkpoint = tmp_path / "tune.pt"
     seen: list[int] = []
     for stop in (3, 6, options.steps - 2):
         with pytest.raises(KeyboardInterrupt):
-            finetune(teacher, options, corpus, teacher, interrupting(stop), checkpoint, _nothing)
+            finetune(teacher, options, corpus, teacher, interrupting(stop), checkpoint)
         torch.manual_seed(stop)
         np.random.seed(stop)
     tuned = finetune(
-        teacher, options, corpus, teacher, lambda u: seen.append(u.done), checkpoint, _nothing
+        teacher, options, corpus, teacher, lambda u: seen.append(u.done), checkpoint
     )
     assert seen == [options.steps - 1, options.steps]
     assert not checkpoint.exists()
@@ -317,17 +324,13 @@ def test_units_are_pruned_while_weights_are_rounded(corpus: Corpus, teacher: Mod
     """And what is left is better than what is pruned at once and tuned as long."""
     tune = settings(prune=PRUNE, quantize=[{"bits": 4}])
     recipe = Recipe.of(tune, QuantizeSettings(bits=4))
-    looks: list[int] = []
-
-    def look(model: Model) -> Statistics:
-        looks.append(hidden(model))
-        return NO_STATISTICS
+    calibration = Recorded.from_batches([])
 
     def finetuned(model: Model, settings: FinetuneSettings) -> Model:
         return finetune(model, settings, corpus, teacher)
 
-    outcome = apply(teacher, recipe, finetune=finetuned, look=look)
-    assert looks == [8]
+    outcome = apply(teacher, recipe, finetune=finetuned, calibration=calibration)
+    assert [hidden(model) for model in calibration.models] == [8]
     assert Note("lstm", "kept 8 of 24 units while it was trained") in outcome.notes
     assert Note("dense1", "kept 24 of 24 units while it was trained") in outcome.notes
     assert all(isinstance(matrix, Coded) for _, matrix in outcome.model.matrices())
@@ -341,7 +344,7 @@ def test_bits_are_those_of_the_units_that_are_left(corpus: Corpus, teacher: Mode
     """Rows of zeros, which take next to none, leave the others no more than the rule says."""
     rule = QuantizeRule(method="entropy", bits=2, layers="lstm")
     tune = settings(steps=10, quantize=(rule,), prune=PRUNE)
-    tuned = finetune(teacher, tune, corpus, teacher, look=lambda model: NO_STATISTICS)
+    tuned = finetune(teacher, tune, corpus, teacher)
     assert hidden(tuned) == 8
     for name, matrix in tuned.matrices():
         if name.startswith("lstm"):
@@ -352,7 +355,7 @@ def test_bits_are_those_of_the_units_that_are_left(corpus: Corpus, teacher: Mode
 def test_pruning_goes_on_after_an_interruption(
     corpus: Corpus, teacher: Model, tmp_path: Path
 ) -> None:
-    options = settings(steps=8, prune=PRUNE.model_copy(update={"importance": "taylor"}))
+    options = settings(steps=8, prune=PRUNE.model_copy(update={"criterion": "taylor"}))
     checkpoint = tmp_path / "tune.pt"
     with pytest.raises(KeyboardInterrupt):  # when all units have gone
         finetune(teacher, options, corpus, teacher, interrupting(6), checkpoint)
@@ -372,7 +375,6 @@ def test_what_is_coded_is_not_pruned(corpus: Corpus, teacher: Model) -> None:
             teacher,
             recipe,
             finetune=lambda model, tune: finetune(model, tune, corpus, teacher),
-            look=lambda model: NO_STATISTICS,
         )
 
 

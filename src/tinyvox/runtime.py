@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,23 @@ class Session:
     """An open .tvx file, which any number of streams share. One thread uses one stream."""
 
     def __init__(self, native: _native.Session) -> None:
-        self._native = native
+        self._session: _native.Session | None = native
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file; its memory is freed when the last stream is. Streams still work."""
+        self._session = None
+
+    @property
+    def _native(self) -> _native.Session:
+        if self._session is None:
+            raise ValueError("the session is closed; open the file again")
+        return self._session
 
     @property
     def input_size(self) -> int:
@@ -147,9 +164,15 @@ class Session:
         """A new utterance. Raises ValueError where the file has no speech card."""
         return Stream(_native.SpeechStream(self._native))
 
-    def transcribe(self, samples: ArrayLike) -> str:
-        """The text of a whole utterance; samples as `Stream.feed` takes them."""
+    def transcribe(self, samples: ArrayLike, sample_rate: int | None = None) -> str:
+        """The text of a whole utterance; samples as `Stream.feed` takes them.
+
+        Samples of another `sample_rate` than the session's are resampled; without it they are
+        taken to be at the session's. Raises ValueError for a rate below 1.
+        """
         stream = self.stream()
+        if sample_rate is not None and sample_rate != self.sample_rate:
+            samples = resample(as_samples(samples), sample_rate, self.sample_rate)
         stream.feed(samples)
         return stream.finish()
 
@@ -190,6 +213,25 @@ def as_samples(samples: ArrayLike) -> Samples:
     result: Samples = np.ascontiguousarray(array, dtype=np.float32)
     if not np.isfinite(result).all():
         raise ValueError("audio holds NaN or infinity")
+    return result
+
+
+def resample(samples: Samples, rate: int, wanted: int) -> Samples:
+    """A whole utterance at another sample rate, band-limited to what both rates can hold.
+
+    The spectrum is cut off, or continued with zeros, which is the ideal filter; silence around the
+    samples keeps their ends apart. Raises ValueError for a rate below 1.
+    """
+    if rate < 1 or wanted < 1:
+        raise ValueError(f"cannot resample from {rate} to {wanted} samples a second")
+    divisor = math.gcd(rate, wanted)
+    step, new_step = rate // divisor, wanted // divisor
+    blocks = -(-(len(samples) + rate // 10) // step)
+    spectrum = np.fft.rfft(samples, blocks * step)
+    count = blocks * new_step
+    audio = np.fft.irfft(spectrum[: count // 2 + 1], count) * (new_step / step)
+    length = -(-len(samples) * wanted // rate)
+    result: Samples = audio[:length].astype(np.float32)
     return result
 
 

@@ -5,9 +5,11 @@ from tinyvox.training.batches import (
     Batch,
     Batches,
     Position,
+    load_audio,
     load_corpus,
     mask_time,
     normalized,
+    open_corpus,
     shift_channel,
 )
 from tinyvox.training.configuration import Optimization, TrainConfig, load_config, plain_config
@@ -39,9 +41,11 @@ __all__ = [
     "finetune",
     "learning_rate",
     "load_config",
+    "load_audio",
     "load_corpus",
     "mask_time",
     "normalized",
+    "open_corpus",
     "plain_config",
     "product_precision",
     "shift_channel",

@@ -131,18 +131,32 @@ def _padded(items: Items, position: Position) -> Batch:
     )
 
 
-def load_corpus(config: TrainConfig, progress: Progress = silent) -> Corpus:
-    """Read the audio of a configuration into memory.
+def open_corpus(config: TrainConfig) -> Corpus:
+    """The speech of a configuration: manifests are read and checked, audio is read when it is drawn.
 
-    `progress` is told of each file, in the stage "reading audio". Raises DataError where a
-    manifest, a transcript or an audio file cannot be used.
+    Raises DataError where a manifest cannot be read, or a transcript has a character that is no
+    token.
     """
     card = config.card()
     alphabet = set(card.tokens) - {card.tokens[card.blank]}
-    corpus = Corpus(config.data, config.augment, alphabet, config.features.sample_rate)
+    return Corpus(config.data, config.augment, alphabet, config.features.sample_rate)
+
+
+def load_audio(corpus: Corpus, progress: Progress = silent) -> None:
+    """Read all audio of a corpus into memory, where it is not there yet.
+
+    `progress` is told of each file, in the stage "reading audio". Raises DataError for a file that
+    cannot be read.
+    """
     total = sum(len(utterances) for utterances in corpus.kept)
     for done, _ in enumerate(corpus.load(), 1):
         progress(Update("reading audio", done, total))
+
+
+def load_corpus(config: TrainConfig, progress: Progress = silent) -> Corpus:
+    """`open_corpus`, then `load_audio`."""
+    corpus = open_corpus(config)
+    load_audio(corpus, progress)
     return corpus
 
 

@@ -10,11 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tinyvox.calibration import NO_STATISTICS, synthetic_statistics
+from tinyvox.calibration import NO_STATISTICS, Calibration
 from tinyvox.errors import ModelError, RecipeError
 from tinyvox.executor import Executor
 from tinyvox.model import Coded, Dense, Grid, Model, leaf_map, leaves
-from tinyvox.passes import Look
 from tinyvox.passes.quantization import quantize, with_all_levels
 from tinyvox.progress import Progress, silent
 from tinyvox.quantizers import coded_bits
@@ -45,7 +44,7 @@ def finetune(
     teacher: Model,
     progress: Progress = silent,
     checkpoint: Path | None = None,
-    look: Look = synthetic_statistics,
+    calibration: Calibration | None = None,
 ) -> Model:
     """Train a model on; the result has the same structure, with `prune` fewer units.
 
@@ -54,7 +53,7 @@ def finetune(
     the same; their centroids and row scales are trained. With `quantize`, the matrices that a rule
     matches are rounded while they are trained, their codebooks are trained too, and they come out
     coded. They begin with the codes that they have. A matrix without codes is quantized first; for
-    the method `entropy`, with the statistics that `look` gives of the model. The steps of `entropy`
+    the method `entropy`, with the statistics that `calibration` has of the model. The steps of `entropy`
     are set so that the codes take no more bits than the rule says, and no more than at the start.
 
     `progress` is told of every step, in the stage "fine-tuning". With `checkpoint`, the state is
@@ -67,7 +66,7 @@ def finetune(
     """
     if model.card is None:
         raise ModelError("fine-tuning needs a speech card; add --card FILE")
-    tuner = _Tuner(model, settings, teacher, look)
+    tuner = _Tuner(model, settings, teacher, calibration)
     state = Checkpoint(checkpoint, tuner, _run_name(model, teacher, settings))
     state.restore()
     batches = Batches(corpus, model.card, settings.batch_seconds, settings.seed, state.position)
@@ -86,13 +85,17 @@ class _Tuner(Learner):
     """A model that is fine-tuned towards its transcripts and its teacher."""
 
     def __init__(
-        self, model: Model, settings: FinetuneSettings, teacher: Model, look: Look
+        self,
+        model: Model,
+        settings: FinetuneSettings,
+        teacher: Model,
+        calibration: Calibration | None,
     ) -> None:
         assert model.card is not None
         self.settings, self.blank = settings, model.card.blank
         self.device = fastest_device()
         self.precision = product_precision("auto", self.device)
-        executor = _rounding_executor(model, settings.quantize, look).train().to(self.device)
+        executor = _rounding_executor(model, settings.quantize, calibration).train().to(self.device)
         self.teacher = Executor(teacher).eval().to(self.device)
         optimizer = torch.optim.AdamW(_groups(executor), weight_decay=0.0)
         self.rng = torch.Generator().manual_seed(settings.seed)
@@ -128,7 +131,7 @@ def _run_name(model: Model, teacher: Model, settings: FinetuneSettings) -> str:
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
-def _rounding_executor(model: Model, rules: Sequence[QuantizeRule], look: Look) -> Executor:
+def _rounding_executor(model: Model, rules: Sequence[QuantizeRule], calibration: Calibration | None) -> Executor:
     """An executor that rounds the matrices that a rule matches. They begin with the codes that they
     have, else with those that the rule's method gives them."""
     if not rules:
@@ -141,7 +144,7 @@ def _rounding_executor(model: Model, rules: Sequence[QuantizeRule], look: Look) 
                 f"finetune: {name} is coded by a trellis, whose codes cannot change one by one; "
                 "expected a matrix coded by entropy, or no quantize rule that matches it"
             )
-    start = dict(_first_codes(model, rules, look).matrices())
+    start = dict(_first_codes(model, rules, calibration).matrices())
     coded = {name: with_all_levels(start[name]) for name in found}
     open_again = leaf_map(lambda leaf: Dense(leaf.decode()))
     opened = {name: open_again(matrix) for name, matrix in matching.items()}
@@ -160,7 +163,7 @@ def _on_trellis(leaf: Dense | Coded) -> bool:
     return isinstance(leaf, Coded) and isinstance(leaf.codebook, Grid) and leaf.codebook.trellis
 
 
-def _first_codes(model: Model, rules: Sequence[QuantizeRule], look: Look) -> Model:
+def _first_codes(model: Model, rules: Sequence[QuantizeRule], calibration: Calibration | None) -> Model:
     """The model with codes for the matrices that have none yet."""
     known = any(
         rule.entropy_constrained and any(isinstance(leaf, Dense) for leaf in leaves(matrix))
@@ -172,7 +175,9 @@ def _first_codes(model: Model, rules: Sequence[QuantizeRule], look: Look) -> Mod
         rule if rule.entropy_constrained else rule.model_copy(update=blind) for rule in rules
     )
     settings = QuantizeSettings(rules=first, vectors="float32")
-    return quantize(model, settings, look(model) if known else NO_STATISTICS).model
+    return quantize(
+        model, settings, calibration.of(model) if known and calibration else NO_STATISTICS
+    ).model
 
 
 def _hold_bits(executor: Executor, pruner: Pruner, closeness: float = 0.0) -> bool:

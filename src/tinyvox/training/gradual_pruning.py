@@ -131,7 +131,7 @@ class Pruner:
 
     def _step(self, settings: GradualPruning) -> None:
         start, stop = self.span
-        if settings.importance == "taylor" and self.done <= stop:
+        if settings.criterion == "taylor" and self.done <= stop:
             self._weigh()
         due = (self.done - start) % settings.every == 0 or self.done == stop
         if due and start <= self.done <= stop:
@@ -151,7 +151,7 @@ class Pruner:
         start, stop = self.span
         for units in self._groups:
             norms = units.total(torch.square).sqrt()
-            scores = norms if settings.importance == "norm" else units.importance
+            scores = norms if settings.criterion == "norm" else units.importance
             keep = 1.0 if settings.keep is None else settings.keep
             gone = 1 - units_kept(keep, settings.multiple, units.size) / units.size
             sparsity = cubic_sparsity(self.done, start, stop, gone)

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tinyvox import files
 from tinyvox.errors import FileError, RecipeError
 from tinyvox.executor import Executor
+from tinyvox.importers import load
 from tinyvox.model import Model, SpeechCard
 from tinyvox.progress import Progress, Update, silent
 from tinyvox.speech import Corpus
@@ -115,7 +115,7 @@ def _begin(config: TrainConfig, corpus: Corpus) -> tuple[Checkpoint, Trainer]:
     if config.init is None:
         trainer = Trainer(config, normalized(config.card(), corpus, config.optimization.seed))
     else:
-        start = files.load(config.init)
+        start = load(config.init)
         if start.card is None:
             raise RecipeError(f"{config.init}: has no speech card beside it")
         trainer = Trainer(config, start.card, start)

@@ -1,0 +1,184 @@
+"""What people see of the results: tables and sentences on standard output, or one JSON object."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from tinyvox.passes import Note
+    from tinyvox.planner import Plan
+    from tinyvox.workflow import CompressResult
+
+error_console = Console(stderr=True)
+"""Where progress goes."""
+
+
+def people() -> Console:
+    """Where people's text goes when standard output does not carry JSON."""
+    return Console()
+
+
+def print_json(facts: dict[str, Any]) -> None:
+    """Print one JSON object on standard output."""
+    print(json.dumps(facts, indent=1))
+
+
+def size_text(count: int) -> str:
+    """Bytes as people read them, in steps of 1000."""
+    if count < 1000:
+        return f"{count} B"
+    return f"{count / 1e3:.1f} kB" if count < 1_000_000 else f"{count / 1e6:.2f} MB"
+
+
+def percent(value: float) -> str:
+    """A share as a percentage with two digits."""
+    return f"{100 * value:.2f}%"
+
+
+def percent_interval(interval: Sequence[float]) -> str:
+    """Two shares as percentages."""
+    return f"{100 * interval[0]:.2f} to {100 * interval[1]:.2f}%"
+
+
+def sizes_table(facts: dict[str, Any], *, verbose: bool = False) -> Table:
+    """Every tensor and section of a file, and their sum; a line for every layer if `verbose`.
+
+    Names break over lines in narrow terminals; numbers never do, nor are they cut.
+    """
+    table = _plain_table(facts["file"])
+    for column in ("what", "shape", "coding"):
+        table.add_column(column, overflow="fold")
+    for column in ("code\nbits", "coded\nbits", "file\nbits", "rel.\nMSE", "bytes"):
+        table.add_column(column, justify="right", no_wrap=True)
+    rows = [*facts["tensors"], *facts["overhead"]]
+    for row in rows if verbose else _grouped(rows):
+        shape = "" if row["shape"] is None else "x".join(map(str, row["shape"]))
+        table.add_row(
+            row["name"],
+            shape,
+            row.get("method") or row["kind"],
+            _number(row.get("code_bits"), "d"),
+            _number(row.get("coded_bits"), ".2f"),
+            _number(row["bits_per_weight"], ".2f"),
+            _number(row.get("relative_mse"), ".2g"),
+            f"{row['bytes']:,}",
+        )
+    table.add_section()
+    table.add_row("sum", *[""] * 6, f"{sum(row['bytes'] for row in rows):,}")
+    return table
+
+
+def _grouped(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows, with those of layers, which hold no weights, as one."""
+    kept = [row for row in rows if row["kind"] != "layer"]
+    layers = [row for row in rows if row["kind"] == "layer"]
+    if layers:
+        total = sum(row["bytes"] for row in layers)
+        name = f"headers of {len(layers)} layers"
+        kept.append(layers[0] | {"name": name, "bytes": total})
+    return kept
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+def print_sizes(facts: dict[str, Any], out: Console, *, verbose: bool = False) -> None:
+    """Print the table, the ratio, and loudly what was left in float."""
+    out.print(sizes_table(facts, verbose=verbose))
+    original = size_text(facts["original_bytes"])
+    out.print(
+        f"{facts['file_bytes']:,} bytes on disk, {facts['ratio']:.1f} times smaller than the "
+        f"original's {original} ({facts['parameters']:,} parameters now)"
+    )
+    if facts["left_float"]:
+        out.print(f"[bold red]left in float:[/] {', '.join(facts['left_float'])}")
+
+
+def print_plan(plan: Plan, out: Console) -> None:
+    """Print what is done to each matrix, and how far that alone moves the model's outputs."""
+    table = _plain_table("plan")
+    table.add_column("matrix", overflow="fold")
+    heads = ("shape", "rank", "coded\nbits", "bytes", "divergence\npredicted", "measured")
+    for column in heads:
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in plan.rows:
+        table.add_row(
+            row.name, "x".join(map(str, row.shape)), "full" if row.rank is None else str(row.rank),
+            f"{row.bits:g}", f"{row.bytes:,}", f"{row.predicted:.2g}", f"{row.measured:.2g}",
+        )  # fmt: skip
+    table.add_section()
+    table.add_row("in all", "", "", "", f"{plan.size:,}", "", f"{plan.distance:.2g}")
+    out.print(table)
+
+
+def _plain_table(title: str) -> Table:
+    return Table(
+        title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0),
+        pad_edge=False, show_edge=False,
+    )  # fmt: skip
+
+
+def print_notes(notes: Iterable[Note], out: Console) -> None:
+    """Print a line for everything that was done to a layer, or left undone."""
+    for note in notes:
+        out.print(f"{note.layer}: {note.what}", soft_wrap=True, highlight=False)
+
+
+def print_next_steps(model: Path, small: Path, has_card: bool, out: Console) -> None:
+    """Print the commands that come next, ready to be copied."""
+    commands = [f"tinyvox bench {small} --against {model}"]
+    if has_card:
+        commands = [
+            f"tinyvox eval {small} --data TEST.jsonl --against {model}",
+            f"tinyvox transcribe {small} AUDIO.wav",
+        ]
+    out.print("What to do next:")
+    for command in commands:
+        out.print(f"  {command}", soft_wrap=True, highlight=False, markup=False)
+
+
+def print_result(
+    result: CompressResult, facts: dict[str, Any], model: Path, small: Path
+) -> None:
+    """Print what a compression did, where the bytes of its file are, and what to do next."""
+    out = people()
+    if result.plan is not None:
+        print_plan(result.plan, out)
+    print_notes(result.notes, out)
+    print_sizes(facts, out)
+    print_next_steps(model, small, result.model.card is not None, out)
+
+
+def print_score(title: str, score: dict[str, Any], out: Console) -> None:
+    """Print error rates with their interval and the number of utterances."""
+    out.print(
+        f"{title}: WER {percent(score['wer'])} "
+        f"(95% interval {percent_interval(score['wer_interval'])}), "
+        f"CER {percent(score['cer'])}, {score['utterances']} utterances, "
+        f"real-time factor {score['rtf']:.4f}",
+        soft_wrap=True,
+    )
+
+
+def print_timing(name: str, original: str | None, facts: dict[str, Any], out: Console) -> None:
+    """Print the milliseconds a frame, beside those of the original where it was timed."""
+    threads = facts["threads"]
+    rtf = "" if facts["rtf"] is None else f", real-time factor {facts['rtf']:.5f}"
+    out.print(
+        f"{name}: {facts['ms_per_frame']:.4f} ms a frame (chunk {facts['chunk']}, {facts['isa']}, "
+        f"{threads} thread{'s' if threads > 1 else ''}){rtf}, "
+        f"opened in {facts['load_ms']:.1f} ms, {size_text(facts['resident_bytes'])} resident"
+    )
+    if original is not None:
+        out.print(
+            f"{original}: {facts['original_ms_per_frame']:.4f} ms a frame in PyTorch float32; "
+            f"{facts['speedup']:.1f} times as fast now"
+        )

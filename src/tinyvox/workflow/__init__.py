@@ -1,0 +1,18 @@
+"""The one way to do a job: inputs checked, planned, compressed, tuned, saved, described.
+
+The command line, Python, the demonstration and the benchmarks all come in here.
+"""
+
+from tinyvox.workflow.api import compress, finetune, plan
+from tinyvox.workflow.compression import run
+from tinyvox.workflow.demonstration import Entry, demonstrate
+from tinyvox.workflow.description import describe_file, describe_model, left_float
+from tinyvox.workflow.inputs import Inputs, read_inputs
+from tinyvox.workflow.request import CompressRequest, CompressResult
+from tinyvox.workflow.scoring import Evaluation, evaluate
+
+__all__ = [
+    "CompressRequest", "CompressResult", "Entry", "Evaluation", "Inputs", "compress",
+    "demonstrate", "describe_file", "describe_model", "evaluate", "finetune", "left_float", "plan",
+    "read_inputs", "run",
+]  # fmt: skip

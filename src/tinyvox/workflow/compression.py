@@ -1,0 +1,108 @@
+"""From a request to a small model: planned or by a recipe, then fine-tuned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tinyvox.calibration import Calibration, OutputDivergence, divergence_on_audio
+from tinyvox.evaluation import lost_words
+from tinyvox.model import Model
+from tinyvox.passes import Finetune, apply
+from tinyvox.planner import Judge, Plan, find_plan
+from tinyvox.progress import Progress, silent
+from tinyvox.recipe import FinetuneSettings, save_recipe, with_finetune
+from tinyvox.speech import Corpus
+from tinyvox.training import finetune, load_audio
+from tinyvox.workflow.inputs import Inputs, read_inputs
+from tinyvox.workflow.request import CompressRequest, CompressResult
+
+
+def run(request: CompressRequest, progress: Progress = silent) -> CompressResult:
+    """Check all inputs, then make the model small; nothing but `save_recipe` is written.
+
+    The model of a plan is the planner's own: nothing is computed twice. Deterministic by the seed
+    of the request. Raises the errors of `read_inputs` before the work, and RecipeError where no
+    plan fits the budget or a step cannot be taken.
+    """
+    inputs = read_inputs(request)
+    calibration = calibration_of(request, inputs, progress)
+    plan = None
+    recipe = inputs.recipe
+    if recipe is None:
+        plan = _planned(request, inputs, calibration, progress)
+        recipe = with_finetune(plan.recipe) if inputs.tuning is not None else plan.recipe
+    if request.save_recipe is not None:
+        save_recipe(recipe, request.save_recipe)
+    tune = None
+    if inputs.tuning is not None:
+        tune = _finetuner(request, inputs.model, inputs.tuning, calibration, progress)
+    made = None if plan is None else plan.model
+    small, notes = apply(
+        inputs.model, recipe, calibration=calibration, finetune=tune, made=made, progress=progress
+    )
+    return CompressResult(small, recipe, notes, plan)
+
+
+def calibration_of(
+    request: CompressRequest, inputs: Inputs, progress: Progress = silent
+) -> Calibration:
+    """What shows how the model is used: the request's speech, or else synthetic speech."""
+    if not inputs.calibration:
+        return Calibration.synthetic(request.seed, progress=progress)
+    return Calibration.from_audio(inputs.calibration, cache=request.cache, progress=progress)
+
+
+def _planned(
+    request: CompressRequest, inputs: Inputs, calibration: Calibration, progress: Progress
+) -> Plan:
+    """The plan for the request's budget; a search that was interrupted goes on from its file."""
+    state = _beside(request.output, ".plan.json")
+    plan = find_plan(
+        inputs.model,
+        **request.budget(),
+        judge=_judge(request, inputs),
+        calibration=calibration,
+        divergence=_divergence(inputs),
+        effort=request.effort,
+        seed=request.seed,
+        state=state,
+        progress=progress,
+    )
+    if state is not None:
+        state.unlink(missing_ok=True)
+    return plan
+
+
+def _judge(request: CompressRequest, inputs: Inputs) -> Judge | None:
+    return None if request.max_loss is None else lost_words(inputs.model, inputs.judging)
+
+
+def _divergence(inputs: Inputs) -> OutputDivergence | None:
+    """What plans are judged on: the request's speech; None for the planner's synthetic speech."""
+    return divergence_on_audio(inputs.model, inputs.judging) if inputs.judging else None
+
+
+def _finetuner(
+    request: CompressRequest,
+    original: Model,
+    corpus: Corpus,
+    calibration: Calibration,
+    progress: Progress,
+) -> Finetune:
+    """Fine-tuning towards the original; what was interrupted goes on from its checkpoint."""
+    checkpoint = _beside(request.output, ".finetune.pt")
+
+    def tune(model: Model, settings: FinetuneSettings) -> Model:
+        load_audio(corpus, progress)
+        return finetune(
+            model, settings, corpus, original,
+            checkpoint=checkpoint, calibration=calibration, progress=progress,
+        )  # fmt: skip
+
+    return tune
+
+
+def _beside(output: Path | None, suffix: str) -> Path | None:
+    return None if output is None else output.with_suffix(suffix)
+
+

@@ -1,0 +1,167 @@
+"""All inputs of a compression, read and checked before any work begins."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tinyvox.errors import DataError, FileError, ModelError, RecipeError
+from tinyvox.importers import load
+from tinyvox.model import Model
+from tinyvox.passes import check_recipe
+from tinyvox.recipe import Recipe, load_recipe, with_finetune
+from tinyvox.speech import Corpus, Utterance, read_manifest, split_by_speaker
+from tinyvox.storage import check_output
+from tinyvox.training import TrainConfig, load_config, open_corpus, plain_config
+from tinyvox.workflow.description import BYTES_A_PARAMETER
+from tinyvox.workflow.request import CompressRequest
+
+HELD_BACK = 0.2
+"""The share of the calibration speech that judges plans where no other speech does."""
+BYTES_A_TRAINED_PARAMETER = 16
+"""Bytes of a fine-tuning checkpoint: values, and the two averages of the optimizer."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a request named, read: nothing in it is missing or of the wrong kind.
+
+    `calibration` and `judging` are utterances, none where the request has no speech for them.
+    """
+
+    model: Model
+    recipe: Recipe | None
+    calibration: Sequence[Utterance]
+    judging: Sequence[Utterance]
+    tuning: Corpus | None
+
+
+def read_inputs(request: CompressRequest) -> Inputs:
+    """Read and check everything that a request names; audio itself is read later.
+
+    Raises RecipeError, DataError, FileError or ModelError, in one line, for the first fault: a
+    budget out of range, an output that cannot be written, a disk that is full, a card that is
+    missing, audio that is missing, a transcript with characters that are no tokens.
+    """
+    _check_budget(request)
+    _check_outputs(request)
+    model = request.model
+    if isinstance(model, Path):
+        model = load(model, request.card)
+    recipe = request.recipe
+    if isinstance(recipe, Path):
+        recipe = load_recipe(recipe)
+    if recipe is not None:
+        recipe = with_finetune(recipe) if request.finetune is not None else recipe
+        check_recipe(model, recipe, finetuned=request.finetune is not None)
+    _check_space(request, model)
+    calibration, judging = _speech(request, model)
+    return Inputs(model, recipe, calibration, judging, _tuning(request, model))
+
+
+def read_speech(manifest: Path, model: Model, purpose: str) -> list[Utterance]:
+    """The utterances of a manifest, every audio file of which is there.
+
+    Raises ModelError where the model has no speech card, DataError as `read_manifest` does and
+    where audio is missing, with the first file and how many there are.
+    """
+    if model.card is None:
+        raise ModelError(f"{purpose} needs a speech card, and the model has none; add --card FILE")
+    utterances = read_manifest(manifest)
+    _check_audio(manifest, utterances)
+    return utterances
+
+
+def _check_budget(request: CompressRequest) -> None:
+    asked = request.budget()
+    if len(asked) + (request.recipe is not None) != 1:
+        raise RecipeError("give one of ratio, size, max_loss and recipe")
+    for name, value in asked.items():
+        least = "0 or more" if name == "max_loss" else "a number above 0"
+        if not (0 <= value < math.inf and (value or name == "max_loss")):
+            raise RecipeError(f"the {name} to reach is {value}, expected {least}")
+
+
+def _check_outputs(request: CompressRequest) -> None:
+    inputs = (request.model, request.recipe, request.data, request.dev, request.finetune)
+    for path in (request.output, request.save_recipe):
+        if path is None:
+            continue
+        check_output(path)
+        for given in inputs:
+            if isinstance(given, Path) and given.exists() and path.resolve() == given.resolve():
+                raise FileError(f"{path}: is an input, and would be overwritten; name another file")
+
+
+def _check_space(request: CompressRequest, model: Model) -> None:
+    """Room for the file and for what is kept meanwhile beside it."""
+    if request.output is None:
+        return
+    original = BYTES_A_PARAMETER * model.original_parameters
+    needed = request.size or int(original / (request.ratio or 1))
+    if request.finetune is not None:
+        needed += BYTES_A_TRAINED_PARAMETER * model.count_parameters()
+    free = shutil.disk_usage(request.output.parent).free
+    if free < needed:
+        raise FileError(
+            f"{request.output}: the disk has {free:,} bytes free, expected {needed:,}; "
+            "make room, or name a file on another disk"
+        )
+
+
+def _check_audio(manifest: Path, utterances: Sequence[Utterance]) -> None:
+    missing = [each.path for each in utterances if not each.path.is_file()]
+    if missing:
+        more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise DataError(f"{manifest}: there is no audio file {missing[0]}{more}")
+
+
+def _speech(
+    request: CompressRequest, model: Model
+) -> tuple[Sequence[Utterance], Sequence[Utterance]]:
+    """Utterances that calibrate, and those that judge plans: other ones wherever there are any."""
+    data = judging = None
+    if request.data is not None:
+        data = read_speech(request.data, model, "calibration with audio")
+    if request.dev is not None:
+        judging = read_speech(request.dev, model, "judging plans by speech")
+    elif data is not None and request.recipe is None and len(data) > 1:
+        data, judging = split_by_speaker(data, HELD_BACK, request.seed)
+    if request.max_loss is not None:
+        _check_transcripts(judging if judging is not None else data, request.dev or request.data)
+    return data or (), judging or data or ()
+
+
+def _check_transcripts(utterances: Sequence[Utterance] | None, manifest: Path | None) -> None:
+    if utterances is None:
+        raise RecipeError("a loss allowed has to be judged on speech; give --dev MANIFEST")
+    if silent := [each.path for each in utterances if not each.text.strip()]:
+        raise DataError(
+            f"{manifest}: {silent[0]} has no transcript, by which a loss would be judged; "
+            "give --dev MANIFEST with transcripts"
+        )
+
+
+def _tuning(request: CompressRequest, model: Model) -> Corpus | None:
+    """The speech to fine-tune on, its transcripts checked against the card's tokens."""
+    if request.finetune is None:
+        return None
+    corpus = open_corpus(training_config(request.finetune, model))
+    for source, utterances in zip(corpus.sources, corpus.kept, strict=True):
+        _check_audio(source.manifest, utterances)
+    return corpus
+
+
+def training_config(data: Path, model: Model) -> TrainConfig:
+    """A training configuration as it is, or a manifest with light augmentation.
+
+    Raises ModelError where the model has no speech card, RecipeError for a faulty configuration.
+    """
+    if model.card is None:
+        raise ModelError("fine-tuning needs a speech card, and the model has none; add --card FILE")
+    if data.suffix.lower() in (".yaml", ".yml"):
+        return load_config(data)
+    return plain_config(data, model.card)

@@ -1,0 +1,61 @@
+"""What a compression is asked to do, and what comes out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tinyvox.formats import tvx
+from tinyvox.model import Model
+from tinyvox.passes import Note
+from tinyvox.planner import Effort, Plan
+from tinyvox.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class CompressRequest:
+    """How to make a model small: by one of a budget (`ratio`, `size`, `max_loss`) and a `recipe`.
+
+    `ratio` counts 4 bytes a parameter of the original, `size` is in bytes, `max_loss` in points of
+    word error rate. `data`, `dev` and `finetune` are manifests of speech: to calibrate with, to
+    judge plans on, to fine-tune on (a training configuration, too). With an `output`, a search or a
+    fine-tuning that is interrupted leaves its state beside it, and the same request goes on there.
+    `cache` is the folder of calibration statistics, by default the user's cache folder.
+    """
+
+    model: Model | Path
+    output: Path | None = None
+    ratio: float | None = None
+    size: int | None = None
+    max_loss: float | None = None
+    recipe: Recipe | Path | None = None
+    data: Path | None = None
+    dev: Path | None = None
+    finetune: Path | None = None
+    effort: Effort = "normal"
+    card: Path | None = None
+    save_recipe: Path | None = None
+    cache: Path | None = None
+    seed: int = 0
+
+    def budget(self) -> dict[str, float | int]:
+        """The size or the loss that is asked for, by its name; empty with a recipe."""
+        budgets = {"ratio": self.ratio, "size": self.size, "max_loss": self.max_loss}
+        return {name: value for name, value in budgets.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class CompressResult:
+    """The small model, the recipe that made it, and a note for everything that was done.
+
+    `plan` is what the planner found; None where a recipe was given.
+    """
+
+    model: Model
+    recipe: Recipe
+    notes: tuple[Note, ...]
+    plan: Plan | None = None
+
+    def save(self, path: Path | str) -> int:
+        """Write the model as a .tvx file and return its size in bytes. Raises FileError."""
+        return tvx.save(self.model, path)
