@@ -108,7 +108,7 @@ class PruneSettings(_Settings):
     multiple: Annotated[int, Field(ge=1)] = 16
     """A budget keeps a multiple of so many units in each group, which suits the kernels; a fraction
     in `keep` is rounded up to one."""
-    criterion: Criterion = Field("reconstruction", alias="importance")
+    criterion: Criterion = Field(default="reconstruction", alias="importance")
     """Which units go first. Criteria that need calibration statistics use the norm where there are
     none."""
     refit: bool = True
@@ -265,7 +265,7 @@ class GradualPruning(_Settings):
     stop: TrainingStep = 0.6
     every: Annotated[int, Field(ge=1)] = 20
     """Training steps from one removal to the next."""
-    criterion: Literal["norm", "taylor"] = Field("norm", alias="importance")
+    criterion: Literal["norm", "taylor"] = Field(default="norm", alias="importance")
     """Which units go first: those with the smallest norm, or those with the smallest sum of weights
     times gradients."""
     lasso: Annotated[float, Field(ge=0)] = 0.0
