@@ -23,20 +23,16 @@ from torch_modules import (
     speech,
 )
 
-from tinyvox.errors import FileError, ImporterError, ModelError
+from tinyvox.errors import ImporterError
 from tinyvox.executor import Executor
 from tinyvox.exporters import export_pt2
 from tinyvox.importers import load
 from tinyvox.model import (
     INPUT,
     Cell,
-    Features,
     Model,
     Node,
-    SpeechCard,
-    card_path,
     layers,
-    save_card,
 )
 
 
@@ -124,20 +120,6 @@ def test_what_is_exported_is_imported_again(tmp_path: Path) -> None:
         assert (found - expected).abs().max() <= 1e-6 * max(1.0, expected.abs().max())
 
 
-def test_the_card_beside_the_file_is_attached(tmp_path: Path) -> None:
-    path = tmp_path / "model.pt2"
-    export_pt2(Model(6, (Node("last", layers.Linear(dense(3, 6)), (INPUT,)),)), path)
-    assert load(path).card is None
-    card = SpeechCard(features=Features(coefficients=6), tokens=("a", "b", ""), blank=2)
-    save_card(card, card_path(path))
-    assert load(path).card == card
-    other = card.model_copy(update={"tokens": ("x", "y", "")})
-    assert load(path, other).card == other
-    save_card(card.model_copy(update={"tokens": ("a", "")}), card_path(path))
-    with pytest.raises((ModelError, ImporterError), match="2 tokens"):
-        load(path, card.model_copy(update={"tokens": ("a", ""), "blank": 1}))
-
-
 @pytest.mark.parametrize("part", [nn.BatchNorm1d(FEATURES), nn.Dropout(0.5)])
 def test_pt2_in_training_mode_is_refused(part: nn.Module, tmp_path: Path) -> None:
     module = Function(lambda x, part: part(x.mT).mT, part=part.train())
@@ -146,15 +128,7 @@ def test_pt2_in_training_mode_is_refused(part: nn.Module, tmp_path: Path) -> Non
         load(path)
 
 
-def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match=r"none\.pt2: no such file; check the path"):
-        load(tmp_path / "none.pt2")
-    with pytest.raises(FileError, match=r"is a folder, expected a model file, \.tvx or \.pt2"):
-        load(tmp_path)
-    for name, found in (("model.txt", r"files \.txt"), ("model", "files without a suffix")):
-        (tmp_path / name).write_bytes(b"something else")
-        with pytest.raises(ImporterError, match=f"{name}: tinyvox does not read {found}, expected"):
-            load(tmp_path / name)
+def test_a_file_that_is_no_program_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.pt2"
     path.write_bytes(b"something else")
     with pytest.raises(ImporterError, match=r"model\.pt2: not a program .* export it again"):

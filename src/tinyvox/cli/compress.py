@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from tinyvox.cli import options, output as printing
+from tinyvox.cli import options
+from tinyvox.cli import output as printing
 from tinyvox.cli.progress_display import shown
 
 

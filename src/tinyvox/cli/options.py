@@ -9,7 +9,7 @@ import typer
 
 AsJson = Annotated[
     bool,
-    typer.Option("--json", help="Print one JSON object on standard output, and nothing else there."),
+    typer.Option("--json", help="Print one JSON object on standard output, nothing else."),
 ]
 Card = Annotated[
     Path | None,

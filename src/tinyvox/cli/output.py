@@ -145,9 +145,7 @@ def print_next_steps(model: Path, small: Path, has_card: bool, out: Console) -> 
         out.print(f"  {command}", soft_wrap=True, highlight=False, markup=False)
 
 
-def print_result(
-    result: CompressResult, facts: dict[str, Any], model: Path, small: Path
-) -> None:
+def print_result(result: CompressResult, facts: dict[str, Any], model: Path, small: Path) -> None:
     """Print what a compression did, where the bytes of its file are, and what to do next."""
     out = people()
     if result.plan is not None:

@@ -150,7 +150,8 @@ def pad(stream: Stream, dim: int, before: int, after: int) -> Stream:
         cut_before = (before and first > 0) or (after and last < 0)
         if min(before, after) < 0 or cut_before or stream.backwards:
             raise ImporterError(
-                "pads frames that were cut before, or cuts by padding; expected zeros around all frames"
+                "pads frames that were cut before, or cuts by padding; "
+                "expected zeros around all frames"
             )
         return dataclasses.replace(stream, axes=axes, span=(first - before, last + after))
     bands = max(stream.features(), key=lambda axis: axis.index, default=None)

@@ -104,5 +104,3 @@ def _finetuner(
 
 def _beside(output: Path | None, suffix: str) -> Path | None:
     return None if output is None else output.with_suffix(suffix)
-
-
