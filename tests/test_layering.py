@@ -397,3 +397,12 @@ if __name__ == "__main__":
         now = {name: rooms for name, rooms in arrows(parent).items() if name not in FREE}
         for name in in_order(now):
             print(f'    "{name}": {{{", ".join(map(repr, sorted(now[name])))}}},')
+
+
+def test_the_architecture_names_files_that_exist() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:src|tests|native|docs|bench)/[\w./-]+)`", text)
+    missing = [name for name in named if "NAME" not in name and not (ROOT / name).exists()]
+    missing = [name for name in missing if not (ROOT / "native" / name).exists()]
+    assert missing == []
+    assert len(named) > 30

@@ -54,7 +54,8 @@ def finetune(
     matches are rounded while they are trained, their codebooks are trained too, and they come out
     coded. They begin with the codes that they have. A matrix without codes is quantized first; for
     the method `entropy`, with the statistics that `calibration` has of the model. The steps of
-    `entropy` are set so that the codes take no more bits than the rule says, and no more than at the start.
+    `entropy` are set so that the codes take no more bits than the rule says, and no more than at
+    the start.
 
     `progress` is told of every step, in the stage "fine-tuning". With `checkpoint`, the state is
     written to this file every minute, and when the work is interrupted. The same call then goes on
