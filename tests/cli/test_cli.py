@@ -43,9 +43,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(*arguments: object) -> str:
     """Standard output of a command that succeeds."""
+    return run_both(*arguments)[0]
+
+
+def run_both(*arguments: object) -> tuple[str, str]:
+    """Standard output and standard error of a command that succeeds."""
     result = CliRunner().invoke(cli.app, [str(a) for a in arguments], catch_exceptions=False)
     assert result.exit_code == 0, result.output
-    return result.stdout
+    return result.stdout, result.stderr
 
 
 def run_json(*arguments: object) -> dict[str, Any]:
@@ -90,15 +95,20 @@ def test_size_is_never_exceeded(folder: Path) -> None:
     assert 9500 < facts["file_bytes"] <= 10000
 
 
-def test_a_plan_is_shown_and_its_recipe_replayed_without_searching(folder: Path) -> None:
+def test_a_plan_is_shown_and_its_recipe_replayed_without_searching(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With speech, which makes it another plan than none does."""
-    recipe = folder / "found.yaml"
-    out = ["--data", folder / "set.jsonl", "-o"]
-    printed = run(
+    monkeypatch.setattr("tinyvox.cli.progress_display.SECONDS_A_LINE", 0.0)
+    recipe, cache = folder / "found.yaml", folder / "cache"
+    out = ["--data", folder / "set.jsonl", "--cache", cache, "-o"]
+    printed, progress = run_both(
         "compress", folder / "net.pt2", "--ratio", 8, "--save-recipe", recipe, *out,
         folder / "heard.tvx",
     )  # fmt: skip
-    assert "planning: trying a recipe" in printed
+    assert re.search(r"^calibrating: 1 of \d", progress, re.MULTILINE)
+    assert re.search(r"^planning: ", progress, re.MULTILINE)
+    assert "planning: " not in printed
     *rank, bits, size, predicted, found = numbers(printed, "lstm.forward.weight_hh")
     weights = rank[0] * (128 + 32) if rank else 128 * 32
     assert size == pytest.approx(weights * bits / 8, rel=0.3)
@@ -107,13 +117,13 @@ def test_a_plan_is_shown_and_its_recipe_replayed_without_searching(folder: Path)
     total, moved = numbers(printed, "in all")
     assert total == pytest.approx((folder / "heard.tvx").stat().st_size, rel=0.02)
     assert 0 < moved < 1
-    again = run("compress", folder / "net.pt2", "--recipe", recipe, *out, folder / "q.tvx")
-    assert "planning" not in again
+    again = run_both("compress", folder / "net.pt2", "--recipe", recipe, *out, folder / "q.tvx")
+    assert "planning: " not in again[1]
     assert (folder / "heard.tvx").read_bytes() == (folder / "q.tvx").read_bytes()
     assert (folder / "heard.tvx").read_bytes() != (folder / "net.tvx").read_bytes()
     assert run_json("inspect", folder / "heard.tvx")["ratio"] >= 8
     assert not (folder / "heard.plan.json").exists()
-    assert list(folder.glob("*.statistics.npz"))
+    assert list(cache.glob("*.npz"))
 
 
 def test_a_loss_allowed_is_judged_on_speech(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,10 +40,10 @@ RNN = nn.LSTM(FEATURES, 5, batch_first=True)
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (F.gelu, r"aten\.gelu\.default \(node 'gelu' in module 'block' at test_importers_torch"),
+        (F.gelu, r"aten\.gelu\.default \(node 'gelu' in module 'block' at torch_modules"),
         (
             lambda x: F.gelu(x),
-            r"at test_importers_torch\.py:\d+\): is not supported; supported are",
+            r"at torch_modules\.py:\d+\): is not supported; supported are",
         ),
         (lambda x: x.softmax(-1), r"aten\.softmax\.int.*is not supported"),
         (lambda x: x * x.sigmoid(), "multiplies two signals"),

@@ -167,7 +167,7 @@ def test_a_constant_keeps_its_sign_and_size(method: str) -> None:
 
 @pytest.mark.parametrize("method", PLAIN)
 def test_one_row_and_one_column_are_coded(method: str) -> None:
-    """A column by its row scales; `test_codebooks_rate` says of what is entropy-constrained."""
+    """A column by its row scales; `test_entropy` says it of what is entropy-constrained."""
     with all_cases() as case:
         for shape, size in itertools.product([(1, 60), (60, 1)], [1e-30, 1.0, 1e30]):
             values = normal(*shape) * size
