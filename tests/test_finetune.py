@@ -262,9 +262,7 @@ def test_what_was_interrupted_ends_as_what_was_not(
             finetune(teacher, options, corpus, teacher, interrupting(stop), checkpoint)
         torch.manual_seed(stop)
         np.random.seed(stop)
-    tuned = finetune(
-        teacher, options, corpus, teacher, lambda u: seen.append(u.done), checkpoint
-    )
+    tuned = finetune(teacher, options, corpus, teacher, lambda u: seen.append(u.done), checkpoint)
     assert seen == [options.steps - 1, options.steps]
     assert not checkpoint.exists()
     assert tuned.digest() == expected.digest()

@@ -53,8 +53,9 @@ def finetune(
     the same; their centroids and row scales are trained. With `quantize`, the matrices that a rule
     matches are rounded while they are trained, their codebooks are trained too, and they come out
     coded. They begin with the codes that they have. A matrix without codes is quantized first; for
-    the method `entropy`, with the statistics that `calibration` has of the model. The steps of `entropy`
-    are set so that the codes take no more bits than the rule says, and no more than at the start.
+    the method `entropy`, with the statistics that `calibration` has of the model. The steps of
+    `entropy` are set so that the codes take no more bits than the rule says, and no more than at
+    the start.
 
     `progress` is told of every step, in the stage "fine-tuning". With `checkpoint`, the state is
     written to this file every minute, and when the work is interrupted. The same call then goes on
@@ -131,7 +132,9 @@ def _run_name(model: Model, teacher: Model, settings: FinetuneSettings) -> str:
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
-def _rounding_executor(model: Model, rules: Sequence[QuantizeRule], calibration: Calibration | None) -> Executor:
+def _rounding_executor(
+    model: Model, rules: Sequence[QuantizeRule], calibration: Calibration | None
+) -> Executor:
     """An executor that rounds the matrices that a rule matches. They begin with the codes that they
     have, else with those that the rule's method gives them."""
     if not rules:
@@ -163,7 +166,9 @@ def _on_trellis(leaf: Dense | Coded) -> bool:
     return isinstance(leaf, Coded) and isinstance(leaf.codebook, Grid) and leaf.codebook.trellis
 
 
-def _first_codes(model: Model, rules: Sequence[QuantizeRule], calibration: Calibration | None) -> Model:
+def _first_codes(
+    model: Model, rules: Sequence[QuantizeRule], calibration: Calibration | None
+) -> Model:
     """The model with codes for the matrices that have none yet."""
     known = any(
         rule.entropy_constrained and any(isinstance(leaf, Dense) for leaf in leaves(matrix))
