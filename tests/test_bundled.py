@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from places import COMMANDS, ROOT, SPEECH
+from places import COMMANDS
 
 from tinyvox import _native, importers, runtime
 from tinyvox.evaluation import evaluate
@@ -100,18 +99,3 @@ def test_the_demonstration(tmp_path: Path) -> None:
     assert all(row.ratio >= least for row, least in zip(rows, (1, 20, 60), strict=True))
     assert rows[1].file_bytes == (tmp_path / "demo.tvx").stat().st_size
     assert all(row.score["utterances"] == 60 for row in rows)
-
-
-@pytest.mark.bench
-@pytest.mark.skipif(not SPEECH.exists(), reason="the speech corpora are not beside the project")
-def test_the_benchmark_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "bench"))
-    monkeypatch.setattr(sys, "argv", ["commands.py", "--quick", "--cache", str(tmp_path)])
-    import commands
-
-    commands.main()
-    text = capsys.readouterr().out
-    for part in ("digits", "an4", "commands", "best token agrees", "times as fast"):
-        assert part in text
