@@ -94,7 +94,7 @@ def test_a_wide_budget_leaves_the_matrices_whole_at_the_most_bits() -> None:
 def uniform() -> tuple[Planner, list[tuple[int, float]]]:
     """A planner of a model whose matrices are of falling spectrum, as trained ones are, and bytes
     and distance of every setting for all of them."""
-    model = wide_model().map_matrices(lambda _, matrix: Dense(faded(matrix.decode())))
+    model = wide_model(48).map_matrices(lambda _, matrix: Dense(faded(matrix.decode())))
     divergence = OutputDivergence(model, synthetic_batches(model, 1))
 
     calibration = Calibration.from_batches(synthetic_batches(model, 2))
@@ -153,7 +153,7 @@ def test_rows_tell_what_each_matrix_takes_and_does() -> None:
 
 
 def test_a_search_that_was_interrupted_goes_on(tmp_path: Path) -> None:
-    model, state = speech_model(48), tmp_path / "plan.json"
+    model, state = speech_model(32), tmp_path / "plan.json"
     fresh: list[str] = []
     whole = find_plan(model, ratio=10, progress=fresh.append)
     seen = 0
@@ -176,7 +176,7 @@ def test_a_search_that_was_interrupted_goes_on(tmp_path: Path) -> None:
 
 
 def test_the_smallest_plan_within_a_loss() -> None:
-    model = speech_model(48)
+    model = speech_model()
     divergence = OutputDivergence(model, synthetic_batches(model, 1, 24, 6))
     planner = Planner(model, Calibration.synthetic(), divergence, 0, None, lambda _: None)
     tight = planner.smallest_within(0.002, divergence.distance)
