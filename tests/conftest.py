@@ -18,6 +18,8 @@ from places import ROOT
 from tinyvox.calibration import synthetic
 from tinyvox.passes.quantization import sequential
 
+ENVIRONMENT = dict(os.environ)  # as it is before tests have a cache folder of their own
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
@@ -65,5 +67,6 @@ def native_build() -> Path:
 
 
 def _succeeds(*command: Any) -> None:
-    result = subprocess.run(command, capture_output=True, text=True)
+    """Run a command with the cache folder of the user, in which ccache has what was compiled."""
+    result = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
     assert result.returncode == 0, result.stdout + result.stderr
