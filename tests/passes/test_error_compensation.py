@@ -56,7 +56,7 @@ def test_blocks_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     values, second_moment = torch.randn(9, 37), correlated(37)
     coded = kmeans(values, 2)
     whole = compensate(values, coded, second_moment)
-    monkeypatch.setattr("tinyvox.passes.error_compensation.BLOCK", 5)
+    monkeypatch.setattr("tinyvox.passes.quantization.error_compensation.BLOCK", 5)
     assert (compensate(values, coded, second_moment).codes == whole.codes).float().mean() > 0.99
 
 
