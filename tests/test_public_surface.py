@@ -129,6 +129,7 @@ def test_a_rate_that_is_none_is_refused() -> None:
         resample(np.zeros(10, np.float32), 0, 16000)
 
 
+@pytest.mark.runtime
 def test_a_closed_session_says_so_and_its_streams_go_on() -> None:
     path = ROOT / "models" / "commands" / "commands-60x.tvx"
     samples = np.zeros(16000, np.float32)
@@ -141,6 +142,7 @@ def test_a_closed_session_says_so_and_its_streams_go_on() -> None:
     assert stream.finish() == expected
 
 
+@pytest.mark.runtime
 def test_audio_at_another_rate_gives_the_same_text() -> None:
     soundfile = pytest.importorskip("soundfile")
     folder = ROOT / "models" / "commands"

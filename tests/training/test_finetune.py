@@ -253,7 +253,7 @@ def test_what_was_interrupted_ends_as_what_was_not(
     corpus: Corpus, teacher: Model, tmp_path: Path, kind: str
 ) -> None:
     """Every tensor bit for bit; the batches go on in the middle of a pool, and after its end."""
-    options = settings(**{"steps": 8, "batch_seconds": 3, **RESUMED[kind]})
+    options = settings(**{"steps": 9, "batch_seconds": 3, **RESUMED[kind]})
     expected = finetune(teacher, options, corpus, teacher)
     checkpoint = tmp_path / "tune.pt"
     seen: list[int] = []
