@@ -113,15 +113,23 @@ def test_every_public_callable_has_a_docstring_and_types() -> None:
 
 
 @pytest.mark.parametrize("rates", [(44100, 16000), (8000, 16000), (48000, 16000), (11025, 8000)])
-def test_resampling_is_that_of_soxr_for_speech_band_signals(rates: tuple[int, int]) -> None:
+def test_speech_band_signals_are_resampled_exactly(rates: tuple[int, int]) -> None:
+    """Against the signal itself; soxr, whose gain is not 1 near the end of the band, is near."""
     rate, wanted = rates
-    time = np.arange(2 * rate + 17) / rate
-    tones = sum(np.sin(2 * np.pi * hertz * time + hertz) for hertz in (100, 440, 1234, 3000))
-    samples = (0.2 * tones * np.hanning(len(time))).astype(np.float32)
-    found, expected = resample(samples, rate, wanted), soxr.resample(samples, rate, wanted)
-    count = min(len(found), len(expected))
-    assert abs(len(found) - len(expected)) <= 1
-    assert np.abs(found[:count] - expected[:count]).max() < 1e-5
+    length = 2 * rate + 17
+
+    def sampled(at: int, count: int) -> np.ndarray:
+        time = np.arange(count) / at
+        tones = sum(np.sin(2 * np.pi * hertz * time + hertz) for hertz in (100, 440, 1234, 3000))
+        fade = 0.5 - 0.5 * np.cos(2 * np.pi * time * rate / (length - 1))
+        return (0.2 * tones * fade).astype(np.float32)
+
+    samples = sampled(rate, length)
+    found, by_soxr = resample(samples, rate, wanted), soxr.resample(samples, rate, wanted)
+    count = min(len(found), len(by_soxr))
+    assert abs(len(found) - len(by_soxr)) <= 1
+    assert np.abs(found - sampled(wanted, len(found))).max() < 1e-6
+    assert np.abs(found[:count] - by_soxr[:count]).max() < 1e-4
 
 
 def test_a_rate_that_is_none_is_refused() -> None:
@@ -129,6 +137,7 @@ def test_a_rate_that_is_none_is_refused() -> None:
         resample(np.zeros(10, np.float32), 0, 16000)
 
 
+@pytest.mark.runtime
 def test_a_closed_session_says_so_and_its_streams_go_on() -> None:
     path = ROOT / "models" / "commands" / "commands-60x.tvx"
     samples = np.zeros(16000, np.float32)
@@ -141,6 +150,7 @@ def test_a_closed_session_says_so_and_its_streams_go_on() -> None:
     assert stream.finish() == expected
 
 
+@pytest.mark.runtime
 def test_audio_at_another_rate_gives_the_same_text() -> None:
     soundfile = pytest.importorskip("soundfile")
     folder = ROOT / "models" / "commands"
