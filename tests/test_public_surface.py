@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
-import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -57,21 +55,6 @@ def test_every_name_is_the_same_object_twice_in_a_fresh_process() -> None:
 
 def test_every_name_survives_the_import_of_every_submodule() -> None:
     run(READ_TWICE + IMPORT_ALL + READ_TWICE)
-
-
-def test_no_public_name_is_that_of_a_submodule_in_any_package() -> None:
-    clashes = []
-    for init in PACKAGE.rglob("__init__.py"):
-        names = {module.name for module in pkgutil.iter_modules([str(init.parent)])}
-        exported = {
-            alias.asname or alias.name
-            for node in ast.walk(ast.parse(init.read_text(encoding="utf-8")))
-            if isinstance(node, ast.ImportFrom)
-            for alias in node.names
-        }
-        own = {name for name in exported & names if init.parent != PACKAGE or name in tv.__all__}
-        clashes += [f"{init.parent.name}.{name}" for name in sorted(own)]
-    assert clashes == []
 
 
 def test_what_users_need_is_exported() -> None:
