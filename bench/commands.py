@@ -1,6 +1,6 @@
-"""The bundled commands model: what compression costs, and what it gains. One run prints it all.
+"""The bundled commands model: what compression costs, and what it gains. `make bench` runs this.
 
-    python bench/commands.py [--cache DIR] [--quick]
+    python bench/commands.py [--cache DIR] [--json [PATH]] [--quick]
 
 1. WER of the original (torch float32), of a fresh 20-fold file (no retraining, no audio) and of the
    shipped 60-fold and 100-fold files (fine-tuned), greedy, on the three test sets.
@@ -11,111 +11,126 @@
 
 from __future__ import annotations
 
-import argparse
 import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import testsets
 import torch
+from lib import ours, testsets
+from lib.errors import Sets, facts_by_set, word_errors
+from lib.places import SHIPPED, test_sets_in
+from lib.results import Row
+from lib.script import finish, options_of, parser_of, say
+from lib.timing import Contestant, median_of, race, speedup
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
-
-from tinyvox import files, runtime
-from tinyvox.evaluation import Errors, bench, change_interval, evaluate
 from tinyvox.executor import Executor
 from tinyvox.formats import tvx
+from tinyvox.speech import read_audio
+
+from tinyvox import files, runtime
 from tinyvox.model import Model
-from tinyvox.planner import find_plan
-from tinyvox.speech import read_audio, read_manifest
+from tinyvox.recipe import QuantizeSettings, Recipe
 
-ROOT = Path(__file__).resolve().parents[1]
-MODELS = ROOT / "models" / "commands"
+RATIO = 20
+QUICK = Recipe.of(QuantizeSettings(method="entropy", bits=1.5))
+"""In place of a plan, which takes minutes."""
+FRAMES, CHUNK, SECONDS = 500, 16, 8.0
+"""Of what is timed: frames a call, frames that the native runtime gets at a time, and how long."""
+COMPARED = 1000
+"""Frames of real audio."""
+TORCH = "torch float32"
 
 
-def features_of(manifest: Path, session: runtime.Session, frames: int) -> NDArray[np.float32]:
-    """Features of a set's first utterances, end to end, `frames` of them at least."""
+def features_of(sets: Sets, session: runtime.Session, frames: int) -> NDArray[np.float32]:
+    """Features of AN4's first utterances, end to end, `frames` of them at least where there are."""
     pieces: list[NDArray[np.float32]] = []
-    for utterance in read_manifest(manifest):
+    for utterance in sets["an4"]:
         pieces.append(session.features(read_audio(utterance.path, session.sample_rate)))
         if sum(map(len, pieces)) >= frames:
             break
     return np.concatenate(pieces)
 
 
-def agreement(path: Path, model: Model, features: NDArray[np.float32]) -> tuple[float, float]:
+def agreement(path: Path, model: Model, features: NDArray[np.float32]) -> Row:
     """Largest difference of log-probabilities, share of frames whose best token agrees."""
     native = runtime.open(path).run(features)
     with torch.inference_mode():
         expected = Executor(model).eval()(torch.from_numpy(features)[None])[0].numpy()
-    same = (native.argmax(axis=1) == expected.argmax(axis=1)).mean()
-    return float(np.abs(native - expected).max()), float(same)
+    return {
+        "file": path.name,
+        "frames": len(features),
+        "difference": float(np.abs(native - expected).max()),
+        "agree": float((native.argmax(axis=1) == expected.argmax(axis=1)).mean()),
+    }
 
 
-def error_rates(models: dict[str, Any], cache: Path, limit: int | None) -> Table:
-    table = Table(title="WER, greedy, no language model")
-    for column in ("set", "model", "utterances", "WER", "95% interval", "change", "95% interval"):
-        table.add_column(column)
-    for name, manifest in testsets.build(cache).items():
-        utterances = read_manifest(manifest)[:limit]
-        original: Errors | None = None
-        for title, model in models.items():
-            errors = evaluate(model, utterances)
-            facts = errors.summary()
-            original = original or errors
-            low, high = change_interval(original, errors)
-            interval = f"{facts['wer_interval'][0]:.2%} to {facts['wer_interval'][1]:.2%}"
-            change = f"{100 * (errors.wer - original.wer):+.2f}"
-            table.add_row(
-                name, title, str(facts["utterances"]), f"{errors.wer:.2%}", interval,
-                change, f"{100 * low:+.2f} to {100 * high:+.2f}",
-            )  # fmt: skip
-        table.add_section()
-    return table
+def errors(original: Model, files_by_title: Mapping[str, Path], sets: Sets) -> Iterator[Row]:
+    """A row a model, the original first; changes are against it."""
+    say("transcribing: the original")
+    before = word_errors(original, sets)
+    head = {"model": f"original, {TORCH}", "bytes": None, "ratio": None}
+    yield head | facts_by_set(before)
+    for title, path in files_by_title.items():
+        say(f"transcribing: {title}")
+        size = path.stat().st_size
+        ratio = files.BYTES_A_PARAMETER * original.original_parameters / size
+        found = word_errors(runtime.open(path), sets)
+        yield {"model": title, "bytes": size, "ratio": ratio} | facts_by_set(found, before)
+
+
+def speed(original: Model, paths: list[Path], seconds: float) -> list[Row]:
+    """All files and the original in one race; the original runs over all frames in one call, which
+    is the fastest that torch can do."""
+    torch.set_num_threads(1)
+    sessions = {path.name: runtime.open(path) for path in paths}
+    first = next(iter(sessions.values()))
+    features = np.random.default_rng(0).standard_normal((FRAMES, first.input_size), np.float32)
+    executor, batch = Executor(original).eval(), torch.from_numpy(features)[None]
+
+    def native(session: runtime.Session) -> Callable[[], object]:
+        return lambda: session.run(features, CHUNK)
+
+    contestants = [Contestant(name, native(session)) for name, session in sessions.items()]
+    with torch.inference_mode():
+        times = race([*contestants, Contestant(TORCH, lambda: executor(batch))], seconds)
+    unit = 1e-3 * FRAMES
+    return [
+        {
+            "file": name, "isa": session.isa, "chunk": CHUNK,
+            **median_of(times[name], "ms_a_frame", unit),
+            **median_of(times[TORCH], "torch_ms_a_frame", unit),
+            "times_as_fast": float(np.median(speedup(times, name, TORCH))),
+        }
+        for name, session in sessions.items()
+    ]  # fmt: skip
+
+
+def small_model(original: Model, quick: bool) -> Model:
+    """20 times smaller by a plan, without audio."""
+    say("compressing")
+    if quick:
+        return ours.compress(original, QUICK, ours.nothing_known)
+    return ours.plan(original, RATIO).model
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "sets")
-    parser.add_argument("--quick", action="store_true", help="ten utterances a set: a smoke run")
-    options = parser.parse_args()
-    screen = Console(width=130)
-    original = files.load(MODELS / "commands.pt2")
-    shipped = [MODELS / "commands-60x.tvx", MODELS / "commands-100x.tvx"]
+    """Measure, print, write."""
+    options = options_of(parser_of(__doc__, "ten utterances a set, no plan"))
+    original = ours.bundled()
+    sets = testsets.read(test_sets_in(options.cache), options.quick)
     with tempfile.TemporaryDirectory() as folder:
-        fresh, whole = Path(folder) / "20x.tvx", Path(folder) / "float.tvx"
-        small = find_plan(original, ratio=20).model
+        fresh, whole = Path(folder) / f"{RATIO}x.tvx", Path(folder) / "float.tvx"
+        small = small_model(original, options.quick)
         tvx.save(small, fresh)
         tvx.save(original, whole)
-        models = {
-            "original, torch float32": original,
-            f"{describe(fresh, original)}, no retraining": runtime.open(fresh),
-            **{f"{describe(path, original)}, fine-tuned": runtime.open(path) for path in shipped},
-        }
-        screen.print(error_rates(models, options.cache, 10 if options.quick else None))
-        features = features_of(testsets.build(options.cache)["an4"], runtime.open(whole), 1000)
-        coded = [(path, tvx.load(path)) for path in shipped]
-        for path, model in [(whole, original), (fresh, small), *coded]:
-            difference, same = agreement(path, model, features)
-            screen.print(
-                f"{path.name}: native against torch over {len(features)} frames: log-probabilities "
-                f"differ by at most {difference:.2e}, best token agrees on {same:.2%}"
-            )
-        for path in (whole, fresh, *shipped):
-            facts = bench(path, original, chunk=16)
-            screen.print(
-                f"{path.name}: {facts['ms_per_frame']:.4f} ms a frame ({facts['isa']}, chunk 16), "
-                f"torch float32 {facts['original_ms_per_frame']:.4f}: "
-                f"{facts['speedup']:.1f} times as fast"
-            )
-
-
-def describe(path: Path, original: Model) -> str:
-    size = path.stat().st_size
-    ratio = files.BYTES_A_PARAMETER * original.original_parameters / size
-    return f"{size:,} bytes, {ratio:.1f}x"
+        titles = {"no retraining": fresh, **{f"{path.name}, fine-tuned": path for path in SHIPPED}}
+        rows = {"errors": list(errors(original, titles, sets))}
+        features = features_of(sets, runtime.open(whole), COMPARED)
+        built = {whole: original, fresh: small, **{path: tvx.load(path) for path in SHIPPED}}
+        rows["agreement"] = [agreement(path, model, features) for path, model in built.items()]
+        rows["speed"] = speed(original, list(built), 0.2 if options.quick else SECONDS)
+    finish("commands", options, rows, {"chunk": CHUNK, "planned_ratio": RATIO})
 
 
 if __name__ == "__main__":

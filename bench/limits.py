@@ -1,82 +1,50 @@
-"""What the machine can do at most, one thread, by probes that are compiled when they are needed."""
+"""What the machine can do at most, one thread: bytes read, int8 products summed.
+
+    python bench/limits.py [--seconds 4] [--json [PATH]] [--quick]
+
+Buffers of several sizes are read again and again, so that each lies in the cache that holds it;
+products are what VNNI sums in registers. The probes are compiled for this machine, so that a C++
+compiler is needed. `runtime.py` measures the same beside every layer.
+"""
 
 from __future__ import annotations
 
-import ctypes
-import shutil
-import subprocess
-import tempfile
-from dataclasses import dataclass
-from pathlib import Path
+import sys
 
-import numpy as np
-from contest import Contestant, fastest
+from lib.probes import Limits
+from lib.results import Row
+from lib.script import finish, options_of, parser_of
+from lib.timing import median_of, race
 
-SOURCE = Path(__file__).with_suffix(".cc")
-FLAGS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC")
-GRAIN = 1024
-"""A buffer is a multiple of so many bytes."""
-AT_ONCE = 1 << 20
-"""A call reads so many bytes at least, which makes what it costs to call negligible."""
-CHOICE = 0.05
-"""Seconds for the choice between one stream and four."""
-ROUNDS = 20_000
+BUFFERS = tuple(1 << exponent for exponent in range(14, 29, 2))
+QUICK = BUFFERS[:2]
 
 
-@dataclass(frozen=True)
-class Probe:
-    """A contestant that gets so much done in a call: bytes read, or products summed."""
+def measure(limits: Limits, buffers: tuple[int, ...], seconds: float) -> list[Row]:
+    """A row a probe: thousand million bytes, or products, a second."""
+    probes = [*map(limits.reading, buffers), limits.multiplying()]
+    times = race([probe.contestant for probe in probes], seconds)
+    return [
+        {
+            "what": probe.contestant.name,
+            **median_of(probe.amount / times[probe.contestant.name], "giga_a_second", 1e9),
+        }
+        for probe in probes
+    ]
 
-    contestant: Contestant
-    amount: int
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = parser_of(__doc__, "two small buffers")
+    parser.add_argument("--seconds", type=float, default=4.0)
+    options = options_of(parser)
+    try:
+        limits = Limits()
+    except OSError as error:
+        sys.exit(f"limits: cannot be measured here: {error}")
+    rows = measure(limits, QUICK if options.quick else BUFFERS, options.seconds)
+    finish("limits", options, {"limits": rows}, {"seconds": options.seconds})
 
 
-class Limits:
-    """Raises OSError where the probes cannot be had, and says why."""
-
-    def __init__(self) -> None:
-        compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
-        if compiler is None:
-            raise OSError("no C++ compiler on the path")
-        with tempfile.TemporaryDirectory() as folder:
-            library = Path(folder) / "limits.so"
-            command = [compiler, *FLAGS, str(SOURCE), "-o", str(library)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                first = next((x for x in done.stderr.splitlines() if "error" in x), "no reason")
-                raise OSError(f"the probes do not compile: {first}")
-            self._native = ctypes.CDLL(str(library))
-        self._native.read_bytes.argtypes = [ctypes.c_void_p, *[ctypes.c_size_t] * 3]
-        self._native.multiply.argtypes = [ctypes.c_size_t]
-        self._native.multiply.restype = ctypes.c_size_t
-        if not self._native.multiply(1):
-            raise OSError("the processor has no VNNI")
-        self._buffer = np.empty(0, np.uint8)
-        self._readers: dict[int, Probe] = {}
-
-    def reading(self, size: int) -> Probe:
-        """Passes over so many bytes, one after the other, or as four streams if that is faster."""
-        if size not in self._readers:
-            self._readers[size] = self._reading(size, max(GRAIN, size // GRAIN * GRAIN))
-        return self._readers[size]
-
-    def _reading(self, name: int, size: int) -> Probe:
-        passes = -(-AT_ONCE // size)
-        if self._buffer.size < size + 64:
-            self._buffer = np.ones(size + 64, np.uint8)
-        buffer = self._buffer  # kept by the probes, which hold its address
-        start = -(-buffer.ctypes.data // 64) * 64
-
-        def variant(streams: int) -> Contestant:
-            def call() -> int:
-                self._native.read_bytes(start, size, passes, streams)
-                return buffer.size
-
-            return Contestant(f"reading {name:,} bytes", call)
-
-        return Probe(fastest([variant(1), variant(4)], CHOICE), size * passes)
-
-    def multiplying(self) -> Probe:
-        """Products of unsigned and signed bytes, summed in registers."""
-        amount = self._native.multiply(1) * ROUNDS
-        return Probe(Contestant("VNNI", lambda: self._native.multiply(ROUNDS)), amount)
+if __name__ == "__main__":
+    main()

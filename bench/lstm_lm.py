@@ -1,26 +1,26 @@
 """Weights of a language model at 2, 3 and 4 bits, not retrained: the table of Xu et al., 2018.
 
-    python bench/lstm_lm.py [--cache DIR] [--quick]
+    python bench/lstm_lm.py [--cache DIR] [--threads 2] [--json [PATH]] [--quick]
 
 The embedding, both matrices of the LSTM and the softmax matrix are quantized, the biases are not.
-The model is trained on the first run (`language_model.py`, 10 to 30 minutes on two cores), on books
-instead of the Penn Treebank, so that Xu's perplexities, printed beside, compare by what they lose
-alone. Error compensation knows the inputs of 200,000 words of the training text; the embedding, which is
-looked up, gets none. Bits a weight are those of the matrices in the file: codes, tables and scales.
+The model is trained on the first run (`lib/language_model.py`, 10 to 30 minutes on two cores), on
+books instead of the Penn Treebank, so that Xu's perplexities, printed beside, compare by what they
+lose alone. Error compensation knows the inputs of 200,000 words of the training text; the
+embedding, which is looked up, gets none. Bits a weight are those of the matrices in the file:
+codes, tables and scales.
 """
 
 from __future__ import annotations
 
-import argparse
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from language_model import (
-    CACHE,
+from lib.errors import relative_error
+from lib.language_model import (
     MATRICES,
     QUICK,
     LanguageModel,
@@ -30,14 +30,16 @@ from language_model import (
     read_text,
     train_or_load,
 )
-from rich.console import Console
-from rich.table import Table
-from torch import Tensor
-
+from lib.places import language_model_in
+from lib.results import Row
+from lib.script import finish, options_of, parser_of, say
+from lib.views.lstm_lm import COMPENSATED, FLOAT, UNBIASED
 from tinyvox.formats import tvx
-from tinyvox.model import INPUT, Cell, Dense, Linear, Matrix, Model, Node, Recurrent
 from tinyvox.passes.quantization import code_leaf
 from tinyvox.quantizers import QUANTIZERS
+from torch import Tensor
+
+from tinyvox.model import INPUT, Cell, Dense, Linear, Matrix, Model, Node, Recurrent
 from tinyvox.recipe import GRANULAR, QuantizeRule
 
 PLAIN = {"error_compensation": False, "unbiased": False}
@@ -46,8 +48,8 @@ METHODS: list[tuple[str, dict[str, Any]]] = [
     *((f"{name}, {rows}", {"method": name, "granularity": rows, **PLAIN})
       for name in ("symmetric", "asymmetric", "omse") for rows in ("tensor", "row")),
     *((name, {"method": name, **PLAIN}) for name in QUANTIZERS if name not in GRANULAR[:3]),
-    *((f"{name}, error compensation", {"method": name, "unbiased": False}) for name in QUANTIZERS),
-    *((f"{name}, error compensation, unbiased", {"method": name}) for name in QUANTIZERS),
+    *((f"{name}{COMPENSATED}", {"method": name, "unbiased": False}) for name in QUANTIZERS),
+    *((f"{name}{UNBIASED}", {"method": name}) for name in QUANTIZERS),
 ]  # fmt: skip
 """What to call it, and the rule of a recipe. `symmetric, tensor` is the papers' naive baseline."""
 
@@ -63,14 +65,7 @@ XU = {
 
 DAMPING = 0.01
 """Of real inputs' second moments: this share of the mean energy is added to every direction."""
-EVIDENCE_TOKENS = 200_000
-
-
-@dataclass(frozen=True)
-class Result:
-    bits_a_weight: float
-    error: float
-    perplexity: float
+CALIBRATION_TOKENS = 200_000
 
 
 def second_moments(model: LanguageModel, tokens: Tensor) -> dict[str, Tensor]:
@@ -82,21 +77,17 @@ def second_moments(model: LanguageModel, tokens: Tensor) -> dict[str, Tensor]:
 
 
 def measure(
-    model: LanguageModel,
-    settings: Mapping[str, Any],
-    bits: int,
-    known: Mapping[str, Tensor],
-    test: Tensor,
-) -> Result:
-    rule = QuantizeRule(bits=bits, **settings)
+    model: LanguageModel, rule: QuantizeRule, known: Mapping[str, Tensor], test: Tensor
+) -> Row:
+    """Bits a weight in the file, relative squared error of the matrices, perplexity."""
     values: dict[str, Tensor] = {name: getattr(model, name) for name in MATRICES}
     coded = {name: code_leaf(w, rule, known.get(name)) for name, w in values.items()}
     decoded = {name: matrix.decode() for name, matrix in coded.items()}
-    lost = sum(float((values[n] - decoded[n]).double().square().sum()) for n in MATRICES)
-    whole = sum(float(w.double().square().sum()) for w in values.values())
-    return Result(
-        bits_a_weight(model, coded), lost / whole, perplexity(replace(model, **decoded), test)
-    )
+    return {
+        "file_bits": bits_a_weight(model, coded),
+        "relative_mse": relative_error(values, coded),
+        "perplexity": perplexity(replace(model, **decoded), test),
+    }
 
 
 def bits_a_weight(model: LanguageModel, matrices: Mapping[str, Matrix]) -> float:
@@ -115,44 +106,43 @@ def bits_a_weight(model: LanguageModel, matrices: Mapping[str, Matrix]) -> float
     return 8 * count / sum(m.shape[0] * m.shape[1] for m in matrices.values())
 
 
-def table(
-    model: LanguageModel, known: Mapping[str, Tensor], test: Tensor, bits: tuple[int, ...]
-) -> Table:
-    result = Table(title="Weights alone, not retrained")
-    for column in ("method", "bits", "file bits a weight", "rel. MSE", "perplexity", "loss"):
-        result.add_column(column, justify="left" if column == "method" else "right")
+def rows_of(
+    model: LanguageModel, known: Mapping[str, Tensor], test: Tensor, depths: Sequence[int]
+) -> Iterator[Row]:
+    """float32, then every method at each number of bits, and what was published."""
     whole = perplexity(model, test)
     weights = {name: Dense(getattr(model, name)) for name in MATRICES}
-    result.add_row("float32", "32", f"{bits_a_weight(model, weights):.2f}", "0", f"{whole:.2f}", "")
-    for depth in bits:
-        result.add_section()
+    yield {
+        "method": FLOAT, "bits": 32, "file_bits": bits_a_weight(model, weights),
+        "relative_mse": 0.0, "perplexity": whole, "loss": None,
+    }  # fmt: skip
+    for bits in depths:
         for title, settings in METHODS:
-            found = measure(model, settings, depth, known, test)
-            result.add_row(
-                title, str(depth), f"{found.bits_a_weight:.3f}", f"{found.error:.4f}",
-                f"{found.perplexity:.2f}", f"{found.perplexity / whole - 1:+.1%}",
-            )  # fmt: skip
+            found = measure(model, QuantizeRule(bits=bits, **settings), known, test)
+            loss = found["perplexity"] / whole - 1
+            say(f"{title}, {bits} bits: {loss:+.1%}")
+            yield {"method": title, "bits": bits, **found, "loss": loss}
         for title, published in XU.items():
-            error, reached = published[depth]
-            loss = f"{reached / XU_FLOAT - 1:+.1%}"
-            result.add_row(title, str(depth), "", f"{error:.3f}", f"{reached:.1f}", loss)
-    return result
+            error, reached = published[bits]
+            yield {
+                "method": title, "bits": bits, "file_bits": None, "relative_mse": error,
+                "perplexity": reached, "loss": reached / XU_FLOAT - 1,
+            }  # fmt: skip
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cache", type=Path, default=CACHE)
-    parser.add_argument("--quick", action="store_true", help="a tiny model, 2 bits: a smoke run")
-    parser.add_argument("--threads", type=int, default=2)
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
+    """Measure, print, write."""
+    parser = parser_of(__doc__, "a tiny model, 2 bits")
+    parser.set_defaults(threads=2)
+    given = options_of(parser)
+    options = QUICK if given.quick else Options()
     with tempfile.TemporaryDirectory() as folder:
-        cache = Path(folder) if given.quick else given.cache
-        options = QUICK if given.quick else Options()
+        cache = Path(folder) if given.quick else language_model_in(given.cache)
         model = train_or_load(cache, options)
         text = read_text(cache, options)
-    known = second_moments(model, text.train[:EVIDENCE_TOKENS])
-    Console(width=100).print(table(model, known, text.test, BITS[:1] if given.quick else BITS))
+    known = second_moments(model, text.train[:CALIBRATION_TOKENS])
+    rows = list(rows_of(model, known, text.test, BITS[:1] if given.quick else BITS))
+    finish("lstm_lm", given, {"methods": rows}, {"words": options.words, "hidden": options.hidden})
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def numbers(coded: Coded) -> tuple[Tensor, ...]:
     else:
         assert isinstance(book, Grid)
         own = (book.zero, torch.tensor([book.entries, book.trellis]))
-    group = torch.empty(0) if coded.group is None else coded.group
+    group = torch.empty(0) if coded.row_group is None else coded.row_group
     return (coded.codes, coded.scale, group, *own)
 
 

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from tinyvox import _native, demo, files, runtime
+from tinyvox import _native, demo, importers, runtime
 from tinyvox.evaluation import evaluate
 from tinyvox.executor import Executor
 from tinyvox.formats import tvx
 from tinyvox.speech import read_audio, read_manifest
+from tinyvox.workflow.description import describe_file
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = ROOT / "models" / "commands"
@@ -34,7 +35,7 @@ def features() -> np.ndarray:
 
 
 def test_the_shipped_file_is_sixty_times_smaller() -> None:
-    facts = files.describe_file(SHIPPED, tvx.load(SHIPPED))
+    facts = describe_file(SHIPPED, tvx.load(SHIPPED))
     assert facts["ratio"] >= 60
     assert facts["original_bytes"] >= 12_600_000
     assert facts["left_float"] == []
@@ -42,7 +43,7 @@ def test_the_shipped_file_is_sixty_times_smaller() -> None:
 
 
 def test_native_equals_torch_in_float(features: np.ndarray, tmp_path: Path) -> None:
-    original = files.load(MODELS / "commands.pt2")
+    original = importers.load(MODELS / "commands.pt2")
     tvx.save(original, tmp_path / "float.tvx")
     native = runtime.open(tmp_path / "float.tvx").run(features)
     assert len(native) >= 1000
@@ -61,7 +62,7 @@ def test_native_agrees_with_torch_on_codes(features: np.ndarray) -> None:
 
 def test_the_clips_are_understood() -> None:
     clips = read_manifest(MODELS / "clips" / "manifest.jsonl")
-    original = evaluate(files.load(MODELS / "commands.pt2"), clips)
+    original = evaluate(importers.load(MODELS / "commands.pt2"), clips)
     shipped = evaluate(runtime.open(SHIPPED), clips)
     assert original.wer < 0.08
     assert shipped.wer < original.wer + 0.08

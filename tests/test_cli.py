@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
-from tinyvox import cli, files
+from tinyvox import cli, importers
 from tinyvox.exporters import export_pt2
 from tinyvox.model import card_path, save_card
 from tinyvox.passes.quantization import relative_error
@@ -128,7 +128,7 @@ def test_inspect_tells_how_each_matrix_was_coded(folder: Path) -> None:
     lstm = rows["lstm.forward.weight_hh"]
     assert lstm["method"] == "entropy"
     assert 2.2 < lstm["coded_bits"] <= lstm["bits_per_weight"] < 2.6
-    before, after = (files.load(path).node("lstm").layer for path in (folder / "net.pt2", out))
+    before, after = (importers.load(path).node("lstm").layer for path in (folder / "net.pt2", out))
     error = relative_error(before.forward.weight_hh, after.forward.weight_hh)
     assert lstm["relative_mse"] == pytest.approx(error, rel=0.01)
     assert run_json("inspect", out) == facts

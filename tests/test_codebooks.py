@@ -220,14 +220,14 @@ def test_the_largest_floats_are_coded_or_refused(method: str, size: float) -> No
 def test_weights_of_one_are_no_weights(method: str, shape: tuple[int, ...]) -> None:
     values = normal(6, 40)
     assert same(
-        quantize_values(method, values, 3, weights=torch.ones(shape)),
+        quantize_values(method, values, 3, error_weights=torch.ones(shape)),
         quantize_values(method, values, 3),
     )
 
 
 @pytest.mark.parametrize("method", WEIGHTED)
 def test_weights_of_zero_for_all_give_finite_values(method: str) -> None:
-    coded = quantize_values(method, normal(3, 50), 2, weights=torch.zeros(()))
+    coded = quantize_values(method, normal(3, 50), 2, error_weights=torch.zeros(()))
     assert bool(torch.isfinite(coded.decode()).all())
 
 
@@ -235,9 +235,13 @@ def test_weights_of_zero_for_all_give_finite_values(method: str) -> None:
 def test_a_value_of_weight_zero_does_not_count(method: str) -> None:
     values, weights = normal(16, 64), torch.ones(16, 64)
     weights[3, 5] = 0
-    expected = squared_error(values, quantize_values(method, values, 3, weights=weights), weights)
+    expected = squared_error(
+        values, quantize_values(method, values, 3, error_weights=weights), weights
+    )
     values[3, 5] = 1e4
-    found = squared_error(values, quantize_values(method, values, 3, weights=weights), weights)
+    found = squared_error(
+        values, quantize_values(method, values, 3, error_weights=weights), weights
+    )
     assert found == pytest.approx(expected, rel=0.05)
 
 
@@ -277,7 +281,7 @@ def test_what_cannot_be_coded_is_refused(
 @pytest.mark.parametrize("method", WEIGHTED)
 def test_weights_that_do_not_fit_are_refused(method: str, weights: Tensor, message: str) -> None:
     with pytest.raises(ModelError, match=message):
-        quantize_values(method, normal(2, 3), 2, weights=weights)
+        quantize_values(method, normal(2, 3), 2, error_weights=weights)
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])

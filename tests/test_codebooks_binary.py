@@ -80,7 +80,7 @@ def test_one_bit_is_the_exact_optimum(count: int, seed: int, weighted: bool) -> 
     assert least == pytest.approx(float((w * x * x).sum() - (w * x.abs()).sum() ** 2 / w.sum()))
     slack = ROUNDED * float((w * x * x).sum())
     for method in (greedy, refined, alternating):
-        found = squared_error(values, method(values, 1, weights=weights), weights)
+        found = squared_error(values, method(values, 1, error_weights=weights), weights)
         assert found == pytest.approx(least, rel=1e-5, abs=slack)
 
 
@@ -156,11 +156,13 @@ def test_rows_are_coded_as_matrices_of_their_own(
     method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values, weights = normal(9, 40), normal(9, 40, 1).square()
-    whole = quantize_values(method, values, 3, weights=weights)
+    whole = quantize_values(method, values, 3, error_weights=weights)
     monkeypatch.setattr(module, "VALUES_AT_ONCE", 80)
-    assert torch.equal(quantize_values(method, values, 3, weights=weights).decode(), whole.decode())
+    assert torch.equal(
+        quantize_values(method, values, 3, error_weights=weights).decode(), whole.decode()
+    )
     alone = [
-        quantize_values(method, v[None], 3, weights=w[None])
+        quantize_values(method, v[None], 3, error_weights=w[None])
         for v, w in zip(values, weights, strict=True)
     ]
     torch.testing.assert_close(torch.cat([each.decode() for each in alone]), whole.decode())

@@ -104,7 +104,7 @@ def test_a_laplacian_of_rows_of_many_sizes_takes_the_bits_too(
     values = normal(256, 512) * normal(256, 512, 1)
     order = torch.randperm(256, generator=torch.Generator().manual_seed(0))
     coded = quantize_values(method, values * torch.logspace(-1, 1, 256)[order, None], bits)
-    assert coded.groups > 1
+    assert coded.row_groups > 1
     assert 0.97 * bits <= bits_in_file(coded, tmp_path) <= 1.01 * bits
 
 
@@ -157,7 +157,7 @@ def test_codes_minimize_error_plus_price(seed: int, bits: float) -> None:
     prices = price_codes(coded)
     codes = choose(coded, values, prices, weights)
     steps = by_steps(coded, values)[:, :, None]
-    group = torch.zeros(16, dtype=torch.long) if coded.group is None else coded.group.long()
+    group = torch.zeros(16, dtype=torch.long) if coded.row_group is None else coded.row_group.long()
     relative_scale = (coded.scale / coded.scale.max()).square()[:, None, None]
     levels = torch.arange(255) - 127.0
     cost = relative_scale * weights[:, :, None] * (steps - levels).square()
@@ -195,16 +195,16 @@ def test_wide_and_trimmed_are_the_same_matrix(method: str) -> None:
 
 
 def test_rows_of_one_size_make_no_groups() -> None:
-    assert entropy(normal(64, 256), 2).group is None
+    assert entropy(normal(64, 256), 2).row_group is None
 
 
 @EVERY
 def test_a_scale_is_that_of_least_squares(method: str) -> None:
     values, weights = normal(64, 128), normal(64, 128, 1).square()
-    coded = quantize_values(method, values, 1, weights=weights)
+    coded = quantize_values(method, values, 1, error_weights=weights)
     error = squared_error(values, coded, weights)
     for factor in (0.99, 1.01):
-        changed = Coded(coded.codes, coded.codebook, coded.scale * factor, coded.group)
+        changed = Coded(coded.codes, coded.codebook, coded.scale * factor, coded.row_group)
         assert squared_error(values, changed, weights) > error
 
 
@@ -213,7 +213,7 @@ def test_weights_move_error_to_where_it_counts_less(method: str) -> None:
     values, weights = normal(64, 128), torch.logspace(-1, 1, 128)[None]
     plain, weighed = (
         quantize_values(method, values, 2),
-        quantize_values(method, values, 2, weights=weights),
+        quantize_values(method, values, 2, error_weights=weights),
     )
     assert squared_error(values, weighed, weights) < 0.95 * squared_error(values, plain, weights)
 

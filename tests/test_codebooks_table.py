@@ -169,7 +169,7 @@ def test_a_column_is_coded_by_its_row_scales() -> None:
 def test_values_of_weight_zero_do_not_count() -> None:
     values = normal(1, 300)
     weights = (torch.arange(300) < 100).float()
-    coded = kmeans(values, 2, weights=weights)
+    coded = kmeans(values, 2, error_weights=weights)
     best = optimum(values[:, :100], 4)
     assert squared_error(values, coded, weights) == pytest.approx(best, rel=1e-4)
 
@@ -178,7 +178,7 @@ def test_values_of_weight_zero_do_not_count() -> None:
 @given(seed=st.integers(0, 1000), bits=st.integers(1, 4), power=st.integers(1, 3))
 def test_one_weighted_row_is_coded_at_the_exact_optimum(seed: int, bits: int, power: int) -> None:
     values, weights = normal(1, 150, seed), normal(1, 150, seed + 1).abs() ** power + 0.01
-    found = squared_error(values, kmeans(values, bits, weights=weights), weights)
+    found = squared_error(values, kmeans(values, bits, error_weights=weights), weights)
     assert found == pytest.approx(optimum(values, 1 << bits, weights), rel=1e-3)
 
 
@@ -193,7 +193,7 @@ def test_a_single_value_keeps_its_sign(value: float) -> None:
 def test_tiny_weights_do_not_spoil_the_table() -> None:
     weights = torch.ones(10)
     weights[9] = 1e-20
-    coded = kmeans(torch.arange(10.0)[None], 3, weights=weights)
+    coded = kmeans(torch.arange(10.0)[None], 3, error_weights=weights)
     assert torch.isfinite(coded.decode()).all()
     assert coded.codebook.centroids.unique().numel() == 8
 
@@ -210,7 +210,7 @@ def test_each_group_of_rows_has_the_exact_optimum(
     values = normal(groups, count + 20, seed) * torch.logspace(0, 2, groups)[:, None]
     values = values + torch.arange(groups)[:, None]
     coded = kmeans(values, bits, granularity=1)
-    assert coded.groups == groups
+    assert coded.row_groups == groups
     for row in range(groups):
         part = coded.take(rows=torch.tensor([row]))
         best = optimum(values[row], 1 << bits)
@@ -221,10 +221,10 @@ def test_each_group_of_rows_has_the_exact_optimum(
 @pytest.mark.parametrize("rows", [6, 7])
 def test_groups_are_coded_as_matrices_of_their_own(rows: int) -> None:
     values, weights = normal(rows, 30), normal(rows, 30, 1).abs()
-    coded = kmeans(values, 3, granularity=3, weights=weights)
+    coded = kmeans(values, 3, granularity=3, error_weights=weights)
     for start in range(0, rows, 3):
         part = slice(start, min(start + 3, rows))
-        alone = kmeans(values[part], 3, weights=weights[part])
+        alone = kmeans(values[part], 3, error_weights=weights[part])
         assert torch.equal(coded.decode()[part], alone.decode())
 
 

@@ -170,7 +170,7 @@ def test_a_small_row_is_coded_at_the_exact_optimum(
 ) -> None:
     values = heavy(1, count, power, seed)
     weights = normal(1, count, seed + 1).abs() if weighted else torch.ones(1, count)
-    found = squared_error(values, omse(values, bits, weights=weights), weights)
+    found = squared_error(values, omse(values, bits, error_weights=weights), weights)
     best = best_of_all_steps(values[0].abs(), outermost(bits), weights[0])
     slack = 2 * ROUNDED * float((weights * values.square()).double().sum())
     assert found <= best + slack
@@ -180,7 +180,7 @@ def test_a_small_row_is_coded_at_the_exact_optimum(
 def test_a_row_of_a_hundred_values_is_coded_at_the_exact_optimum(bits: int) -> None:
     for seed in range(5):
         values, weights = normal(1, 100, seed), normal(1, 100, seed + 100).square()
-        found = squared_error(values, omse(values, bits, weights=weights), weights)
+        found = squared_error(values, omse(values, bits, error_weights=weights), weights)
         best = best_of_all_steps(values[0].abs(), outermost(bits), weights[0])
         assert found == pytest.approx(best, rel=1e-5)
 
@@ -211,7 +211,7 @@ def test_groups_of_rows_are_coded_as_matrices_of_their_own(method: str, size: in
     """The last group may be a smaller one."""
     values = normal(10, 30) * torch.logspace(-0.5, 0.5, 10)[:, None]
     coded = quantize_values(method, values, 4, granularity=size)
-    assert coded.groups == -(-10 // size)
+    assert coded.row_groups == -(-10 // size)
     assert coded.shares_scale
     for start in range(0, 10, size):
         alone = quantize_values(method, values[start : start + size], 4, granularity="tensor")

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tinyvox.errors import DataError
 from tinyvox.speech import (
@@ -20,6 +22,8 @@ from tinyvox.speech import (
     join_takes,
     read_audio,
     read_manifest,
+    split_by_speaker,
+    spread,
     trim_silence,
     write_manifest,
 )
@@ -80,6 +84,52 @@ def test_a_bad_manifest_is_named(tmp_path: Path, name: str, text: str, message: 
     (tmp_path / name).write_text(text)
     with pytest.raises(DataError, match=message):
         read_manifest(tmp_path / name)
+
+
+def people(*names: str) -> list[Utterance]:
+    """An utterance by each of these speakers."""
+    return [Utterance(Path(f"{i}.wav"), 1.0, "a", name) for i, name in enumerate(names)]
+
+
+def test_a_spread_is_taken_from_the_whole_list() -> None:
+    utterances = people(*"abcdefghij")
+    assert [u.speaker for u in spread(utterances, 3)] == ["a", "e", "i"]
+    assert spread(utterances, 20) == utterances
+
+
+@given(
+    st.lists(st.sampled_from(["", "a", "b", "c", "d", "e"]), max_size=40),
+    st.floats(0.01, 0.99),
+    st.integers(0, 3),
+)
+def test_a_part_is_held_back_by_whole_speakers(names: list[str], share: float, seed: int) -> None:
+    utterances = people(*names)
+    kept, held = split_by_speaker(utterances, share, seed)
+    assert sorted(kept + held, key=utterances.index) == utterances
+    assert kept == [u for u in utterances if u in kept]
+    assert held == [u for u in utterances if u in held]
+    assert (kept, held) == split_by_speaker(utterances, share, seed)
+    if len(utterances) >= 2:
+        assert kept
+        assert held
+    if len(set(names) - {""}) >= 2:
+        speakers = {u.speaker for u in held}
+        assert "" not in speakers
+        assert not speakers & {u.speaker for u in kept}
+    elif len(utterances) >= 2:
+        assert len(held) == min(max(1, round(share * len(utterances))), len(utterances) - 1)
+
+
+def test_about_the_share_is_held_back() -> None:
+    many = people(*[f"{i % 20}" for i in range(200)])
+    for seed in range(5):
+        assert len(split_by_speaker(many, 0.1, seed)[1]) == 20
+    one_is_loud = people(*"a" * 80, *"bcde" * 5)
+    assert all(len(split_by_speaker(one_is_loud, 0.1, seed)[1]) == 10 for seed in range(5))
+    drawn = {tuple(u.speaker for u in split_by_speaker(many, 0.1, seed)[1]) for seed in range(5)}
+    assert len(drawn) > 1
+    nobody = people(*[""] * 10)
+    assert [u.path.name for u in split_by_speaker(nobody, 0.2)[1]] == ["2.wav", "7.wav"]
 
 
 def test_audio_is_mixed_down_and_resampled(tmp_path: Path) -> None:

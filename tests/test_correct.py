@@ -11,7 +11,7 @@ from small_models import chain, dense, features, linear, recurrent, run, speech_
 from test_equalize import rounded
 from torch import Tensor, nn
 
-from tinyvox.calibration import Moments, Statistics, synthetic_features
+from tinyvox.calibration import Moments, synthetic_features
 from tinyvox.errors import ModelError
 from tinyvox.executor import Executor
 from tinyvox.model import (
@@ -37,7 +37,7 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
-def statistics_from_audio(model: Model, x: Tensor) -> Statistics:
+def measured(model: Model, x: Tensor) -> dict[str, Moments]:
     """The moments of what each matrix is multiplied by for these features."""
     found: dict[str, Moments] = {}
 
@@ -169,7 +169,7 @@ def test_the_mean_error_of_a_linear_layer_becomes_zero() -> None:
     model = chain(16, out=linear(9, 16))
     x = features(16, 500) + torch.randn(16)
     changed = rounded(model, 3)
-    outcome = correct_biases(model, changed, statistics_from_audio(model, x))
+    outcome = correct_biases(model, changed, measured(model, x))
     expected = run(model, x)
     before, after = ((run(m, x) - expected).mean((0, 1)) for m in (changed, outcome.model))
     assert float(before.abs().max()) > 0.05
@@ -280,7 +280,7 @@ def gates(model: Model, inputs: Tensor, states: Tensor) -> Tensor:
 def test_the_gates_get_their_means_back(kind: type[nn.RNNBase], known: bool) -> None:
     model, changed = recurrent_model(kind)
     x = features(10, 300, 16)
-    statistics = statistics_from_audio(model, x) if known else {}
+    statistics = measured(model, x) if known else {}
     after = correct_biases(model, changed, statistics).model
     inputs = run(Model(10, model.nodes[:2]), x)
     states = run(model, x)
@@ -325,7 +325,7 @@ def test_both_directions_and_factors_are_corrected() -> None:
         product = Product(Dense((u[:, :3] * s[:3]).contiguous()), Dense(v[:3].contiguous()))
         changed = changed.with_tensors({name: product})
     x = features(10, 100, 8)
-    statistics = statistics_from_audio(model, x)
+    statistics = measured(model, x)
     outcome = correct_biases(model, changed, statistics)
     assert [n.layer for n in outcome.notes] == ["rnn.forward.bias", "rnn.backward.bias"]
     for side, field in (("forward", "weight_ih"), ("backward", "weight_hh")):
@@ -350,7 +350,7 @@ def test_models_of_other_layers_are_refused_in_one_line() -> None:
 def test_evidence_of_another_size_is_refused_in_one_line() -> None:
     model = speech_model()
     wrong = Moments(torch.eye(3).double(), torch.zeros(3).double())
-    message = "the statistics of 'dense1.weight' is of 3 inputs, expected 10; gather it from"
+    message = "the statistics of 'dense1.weight' are of 3 inputs, expected 10; calibrate the model"
     with pytest.raises(ModelError, match=message):
         correct_biases(model, rounded(model, 3), {"dense1.weight": wrong})
 

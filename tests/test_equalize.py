@@ -9,7 +9,7 @@ import torch
 from small_models import chain, dense, features, linear, recurrent, run, speech_model
 from torch import Tensor, nn
 
-from tinyvox import files
+from tinyvox import importers
 from tinyvox.calibration import NO_STATISTICS, Moments
 from tinyvox.errors import RecipeError
 from tinyvox.model import (
@@ -260,7 +260,7 @@ def test_a_clipped_relu_moves_its_clip_and_one_that_does_not_keeps_its_number() 
 
 
 def test_the_bundled_model_keeps_its_function() -> None:
-    model = files.load(BUNDLED)
+    model = importers.load(BUNDLED)
     outcome = equalize(model, PLAIN)
     x = features(model.input_size, 100)
     torch.testing.assert_close(run(outcome.model, x), run(model, x), rtol=1e-4, atol=2e-4)

@@ -20,6 +20,7 @@ from tinyvox.evaluation import (
     transcribe_with,
 )
 from tinyvox.model import INPUT, Dense, Features, Linear, Model, Node, SpeechCard
+from tinyvox.progress import Update
 from tinyvox.speech import Utterance
 
 CARD = SpeechCard(features=Features(), tokens=(" ", "a", "b", "<blank>"), blank=3)
@@ -103,6 +104,18 @@ def test_no_transcript_is_an_error(tmp_path: Path) -> None:
         evaluate(biased_model(1), [Utterance(tmp_path / "x.wav", 1.0, " ", "")])
 
 
+def test_progress_is_told_of_each_utterance(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "x.wav", np.zeros(16000), 16000)
+    seen: list[Update] = []
+    evaluate(biased_model(1), [Utterance(tmp_path / "x.wav", 1.0, "a", "")] * 3, seen.append)
+    assert seen == [Update("transcribing", done, 3) for done in range(4)]
+
+
+def test_nothing_to_evaluate_on_is_an_error() -> None:
+    with pytest.raises(DataError, match="expected at least one"):
+        evaluate(biased_model(1), [])
+
+
 def test_no_card_is_an_error() -> None:
-    with pytest.raises(ModelError, match="--speech"):
+    with pytest.raises(ModelError, match="--card"):
         transcribe_with(biased_model(1, card=None))

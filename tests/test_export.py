@@ -9,6 +9,7 @@ import torch
 from small_models import chain, dense, features, linear, recurrent, speech_model
 from torch import nn
 
+from tinyvox.errors import FileError
 from tinyvox.executor import Executor
 from tinyvox.exporters import export_program, export_pt2
 from tinyvox.importers import load
@@ -137,12 +138,12 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch.export, "save", no_space)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(FileError, match=r"m\.pt2: cannot be written: No space left"):
         export_pt2(convolutional_model(), path)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="No such file"):
+    with pytest.raises(FileError, match=r"m\.pt2: cannot be written: No such file"):
         export_pt2(convolutional_model(), tmp_path / "missing" / "m.pt2")

@@ -11,9 +11,9 @@ from torch import Tensor
 from trellis_walk import walk
 
 from tinyvox.model import Coded, Dense, Grid, Product, Table
-from tinyvox.passes import compensate, inner_second_moment, refit_left
+from tinyvox.passes import Weighting, inner_second_moment, refit_left
 from tinyvox.passes.lowrank import decompose, product
-from tinyvox.passes.quantization import code_leaf, unbiased
+from tinyvox.passes.quantization import code_leaf, compensate, unbiased
 from tinyvox.quantizers import coded_bits, kmeans
 from tinyvox.recipe import Method, QuantizeRule
 
@@ -135,17 +135,17 @@ def test_a_row_of_codes_that_says_nothing_keeps_its_scale() -> None:
 def test_a_decomposition_for_inputs_loses_least_of_the_outputs(rank: int) -> None:
     torch.manual_seed(0)
     values, second_moment = torch.randn(14, 20), correlated(20)
-    for_inputs = product(decompose(values, second_moment), rank).decode()
+    for_inputs = product(decompose(values, Weighting(second_moment)), rank).decode()
     plain = product(decompose(values), rank).decode()
     found = loss(values, for_inputs, second_moment)
     assert found < loss(values, plain, second_moment)
-    assert found == pytest.approx(decompose(values, second_moment).tail(rank), rel=1e-3)
+    assert found == pytest.approx(decompose(values, Weighting(second_moment)).tail(rank), rel=1e-3)
 
 
 def test_a_decomposition_of_full_rank_is_the_matrix() -> None:
     torch.manual_seed(0)
     values = torch.randn(6, 9)
-    whole = product(decompose(values, correlated(9)), 6)
+    whole = product(decompose(values, Weighting(correlated(9))), 6)
     assert isinstance(whole, Product)
     assert isinstance(whole.left, Dense)
     torch.testing.assert_close(whole.decode(), values, rtol=1e-3, atol=1e-4)
@@ -167,7 +167,7 @@ def sparse(rows: int, columns: int) -> Tensor:
 )
 def test_zeros_that_were_there_stay_zero(method: Method, bits: int) -> None:
     values = sparse(64, 80)
-    coded = code_leaf(values, QuantizeRule(method=method, bits=bits), correlated(80))
+    coded = code_leaf(values, QuantizeRule(method=method, bits=bits), Weighting(correlated(80)))
     assert coded.zero_codes() is not None
     assert bool((coded.decode()[values == 0] == 0).all())
 
@@ -177,7 +177,7 @@ def test_every_method_loses_less_with_feedback(method: Method) -> None:
     torch.manual_seed(0)
     values, second_moment = torch.randn(96, 128), correlated(128)
     rule = QuantizeRule(method=method, bits=3, unbiased=False)
-    plain, fed = code_leaf(values, rule, None), code_leaf(values, rule, second_moment)
+    plain, fed = code_leaf(values, rule), code_leaf(values, rule, Weighting(second_moment))
     assert loss(values, fed.decode(), second_moment) < 0.8 * loss(
         values, plain.decode(), second_moment
     )
@@ -189,13 +189,15 @@ def test_every_method_loses_less_with_feedback(method: Method) -> None:
 def test_codes_by_price_keep_to_the_bits_with_feedback(method: Method, bits: float) -> None:
     torch.manual_seed(0)
     values = torch.randn(192, 256)
-    fed = code_leaf(values, QuantizeRule(method=method, bits=bits), correlated(256))
+    fed = code_leaf(values, QuantizeRule(method=method, bits=bits), Weighting(correlated(256)))
     assert 0.97 * bits <= coded_bits(fed) <= 1.01 * bits
 
 
 def test_feedback_leaves_a_trellis_followed() -> None:
     torch.manual_seed(0)
-    coded = code_leaf(torch.randn(40, 30), QuantizeRule(method="trellis", bits=3), correlated(30))
+    coded = code_leaf(
+        torch.randn(40, 30), QuantizeRule(method="trellis", bits=3), Weighting(correlated(30))
+    )
     book = coded.codebook
     assert isinstance(book, Grid)
     assert book.trellis

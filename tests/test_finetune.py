@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,12 +11,13 @@ import soundfile
 import torch
 from torch import Tensor
 
-from tinyvox.calibration import NO_STATISTICS, Statistics, synthetic_statistics
-from tinyvox.errors import ModelError, RecipeError
+from tinyvox.calibration import NO_STATISTICS, Calibration, Statistics
+from tinyvox.errors import FileError, ModelError, RecipeError
 from tinyvox.executor import Executor
 from tinyvox.model import Coded, Grid, Model, Product, Recurrent, leaves
 from tinyvox.passes import Note, apply, compress
 from tinyvox.passes.pruning import prune
+from tinyvox.progress import Progress, Update, silent
 from tinyvox.quantizers import coded_bits
 from tinyvox.recipe import (
     FactorizeSettings,
@@ -28,7 +30,7 @@ from tinyvox.recipe import (
 )
 from tinyvox.runtime import extract_features
 from tinyvox.speech import Augment, Corpus, Source, Utterance, write_manifest
-from tinyvox.training import Architecture, Progress, TrainConfig, deepspeech, finetune
+from tinyvox.training import Architecture, TrainConfig, deepspeech, finetune
 
 RATE = 16000
 
@@ -146,32 +148,38 @@ def test_training_begins_from_the_codes_that_there_are(
         layers=("lstm", "dense5"), rank=24, shared_projection=True
     )
     fed = rule.method == "entropy"  # what error compensation needs to know takes seconds to make up
-    for factorize, look in (
-        (apart, synthetic_statistics if fed else _nothing),
-        (shared_projection, _nothing),
+    for factorize, calibration in (
+        (apart, Calibration.synthetic() if fed else None),
+        (shared_projection, None),
     ):
-        small = compress(teacher, Recipe.of(factorize, coding), look=look)
+        small = compress(teacher, Recipe.of(factorize, coding), calibration=calibration)
         still = settings(steps=1, learning_rate=1e-12, quantize=(rule,))
-        tuned = dict(finetune(small, still, corpus, teacher, look=_unasked).matrices())
+        asked = Recorded.from_batches([])
+        tuned = dict(finetune(small, still, corpus, teacher, calibration=asked).matrices())
+        assert asked.models == [], "what has codes needs no statistics"
         for name, matrix in small.matrices():
             torch.testing.assert_close(
                 tuned[name].decode(), matrix.decode(), rtol=2e-3, atol=1e-6, msg=name
             )
 
 
-def _nothing(model: Model) -> Statistics:
-    return NO_STATISTICS
+class Recorded(Calibration):
+    """Knows nothing, and remembers which models it was asked about."""
 
+    def __init__(self, *source: Any, **options: Any) -> None:
+        super().__init__(*source, **options)
+        self.models: list[Model] = []
 
-def _unasked(model: Model) -> Statistics:
-    raise AssertionError("what has codes needs no statistics")
+    def of(self, model: Model) -> Statistics:
+        self.models.append(model)
+        return NO_STATISTICS
 
 
 @codings
 def test_training_from_codes_keeps_what_was_gained(
     corpus: Corpus, teacher: Model, rule: QuantizeRule
 ) -> None:
-    small = compress(teacher, Recipe.of(QuantizeSettings(rules=(rule,))), look=_nothing)
+    small = compress(teacher, Recipe.of(QuantizeSettings(rules=(rule,))))
     tuned = finetune(small, settings(quantize=(rule,), steps=60), corpus, teacher)
     heard = audio_features(corpus, teacher)
     assert distance(tuned, teacher, heard) < 0.7 * distance(small, teacher, heard)
@@ -186,7 +194,7 @@ def test_training_from_codes_keeps_what_was_gained(
 
 def test_codes_of_a_trellis_cannot_move(corpus: Corpus, teacher: Model) -> None:
     trellis = Recipe.of(QuantizeSettings(bits=2, method="trellis"))
-    small = compress(teacher, trellis, look=_nothing)
+    small = compress(teacher, trellis)
     with pytest.raises(RecipeError, match=r"weight.* is coded by a trellis, .*expected .*entropy"):
         finetune(small, settings(quantize=[{"bits": 2}]), corpus, teacher)
 
@@ -222,39 +230,75 @@ def test_products_stay_products(corpus: Corpus, teacher: Model) -> None:
     assert Product in kinds
 
 
-def test_what_was_interrupted_goes_on(corpus: Corpus, teacher: Model, tmp_path: Path) -> None:
-    """Quantization-aware, so that codebooks are restored too."""
-    options = settings(steps=6, quantize=(QuantizeRule(bits=2),))
-    checkpoint = tmp_path / "tune.pt"
-    seen: list[int] = []
+def interrupting(step: int) -> Progress:
+    """A progress that stops the work after a step."""
 
-    def interrupt(progress: Progress) -> None:
-        seen.append(progress.step)
-        if progress.step == 4:
+    def tell(update: Update) -> None:
+        if update.done == step:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        finetune(teacher, options, corpus, teacher, interrupt, checkpoint)
-    assert checkpoint.exists()
-    more: list[int] = []
-    tuned = finetune(teacher, options, corpus, teacher, lambda p: more.append(p.step), checkpoint)
-    assert more == [5, 6]
+    return tell
+
+
+RESUMED = {
+    "k-means": {"quantize": [{"bits": 2}]},
+    "entropy": {"quantize": [{"method": "entropy", "bits": 1.5}], "steps": 23},
+    "pruned": {"prune": {"layers": "lstm", "keep": 8, "stop": 0.9, "every": 2}},
+    "plain": {"channel_shift": 0.3, "ctc": 1.0},
+}
+
+
+@pytest.mark.parametrize("kind", RESUMED)
+def test_what_was_interrupted_ends_as_what_was_not(
+    corpus: Corpus, teacher: Model, tmp_path: Path, kind: str
+) -> None:
+    """Every tensor bit for bit; the batches go on in the middle of a pool, and after its end."""
+    options = settings(**{"steps": 8, "batch_seconds": 3, **RESUMED[kind]})
+    expected = finetune(teacher, options, corpus, teacher)
+    checkpoint = tmp_path / "tune.pt"
+    seen: list[int] = []
+    for stop in (3, 6, options.steps - 2):
+        with pytest.raises(KeyboardInterrupt):
+            finetune(teacher, options, corpus, teacher, interrupting(stop), checkpoint)
+        torch.manual_seed(stop)
+        np.random.seed(stop)
+    tuned = finetune(
+        teacher, options, corpus, teacher, lambda u: seen.append(u.done), checkpoint
+    )
+    assert seen == [options.steps - 1, options.steps]
     assert not checkpoint.exists()
-    assert all(isinstance(matrix, Coded) for _, matrix in tuned.matrices())
+    assert tuned.digest() == expected.digest()
+    assert any(isinstance(m, Coded) for _, m in tuned.matrices()) == bool(options.quantize)
+
+
+def test_a_state_that_is_written_now_and_then_is_whole(
+    corpus: Corpus, teacher: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a loss of power: the process does not write when it dies."""
+    monkeypatch.setattr("tinyvox.training.finetuning.SAVE_SECONDS", 0.0)
+    options, checkpoint = settings(steps=6, channel_shift=0.3), tmp_path / "tune.pt"
+    expected = finetune(teacher, options, corpus, teacher)
+    kept = tmp_path / "kept.pt"
+
+    def copy(update: Update) -> None:
+        if update.done == 4:  # the state of step 3 is there
+            kept.write_bytes(checkpoint.read_bytes())
+
+    finetune(teacher, options, corpus, teacher, copy, checkpoint)
+    seen: list[int] = []
+    tuned = finetune(teacher, options, corpus, teacher, lambda u: seen.append(u.done), kept)
+    assert seen == [4, 5, 6]
+    assert tuned.digest() == expected.digest()
 
 
 def test_a_checkpoint_of_other_settings_is_not_looked_at(
     corpus: Corpus, teacher: Model, tmp_path: Path
 ) -> None:
     checkpoint = tmp_path / "tune.pt"
-
-    def interrupt(progress: Progress) -> None:
-        raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        finetune(teacher, settings(steps=6), corpus, teacher, interrupt, checkpoint)
+        finetune(teacher, settings(steps=6), corpus, teacher, interrupting(1), checkpoint)
     seen: list[int] = []
-    finetune(teacher, settings(steps=3), corpus, teacher, lambda p: seen.append(p.step), checkpoint)
+    finetune(teacher, settings(steps=3), corpus, teacher, lambda u: seen.append(u.done), checkpoint)
     assert seen == [1, 2, 3]
 
 
@@ -262,8 +306,8 @@ def test_a_file_that_is_no_checkpoint_is_an_error(
     corpus: Corpus, teacher: Model, tmp_path: Path
 ) -> None:
     (tmp_path / "tune.pt").write_bytes(b"something else")
-    with pytest.raises(ModelError, match=r"tune\.pt: found no checkpoint"):
-        finetune(teacher, settings(), corpus, teacher, None, tmp_path / "tune.pt")
+    with pytest.raises(FileError, match=r"tune\.pt: found no checkpoint"):
+        finetune(teacher, settings(), corpus, teacher, silent, tmp_path / "tune.pt")
 
 
 PRUNE = GradualPruning(layers="lstm", keep=8, start=0.0, stop=0.5, every=3)
@@ -280,17 +324,13 @@ def test_units_are_pruned_while_weights_are_rounded(corpus: Corpus, teacher: Mod
     """And what is left is better than what is pruned at once and tuned as long."""
     tune = settings(prune=PRUNE, quantize=[{"bits": 4}])
     recipe = Recipe.of(tune, QuantizeSettings(bits=4))
-    looks: list[int] = []
-
-    def look(model: Model) -> Statistics:
-        looks.append(hidden(model))
-        return NO_STATISTICS
+    calibration = Recorded.from_batches([])
 
     def finetuned(model: Model, settings: FinetuneSettings) -> Model:
         return finetune(model, settings, corpus, teacher)
 
-    outcome = apply(teacher, recipe, finetune=finetuned, look=look)
-    assert looks == [8]
+    outcome = apply(teacher, recipe, finetune=finetuned, calibration=calibration)
+    assert [hidden(model) for model in calibration.models] == [8]
     assert Note("lstm", "kept 8 of 24 units while it was trained") in outcome.notes
     assert Note("dense1", "kept 24 of 24 units while it was trained") in outcome.notes
     assert all(isinstance(matrix, Coded) for _, matrix in outcome.model.matrices())
@@ -304,7 +344,7 @@ def test_bits_are_those_of_the_units_that_are_left(corpus: Corpus, teacher: Mode
     """Rows of zeros, which take next to none, leave the others no more than the rule says."""
     rule = QuantizeRule(method="entropy", bits=2, layers="lstm")
     tune = settings(steps=10, quantize=(rule,), prune=PRUNE)
-    tuned = finetune(teacher, tune, corpus, teacher, look=lambda model: NO_STATISTICS)
+    tuned = finetune(teacher, tune, corpus, teacher)
     assert hidden(tuned) == 8
     for name, matrix in tuned.matrices():
         if name.startswith("lstm"):
@@ -315,18 +355,13 @@ def test_bits_are_those_of_the_units_that_are_left(corpus: Corpus, teacher: Mode
 def test_pruning_goes_on_after_an_interruption(
     corpus: Corpus, teacher: Model, tmp_path: Path
 ) -> None:
-    options = settings(steps=8, prune=PRUNE.model_copy(update={"importance": "taylor"}))
+    options = settings(steps=8, prune=PRUNE.model_copy(update={"criterion": "taylor"}))
     checkpoint = tmp_path / "tune.pt"
-
-    def interrupt(progress: Progress) -> None:
-        if progress.step == 6:  # all units have gone
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        finetune(teacher, options, corpus, teacher, interrupt, checkpoint)
+    with pytest.raises(KeyboardInterrupt):  # when all units have gone
+        finetune(teacher, options, corpus, teacher, interrupting(6), checkpoint)
     state = torch.load(checkpoint, weights_only=True)["pruner"]
     assert int(state["alive"]["lstm"].sum()) == 8
-    tuned = finetune(teacher, options, corpus, teacher, None, checkpoint)
+    tuned = finetune(teacher, options, corpus, teacher, silent, checkpoint)
     kept = state["alive"]["lstm"].nonzero().flatten()
     expected = dict(teacher.matrices())["dense5.weight"].decode()[:, kept]
     found = dict(tuned.matrices())["dense5.weight"].decode()
@@ -340,14 +375,14 @@ def test_what_is_coded_is_not_pruned(corpus: Corpus, teacher: Model) -> None:
             teacher,
             recipe,
             finetune=lambda model, tune: finetune(model, tune, corpus, teacher),
-            look=lambda model: NO_STATISTICS,
         )
 
 
 def test_it_reports_every_step_and_needs_a_card(corpus: Corpus, teacher: Model) -> None:
-    seen: list[int] = []
-    finetune(teacher, settings(steps=3), corpus, teacher, lambda p: seen.append(p.step))
-    assert seen == [1, 2, 3]
+    seen: list[Update] = []
+    finetune(teacher, settings(steps=3), corpus, teacher, seen.append)
+    assert [(u.stage, u.done, u.total) for u in seen] == [("fine-tuning", i, 3) for i in (1, 2, 3)]
+    assert all(u.best_loss is not None for u in seen)
     bare = Model(teacher.input_size, teacher.nodes)
     with pytest.raises(ModelError, match="speech card"):
         finetune(bare, settings(), corpus, bare)

@@ -9,12 +9,13 @@ from small_models import speech_model
 
 from tinyvox.calibration import (
     NO_STATISTICS,
+    Calibration,
     synthesize_speech,
     synthetic_batches,
     synthetic_features,
-    synthetic_statistics,
 )
 from tinyvox.model import Features, Model, SpeechCard
+from tinyvox.progress import Update
 
 
 def with_card(model: Model, rate: int = 16000) -> Model:
@@ -69,12 +70,16 @@ def test_made_up_speech_is_normalized_as_the_card_says() -> None:
 
 
 def test_without_a_card_nothing_is_known() -> None:
-    assert synthetic_statistics(speech_model()) is NO_STATISTICS
+    assert Calibration.synthetic().of(speech_model()) is NO_STATISTICS
 
 
 def test_made_up_speech_shows_moments_and_fisher_information_of_every_matrix() -> None:
     model = with_card(speech_model())
-    statistics, again = synthetic_statistics(model), synthetic_statistics(model)
+    seen: list[Update] = []
+    statistics = Calibration.synthetic(progress=seen.append).of(model)
+    again = Calibration.synthetic().of(model)
+    assert (seen[0].done, seen[-1].done) == (0, 192)
+    assert {(update.stage, update.total) for update in seen} == {("calibrating", 192)}
     assert set(statistics) == {name for name, _ in model.matrices()}
     for name, matrix in model.matrices():
         moments = statistics[name]

@@ -98,7 +98,7 @@ def as_one(model: Model, names: tuple[str, ...]) -> Tensor:
 
 def with_fisher(statistics: Statistics, name: str, rows: int) -> Statistics:
     fisher = torch.rand(rows, generator=torch.Generator().manual_seed(3)).double() ** 4
-    return {**statistics, name: dataclasses.replace(statistics[name], fisher=fisher)}
+    return Statistics({**statistics, name: dataclasses.replace(statistics[name], fisher=fisher)})
 
 
 @pytest.mark.parametrize("known", ["nothing", "inputs", "outputs"])
@@ -107,7 +107,7 @@ def test_the_factors_are_the_best_of_the_stacked_matrix(names: tuple[str, ...], 
     """Of their outputs, each over the root mean square of its matrix; those of which it is known
     how much they count, by the root of that."""
     model = stacked()
-    statistics = heard(model) if known != "nothing" else {}
+    statistics = heard(model) if known != "nothing" else Statistics()
     if known == "outputs":
         statistics = with_fisher(statistics, names[0], 80)
     new = matrices(

@@ -184,9 +184,9 @@ def test_a_part_of_codes_shares_the_table_and_has_the_scales_of_its_rows() -> No
 def test_a_part_of_groups_counts_those_that_are_left_from_zero() -> None:
     matrix = tables(6, 8)
     part = matrix.take(rows=torch.tensor([5, 1, 2]))
-    assert part.group is not None
-    assert part.group.tolist() == [1, 0, 1]
-    assert part.groups == 2
+    assert part.row_group is not None
+    assert part.row_group.tolist() == [1, 0, 1]
+    assert part.row_groups == 2
     assert part.codebook.entries == 5
     assert torch.equal(part.decode(), matrix.decode()[[5, 1, 2]])
 

@@ -391,6 +391,47 @@ def test_an_unknown_layer_is_named_with_those_that_there_are() -> None:
         model.node("lstm")
 
 
+def test_tensors_are_found_by_their_full_names() -> None:
+    model = two_way_model()
+    for name, matrix in model.matrices():
+        assert model.matrix(name) is matrix
+    for name, vector in model.vectors():
+        assert model.vector(name) is vector
+    assert list(model.tensors()) == [*model.matrices(), *model.vectors()]
+    for name, tensor in model.tensors():
+        assert model.has(name)
+        assert model.tensor(name) is tensor
+        assert model.owner(name) is model.node(name.split(".")[0])
+    assert not model.has("rnn")
+
+
+def test_an_unknown_tensor_is_named_with_those_that_there_are() -> None:
+    lone = Model(3, (Node("out", layers.Linear(dense(2, 3), torch.zeros(2)), (INPUT,)),))
+    both = r"there are out\.weight, out\.bias$"
+    with pytest.raises(
+        ModelError, match=r"no matrix is called 'out\.bias'; there are out\.weight$"
+    ):
+        lone.matrix("out.bias")
+    with pytest.raises(ModelError, match=r"no vector is called 'out\.x'; there are out\.bias$"):
+        lone.vector("out.x")
+    with pytest.raises(ModelError, match=rf"no layer has a tensor 'weight'; {both}"):
+        lone.tensor("weight")
+    with pytest.raises(ModelError, match=rf"no layer has a tensor 'in\.weight'; {both}"):
+        lone.owner("in.weight")
+    bare = Model(3, (Node("out", layers.LogSoftmax(), (INPUT,)),))
+    with pytest.raises(ModelError, match="no matrix is called 'a'; there are none"):
+        bare.matrix("a")
+
+
+def test_queries_are_those_of_the_changed_model() -> None:
+    model = two_way_model()
+    weight = model.matrix("out.weight")
+    changed = model.with_tensors({"out.weight": dense(*weight.shape)})
+    assert changed.matrix("out.weight") is not weight
+    assert changed.owner("out.weight") is changed.node("out")
+    assert model.matrix("out.weight") is weight
+
+
 def test_models_layers_and_cells_are_frozen() -> None:
     model = two_way_model()
     layer = model.node("rnn").layer

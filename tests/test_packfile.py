@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from trellis_walk import follow
 
-from tinyvox import _native
+from tinyvox import _native, storage
 from tinyvox.errors import FileError, ModelError
 from tinyvox.formats import tvx
 from tinyvox.formats.tvx import LAYER_SCHEMAS, MAGIC, encode, fields, floats, model_of, varint
@@ -431,10 +431,10 @@ def test_a_trellis_of_codes_that_shrink_too_far_is_stored_as_a_grid(tmp_path: Pa
 
 
 def test_one_group_of_all_rows_is_not_stored(tmp_path: Path) -> None:
-    matrix = dataclasses.replace(coded(4, 6), group=torch.zeros(4, dtype=torch.uint8))
+    matrix = dataclasses.replace(coded(4, 6), row_group=torch.zeros(4, dtype=torch.uint8))
     tvx.save(chain(6, layers.Linear(matrix)), tmp_path / "m.tvx")
     found = tvx.load(tmp_path / "m.tvx").nodes[0].layer.weight  # type: ignore[union-attr]
-    assert found.group is None
+    assert found.row_group is None
     assert torch.equal(found.decode(), matrix.decode())
 
 
@@ -549,7 +549,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(
     def no_space(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(tvx.os, "replace", no_space)
+    monkeypatch.setattr(storage.os, "replace", no_space)
     with pytest.raises(FileError, match=r"m\.tvx: cannot be written: No space left on device"):
         tvx.save(example(), path)
     assert path.read_bytes() == b"old"

@@ -15,6 +15,7 @@ from tinyvox.model import Coded, Dense, Matrix, Model, Product, Table, layers, l
 from tinyvox.passes import PASSES, Note, apply, compress
 from tinyvox.passes.lowrank import factorize
 from tinyvox.passes.quantization import finalize, quantize, relative_error
+from tinyvox.progress import Update
 from tinyvox.recipe import (
     EqualizeSettings,
     FactorizeSettings,
@@ -288,9 +289,9 @@ def test_a_recipe_takes_its_steps_one_after_the_other() -> None:
     for step in SMALL.steps:
         by_hand, more = PASSES[step.name](by_hand, step.settings)
         notes += more
-    told: list[str] = []
+    told: list[Update] = []
     outcome = apply(model, SMALL, progress=told.append)
-    assert told == ["step 1 of 3: prune", "step 2 of 3: factorize", "step 3 of 3: quantize"]
+    assert told == [Update("compressing", done, 3) for done in range(4)]
     assert list(outcome.notes) == notes
     found, expected = tensors(outcome.model), tensors(by_hand)
     assert list(found) == list(expected)
@@ -358,7 +359,7 @@ def test_a_pattern_that_matches_nothing_is_named_with_its_step() -> None:
 
 def test_a_recipe_that_fine_tunes_is_refused_before_anything_is_done() -> None:
     recipe = Recipe.of(PruneSettings(keep=4), FinetuneSettings())
-    told: list[str] = []
+    told: list[Update] = []
     with pytest.raises(RecipeError, match="step 2 of the recipe fine-tunes; give --finetune"):
         apply(deepspeech(), recipe, progress=told.append)
     assert told == []

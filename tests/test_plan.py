@@ -13,11 +13,9 @@ from small_models import chain, linear, recurrent, speech_model
 from torch import nn
 
 from tinyvox.calibration import (
+    Calibration,
     OutputDivergence,
-    Statistics,
-    gather,
     synthetic_batches,
-    synthetic_statistics,
 )
 from tinyvox.errors import RecipeError
 from tinyvox.formats import tvx
@@ -100,10 +98,8 @@ def uniform() -> tuple[Planner, list[tuple[int, float]]]:
     model = wide_model(64).map_matrices(lambda _, matrix: Dense(faded(matrix.decode())))
     divergence = OutputDivergence(model, synthetic_batches(model, 1))
 
-    def look(changed: Model) -> Statistics:
-        return gather(changed, synthetic_batches(model, 2), fisher=True)
-
-    statistics = look(model)
+    calibration = Calibration.from_batches(synthetic_batches(model, 2))
+    statistics = calibration.of(model)
     settings = []
     for rank in (None, 0.5, 0.25, 0.125):
         thin = model
@@ -112,7 +108,7 @@ def uniform() -> tuple[Planner, list[tuple[int, float]]]:
         for bits in BITS:
             small = quantize(thin, QuantizeSettings(method="entropy", bits=bits), statistics).model
             settings.append((tvx.size(small), divergence.distance(small)))
-    return Planner(model, look, divergence, 0, None, lambda _: None), settings
+    return Planner(model, calibration, divergence, 0, None, lambda _: None), settings
 
 
 @pytest.mark.parametrize("ratio", [8, 16, 30])
@@ -183,7 +179,7 @@ def test_a_search_that_was_interrupted_goes_on(tmp_path: Path) -> None:
 def test_the_smallest_plan_within_a_loss() -> None:
     model = wide_model()
     divergence = OutputDivergence(model, synthetic_batches(model, 1, 24, 6))
-    planner = Planner(model, synthetic_statistics, divergence, 0, None, lambda _: None)
+    planner = Planner(model, Calibration.synthetic(), divergence, 0, None, lambda _: None)
     tight = planner.smallest_within(0.002, divergence.distance)
     loose = planner.smallest_within(0.02, divergence.distance)
     assert divergence.distance(tight.model) <= 0.002
@@ -249,7 +245,7 @@ def test_fewer_units_are_kept_where_units_say_the_same() -> None:
     found = find_plan(
         model,
         ratio=28,
-        look=lambda m: gather(m, batches, fisher=True),
+        calibration=Calibration.from_batches(batches),
         divergence=OutputDivergence(model, batches),
     )
     assert found.recipe.steps[0].name == "prune"

@@ -15,7 +15,14 @@ from small_models import chain, deepspeech, dense, features, linear, recurrent, 
 from torch import Tensor, nn
 
 import tinyvox as tv
-from tinyvox.calibration import NO_STATISTICS, Batch, Moments, Statistics, gather
+from tinyvox.calibration import (
+    NO_STATISTICS,
+    Batch,
+    Calibration,
+    Moments,
+    Statistics,
+    gather,
+)
 from tinyvox.errors import ModelError, RecipeError
 from tinyvox.executor import Executor
 from tinyvox.formats import tvx
@@ -354,7 +361,7 @@ def test_a_layer_norm_on_the_way_is_named() -> None:
 def test_evidence_of_another_model_is_refused() -> None:
     model = deepspeech()
     small = prune(model, PruneSettings(keep=16), heard(model)).model
-    with pytest.raises(ModelError, match="gather it from the model as it is"):
+    with pytest.raises(ModelError, match="calibrate the model as it is"):
         prune(small, PruneSettings(keep=8), heard(model))
 
 
@@ -518,7 +525,7 @@ def test_a_random_order_is_any_order_and_the_same_again() -> None:
 def test_fisher_without_fisher_information_says_how_to_get_it() -> None:
     model = deepspeech()
     for statistics in (NO_STATISTICS, heard(model, fisher=False)):
-        with pytest.raises(RecipeError, match=r"'dense1' needs .* observe speech with fisher="):
+        with pytest.raises(RecipeError, match=r"'dense1' needs .* calibrate with fisher="):
             prune(model, PruneSettings(keep=8, importance="fisher"), statistics)
 
 
@@ -686,16 +693,19 @@ def test_the_native_runtime_runs_what_is_left(bits: int | None, tmp_path: Path) 
     assert float((torch.from_numpy(found) - expected).abs().max()) < tolerance
 
 
-def test_a_recipe_listens_again_once_it_has_pruned() -> None:
+def test_a_recipe_calibrates_again_once_it_has_pruned() -> None:
     recipe = Recipe.of(PruneSettings(budget=0.5, multiple=4), QuantizeSettings(bits=4))
-    statistics_of: list[Model] = []
+    asked: list[Model] = []
 
-    def look(model: Model) -> Statistics:
-        statistics_of.append(model)
-        return heard(model)
+    class Recorded(Calibration):
+        def of(self, model: Model) -> Statistics:
+            asked.append(model)
+            return super().of(model)
 
-    outcome = apply(deepspeech(), recipe, look=look)
-    assert statistics_of[1].count_parameters() < statistics_of[0].count_parameters()
+    calibration = Recorded.from_batches(batches(deepspeech().input_size), damping=1e-9)
+    outcome = apply(deepspeech(), recipe, calibration=calibration)
+    assert len(asked) == 2
+    assert asked[1].count_parameters() < asked[0].count_parameters()
     notes = [note.what for note in outcome.notes if note.layer == "lstm"]
     assert re.fullmatch(r"kept \d+ of 24 units, predicted loss .* nats a frame", notes[0])
     assert all(isinstance(matrix, Coded) for _, matrix in outcome.model.matrices())

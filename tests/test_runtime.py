@@ -427,7 +427,7 @@ def test_text_does_not_depend_on_the_pieces(tmp_path: Path) -> None:
 
 def test_text_is_the_greedy_reading_of_the_outputs(tmp_path: Path) -> None:
     from tinyvox.evaluation import greedy_text
-    from tinyvox.files import load
+    from tinyvox.importers import load
 
     path = speech_file(tmp_path)
     session, card = tv.open(path), load(path).card

@@ -9,7 +9,13 @@ import torch
 from small_models import chain, linear, recurrent, what
 from torch import Tensor, nn
 
-from tinyvox.calibration import NO_STATISTICS, Batch, CalibratedStatistics, OutputDivergence, gather
+from tinyvox.calibration import (
+    NO_STATISTICS,
+    Batch,
+    Calibration,
+    OutputDivergence,
+    Statistics,
+)
 from tinyvox.executor import Executor
 from tinyvox.model import Coded, Dense, Model, Product, layers
 from tinyvox.passes.lowrank import factorize
@@ -46,11 +52,8 @@ def speech(size: int = 8, count: int = 3) -> list[Batch]:
     return [Batch(torch.randn(4, 40, size, generator=generator), lengths) for _ in range(count)]
 
 
-def feature_batches(model: Model, damping: float = 1e-9) -> CalibratedStatistics:
-    batches = speech(model.input_size)
-    return CalibratedStatistics(
-        gather(model, batches, damping, fisher=True), model, lambda: batches
-    )
+def calibrated(model: Model, damping: float = 1e-9) -> Statistics:
+    return Calibration.from_batches(speech(model.input_size), damping=damping).of(model)
 
 
 def inputs(model: Model, name: str) -> Tensor:
@@ -82,7 +85,7 @@ def through(fit: SequentialFit, until: str) -> None:
 
 def test_a_matrix_stays_as_it_is_while_its_inputs_do() -> None:
     model = model_with("lstm")
-    fit = SequentialFit(model, feature_batches(model))
+    fit = SequentialFit(model, calibrated(model))
     fitted, moments = fit.fit("first.weight")
     before = dict(model.matrices())["first.weight"].decode()
     torch.testing.assert_close(fitted.decode(), before, atol=1e-4, rtol=1e-4)
@@ -99,7 +102,7 @@ def test_a_matrix_is_fitted_to_what_reaches_it(cell: str) -> None:
     names = [name for name, _ in model.matrices()]
     before = dict(model.matrices())
     for name in names[1:]:
-        fit = SequentialFit(model, feature_batches(model))
+        fit = SequentialFit(model, calibrated(model))
         through(fit, name)
         fitted, _ = fit.fit(name)
         now = fit.model
@@ -122,7 +125,7 @@ def test_a_matrix_is_fitted_to_what_reaches_it(cell: str) -> None:
 @pytest.mark.parametrize("layer", ["first", "out"])
 def test_the_means_of_outputs_stay(layer: str) -> None:
     model = model_with("lstm")
-    fit = SequentialFit(model, feature_batches(model))
+    fit = SequentialFit(model, calibrated(model))
     through(fit, "")
 
     def mean(which: Model) -> Tensor:
@@ -136,7 +139,7 @@ def test_the_means_of_outputs_stay(layer: str) -> None:
 @pytest.mark.parametrize("cell", CELLS)
 def test_less_is_lost(cell: str) -> None:
     model = model_with(cell)
-    heard = feature_batches(model, 0.02)
+    heard = calibrated(model, 0.02)
     divergence = OutputDivergence(model, speech())
     plain = QuantizeSettings(method="kmeans", bits=2)
     small, notes = quantize(model, plain, heard)
@@ -147,7 +150,7 @@ def test_less_is_lost(cell: str) -> None:
 
 def test_factors_keep_their_rank_and_lose_less() -> None:
     model = model_with("lstm")
-    heard = feature_batches(model, 0.02)
+    heard = calibrated(model, 0.02)
     factored = factorize(model, FactorizeSettings(rank=4), heard).model
     divergence = OutputDivergence(model, speech())
     plain = QuantizeSettings(method="entropy", bits=4)
@@ -165,7 +168,7 @@ def test_factors_keep_their_rank_and_lose_less() -> None:
 
 def test_a_factor_that_products_share_stays_shared() -> None:
     model = model_with("lstm")
-    heard = feature_batches(model, 0.02)
+    heard = calibrated(model, 0.02)
     settings = FactorizeSettings(layers=("cell*hh", "out*"), rank=4, shared_projection=True)
     joined = factorize(model, settings, heard).model
     assert joined.shared_factors()
@@ -180,7 +183,7 @@ def test_a_factor_that_products_share_stays_shared() -> None:
 @pytest.mark.parametrize("factored", [False, True])
 def test_zeros_that_were_asked_for_stay(factored: bool) -> None:
     model = model_with("lstm")
-    heard = feature_batches(model, 0.02)
+    heard = calibrated(model, 0.02)
     if factored:
         model = factorize(model, FactorizeSettings(rank=4), heard).model
     thin = sparsify(model, SparsifySettings(fraction=0.5), heard).model
@@ -202,7 +205,7 @@ def test_what_no_rule_matches_and_what_is_not_told_is_left_alone() -> None:
         grouped=layers.Conv1d(kernel, None, kernel=3, groups=4),
         out=linear(6, 8),
     )
-    heard = feature_batches(model, 0.02)
+    heard = calibrated(model, 0.02)
     assert "grouped.weight" not in heard
     settings = QuantizeSettings(layers=("grouped*", "out*"), bits=2, sequential=True)
     outcome = quantize(model, settings, heard)
@@ -233,7 +236,7 @@ def test_a_branch_that_is_read_late_is_kept() -> None:
     side = type(first)("side", add, ("input",))
     joined = type(first)("sum", layers.Add(), ("side", "cell"))
     late = Model(8, (first, relu, cell, side, joined, sum_of(out, inputs=("sum",)), softmax))
-    heard = feature_batches(late, 0.02)
+    heard = calibrated(late, 0.02)
     plain = QuantizeSettings(method="kmeans", bits=2)
     fitted = quantize(late, plain.model_copy(update={"sequential": True}), heard).model
     divergence = OutputDivergence(late, speech())

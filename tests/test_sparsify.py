@@ -10,10 +10,10 @@ import torch
 from small_models import chain, dense, linear, speech_model
 from torch import Tensor
 
-from tinyvox.calibration import Moments, Statistics, energy
+from tinyvox.calibration import Moments, energy
 from tinyvox.errors import RecipeError
 from tinyvox.model import Coded, Dense, Model, Product, Table, layers, leaves
-from tinyvox.passes import Outcome, apply
+from tinyvox.passes import Outcome, Weighting, apply
 from tinyvox.passes.lowrank import factorize
 from tinyvox.passes.pruning import lowest, refit, sparsify, zeroed
 from tinyvox.passes.quantization import quantize
@@ -31,7 +31,7 @@ def centered(second: Tensor) -> Moments:
     return Moments(second, torch.zeros(len(second), dtype=torch.float64))
 
 
-def known(model: Model) -> Statistics:
+def known(model: Model) -> dict[str, Moments]:
     return {
         name: centered(correlated(matrix.shape[1], seed))
         for seed, (name, matrix) in enumerate(model.matrices())
@@ -141,9 +141,9 @@ def test_a_budget_goes_where_inputs_make_up_for_zeros() -> None:
     alone, together = (moments.damped for moments in statistics.values())
 
     def lost(count: int, second_moment: Tensor) -> float:
-        return loss(values, zeroed(values, count, second_moment), second_moment) / energy(
-            values, second_moment
-        )
+        return loss(
+            values, zeroed(values, count, Weighting(second_moment)), second_moment
+        ) / energy(values, second_moment)
 
     best = min(lost(400 - count, alone) + lost(count, together) for count in range(160, 281, 20))
     assert lost(gone["alone.weight"], alone) + lost(gone["together.weight"], together) < 1.06 * best
@@ -192,14 +192,16 @@ def test_both_saliencies_agree_where_inputs_do_not_go_together(share: float) -> 
     plain = zeroed(values, count)
     assert torch.equal(plain, values * ~lowest(values.square(), count))
     for second_order in (False, True):
-        assert torch.equal(zeroed(values, count, second_moment, second_order=second_order), plain)
+        assert torch.equal(
+            zeroed(values, count, Weighting(second_moment), second_order=second_order), plain
+        )
 
 
 def test_rows_that_matter_more_keep_more() -> None:
     torch.manual_seed(0)
     values, second_moment = torch.randn(2, 60), correlated(60)
     weighed = torch.tensor([1.0, 9.0], dtype=torch.float64)
-    kept = (zeroed(values, 60, second_moment, importance=weighed) != 0).sum(1)
+    kept = (zeroed(values, 60, Weighting(second_moment, weighed)) != 0).sum(1)
     assert int(kept[1]) > 1.3 * int(kept[0])
 
 
@@ -216,8 +218,8 @@ def test_each_step_from_magnitudes_to_the_full_method_loses_less(share: float) -
     count = round(share * values.numel())
     found = (
         zeroed(values, count),
-        zeroed(values, count, second_moment, second_order=False),
-        zeroed(values, count, second_moment),
+        zeroed(values, count, Weighting(second_moment), second_order=False),
+        zeroed(values, count, Weighting(second_moment)),
     )
     assert all(int((thin == 0).sum()) == count for thin in found)
     plain, refitted, full = (loss(values, thin, second_moment) for thin in found)
@@ -251,7 +253,7 @@ def test_second_order_zeros_are_near_the_best_of_all() -> None:
             kept[0, list(gone)] = False
             losses.append(loss(values, least_squares(values, kept, second_moment), second_moment))
         best += min(losses)
-        found += loss(values, zeroed(values, 3, second_moment), second_moment)
+        found += loss(values, zeroed(values, 3, Weighting(second_moment)), second_moment)
         magnitudes += loss(values, zeroed(values, 3), second_moment)
     assert best <= found < best + 0.1 * (magnitudes - best)
 
@@ -260,7 +262,7 @@ def test_what_was_zero_stays_zero() -> None:
     torch.manual_seed(0)
     values, second_moment = torch.randn(20, 30), correlated(30)
     values[torch.rand(20, 30) < 0.4] = 0
-    thin = zeroed(values, 300, second_moment)
+    thin = zeroed(values, 300, Weighting(second_moment))
     assert int((thin == 0).sum()) == 300
     assert bool((thin[values == 0] == 0).all())
 
@@ -272,7 +274,7 @@ def test_a_recurrent_matrix_is_one_like_any_other() -> None:
     settings = SparsifySettings(layers=name, fraction=0.6)
     outcome = sparsify(model, settings, statistics)
     before, after = (dict(m.matrices())[name].decode() for m in (model, outcome.model))
-    expected = zeroed(before, round(0.6 * before.numel()), statistics[name].damped)
+    expected = zeroed(before, round(0.6 * before.numel()), Weighting(statistics[name].damped))
     assert torch.equal(after, expected)
     lost = loss(before, after, statistics[name].damped) / energy(before, statistics[name].damped)
     assert what(outcome, name) == (

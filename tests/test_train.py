@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,17 +14,18 @@ import soundfile
 import torch
 import yaml
 
-from tinyvox.errors import RecipeError
+from tinyvox.errors import FileError, RecipeError
 from tinyvox.executor import Executor
 from tinyvox.exporters import export_pt2
 from tinyvox.model import Model, card_path, groups, save_card
+from tinyvox.progress import Progress, Update
 from tinyvox.recipe import GradualPruning
 from tinyvox.speech import Utterance, write_manifest
 from tinyvox.training import (
     Batch,
     Batches,
+    Loop,
     Optimization,
-    Progress,
     TrainConfig,
     Trainer,
     ctc_loss,
@@ -97,18 +102,38 @@ def test_architecture_is_deepspeech(config: TrainConfig) -> None:
     assert model.count_parameters() == 253440 + 2 * 262656 + 2099200 + 262656 + 1539
 
 
+def steps_seen(interrupt_at: int | None = None) -> tuple[list[Update], Progress]:
+    """The updates of training steps, and the progress that collects them and may interrupt."""
+    seen: list[Update] = []
+
+    def tell(update: Update) -> None:
+        if update.stage == "training":
+            seen.append(update)
+            if update.done == interrupt_at:
+                raise KeyboardInterrupt
+
+    return seen, tell
+
+
+def losses(updates: list[Update]) -> list[float]:
+    return [update.best_loss for update in updates if update.best_loss is not None]
+
+
 def test_training_learns_and_resumes(config: TrainConfig) -> None:
-    seen: list[Progress] = []
-    train(config, seen.append)
-    assert [p.step for p in seen] == list(range(1, 31))
-    assert np.mean([p.loss for p in seen[-5:]]) < 0.5 * seen[0].loss
+    seen, tell = steps_seen()
+    train(config, tell)
+    assert [u.done for u in seen] == list(range(1, 31))
+    assert all(u.total == 30 for u in seen)
+    assert np.mean(losses(seen)[-5:]) < 0.5 * losses(seen)[0]
+    log = (config.checkpoints / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["loss"] for line in log] == losses(seen)
     longer = config.model_copy(
         update={"optimization": config.optimization.model_copy(update={"steps": 33})}
     )
-    more: list[Progress] = []
-    model = train(longer, more.append)
-    assert [p.step for p in more] == [31, 32, 33]
-    assert more[0].loss < 0.7 * seen[0].loss
+    more, tell = steps_seen()
+    model = train(longer, tell)
+    assert [u.done for u in more] == [31, 32, 33]
+    assert losses(more)[0] < 0.7 * losses(seen)[0]
     assert model.card is not None
     assert len(model.card.features.mean) == 26
 
@@ -123,21 +148,16 @@ def test_training_prunes_and_resumes(config: TrainConfig) -> None:
         layers=["lstm", "dense2"], keep=0.5, start=0.2, stop=0.7, every=5, multiple=1
     )
     pruned = config.model_copy(update={"prune": gone})
-    seen: list[Progress] = []
-
-    def interrupt(progress: Progress) -> None:
-        seen.append(progress)
-        if progress.step == 12:
-            raise KeyboardInterrupt
-
+    seen, tell = steps_seen(interrupt_at=12)
     with pytest.raises(KeyboardInterrupt):
-        train(pruned, interrupt)
+        train(pruned, tell)
     state = torch.load(pruned.checkpoints / "last.pt", weights_only=True)["pruner"]
     assert 12 < int(state["alive"]["lstm"].sum()) < 24
-    model = train(pruned, seen.append)
-    assert [p.step for p in seen] == list(range(1, 31))
+    more, tell = steps_seen()
+    model = train(pruned, tell)
+    assert [u.done for u in seen + more] == list(range(1, 31))
     assert units(model) == {"dense1": 24, "dense2": 12, "dense3": 24, "lstm": 12, "dense5": 24}
-    assert np.mean([p.loss for p in seen[-5:]]) < 0.5 * seen[0].loss
+    assert np.mean(losses(more)[-5:]) < 0.5 * losses(seen)[0]
     with pytest.raises(RecipeError, match=r"last\.pt: prune: found the state of .*expected none"):
         train(config)
 
@@ -147,15 +167,17 @@ def test_lasso_is_part_of_what_is_minimized_but_not_of_the_loss_that_is_told(
 ) -> None:
     batch = next(iter(Batches(load_corpus(config), config.card(), 6.0, 0)))
     lasso = GradualPruning(layers="dense2", lasso=10.0, start=0, stop=25, threshold=0.01)
-    norms, losses = [], []
+    norms, found = [], []
     for each in (config, config.model_copy(update={"prune": lasso})):
         trainer = Trainer(each, each.card())
         torch.manual_seed(1)
-        losses.append([trainer.train_step(batch) for _ in range(10)])
+        checkpoint = trainer.checkpoint(each.checkpoints / "last.pt")
+        loop = Loop(trainer, each.optimization, checkpoint, save_seconds=60)
+        found.append([loop.advance(batch) for _ in range(10)])
         norms.append(
             float(dict(trainer.executor.model().matrices())["dense2.weight"].decode().norm())
         )
-    assert losses[0][0] == losses[1][0]
+    assert found[0][0] == found[1][0]
     assert norms[1] < 0.95 * norms[0]
 
 
@@ -169,11 +191,99 @@ def test_a_run_that_pruned_nothing_may_prune_later(config: TrainConfig) -> None:
 
 
 def test_a_checkpoint_of_another_architecture_is_an_error(config: TrainConfig) -> None:
-    trainer = Trainer(config, config.card())
-    trainer.save(config.checkpoints / "last.pt")
+    config.checkpoints.mkdir()
+    Trainer(config, config.card()).checkpoint(config.checkpoints / "last.pt").save()
     wider = config.model_copy(update={"model": config.model.model_copy(update={"width": 25})})
     with pytest.raises(RecipeError, match="another architecture"):
         train(wider)
+
+
+@pytest.mark.parametrize("content", [b"something else", b"", None])
+def test_a_file_that_is_no_checkpoint_is_an_error(
+    config: TrainConfig, content: bytes | None
+) -> None:
+    config.checkpoints.mkdir()
+    path = config.checkpoints / "last.pt"
+    if content is None:
+        torch.save({"step": 3}, path)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(FileError, match=r"last\.pt: found no checkpoint of a training"):
+        train(config)
+
+
+def same(one: Model, other: Model) -> bool:
+    """Whether all tensors are the same, bit for bit."""
+    return one.digest() == other.digest() and one.card == other.card
+
+
+@pytest.mark.parametrize("stops", [(1,), (7, 8), (13, 29)])
+def test_what_was_interrupted_ends_as_what_was_not(
+    config: TrainConfig, stops: tuple[int, ...], tmp_path: Path
+) -> None:
+    """With dropout, masks, shifted channels and pruning, and other random numbers in between."""
+    options = config.optimization.model_copy(update={"channel_shift": 0.3, "batch_seconds": 1.5})
+    prune = GradualPruning(layers="lstm", keep=0.5, start=4, stop=20, every=4, multiple=1)
+    config = config.model_copy(update={"optimization": options, "prune": prune})
+    undisturbed = train(config.model_copy(update={"checkpoints": tmp_path / "undisturbed"}))
+    for stop in stops:
+        with pytest.raises(KeyboardInterrupt):
+            train(config, steps_seen(interrupt_at=stop)[1])
+        torch.manual_seed(stop)
+        np.random.seed(stop)
+    assert same(train(config), undisturbed)
+
+
+def test_ctrl_c_takes_effect_after_the_step(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    undisturbed = train(config.model_copy(update={"checkpoints": tmp_path / "undisturbed"}))
+    loss = Trainer.loss
+
+    def interrupted(trainer: Trainer, batch: Batch) -> torch.Tensor:
+        if trainer.pruner.done == 5:
+            signal.raise_signal(signal.SIGINT)
+        return loss(trainer, batch)
+
+    monkeypatch.setattr(Trainer, "loss", interrupted)
+    seen, tell = steps_seen()
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tell)
+    assert len(seen) == 5
+    assert torch.load(config.checkpoints / "last.pt", weights_only=True)["step"] == 6
+    assert same(train(config), undisturbed)
+
+
+def test_a_step_that_fails_leaves_the_last_whole_state(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    undisturbed = train(config.model_copy(update={"checkpoints": tmp_path / "undisturbed"}))
+    often = config.model_copy(update={"checkpoint_minutes": 1e-9})
+    step = torch.optim.AdamW.step
+
+    def failing(optimizer: torch.optim.AdamW, *args: Any) -> Any:
+        result = step(optimizer, *args)
+        if optimizer.state[next(iter(optimizer.state))]["step"] == 4:
+            raise RuntimeError("out of memory")
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", failing)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            train(often)
+    assert torch.load(config.checkpoints / "last.pt", weights_only=True)["step"] == 3
+    assert same(train(often), undisturbed)
+
+
+@pytest.mark.parametrize("taken", [1, 3, 4, 9])
+def test_batches_go_on_from_a_position(config: TrainConfig, taken: int) -> None:
+    corpus = load_corpus(config)
+    whole = list(itertools.islice(Batches(corpus, config.card(), 2.0, 0), taken + 6))
+    again = Batches(corpus, config.card(), 2.0, 5, whole[taken - 1].position)
+    for expected, batch in zip(whole[taken:], again, strict=False):
+        assert torch.equal(batch.features, expected.features)
+        assert torch.equal(batch.targets, expected.targets)
+        assert batch.position == expected.position
 
 
 def test_batches_hold_what_ctc_needs(config: TrainConfig) -> None:

@@ -46,7 +46,7 @@ def test_frames_past_the_end_do_not_count() -> None:
     assert short.distance(other) == pytest.approx(long.distance(other), rel=1e-5)
 
 
-def test_a_shorter_trial_has_the_first_utterances() -> None:
+def test_a_shorter_divergence_has_the_first_utterances() -> None:
     model = speech_model()
     features = torch.randn(5, 30, model.input_size)
     lengths = torch.tensor([30, 20, 10, 30, 30])

@@ -1,7 +1,7 @@
-// Any bytes: `parse` returns a file or raises FormatError, and touches nothing outside them.
+// For any bytes, `parse` returns a file or raises FormatError, and reads nothing outside them.
 //
-// Every input is tried as it is, and once more with its sizes and checksums put right, so that
-// mutations reach the records behind them.
+// Every input is tried twice: unchanged, and with its sizes and checksums corrected, so that
+// mutations reach the records.
 #include <cstring>
 #include <span>
 #include <vector>
@@ -20,7 +20,7 @@ void put(std::vector<uint8_t>& bytes, size_t at, uint64_t value, size_t width) {
   for (size_t i = 0; i < width; ++i) bytes[at + i] = static_cast<uint8_t>(value >> 8 * i);
 }
 
-// The sections keep their lengths where these fit; the last one takes what is left.
+// The sections keep their lengths if these fit; the last one takes the rest.
 void mend(std::vector<uint8_t>& bytes) {
   constexpr uint8_t magic[] = {0x89, 'T', 'V', 'X', '\r', '\n', 0x1A, '\n'};
   if (bytes.size() < header + 3 * entry + 4) return;

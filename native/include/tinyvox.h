@@ -15,17 +15,17 @@
 //   tv_stream_close(stream);
 //   tv_close(model);
 //
-// Errors. Functions that can fail return TV_OK, which is 0, or a code; tv_error_message() then says
-// in a line what happened. A NULL where something is needed is TV_ERROR_ARGUMENT. No exception
-// leaves the library, and it prints nothing.
+// Errors. A function that can fail returns TV_OK, which is 0, or the code of an error; then
+// tv_error_message() says in one line what happened. NULL for a required argument is
+// TV_ERROR_ARGUMENT. The library throws no exceptions and prints nothing.
 //
-// Ownership. What tv_open and tv_stream_open give is freed by tv_close and tv_stream_close, which
-// take NULL too. A stream keeps what it needs of its model: the two may be closed in any order.
-// Strings belong to the library.
+// Ownership. Free a model with tv_close and a stream with tv_stream_close; both ignore NULL. Model
+// and stream may be closed in any order: a stream keeps the parts of the model that it needs. The
+// library owns all strings that it returns.
 //
-// Threads. Models can be opened by several threads at once, and one model used by several: each
-// with streams of its own. A stream is used by one thread at a time. Nothing is closed while
-// another thread uses it.
+// Threads. Several threads may open models at once, and several threads may use one model, each
+// with streams of its own. Only one thread at a time may use a stream. Do not close a model or a
+// stream while another thread uses it.
 //
 // Strings are UTF-8; a path is passed to the system as it is.
 #ifndef TINYVOX_H
@@ -49,7 +49,7 @@ extern "C" {
 typedef struct tv_model tv_model;
 typedef struct tv_stream tv_stream;
 
-// Numbers stay what they are; later versions may add some.
+// These numbers never change; later versions may add more.
 typedef enum tv_error {
   TV_OK = 0,
   TV_ERROR_ARGUMENT = 1,   // an argument is NULL, or out of its range
@@ -60,59 +60,63 @@ typedef enum tv_error {
   TV_ERROR_NO_SPEECH = 6,  // the model has no speech card: it takes no audio and gives no text
   TV_ERROR_FINISHED = 7,   // the stream is finished: reset it, or open another
   TV_ERROR_BROKEN = 8,     // the stream ran out of memory and lost audio: reset it, or close it
-  TV_ERROR_INTERNAL = 9    // a mistake in tinyvox
+  TV_ERROR_INTERNAL = 9    // an error in tinyvox itself
 } tv_error;
 
-// TV_VERSION of the library that runs, which may be another than that of this header.
+// TV_VERSION of the library at run time, which may differ from that of this header.
 TV_API const char* tv_version(void);
 
 // The name of a code, such as "TV_ERROR_FILE"; "unknown" for other numbers.
 TV_API const char* tv_error_name(int code);
 
-// The last error of the calling thread, one line without a line feed; "" where there was none.
-// Valid until the next error of this thread. Calls that succeed leave it as it is.
+// The last error of the calling thread, in one line without a line feed; "" if there was none.
+// Valid until the next error of this thread. A call that succeeds does not change it.
 TV_API const char* tv_error_message(void);
 
-// Opens a .tvx file and checks all of it. `*model` is NULL where this fails.
+// Opens a .tvx file and checks all of it. On failure `*model` is NULL.
 //
-// The file is mapped while it is opened, and not needed afterwards: it may be replaced or deleted
-// then. Whoever cuts or overwrites it meanwhile ends the process, as with any mapped file; rename a
-// new one over it.
+// The file is mapped into memory while it is opened, and is not needed afterwards. To replace it
+// meanwhile, rename a new file over it: if another process truncates or overwrites a mapped file,
+// the system ends this process.
 TV_API tv_error tv_open(const char* path, tv_model** model);
 
-// The same with so many threads, 1 to 64, that share the work of large matrices. They are the
-// model's: one stream at a time has their help, others work alone meanwhile. They sleep when idle.
-// The text does not depend on them. Where the system has no room for all, there are fewer.
+// As tv_open, with `threads` threads, 1 to 64, that share the work of large matrices. They belong
+// to the model and help one stream at a time; other streams run on their own thread meanwhile. They
+// sleep when idle. The text does not depend on their number. If the system cannot start all of
+// them, there are fewer.
 TV_API tv_error tv_open_threads(const char* path, unsigned threads, tv_model** model);
 
-// tv_open for the bytes of a file, which are not needed afterwards either.
+// As tv_open, for the bytes of a file. They are not needed afterwards.
 TV_API tv_error tv_open_memory(const void* bytes, size_t size, tv_model** model);
 
 TV_API void tv_close(tv_model* model);
 
-// Samples a second that the model's streams take; 0 where it has no speech card, or is NULL.
+// The sample rate in hertz of the audio that streams take; 0 if the model has no speech card or is
+// NULL.
 TV_API uint32_t tv_sample_rate(const tv_model* model);
 
-// The instruction set in use, such as "avx2"; the environment variable TINYVOX_ISA forces one at
-// tv_open. "" where `model` is NULL. Valid for ever.
+// The instruction set in use, such as "avx2". The environment variable TINYVOX_ISA, read by
+// tv_open, selects one. "" if `model` is NULL. Valid for the life of the process.
 TV_API const char* tv_isa(const tv_model* model);
 
-// A stream for an utterance, with all the memory that it takes; only a model that reads backwards
-// in time has it keep the utterance until the end. `*stream` is NULL where this fails.
+// Opens a stream for one utterance at a time, and allocates all memory that it needs. Only for a
+// model that reads backwards in time does it allocate more later, to keep the whole utterance. On
+// failure `*stream` is NULL.
 TV_API tv_error tv_stream_open(const tv_model* model, tv_stream** stream);
 
-// Takes samples of one channel at tv_sample_rate, any number: how audio is cut into pieces changes
-// nothing. The work is done by the time it returns. `samples` may be NULL where `count` is 0.
+// Takes any number of samples of one channel at tv_sample_rate. The result does not depend on how
+// the audio is cut into pieces. All work on the samples is done when this returns. `samples` may be
+// NULL if `count` is 0.
 TV_API tv_error tv_stream_feed(tv_stream* stream, const int16_t* samples, size_t count);
 
-// The utterance is over: what waited for more audio becomes text. A second time does nothing.
+// Ends the utterance: frames that waited for more audio become text. A second call does nothing.
 TV_API tv_error tv_stream_finish(tv_stream* stream);
 
-// What was recognized so far; after tv_stream_finish, all of it. No white space at its ends; ""
-// where `stream` is NULL. Valid until the stream is fed, finished, reset or closed.
+// The text recognized so far; after tv_stream_finish, all of it. No white space at its ends; "" if
+// `stream` is NULL. Valid until the stream is fed, finished, reset or closed.
 TV_API const char* tv_stream_text(const tv_stream* stream);
 
-// Back to the beginning, for the next utterance; takes no memory.
+// Starts the next utterance. Allocates nothing.
 TV_API tv_error tv_stream_reset(tv_stream* stream);
 
 TV_API void tv_stream_close(tv_stream* stream);

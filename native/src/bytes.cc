@@ -8,7 +8,7 @@
 namespace tinyvox {
 namespace {
 
-// Table n tells what a byte does to the sum n bytes later.
+// Table n holds, for each byte, its effect on the checksum n bytes later.
 using CrcTables = std::array<std::array<uint32_t, 256>, 8>;
 
 constexpr CrcTables crc_tables = [] {
@@ -24,8 +24,8 @@ constexpr CrcTables crc_tables = [] {
   return tables;
 }();
 
-// Subnormals are made by a product of normal floats, so that a processor set to flush subnormals
-// to zero reads the same numbers. Infinity and NaN both come out as infinity.
+// A subnormal float16 becomes a product of two normal floats, so that a processor in the mode that
+// flushes subnormals to zero reads the same number. Infinity and NaN both give infinity.
 float from_half(uint32_t half) {
   const uint32_t exponent = half >> 10 & 31, fraction = half & 1023;
   float magnitude = std::numeric_limits<float>::infinity();
@@ -37,7 +37,7 @@ float from_half(uint32_t half) {
   return half & 0x8000 ? -magnitude : magnitude;
 }
 
-// Length of the well-formed sequence that starts here, 0 where there is none.
+// The length of the well-formed sequence that starts here, or 0.
 size_t sequence_length(std::span<const uint8_t> s) {
   const uint8_t lead = s[0];
   if (lead < 0x80) return 1;

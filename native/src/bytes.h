@@ -1,4 +1,4 @@
-// Bounds-checked reading of little-endian bytes. Every fault is a FormatError of one line.
+// Bounds-checked reading of little-endian bytes. Every error is a FormatError of one line.
 #pragma once
 
 #include <cstddef>
@@ -31,17 +31,17 @@ class Reader {
   uint32_t u32() { return load_u32(take(4).data()); }
   uint64_t u64();
 
-  // LEB128 in its shortest form, within [least, most]; `what` names the number in the error.
+  // LEB128 in its shortest form, within [least, most]. The error calls the number `what`.
   uint32_t varint(const char* what, uint32_t least, uint32_t most);
 
-  // Finite numbers, float16 where `half`, else float32.
+  // Finite numbers: float16 if `half`, else float32.
   std::vector<float> floats(uint64_t count, bool half);
   float f32() { return floats(1, false)[0]; }
 
-  // UTF-8 of at most `most` bytes, the length first.
+  // UTF-8 of at most `most` bytes, with its length before it.
   std::string text(const char* what, uint32_t most);
 
-  // Raises where bytes are left.
+  // Raises if bytes are left.
   void finish() const;
 
  private:

@@ -1,4 +1,5 @@
-// Handles around the rooms behind the C API. Arguments are checked here, and exceptions end here.
+// The C API: handles around C++ objects. All arguments are checked here, and all exceptions are
+// caught here.
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
@@ -28,10 +29,10 @@ using State = tv_stream::State;
 constexpr char finished[] = "the stream is finished; reset it, or open another";
 constexpr char broken[] = "the stream ran out of memory and lost audio; reset it, or close it";
 
-// A fixed place, so that being out of memory can be said.
+// A fixed buffer, so that the error "out of memory" needs no memory.
 thread_local char last_message[1024];
 
-// Of a long path the end says more than the beginning.
+// The end of a long path says more than its beginning.
 tv_error fail(tv_error error, const char* subject, const char* reason) noexcept {
   constexpr size_t most = 500;
   const size_t length = std::strlen(subject), cut = length > most ? length - most : 0;
@@ -40,7 +41,7 @@ tv_error fail(tv_error error, const char* subject, const char* reason) noexcept 
   return error;
 }
 
-// For a handler: what was thrown, as a code and a message.
+// Called in a catch block: turns the exception into a code and a message.
 tv_error caught(const char* subject) noexcept {
   try {
     throw;
@@ -52,7 +53,7 @@ tv_error caught(const char* subject) noexcept {
     return fail(TV_ERROR_MEMORY, subject, "out of memory");
   } catch (const std::length_error&) {  // a vector longer than any memory
     return fail(TV_ERROR_MEMORY, subject, "too large for the memory");
-  } catch (const std::runtime_error& error) {  // only of the choice of kernels
+  } catch (const std::runtime_error& error) {  // thrown only by the choice of kernels
     return fail(TV_ERROR_ISA, subject, error.what());
   } catch (const std::exception& error) {
     return fail(TV_ERROR_INTERNAL, subject, error.what());
@@ -83,7 +84,7 @@ tv_error open(const char* caller, const char* path, unsigned threads, tv_model**
   }
 }
 
-// Does `work`; where that fails half way, the stream is broken.
+// Does `work`. If it throws, the stream is broken.
 template <typename Work>
 tv_error change(tv_stream& stream, State after, const char* caller, Work work) {
   stream.state = State::broken;
@@ -96,7 +97,7 @@ tv_error change(tv_stream& stream, State after, const char* caller, Work work) {
   return TV_OK;
 }
 
-// The samples in [-1, 1) that Python's streams make of them too, without taking memory.
+// Converts samples to floats in [-1, 1), as Python's streams do, without allocating.
 void feed(tinyvox::SpeechStream& speech, std::span<const int16_t> samples) {
   float piece[1024];
   while (!samples.empty()) {

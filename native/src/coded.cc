@@ -10,7 +10,7 @@
 namespace tinyvox {
 namespace {
 
-// Codes of `bits` bits after each other, lowest bit first; the last byte is filled up with zeros.
+// Codes of `bits` bits each without gaps, the lowest bit first; zeros fill up the last byte.
 void unpack_codes(std::span<const uint8_t> packed, uint32_t bits, std::span<uint8_t> codes) {
   uint32_t window = 0, held = 0;
   for (uint8_t& code : codes) {
@@ -26,7 +26,7 @@ void unpack_codes(std::span<const uint8_t> packed, uint32_t bits, std::span<uint
   if (window) fail("bits after the last code are not zero");
 }
 
-// Memory is taken only after the bytes that justify it are known to be there.
+// Memory is allocated only once it is known that the file has the bytes for it.
 std::vector<uint8_t> read_codes(Reader& reader, const CodeShape& shape) {
   std::vector<uint8_t> codes;
   const uint64_t size = static_cast<uint64_t>(shape.rows) * shape.columns;
@@ -61,7 +61,7 @@ void read_groups(Reader& reader, Tensor& tensor) {
     if (!used[group]) fail("group " + std::to_string(group) + " has no rows");
 }
 
-// A value for each row from one for each group.
+// Copies each group's value to its rows.
 template <typename T>
 void spread(std::vector<T>& values, const Tensor& tensor) {
   std::vector<T> rows(tensor.rows);

@@ -47,7 +47,7 @@ class Conv1d : public Layer {
   }
 
  private:
-  // The weights' order: channel by channel, the kernel running fastest.
+  // In the order of the weights: channel by channel, the kernel fastest.
   void gather(const float* frames, size_t group, float* window) const {
     const size_t size = channels_ / groups_.size();
     for (size_t channel = 0; channel < size; ++channel)
@@ -91,7 +91,7 @@ class Conv2d : public Layer {
   }
 
  private:
-  // Bands [first, first + count) of one frame of output.
+  // Computes bands [first, first + count) of one frame of output.
   void run_bands(const float* frames, size_t first, size_t count, float* out, Work& work) const {
     const size_t columns = weight_.columns(), rows = weight_.rows();
     float* window = work.scratch.data();
@@ -104,7 +104,8 @@ class Conv2d : public Layer {
             result[i * rows + row] + (bias_.empty() ? 0.0f : bias_[row]);
   }
 
-  // The weights' order: channels, then time, then bands. Zeros beyond the edge bands.
+  // In the order of the weights: channels, then time, then bands. Zeros beyond the first and the
+  // last band.
   void gather(const float* frames, size_t band_out, float* window) const {
     for (size_t channel = 0; channel < channels_; ++channel)
       for (size_t time = 0; time < kernel_time_; ++time)

@@ -1,4 +1,4 @@
-// CTC decoding, step by step: begin, step for each frame, text.
+// CTC decoding, frame by frame: call begin, then step for each frame, then text.
 #pragma once
 
 #include <cstdint>
@@ -8,10 +8,11 @@
 
 namespace tinyvox {
 
-// The most likely token of each frame, repeats merged, blanks dropped (Graves 2006, best path).
+// Takes the most likely token of each frame, merges repeats and drops blanks. Source: Graves et
+// al., "Connectionist temporal classification", 2006, section 3.2 (best path decoding).
 class GreedyDecoder {
  public:
-  // Text beyond this many bytes makes a decoder allocate: hours of speech.
+  // A decoder allocates only for a text longer than this many bytes, which is hours of speech.
   static constexpr size_t reserved_bytes = 1u << 18;
 
   GreedyDecoder(std::span<const std::string> tokens, uint32_t blank);
@@ -25,7 +26,7 @@ class GreedyDecoder {
 
   std::span<const std::string> tokens_;
   uint32_t blank_, last_;
-  std::string text_, gap_;  // white space waits in the gap for what follows it
+  std::string text_, gap_;  // gap_: white space that is added once other text follows
 };
 
 }  // namespace tinyvox

@@ -104,7 +104,7 @@ void FeatureTables::make_kaldi_filters() {
   }
 }
 
-// TensorFlow, core/kernels/mfcc_mel_filterbank.cc: each bin is shared by the two nearest centers.
+// TensorFlow, core/kernels/mfcc_mel_filterbank.cc: each bin counts for its two nearest centers.
 void FeatureTables::make_tensorflow_filters() {
   const double hz_a_bin = static_cast<double>(config_.sample_rate) / fft_size_;
   const auto first = static_cast<uint32_t>(1.5 + config_.low_hz / hz_a_bin);
@@ -133,7 +133,7 @@ void FeatureTables::make_cosines() {
   const bool kaldi = config_.kind == FeatureKind::mfcc;
   cosines_.resize(static_cast<size_t>(config_.coefficients) * bands);
   for (uint32_t k = 0; k < config_.coefficients; ++k) {
-    // Kaldi's transform is orthonormal; TensorFlow's leaves the first row at the others' norm.
+    // Kaldi's transform is orthonormal. TensorFlow scales the first row as all others.
     const double norm = std::sqrt((kaldi && k == 0 ? 1.0 : 2.0) / bands);
     const double lift = kaldi ? 1 + 0.5 * kaldi_lifter * std::sin(pi * k / kaldi_lifter) : 1.0;
     for (uint32_t n = 0; n < bands; ++n)
@@ -142,7 +142,8 @@ void FeatureTables::make_cosines() {
   }
 }
 
-// Samples and then powers; the transform's real and imaginary parts; bands.
+// Room for the samples (later the powers), for the transform's real and imaginary parts, and for
+// the bands.
 size_t FeatureTables::work_size() const { return 2 * fft_size_ + config_.bands; }
 
 void FeatureTables::frame(const float* samples, float* out, float* work) const {
@@ -176,8 +177,8 @@ void FeatureTables::prepare(const float* samples, float* work) const {
   for (size_t i = 0; i < length; ++i) work[i] *= window_[i];
 }
 
-// Transform of fft_size / 2 complex values, the even samples their real parts and the odd samples
-// their imaginary ones: the first two stages in one pass without a product, then radix 2.
+// Transforms fft_size / 2 complex values, whose real parts are the even samples and whose imaginary
+// parts are the odd ones. The first two stages are one pass without products; then radix 2.
 void FeatureTables::fft(const float* samples, float* real, float* imaginary) const {
   const size_t size = fft_size_ / 2;
   for (size_t i = 0; i < size; ++i) {
@@ -209,9 +210,9 @@ void FeatureTables::fft(const float* samples, float* real, float* imaginary) con
   }
 }
 
-// Squared magnitudes of bins 0 to fft_size / 2, in place of the samples. Real samples are
-// transformed as half as many complex ones; E and O, the transforms of the even and the odd
-// samples, are then separated: X[k] = E[k] + w^k O[k], X[half - k] = conj(E[k] - w^k O[k]).
+// Replaces the samples by the squared magnitudes of bins 0 to fft_size / 2. The real samples were
+// transformed as half as many complex ones. E and O, the transforms of the even and of the odd
+// samples, are separated here: X[k] = E[k] + w^k O[k], X[half - k] = conj(E[k] - w^k O[k]).
 void FeatureTables::power_spectrum(float* work) const {
   const size_t half = fft_size_ / 2;
   float *real = work + fft_size_, *imaginary = real + half;
@@ -230,7 +231,7 @@ void FeatureTables::power_spectrum(float* work) const {
   work[half] = difference * difference;
 }
 
-// TensorFlow's filters take magnitudes, Kaldi's take powers.
+// TensorFlow's filters are applied to magnitudes, Kaldi's to powers.
 void FeatureTables::log_bands(float* power, float* out) const {
   const bool tensorflow = config_.kind == FeatureKind::deepspeech_mfcc;
   if (tensorflow)

@@ -1,7 +1,7 @@
-// Audio to features: the only feature extractor, for training and for running.
+// Audio to features. This is the only feature extractor, for training and at run time.
 //
-// Three kinds, each streaming: a frame is put out as soon as its last sample is there, and the
-// result does not depend on how the audio was cut into pieces.
+// There are three kinds. All are streaming: a frame is computed as soon as its last sample arrives,
+// and the result does not depend on how the audio is cut into pieces.
 //
 //   log_mel          Kaldi's log-mel filterbank
 //   mfcc             Kaldi's MFCC (cepstral lifter 22, C0 in place of the energy)
@@ -36,7 +36,7 @@ struct FeatureConfig {
   uint32_t window() const;  // samples
   uint32_t hop() const;     // samples
 
-  // Null where the settings are usable, else what is wrong with them.
+  // Null if the settings are usable, else what is wrong with them.
   const char* fault() const;
 };
 
@@ -48,7 +48,7 @@ class FeatureTables {
   const FeatureConfig& config() const { return config_; }
   uint32_t fft_size() const { return fft_size_; }
 
-  // One frame: `samples` holds window() of them, `out` takes size() values; `work` takes
+  // Computes one frame: `samples` is [window()], `out` is [size()], `work` has room for
   // work_size() floats.
   void frame(const float* samples, float* out, float* work) const;
   size_t work_size() const;
@@ -73,14 +73,15 @@ class FeatureTables {
 
   FeatureConfig config_;
   uint32_t fft_size_;
-  // Factors of the transform, real and imaginary parts apart so that loops over them vectorise.
+  // Factors of the transform. Real and imaginary parts are two arrays, so that loops over them
+  // vectorize.
   struct Twiddles {
     std::vector<float> real, imaginary;
     void push(double turns);  // e^(-2 pi i turns)
   };
 
   std::vector<float> window_;       // [config.window()]
-  Twiddles stages_;                 // of the half-size complex transform, a stage after the other
+  Twiddles stages_;                 // of the half-size complex transform, stage by stage
   Twiddles split_;                  // half-size complex to full-size real, [fft_size / 4 + 1]
   std::vector<uint32_t> reversed_;  // bit-reversed indices, [fft_size / 2]
   std::vector<Filter> filters_;     // [bands]
@@ -92,8 +93,8 @@ class FeatureStream {
  public:
   FeatureStream(std::shared_ptr<const FeatureTables> tables);
 
-  // Takes samples until all are taken or `max_frames` frames are out; `out` is [max_frames, size].
-  // Returns the frames put out and moves `samples` past what was taken.
+  // Takes samples until none are left or `max_frames` frames are computed; `out` is
+  // [max_frames, size]. Returns the number of frames and moves `samples` past the samples taken.
   size_t push(std::span<const float>& samples, float* out, size_t max_frames);
   void reset();
 
@@ -101,7 +102,7 @@ class FeatureStream {
   std::shared_ptr<const FeatureTables> tables_;
   std::vector<float> pending_;  // [window]
   size_t filled_ = 0;
-  size_t skip_ = 0;  // samples to drop first, where the hop is longer than the window
+  size_t skip_ = 0;  // samples to drop first, if the hop is longer than the window
   std::vector<float> work_;
 };
 

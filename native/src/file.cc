@@ -13,7 +13,7 @@
 namespace tinyvox {
 namespace {
 
-// The high bit shows a 7-bit channel, the line ends a transfer as text, as PNG's do.
+// As in PNG: a transfer over 7 bits changes the first byte, and one as text changes the line ends.
 constexpr std::array<uint8_t, 8> magic{0x89, 'T', 'V', 'X', '\r', '\n', 0x1A, '\n'};
 constexpr uint32_t oldest_version = 2, newest_version = 4;
 constexpr size_t header_bytes = 24;  // magic, version, number of sections, file size
@@ -44,7 +44,7 @@ std::string hex(std::span<const uint8_t> bytes) {
   return text;
 }
 
-// 209412 as "209 412".
+// Writes 209412 as "209 412".
 std::string grouped(uint64_t number) {
   std::string digits = std::to_string(number);
   for (size_t at = digits.size(); at > 3;) digits.insert(at -= 3, 1, ' ');
@@ -67,7 +67,8 @@ void check_size(std::span<const uint8_t> bytes, uint64_t expected) {
     fail("too long: " + grouped(bytes.size()) + " bytes, the header says " + grouped(expected));
 }
 
-// The table's entries, which must cover what follows the table without holes, in order, to the end.
+// Reads the section table. The sections must follow it in order, without gaps, to the end of the
+// file.
 std::vector<Section> read_table(Reader& reader, std::span<const uint8_t> bytes, uint32_t count) {
   std::vector<Section> sections;
   std::vector<uint32_t> checksums;
@@ -137,7 +138,7 @@ void check_speech(const File& file) {
          std::to_string(output.size()) + " values");
 }
 
-// Bytes of the model's section outside its nodes.
+// The bytes of the model's section that are not in its nodes.
 uint64_t model_overhead(const File& file, uint64_t section_bytes) {
   for (const Node& node : file.nodes) {
     section_bytes -= node.file_bytes;

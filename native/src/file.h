@@ -1,8 +1,8 @@
-// The only door for untrusted bytes: a .tvx file, parsed and validated. Depends on nothing but the
-// entropy decoder. docs/format.md is the specification.
+// Parses and validates a .tvx file. This is the only place that reads untrusted bytes. It depends
+// on the entropy decoder alone. docs/format.md is the specification.
 //
-// Everything that `parse` returns may be used without further checks: shapes fit, codes lie in
-// their tables, numbers are finite, sizes are within the limits below.
+// Everything that `parse` returns may be used without further checks: shapes fit, every code has an
+// entry in its codebook, numbers are finite, sizes are within the limits below.
 #pragma once
 
 #include <algorithm>
@@ -19,7 +19,7 @@
 
 namespace tinyvox {
 
-// The largest magnitude of the values, 0 where there is none.
+// The largest magnitude of the values; 0 if there are none.
 inline float magnitude(const std::vector<float>& values) {
   float most = 0;
   for (float value : values) most = std::max(most, std::abs(value));
@@ -30,7 +30,7 @@ struct FormatError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// Numbers on disk; never reordered.
+// These numbers are in files: never reorder them.
 enum class LayerKind : uint8_t {
   linear = 0,
   recurrent = 1,
@@ -61,14 +61,14 @@ enum class TensorKind : uint8_t {
   shared = 5,  // a product with the right factor of an earlier one; since version 3
 };
 
-// What codes stand for: an entry of a table, code - zero, or the sum of one number a bit, with the
-// sign that the bit says. A trellis is a grid of which each code may use a part (trellis.h).
+// The level of a code: an entry of a table; code - zero; or the sum of one number for each bit,
+// whose sign is the bit. A trellis is a grid of which each code can use only a part (trellis.h).
 enum class CodebookKind : uint8_t { table = 0, grid = 1, trellis = 2, binary = 3 };
 
 // A vector, or a matrix expression.
 struct Tensor {
   TensorKind kind = TensorKind::absent;
-  uint32_t rows = 0;  // a vector's length
+  uint32_t rows = 0;  // or the length of a vector
   uint32_t columns = 0;
   std::vector<float> values;  // vector [rows], dense [rows, columns]
 
@@ -76,35 +76,35 @@ struct Tensor {
   CodebookKind codebook = CodebookKind::table;
   uint32_t entries = 0;        // 2 to 256; every code is below it
   uint32_t groups = 1;         // of rows, 1 to 256
-  std::vector<uint8_t> group;  // of each row; empty where there is one
+  std::vector<uint8_t> group;  // of each row; empty if there is one group
   std::vector<float> levels;   // table [1 or groups, entries]; binary [rows, bits]
   std::vector<uint8_t> zero;   // grid [1 or rows]: the code of level 0; trellis [1]
   std::vector<float> scale;    // [rows]
   std::vector<uint8_t> codes;  // [rows, columns]
-  uint64_t code_bytes = 0;     // on disk, without all else
+  uint64_t code_bytes = 0;     // in the file: the codes alone
 
   std::unique_ptr<Tensor> left;   // product, shared: [rows, rank]
   std::shared_ptr<Tensor> right;  // product, shared: [rank, columns]
-  uint32_t shares_with = 0;       // shared: the product, among the layers' matrices of that kind
-  uint64_t file_bytes = 0;        // on disk, record header included
+  uint32_t shares_with = 0;  // shared: number of the product that has it, in the order of the file
+  uint64_t file_bytes = 0;   // in the file, with the record's header
 
   explicit operator bool() const { return kind != TensorKind::absent; }
 
-  // Coded: what the row's codes stand for, before its scale; `entries` of them.
+  // Coded: the levels of the row's codes before scaling; `entries` of them.
   void levels_of(uint32_t row, float* to) const;
-  // Whether codes stand for the same levels in every row.
+  // Whether all rows have the same levels.
   bool one_codebook() const;
 };
 
 struct Signal {
   uint32_t channels = 0;  // the size of a flat frame
   uint32_t bands = 0;     // 0: a flat frame
-  uint32_t stride = 1;    // input frames to one frame
+  uint32_t stride = 1;    // input frames for one frame
 
   uint32_t size() const { return bands ? channels * bands : channels; }
 };
 
-// Slots of `ints`, `floats` and `tensors` by kind, in this order:
+// The fields of each kind of layer, in the order of `ints`, `floats` and `tensors`:
 //   linear          tensors: weight, bias?
 //   recurrent       ints: RecurrentKind; tensors: forward weight_ih?, weight_hh?, bias?, bias_hn?,
 //                   weight_hr?, then the same five of the backward cell
@@ -121,7 +121,7 @@ struct Signal {
 //   subsample       ints: factor
 //   unflatten       ints: channels
 //   flatten, add, concat, log_softmax   nothing
-// What a layer computes is defined by src/tinyvox/layers.py and execute.py.
+// src/tinyvox/model/layers.py and src/tinyvox/executor/modules.py define what a layer computes.
 struct Node {
   std::string name;
   LayerKind kind;
@@ -130,27 +130,28 @@ struct Node {
   std::vector<float> floats;
   std::vector<Tensor> tensors;
   Signal signal;            // of the output
-  uint64_t file_bytes = 0;  // of the record without its tensors
+  uint64_t file_bytes = 0;  // in the file, without its tensors
 };
 
-// What text needs: features in, tokens out.
+// The speech card: how audio becomes features, and outputs become text.
 struct Speech {
   FeatureConfig features;
   std::vector<std::string> tokens;
   uint32_t blank = 0;
-  bool log_probabilities = true;  // what the model puts out
+  bool log_probabilities = true;  // else raw scores
 };
 
 struct File {
   uint32_t input_size = 0;
   std::vector<Node> nodes;  // topological order; the last one is the output
   std::optional<Speech> speech;
-  std::string metadata;  // JSON; nothing in the runtime reads it
-  // Bytes outside nodes and tensors: "header", "section table", "model", "speech", "metadata".
+  std::string metadata;  // JSON; the runtime does not read it
+  // The bytes outside nodes and tensors, by part: "header", "section table", "model", "speech",
+  // "metadata".
   std::vector<std::pair<std::string, uint64_t>> overhead;
 };
 
-// Raises FormatError, one line that says what was found and what was expected.
+// Raises FormatError with one line that says what was found and what was expected.
 File parse(std::span<const uint8_t> bytes);
 
 }  // namespace tinyvox

@@ -1,5 +1,5 @@
-// A queue of frames, contiguous, so that a window over several of them is one pointer. Frames of
-// size 0 are only counted.
+// A queue of frames in one piece of memory, so that a window of several frames is one pointer.
+// Frames of size 0 are only counted.
 #pragma once
 
 #include <algorithm>
@@ -13,16 +13,16 @@ class Frames {
   explicit Frames(size_t size) : size_(size) {}
 
   size_t count() const { return end_ - begin_; }
-  size_t peak() const { return peak_; }  // the most that ever waited
+  size_t peak() const { return peak_; }  // the largest length so far
   const float* data() const { return data_.data() + begin_ * size_; }
   float* last(size_t frames) { return data_.data() + (end_ - frames) * size_; }
 
-  // Room for so many frames at once.
+  // Allocates room for so many frames.
   void reserve(size_t frames) { data_.resize(std::max(data_.size(), frames * size_)); }
   size_t bytes() const { return data_.capacity() * sizeof(float); }
 
-  // Space for `frames` more at the end, which the caller fills. Allocates where it was not
-  // reserved.
+  // Adds `frames` frames at the end, which the caller fills. Allocates if the reserved room is too
+  // small.
   float* extend(size_t frames) {
     if ((end_ + frames) * size_ > data_.size()) make_room(frames);
     float* space = data_.data() + end_ * size_;

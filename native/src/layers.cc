@@ -25,7 +25,7 @@ class Linear : public Layer {
   std::vector<float> bias_;
 };
 
-// y = x * factor + offset, one of each a channel.
+// y = x * factor + offset, with one factor and one offset for each channel.
 class BatchNorm : public Layer {
  public:
   BatchNorm(const Node& node, const Signal& input) : bands_(std::max(1u, input.bands)) {
@@ -116,12 +116,12 @@ class Activation : public Layer {
 
   ActivationKind kind_;
   float limit_;
-  std::vector<float> limits_;  // one a channel, or none
+  std::vector<float> limits_;  // one for each channel, or empty
   size_t size_, bands_;
 };
 
-// Each window as one frame: context windows, stacking, subsampling; with a window of one frame also
-// the changes of shape, which move nothing.
+// Puts the frames of each window into one frame: context windows, stacking, subsampling. With a
+// window of one frame it also serves changes of shape, which move no values.
 class Gather : public Layer {
  public:
   Gather(const Signal& input, Window window) : size_(input.size()), window_(window) {}

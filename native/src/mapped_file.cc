@@ -35,7 +35,7 @@ MappedFile::~MappedFile() {
   if (!mapped_.empty()) munmap(const_cast<uint8_t*>(mapped_.data()), mapped_.size());
 }
 
-// False where there is nothing to map: a pipe, an empty file, a file system that cannot.
+// False if the file cannot be mapped: a pipe, an empty file, some file systems.
 bool MappedFile::map(std::FILE* file) {
   struct stat facts;
   if (fstat(fileno(file), &facts) != 0 || !S_ISREG(facts.st_mode) || facts.st_size == 0)
@@ -54,7 +54,7 @@ bool MappedFile::map(std::FILE*) { return false; }
 
 #endif
 
-// Of a directory too, which fails here.
+// A directory can be opened, and fails here.
 void MappedFile::read(std::FILE* file) {
   uint8_t piece[1 << 14];
   while (const size_t count = std::fread(piece, 1, sizeof piece, file))

@@ -1,4 +1,4 @@
-// The bytes of a file: mapped where the system can do that, read where it cannot, as from a pipe.
+// The bytes of a file: mapped into memory if the system can do that, else read (as from a pipe).
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@ namespace tinyvox {
 
 class MappedFile {
  public:
-  // Raises std::system_error, "cannot be read: " and the system's reason.
+  // Raises std::system_error: "cannot be read: " and the system's reason.
   explicit MappedFile(const char* path);
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;

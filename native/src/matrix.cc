@@ -8,10 +8,11 @@ namespace {
 
 struct Integers {
   std::vector<int> values;
-  float step = 0, error = INFINITY;  // between two integers; squared, over all values
+  float step = 0,
+        error = INFINITY;  // the value of one integer step; the squared error over all values
 };
 
-// Centroids as integers, the largest of magnitude `top`.
+// Rounds centroids to integers of which the largest has magnitude `top`.
 Integers to_integers(const std::vector<float>& centroids, int top) {
   Integers result;
   result.step = magnitude(centroids) / static_cast<float>(top);
@@ -25,8 +26,8 @@ Integers to_integers(const std::vector<float>& centroids, int top) {
   return result;
 }
 
-// A few centroids fall closer to the integers under some steps than under others: the best one, at
-// most `most` in magnitude.
+// Rounds centroids to integers of at most `most` in magnitude, with the step that rounds them best:
+// with few centroids, some steps fit much better than others.
 Integers best_integers(const std::vector<float>& centroids, int most) {
   Integers best;
   for (int top = most; top >= most * 2 / 3; --top)
@@ -35,12 +36,12 @@ Integers best_integers(const std::vector<float>& centroids, int most) {
   return best;
 }
 
-// The levels of a grid are integers as they are.
+// The levels of a grid are integers already.
 Integers grid_integers(const std::vector<float>& levels) {
   return {{levels.begin(), levels.end()}, 1.0f, 0.0f};
 }
 
-// The levels that every row has, as integers of at most `most` in magnitude.
+// The levels that all rows share, as integers of at most `most` in magnitude.
 Integers small_table(const Tensor& tensor, int most) {
   std::vector<float> levels(tensor.entries);
   tensor.levels_of(0, levels.data());
@@ -55,7 +56,7 @@ Integers row_integers(const Tensor& tensor, uint32_t row) {
   return exact ? grid_integers(levels) : to_integers(levels, 127);
 }
 
-// The form that takes least memory of those that the set has; none for floats.
+// The form that takes the least memory among those of this instruction set; empty for floats.
 std::optional<Form> form_of(const Tensor& tensor, const Kernels& kernels) {
   if (tensor.kind == TensorKind::dense || tensor.columns > max_columns) return std::nullopt;
   const uint32_t entries = tensor.entries;
@@ -163,7 +164,7 @@ void Leaf::pack_codes(const Tensor& tensor, size_t first) {
   }
 }
 
-// One for all rows.
+// One table for all rows.
 void Leaf::set_table(const Tensor& tensor) {
   const int32_t own = packing_of(*form_).offset;
   const Integers entries = own != 0 ? small_table(tensor, own - 1) : row_integers(tensor, 0);

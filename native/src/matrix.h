@@ -1,4 +1,4 @@
-// Weight matrices, packed for the kernels that they are then multiplied by.
+// Weight matrices, packed in the form that a kernel multiplies.
 #pragma once
 
 #include <cstdint>
@@ -13,16 +13,18 @@
 
 namespace tinyvox {
 
-// The most frames that a matrix is given at once: enough that reading weights costs little, few
-// enough that the activations stay in the second-level cache and a stream takes little memory.
+// The most frames that a matrix multiplies at once: enough that reading the weights costs little,
+// and few enough that the activations stay in the second-level cache and a stream takes little
+// memory.
 inline constexpr size_t max_frames = 32;
 
-// Room for the values between two factors and for int8 activations, and who helps. One a stream.
+// Room for the values between two factors and for int8 activations, and the threads that help. Each
+// stream has its own.
 class MatrixWork {
  public:
   explicit MatrixWork(Threads& threads) : threads_(threads) {}
 
-  // Room for at least this: columns of any leaf, rows of any factor but the last.
+  // Makes room: for the columns of any leaf, and for the rows of any factor but the last.
   void reserve(size_t columns, size_t rows);
   size_t bytes() const;
 
@@ -56,27 +58,27 @@ class Leaf {
   void set_table(const Tensor& tensor);
   void set_row_tables(const Tensor& tensor, size_t first);
   size_t blocks() const;         // of rows
-  size_t padded_blocks() const;  // of whole panels
+  size_t padded_blocks() const;  // in whole panels
   void multiply(size_t first, size_t last, const Activations& x, Results y) const;
   void multiply(size_t first, size_t last, const float* x, size_t frames, Results y) const;
 
   const Kernels& kernels_;
-  std::optional<Form> form_;  // none: float
+  std::optional<Form> form_;  // empty: float
   size_t rows_, columns_, chunks_ = 0;
   std::vector<float> dense_;    // [rows, columns]
-  std::vector<uint8_t> codes_;  // these as in Weights
+  std::vector<uint8_t> codes_;  // from here on as in Weights
   std::vector<uint8_t> table_;
-  std::vector<float> scale_;  // the step of the table included
+  std::vector<float> scale_;  // with the step of the table
   int32_t offset_ = 0;
 };
 
-// A matrix expression as a chain of leaves, the rightmost of which is applied first.
+// A matrix expression as a chain of leaves. The rightmost leaf is applied first.
 class PackedMatrix {
  public:
   explicit operator bool() const { return !chain_.empty(); }
   size_t rows() const { return chain_.front()->rows(); }
   size_t columns() const { return chain_.back()->columns(); }
-  size_t bytes() const { return bytes_; }  // without leaves that another matrix accounts for
+  size_t bytes() const { return bytes_; }  // without leaves that another matrix counts
   void reserve(MatrixWork& work) const;
 
   // y [frames, rows] from x [frames, columns]; at most max_frames.
@@ -89,14 +91,14 @@ class PackedMatrix {
   size_t bytes_ = 0;
 };
 
-// Packs the matrices of a model, a factor that several of them share once.
+// Packs the matrices of a model. A factor that several of them share is packed once.
 class Packer {
  public:
   explicit Packer(const Kernels& kernels) : kernels_(kernels) {}
 
   PackedMatrix pack(const Tensor& tensor);
 
-  // `groups` matrices, each of so many of the rows; factors but the leftmost are shared.
+  // `groups` matrices of equal numbers of rows, which share all factors but the leftmost.
   std::vector<PackedMatrix> split_rows(const Tensor& tensor, size_t groups);
 
  private:
@@ -108,7 +110,7 @@ class Packer {
 
   const Kernels& kernels_;
   size_t bytes_ = 0;  // of all leaves so far
-  // By the factor; its address may be another's once it is freed, which a weak_ptr knows.
+  // By the factor. Not by its address, which another factor may get once this one is freed.
   std::map<std::weak_ptr<const Tensor>, Chain, std::owner_less<>> shared_;
 };
 

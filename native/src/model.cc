@@ -14,7 +14,7 @@ Model::Model(File file, const Kernels& kernels, size_t threads)
     for (uint32_t input : node.inputs) inputs.push_back(signals[input]);
     steps_.push_back({make_layer(node, inputs, packer), node.inputs, node.signal});
     signals.push_back(node.signal);
-    node.tensors.clear();  // so that a model is never there twice as a whole
+    node.tensors.clear();  // so that the whole model is never in memory twice
   }
   if (speech_) features_ = std::make_shared<FeatureTables>(speech_->features);
 }

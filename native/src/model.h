@@ -1,4 +1,4 @@
-// A validated file as layers that any number of streams share.
+// A model made from a validated file. Any number of streams can share it.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +19,7 @@ class Model {
     Signal signal;                 // of the output
   };
 
-  // `threads` share the work of a matrix.
+  // `threads` threads share the work of a matrix.
   Model(File file, const Kernels& kernels, size_t threads = 1);
 
   size_t input_size() const { return input_size_; }
@@ -29,11 +29,12 @@ class Model {
   Threads& threads() const { return *threads_; }
   size_t bytes() const;  // of packed weights
 
-  // Size of one frame of a signal, numbered as in Step::inputs; its input frames to a frame.
+  // The size of a frame of a signal, and the input frames for one of its frames. Signals are
+  // numbered as in Step::inputs.
   size_t signal_size(uint32_t signal) const;
   size_t signal_stride(uint32_t signal) const;
 
-  // Null where the file has no speech card.
+  // Null if the file has no speech card.
   const Speech* speech() const { return speech_ ? &*speech_ : nullptr; }
   const std::shared_ptr<const FeatureTables>& features() const { return features_; }
 

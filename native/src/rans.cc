@@ -12,7 +12,7 @@ namespace {
 
 constexpr uint32_t probability_bits = 12;
 constexpr uint32_t total = 1u << probability_bits;
-constexpr uint32_t low = 1u << 16;  // states are at least this between two codes
+constexpr uint32_t low = 1u << 16;  // a state is at least this between two codes
 constexpr size_t lanes = 8;
 
 using Frequencies = std::array<uint32_t, 256>;
@@ -41,8 +41,8 @@ std::vector<uint16_t> models_of(std::span<const uint8_t> codes, const CodeShape&
   return models;
 }
 
-// The symbol of all that pass `may` for which counts[s] / (2 f[s] + shift) is greatest, or with
-// `least` smallest; as integers, so that every machine chooses alike.
+// Among the symbols for which `may` is true, the one with the greatest counts[s] / (2 f[s] +
+// shift), or with `least` the smallest. In integers, so that every machine chooses the same one.
 template <bool least, typename May>
 size_t choose(const Counts& counts, const Frequencies& f, int shift, May may) {
   size_t best = 256;
@@ -58,9 +58,9 @@ size_t choose(const Counts& counts, const Frequencies& f, int shift, May may) {
   return best;
 }
 
-// Frequencies that sum to `total`, at least 1 for each symbol that occurs; all 0 where none does.
-// After rounding, single steps go where they cost least: from f to f + 1 saves
-// counts[s] * log((f + 1) / f) bits, which is nearly counts[s] / (f + 1/2).
+// Frequencies that sum to `total`, at least 1 for each symbol that occurs; all 0 if none occurs.
+// After rounding, the sum is corrected by single steps where they cost least: a step from f to f +
+// 1 saves counts[s] * log((f + 1) / f) bits, which is nearly counts[s] / (f + 1/2).
 Frequencies normalize(const Counts& counts) {
   Frequencies f{};
   uint64_t codes = 0;
@@ -86,7 +86,7 @@ void put(std::vector<uint8_t>& out, uint32_t value, size_t bytes) {
   for (size_t i = 0; i < bytes; ++i) out.push_back(static_cast<uint8_t>(value >> 8 * i));
 }
 
-// A model's frequencies, and where each symbol's range starts.
+// The frequencies of a model, and the start of each symbol's range.
 struct Model {
   Frequencies frequency, start{};
 
@@ -102,7 +102,7 @@ std::vector<Model> build_models(std::span<const uint8_t> codes, std::span<const 
   return {counts.begin(), counts.end()};
 }
 
-// The last code first; `words` come out in the reverse of the order in which they are read.
+// Encodes from the last code to the first. `words` are in the reverse of the order of reading.
 States encode(std::span<const uint8_t> codes, std::span<const uint16_t> model_of,
               const std::vector<Model>& models, size_t columns, std::vector<uint16_t>& words) {
   States states;
@@ -127,14 +127,14 @@ void put_frequencies(std::vector<uint8_t>& out, const Frequencies& f, uint32_t e
   for (uint32_t s = 0; s < entries; ++s) put_varint(out, f[s]);
 }
 
-// What a slot of the probability range decodes to, packed so that one load gives all of it:
+// The result of decoding a slot of the probability range, packed so that one load reads it all:
 //
 //   31         20 19               8 7        0
 //    place in the  frequency less 1   symbol
 //    symbol's range
 using Slots = std::array<uint32_t, total>;
 
-// Returns whether any code has the model.
+// Returns whether any code has this model.
 bool read_slots(Reader& reader, uint32_t entries, Slots& slots) {
   if (!reader.varint("presence of a model", 0, 1)) return false;
   uint32_t slot = 0;
@@ -155,8 +155,8 @@ inline uint8_t step(const Slots& slots, uint32_t& x) {
   return static_cast<uint8_t>(slot);
 }
 
-// The codes of one row after the other. `choose(column)` gives the slots of a code's model, and
-// `tell(column, code)` hears what it was.
+// Decodes row after row. `choose(column)` gives the slots of the model for the next code, and
+// `tell(column, code)` receives the code.
 class Decoder {
  public:
   Decoder(const States& states, std::span<const uint8_t> words)
@@ -183,8 +183,8 @@ class Decoder {
   }
 
  private:
-  // Eight codes read at most eight words: while that many are left there is nothing to check, and
-  // nothing branches on the data. Returns the number of codes written.
+  // Eight codes read at most eight words. While that many words are left, no bound has to be
+  // checked and no branch depends on the data. Returns the number of codes written.
   template <typename Choose, typename Tell>
   size_t rounds(std::span<uint8_t> codes, Choose choose, Tell tell) {
     States x = states_;  // local copies stay in registers
@@ -194,7 +194,8 @@ class Decoder {
       for (size_t lane = 0; lane < lanes; ++lane) {
         codes[i + lane] = step(choose(i + lane), x[lane]);
         tell(i + lane, codes[i + lane]);
-        // Written so that no compiler makes a branch of it: the branch would be a coin toss.
+        // Written so that no compiler makes a branch of it: it would be mispredicted half of the
+        // time.
         const uint32_t refill = x[lane] < low;
         const uint32_t refilled = x[lane] << 16 | load_u16(next);
         x[lane] ^= (x[lane] ^ refilled) & (0 - refill);
@@ -210,7 +211,7 @@ class Decoder {
   const uint8_t *next_, *end_;
 };
 
-// Of each model; empty where no code may have it.
+// The slots of each model; empty if no code has it.
 using AllSlots = std::vector<std::unique_ptr<Slots>>;
 
 const Slots& slots_of(const AllSlots& all, size_t model) {
@@ -228,8 +229,8 @@ void decode_rows(Decoder& decoder, const AllSlots& slots, const CodeShape& shape
   }
 }
 
-// A code that its state has not leads to state `none`, which is found at the end of the row; until
-// then it chooses the even quantizer.
+// A code that does not exist in its state leads to state `none`. The end of the row checks for
+// that; until then, `none` has the even quantizer.
 void decode_trellis(Decoder& decoder, const AllSlots& slots, const CodeShape& shape,
                     std::span<uint8_t> codes) {
   std::vector<uint8_t> states(shape.columns, 0);

@@ -16,7 +16,7 @@ struct Choice {
   uint8_t code = 0;
 };
 
-// One row's value against levels of the grid.
+// Compares the value of one row with levels of the grid.
 class Row {
  public:
   Row(const Rdo& rdo, const float* cost, float weight, float value)
@@ -30,8 +30,8 @@ class Row {
     if (cost < best.cost) best = {cost, static_cast<uint8_t>(code)};
   }
 
-  // Of the levels first, first + spacing, ... and their negatives: those that may win, from the
-  // nearest one outwards and inwards.
+  // Considers the levels first, first + spacing, ... and their negatives, from the nearest one
+  // outwards and inwards, as far as they can be the best.
   void consider_run(Choice& best, int first, int spacing) const {
     for (const int sign : {1, -1}) {
       const int most = static_cast<int>(sign < 0 ? rdo_.zero : rdo_.entries - 1 - rdo_.zero);
@@ -49,7 +49,7 @@ class Row {
   }
 
  private:
-  // Whether a level would win if it cost nothing.
+  // Whether a level would be the best one if it cost no bits.
   bool may_win(const Choice& best, int level) const {
     const float error = value_ - static_cast<float>(level);
     return weight_ * error * error < best.cost;
@@ -76,7 +76,7 @@ void choose_alone(const Rdo& rdo, std::span<const float> values, std::span<const
     codes[i] = choose_one(rdo, group_of(rdo, i), weights[i], values[i]);
 }
 
-// The best codes of one row by quantizer and bit, which is all that a state tells apart.
+// The best codes of one row for each quantizer and bit. A state depends on nothing else.
 struct Subsets {
   Choice of[2][2];
 
@@ -92,7 +92,7 @@ struct Subsets {
   }
 };
 
-// The survivor that came to each state: the state and the code before.
+// The best path to each state: the state before, and the code.
 struct Survivor {
   uint8_t from[trellis_states];
   uint8_t code[trellis_states];
@@ -113,7 +113,7 @@ Costs advance(const Costs& costs, const Subsets& subsets, Survivor& survivor) {
         survivor.code[to] = choice.code;
       }
     }
-  // The differences are what matters; the sums would lose digits.
+  // Only differences matter; growing sums would lose digits.
   const float least = *std::min_element(next.begin(), next.end());
   for (float& cost : next) cost -= least;
   return next;

@@ -20,12 +20,12 @@ struct Slot {
   uint32_t since = 0;  // version
 };
 
-// What a layer's record holds.
+// The fields of a layer's record.
 struct Form {
   std::span<const Setting> ints;
   std::span<const Slot> tensors;
   size_t floats = 0;
-  uint32_t most_inputs = 1;  // where more than one, two at least
+  uint32_t most_inputs = 1;  // if above one, at least two
 };
 
 constexpr Slot weight_and_bias[] = {{"weight", false, false}, {"bias", true, true}};
@@ -58,7 +58,7 @@ constexpr Setting stacking[] = {{"count", 1, max_span}, {"stride", 1, max_span}}
 constexpr Setting subsample[] = {{"factor", 1, max_span}};
 constexpr Setting unflatten[] = {{"channels", 1, max_dimension}};
 
-// By LayerKind.
+// In the order of LayerKind.
 const std::array<Form, 15> forms{{
     {{}, weight_and_bias},                      // linear
     {cell_kind, cells},                         // recurrent
@@ -77,7 +77,7 @@ const std::array<Form, 15> forms{{
     {{}, {}},                                   // log_softmax
 }};
 
-// The first byte of a tensor's record; a flag that means nothing to the kind is 0:
+// The first byte of a tensor's record. A flag that the kind does not use is 0:
 //
 //   7    6                5                4              3             2 1 0
 //   0    an entropy model one scale        half levels    half values   TensorKind
@@ -103,7 +103,7 @@ void check_slot(const Slot& slot, const Tensor& tensor) {
     fail(slot.is_vector ? "is a matrix, expected a vector" : "is a vector, expected a matrix");
 }
 
-// The shape of a product from those of its factors.
+// The shape of a product from the shapes of its factors.
 void set_shape(Tensor& product) {
   const Tensor &left = *product.left, &right = *product.right;
   if (left.columns != right.rows)
@@ -113,7 +113,7 @@ void set_shape(Tensor& product) {
   product.columns = right.columns;
 }
 
-// In the leaves of an expression.
+// The weights in the leaves of an expression.
 uint64_t weights_of(const Tensor& matrix) {
   if (matrix.left) return weights_of(*matrix.left) + weights_of(*matrix.right);
   return static_cast<uint64_t>(matrix.rows) * matrix.columns;
@@ -225,7 +225,7 @@ void NodeReader::read_leaf(Tensor& tensor, uint8_t flags) {
                 (flags & scale_a_group) != 0, (flags & model_a_group) != 0});
 }
 
-// The size of a leaf, taken off what the whole file may hold.
+// The size of a leaf, subtracted from the weights that the file may still hold.
 uint64_t NodeReader::spend(const Tensor& tensor) {
   const uint64_t size = static_cast<uint64_t>(tensor.rows) * tensor.columns;
   if (size > max_matrix)
@@ -235,7 +235,7 @@ uint64_t NodeReader::spend(const Tensor& tensor) {
   return size;
 }
 
-// A shared factor counts each time: it takes no more memory, but as much time.
+// A shared factor counts each time: it takes no additional memory, but additional time.
 void NodeReader::spend(uint64_t weights) {
   if (weights > weights_left_) fail("the file holds more than 2^29 weights");
   weights_left_ -= weights;

@@ -1,5 +1,5 @@
-// The records inside a file's sections: tensors, nodes, speech. What is read here is checked here;
-// only whether a layer fits its inputs is left to shapes.h.
+// Reads and checks the records in a file's sections: tensors, nodes, the speech card. Only whether
+// a layer fits its inputs is checked elsewhere, in shapes.h.
 #pragma once
 
 #include <cstdint>
@@ -16,22 +16,22 @@ namespace tinyvox {
 inline constexpr uint32_t max_name = 255;            // bytes of a name or a token
 inline constexpr uint32_t max_dimension = 1u << 20;  // rows or columns
 inline constexpr uint32_t max_span = 4096;           // kernels, strides, paddings, contexts
-inline constexpr uint32_t max_inputs = 64;           // of a node
+inline constexpr uint32_t max_inputs = 64;           // of one node
 inline constexpr uint32_t max_tokens = 1u << 16;
 inline constexpr uint32_t max_depth = 4;             // of products
-inline constexpr uint64_t max_matrix = 1ull << 28;   // weights of a matrix
-inline constexpr uint64_t max_weights = 1ull << 29;  // of a file
+inline constexpr uint64_t max_matrix = 1ull << 28;   // weights of one matrix
+inline constexpr uint64_t max_weights = 1ull << 29;  // weights of one file
 
-// Since when products may share factors, and LSTMs be projected.
+// The first versions with products that share a factor, and with projected LSTMs.
 inline constexpr uint32_t sharing_version = 3, projecting_version = 4;
 
-// Reads the nodes of a file of this version one after the other.
+// Reads the nodes of a file of this version, one by one.
 class NodeReader {
  public:
   NodeReader(Reader& reader, uint32_t version) : reader_(reader), version_(version) {}
 
-  // The next node, of which `signals` are the possible inputs: the model's, then every earlier
-  // node's. An error names the layer.
+  // Reads the next node. `signals` are its possible inputs: the model's input, then the output of
+  // every earlier node. An error names the layer.
   Node read(std::span<const Signal> signals);
 
  private:
@@ -47,7 +47,7 @@ class NodeReader {
 
   Reader& reader_;
   uint32_t version_;
-  std::vector<std::shared_ptr<Tensor>> factors_;  // right ones, of matrices that are products
+  std::vector<std::shared_ptr<Tensor>> factors_;  // the right factors of products so far
   uint64_t weights_left_ = max_weights;
 };
 

@@ -1,5 +1,5 @@
-// LSTM, GRU and plain recurrent layers. The input's half of the gates does not depend on the frame
-// before, so it is computed for several frames at once.
+// LSTM, GRU and plain recurrent layers. The half of the gates that comes from the input does not
+// depend on the frame before, so it is computed for several frames at once.
 #include <algorithm>
 #include <cmath>
 
@@ -10,9 +10,9 @@ namespace {
 
 struct Cell {
   PackedMatrix weight_ih, weight_hh;
-  PackedMatrix weight_hr;      // a projected LSTM's
+  PackedMatrix weight_hr;      // of a projected LSTM
   std::vector<float> bias;     // [gates * hidden], or empty
-  std::vector<float> bias_hn;  // [hidden]: GRU
+  std::vector<float> bias_hn;  // [hidden], of a GRU
 
   Cell(const Node& node, size_t slot, Packer& packer) {
     if (!node.tensors[slot]) return;
@@ -80,7 +80,7 @@ class Recurrent : public Layer {
   }
 
  private:
-  // Frames [first, first + frames) of `x`, in the order of time or against it.
+  // Computes frames [first, first + frames) of `x`, forwards or backwards in time.
   void run_cell(const Cell& cell, const float* x, size_t first, size_t frames, bool reverse,
                 float* out, float* state, Work& work) const {
     const size_t stride = forward_.size() + backward_.size();
@@ -100,8 +100,8 @@ class Recurrent : public Layer {
     }
   }
 
-  // `memory` is the LSTM's cell; `state` is the hidden state before the step, where it is read, and
-  // what the units put out after it.
+  // `memory` is the LSTM's cell state. `state` is the hidden state before the step, if the layer
+  // reads it, and the output of the units after it.
   void step(const Cell& cell, const float* x, const float* h, float* memory, float* state,
             const Kernels& kernels) const {
     const size_t hidden = cell.hidden();

@@ -34,7 +34,7 @@ uint64_t flat(const Signal& input) {
 }
 
 Signal make_signal(uint64_t channels, uint64_t bands, uint64_t stride) {
-  // Each factor first: the product of two such numbers then fits 64 bits.
+  // Check each factor first, so that the product of two of them fits 64 bits.
   const bool fits = channels <= max_signal && bands <= max_signal &&
                     channels * std::max<uint64_t>(1, bands) <= max_signal;
   if (!fits) fail("puts out more than 2^20 values a frame");
@@ -54,7 +54,7 @@ Signal infer_linear(const Node& node, const Signal& input) {
   return make_signal(weight.rows, 0, input.stride);
 }
 
-// The size of the hidden state of the cell whose tensors begin at `slot`, 0 where there is none.
+// The size of the hidden state of the cell whose tensors begin at `slot`; 0 if there is no cell.
 uint64_t check_cell(const Node& node, size_t slot, uint64_t size) {
   constexpr uint64_t gates[] = {4, 3, 1, 1};  // by RecurrentKind
   const Tensor &weight_ih = node.tensors[slot], &weight_hh = node.tensors[slot + 1];

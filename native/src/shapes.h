@@ -1,4 +1,5 @@
-// Whether a layer fits its inputs: the rules of `Layer.infer` in src/tinyvox/layers.py, and limits.
+// Whether a layer fits its inputs: the rules of `Layer.infer` in src/tinyvox/model/layers.py, and
+// limits.
 #pragma once
 
 #include <cstdint>
@@ -8,14 +9,14 @@
 
 namespace tinyvox {
 
-inline constexpr uint64_t max_signal = 1u << 20;  // values of a frame; input frames to a frame
+inline constexpr uint64_t max_signal = 1u << 20;  // values of a frame; input frames for a frame
 inline constexpr uint64_t max_memory = 1u << 26;  // values that the frames of a whole model hold
 
-// The node's output for these inputs; raises FormatError where they do not fit. Of the node, all
-// but `signal` is set, and its slots are right.
+// The output of a node for these inputs. All fields of the node but `signal` must be set, and its
+// tensors of the right kinds. Raises FormatError if node and inputs do not fit.
 Signal infer(const Node& node, std::span<const Signal> inputs);
 
-// How many values the node holds between frames, its own output included.
+// How many values the node keeps between frames, with its own output.
 uint64_t memory(const Node& node, const Signal& input);
 
 }  // namespace tinyvox

@@ -1,4 +1,4 @@
-// Audio in, text out: features, model and decoder in a row.
+// Audio in, text out: feature extractor, model and decoder one after the other.
 #pragma once
 
 #include "decode_ctc.h"
@@ -8,7 +8,7 @@ namespace tinyvox {
 
 class SpeechStream {
  public:
-  // The model has a speech card.
+  // The model must have a speech card.
   explicit SpeechStream(std::shared_ptr<const Model> model);
 
   void feed(std::span<const float> samples);

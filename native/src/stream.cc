@@ -44,7 +44,7 @@ void Stream::make_queues(bool counting) {
   consumers_[last].push_back(&outputs_);
 }
 
-// An utterance in which frames are only counted shows how many of them wait where.
+// Runs an utterance in which frames are only counted, to find how many of them wait in each queue.
 void Stream::rehearse() {
   reset();
   started_ = true;
@@ -58,7 +58,7 @@ void Stream::rehearse() {
   finish();
 }
 
-// Input frames after which every window was full once.
+// The number of input frames after which every window has been full once.
 uint64_t Stream::span() const {
   uint64_t total = 0;
   for (const Model::Step& step : model_->steps()) {
@@ -147,7 +147,7 @@ void Stream::advance(size_t step) {
   }
 }
 
-// How many frames a step can put out.
+// How many frames a step can compute now.
 size_t Stream::ready(size_t step) const {
   const Window window = model_->steps()[step].layer->window();
   size_t count = SIZE_MAX;

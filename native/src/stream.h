@@ -1,7 +1,7 @@
-// One utterance on its way through a model: features in, outputs as early as they can be had.
+// Runs a model over one utterance: takes features, and gives each output as early as possible.
 //
-// The result does not depend on how the features were cut into pieces. All memory is taken when the
-// stream is made, but where a layer reads backwards in time and keeps the whole utterance.
+// The result does not depend on how the features are cut into pieces. All memory is allocated when
+// the stream is made, unless a layer reads backwards in time and so keeps the whole utterance.
 #pragma once
 
 #include <cstdint>
@@ -15,27 +15,27 @@ namespace tinyvox {
 
 class Stream {
  public:
-  // Raises FormatError where frames that have to wait would not fit the memory.
+  // Raises FormatError if the frames that have to wait would take too much memory.
   explicit Stream(std::shared_ptr<const Model> model);
 
-  // Features [frames, input size]; any number.
+  // Takes any number of frames, [frames, input size].
   void push(const float* features, size_t frames);
 
-  // The utterance is over: what was waiting for later frames is put out.
+  // Ends the utterance: computes the outputs that waited for later frames.
   void finish();
 
-  // Back to the beginning, for the next utterance.
+  // Starts the next utterance.
   void reset();
 
-  // Frames put out and not yet dropped.
+  // The outputs that the caller has not dropped yet.
   Frames& outputs() { return outputs_; }
   size_t bytes() const;
 
  private:
-  // What waits before one input of a step.
+  // The frames that wait for one input of a step.
   struct Edge {
     Frames frames;
-    size_t owed = 0;  // frames to drop as soon as they come
+    size_t owed = 0;  // frames to drop as soon as they arrive
   };
 
   void make_queues(bool counting);
@@ -54,12 +54,12 @@ class Stream {
   std::vector<std::vector<Frames*>> consumers_;  // [signal]: queues that it fills
   Frames outputs_{0};
   std::vector<std::vector<float>> states_;  // [step]
-  std::vector<const float*> inputs_;        // of the step that runs
+  std::vector<const float*> inputs_;        // of the step that is running
   Work work_;
   bool counting_ = false, started_ = false, finished_ = false;
 };
 
-// The model of a file's bytes, on which streams can be made. Raises FormatError.
+// Parses the bytes of a file and makes its model. Raises FormatError.
 std::shared_ptr<const Model> open_model(std::span<const uint8_t> bytes, const Kernels& kernels,
                                         size_t threads = 1);
 

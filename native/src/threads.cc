@@ -12,8 +12,8 @@
 namespace tinyvox {
 namespace {
 
-// How often a thread looks for its next job before it goes to sleep: some tens of microseconds, as
-// the jobs of a frame follow each other.
+// How often a thread checks for its next job before it goes to sleep: some tens of microseconds,
+// because the jobs of one frame follow each other closely.
 constexpr int looks = 1000;
 
 void pause() {
@@ -39,7 +39,7 @@ Threads::Threads(size_t count) : owner_(process()) {
   try {
     for (size_t part = 1; part < count; ++part) workers_.emplace_back([this, part] { work(part); });
   } catch (const std::exception&) {
-    // No room for more: those that there are do, with the same result.
+    // The system cannot start more. Fewer threads give the same result.
   }
 }
 

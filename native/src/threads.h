@@ -1,4 +1,4 @@
-// Threads that share the work of one matrix. They cost nothing while nobody asks for them.
+// Threads that share the work of one matrix product. They sleep when there is no work.
 #pragma once
 
 #include <algorithm>
@@ -15,7 +15,7 @@ inline constexpr size_t max_threads = 64;
 
 class Threads {
  public:
-  // `count` in all, the caller's included; fewer where the system has no room for them.
+  // `count` threads with the caller's; fewer if the system cannot start so many.
   explicit Threads(size_t count);
   ~Threads();
   Threads(const Threads&) = delete;
@@ -23,9 +23,10 @@ class Threads {
 
   size_t count() const { return workers_.size() + 1; }
 
-  // task(first, last) over [0, items) in as many parts as there are threads, each a multiple of
-  // `grain` but the last. All of it on the caller's thread where so few products are not worth a
-  // hand-over, and where the others work for somebody else. Tasks do not throw.
+  // Calls task(first, last) for parts of [0, items), one part for each thread; the sizes of all
+  // parts but the last are multiples of `grain`. All of it runs on the caller's thread if there are
+  // too few products to be worth sharing, or if the other threads work for another caller. Tasks do
+  // not throw.
   template <typename Task>
   void share(size_t items, size_t grain, size_t products, const Task& task) {
     const size_t grains = (items + grain - 1) / grain;
@@ -53,16 +54,16 @@ class Threads {
     const void* context;
   };
 
-  bool forked() const;  // a child process has none of the workers
+  bool forked() const;  // a forked process does not have the worker threads
   void run(Job job);
   void work(size_t part);
 
   std::mutex busy_;
   Job job_{};
-  std::atomic<uint32_t> jobs_{0};  // how many there were; its change starts one
-  std::atomic<size_t> left_{0};    // parts under way
+  std::atomic<uint32_t> jobs_{0};  // number of jobs so far; a new number starts a job
+  std::atomic<size_t> left_{0};    // parts not finished
   std::atomic<bool> over_{false};
-  const int owner_;  // process
+  const int owner_;  // process id
   std::vector<std::thread> workers_;
 };
 

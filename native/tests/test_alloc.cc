@@ -1,6 +1,5 @@
-// Opens the .tvx file named first, then feeds a stream noise in pieces of every size while it
-// counts allocations. Prints how many there were after the stream was made; exits 0 only where none
-// were.
+// Opens the .tvx file of the first argument, feeds noise to a stream in pieces of many sizes, and
+// counts the allocations after the stream was made. Prints their number; exits 0 only if it is 0.
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>

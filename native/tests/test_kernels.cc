@@ -1,6 +1,6 @@
-// Holds every instruction set that runs here against the scalar reference, to the last bit, and
-// where results are floats against exact ones: test_kernels [SEED [LARGEST]], of rows and columns.
-// Prints a line for each set; exits 1 at the first value that is not as it should be.
+// Compares every instruction set that runs here with the scalar reference, to the last bit, and
+// float results also with exact ones. Usage: test_kernels [SEED [LARGEST]], the most rows and
+// columns. Prints a line for each set; exits 1 at the first wrong value.
 #include <bit>
 #include <cmath>
 #include <cstdio>
@@ -22,7 +22,7 @@ constexpr size_t all_sizes[] = {1, 7, 33, 97, 130, 512};
 
 std::mt19937 bits;
 
-// Not one of <random>'s distributions, which differ between libraries.
+// The distributions of <random> differ between libraries, so they are not used.
 float uniform(float least, float most) {
   return least + static_cast<float>(bits() >> 8) * 0x1p-24f * (most - least);
 }
@@ -33,7 +33,7 @@ Values uniforms(size_t count, float most) {
   return values;
 }
 
-// What is checked, for the message.
+// The name of the check, for the message.
 struct Case {
   const Kernels& set;
   std::string what;
@@ -49,7 +49,7 @@ size_t checked = 0;
   std::exit(1);
 }
 
-// `found` holds the first of `expected`. Zeros have signs.
+// `found` must equal the beginning of `expected`; +0 and -0 differ.
 template <typename T>
 void expect_same(const Case& now, const std::vector<T>& found, const std::vector<T>& expected) {
   for (size_t i = 0; i < found.size(); ++i, ++checked)
@@ -106,7 +106,7 @@ Values multiply(const PackedMatrix& matrix, const Values& x, size_t frames,
   return y;
 }
 
-// Among more or fewer frames, and by several threads, a frame gives the same.
+// A frame gives the same result with any number of frames and of threads.
 void check_frames(const Case& now, const PackedMatrix& matrix, const Values& x,
                   const Values& expected) {
   for (size_t frames : frame_counts)
@@ -145,7 +145,7 @@ void check_dense(const Kernels& set, size_t rows, size_t columns) {
   check_frames(now, matrix, x, found);
 }
 
-// Rows that are packed apart, as those of gates and of convolutions' groups.
+// Rows that are packed as several matrices, as for gates and for groups of a convolution.
 void check_parts(const Kernels& set, const Kind& kind) {
   constexpr size_t parts = 3, rows = 11, columns = 70;
   const Tensor tensor = coded(kind, parts * rows, columns);
@@ -157,8 +157,8 @@ void check_parts(const Kernels& set, const Kind& kind) {
               multiply(Packer(kernels_scalar).pack(tensor), x, 1));
 }
 
-// All products at their largest and of one sign, over as many columns as kernels take: of
-// activations that are all 1, all -1, and of either sign.
+// The largest products, all of one sign, over as many columns as the kernels allow; with
+// activations that are all 1, all -1, or of both signs.
 void check_largest(const Kernels& set, const Kind& kind) {
   constexpr size_t rows = 2;
   Tensor tensor = coded(kind, rows, max_columns);
@@ -181,7 +181,7 @@ void check_largest(const Kernels& set, const Kind& kind) {
     }
 }
 
-// All else takes vectors.
+// All other kernels take vectors.
 
 // Values of every magnitude.
 Values awkward(size_t size) {
@@ -191,7 +191,7 @@ Values awkward(size_t size) {
   return x;
 }
 
-// Values half way between two integers, to which they are quantized.
+// Values half way between two int8 steps.
 Values halves(size_t size) {
   Values x(size, 127);
   for (size_t i = 1; i < size; ++i) x[i] = static_cast<float>(i % 253) - 126.5f;
@@ -227,7 +227,7 @@ void check_elementwise(const Kernels& set, const char* what,
   for (size_t i = 0; exact && i < x.size(); ++i) expect_within(now, i, found[i], exact(x[i]), 2e-7);
 }
 
-// Steps of a cell, each from the state that the one before left.
+// Several steps of a cell, each from the state after the step before.
 template <typename Step>
 void check_cell(const Kernels& set, const char* what, size_t hidden, Step step) {
   constexpr size_t count = 5;

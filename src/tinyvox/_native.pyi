@@ -1,3 +1,8 @@
+"""The native core: features, .tvx files, entropy coding, the streaming runtime, single kernels.
+
+Arrays must be contiguous. Wrong arguments raise ValueError.
+"""
+
 from collections.abc import Sequence
 from os import PathLike
 from typing import Any
@@ -6,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 class FeatureConfig:
+    """The settings of the feature extractor; native/src/features.h describes each kind."""
+
     def __init__(
         self,
         *,
@@ -21,20 +28,34 @@ class FeatureConfig:
         deviation: Sequence[float],
     ) -> None: ...
     @property
-    def size(self) -> int: ...
+    def size(self) -> int:
+        """Values of a frame."""
 
-def features(config: FeatureConfig, samples: NDArray[np.float32]) -> NDArray[np.float32]: ...
+def features(config: FeatureConfig, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Features [frames, size] of samples in [-1, 1)."""
 
-class FormatError(ValueError): ...
+class FormatError(ValueError):
+    """A .tvx file, or entropy-coded data, is damaged. One line, without the file's name."""
 
-def parse_file(bytes: bytes) -> dict[str, Any]: ...
+def parse_file(bytes: bytes) -> dict[str, Any]:
+    """The content of a .tvx file, fully checked, as dictionaries and arrays.
+
+    Raises FormatError.
+    """
+
 def rans_encode(
     codes: NDArray[np.uint8],
     entries: int,
     group: NDArray[np.uint8],
     groups: int = 1,
     zero: int = -1,
-) -> bytes: ...
+) -> bytes:
+    """Entropy-code the codes [rows, columns], each below `entries`.
+
+    `group` is the group of each row, [rows], or [0] for one group. `zero` is the code of the value
+    0 where the codes follow a trellis, else -1. Raises FormatError where they do not follow it.
+    """
+
 def rans_decode(
     bytes: bytes,
     rows: int,
@@ -43,14 +64,21 @@ def rans_decode(
     group: NDArray[np.uint8],
     groups: int = 1,
     zero: int = -1,
-) -> NDArray[np.uint8]: ...
+) -> NDArray[np.uint8]:
+    """The codes that `rans_encode` was given. Raises FormatError."""
+
 def count_codes(
     codes: NDArray[np.uint8],
     entries: int,
     group: NDArray[np.uint8],
     groups: int = 1,
     zero: int = -1,
-) -> NDArray[np.uint64]: ...
+) -> NDArray[np.uint64]:
+    """How often each code occurs in each entropy model, [models, entries].
+
+    There is one model for each group of rows, and two where the codes follow a trellis.
+    """
+
 def choose_codes(
     values: NDArray[np.float32],
     weights: NDArray[np.float32],
@@ -59,49 +87,87 @@ def choose_codes(
     group: NDArray[np.uint8],
     zero: int,
     trellis: bool,
-) -> None: ...
+) -> None:
+    """Fill `codes` so that the sum of weight * (value - level)^2 + cost is smallest.
+
+    `values`, in steps of the grid, `weights` and `codes` are [columns, rows]. `cost` is that of
+    each code in each entropy model, [models, entries].
+    """
 
 class Session:
+    """An open model, which any number of streams share. Raises OSError or FormatError."""
+
     def __init__(self, path: str | PathLike[str], threads: int = 1) -> None: ...
     @property
-    def input_size(self) -> int: ...
+    def input_size(self) -> int:
+        """Features of a frame."""
     @property
-    def output_size(self) -> int: ...
+    def output_size(self) -> int:
+        """Values of a frame of output."""
     @property
-    def has_speech(self) -> bool: ...
+    def has_speech(self) -> bool:
+        """Whether the file has a speech card."""
     @property
-    def sample_rate(self) -> int: ...
+    def sample_rate(self) -> int:
+        """The sample rate in hertz of the audio that the model takes. Needs a speech card."""
     @property
-    def isa(self) -> str: ...
+    def isa(self) -> str:
+        """The instruction set in use."""
     @property
-    def resident_bytes(self) -> int: ...
-    def features(self, samples: NDArray[np.float32]) -> NDArray[np.float32]: ...
-    def run(self, features: NDArray[np.float32], chunk: int) -> NDArray[np.float32]: ...
+    def resident_bytes(self) -> int:
+        """Memory of the model and of one stream, in bytes."""
+    def features(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Features [frames, size] of samples in [-1, 1). Needs a speech card."""
+    def run(self, features: NDArray[np.float32], chunk: int) -> NDArray[np.float32]:
+        """The outputs for an utterance, given to a stream in pieces of `chunk` frames."""
 
 class FeatureStream:
+    """One utterance: takes features, and gives outputs as soon as they are computed."""
+
     def __init__(self, session: Session) -> None: ...
-    def push(self, features: NDArray[np.float32]) -> NDArray[np.float32]: ...
-    def finish(self) -> NDArray[np.float32]: ...
-    def reset(self) -> None: ...
+    def push(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Take frames, and return the outputs that are ready."""
+    def finish(self) -> NDArray[np.float32]:
+        """End the utterance, and return the last outputs."""
+    def reset(self) -> None:
+        """Start the next utterance."""
 
 class SpeechStream:
-    def __init__(self, session: Session) -> None: ...
-    def feed(self, samples: NDArray[np.float32]) -> None: ...
-    def finish(self) -> None: ...
-    def reset(self) -> None: ...
-    @property
-    def text(self) -> str: ...
+    """One utterance: takes audio, and gives text. Needs a speech card."""
 
-def isas() -> list[str]: ...
+    def __init__(self, session: Session) -> None: ...
+    def feed(self, samples: NDArray[np.float32]) -> None:
+        """Take samples in [-1, 1)."""
+    def finish(self) -> None:
+        """End the utterance."""
+    def reset(self) -> None:
+        """Start the next utterance."""
+    @property
+    def text(self) -> str:
+        """The text recognized so far."""
+
+def isas() -> list[str]:
+    """The instruction sets that run here, the best first."""
+
 def multiply_dense(
     isa: str, weights: NDArray[np.float32], x: NDArray[np.float32]
-) -> NDArray[np.float32]: ...
+) -> NDArray[np.float32]:
+    """The product of a float matrix [rows, columns] with frames [frames, columns]."""
+
 def multiply_coded(
     isa: str,
     codes: NDArray[np.uint8],
     levels: NDArray[np.float32],
     scale: NDArray[np.float32],
     x: NDArray[np.float32],
-) -> NDArray[np.float32]: ...
-def quantize_i8(isa: str, x: NDArray[np.float32]) -> tuple[NDArray[np.int8], float, int]: ...
-def elementwise(isa: str, function: str, x: NDArray[np.float32]) -> NDArray[np.float32]: ...
+) -> NDArray[np.float32]:
+    """The product of a quantized matrix with frames [frames, columns].
+
+    Its codes are [rows, columns], its levels [1 or rows, entries], its scales [rows].
+    """
+
+def quantize_i8(isa: str, x: NDArray[np.float32]) -> tuple[NDArray[np.int8], float, int]:
+    """A frame as int8, padded with zeros; its scale; the sum of its int8 values."""
+
+def elementwise(isa: str, function: str, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """`sigmoid`, `tanh` or `log_softmax` of the values."""

@@ -131,7 +131,7 @@ def _keys(schema: type[BaseModel], place: Place) -> list[str]:
         if isinstance(part, str) and part in schema.model_fields:
             inner = _model_in(schema.model_fields[part].annotation)
             schema = inner or schema
-    return list(schema.model_fields)
+    return [field.alias or name for name, field in schema.model_fields.items()]
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

@@ -1,4 +1,4 @@
-// Each room of the core has one file here that exposes it to Python; none holds logic.
+// The Python bindings. Each part of the core has one file here, which holds no logic of its own.
 #pragma once
 
 #include <nanobind/nanobind.h>

@@ -119,7 +119,7 @@ void check_entries(uint32_t entries) {
   if (entries < 1 || entries > 256) throw nb::value_error("entries are 1 to 256");
 }
 
-// What the coder is told besides the codes; `zero` is below 0 where there is no trellis.
+// What the coder needs besides the codes. `zero` is below 0 if there is no trellis.
 CodeShape code_shape(size_t rows, size_t columns, uint32_t entries, const Group& group,
                      uint32_t groups, int zero) {
   check_entries(entries);

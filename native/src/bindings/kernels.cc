@@ -1,4 +1,4 @@
-// Single kernels, for the tests that hold every instruction set against the reference.
+// Single kernels, for the tests that compare every instruction set with the reference.
 #include "kernels/kernels.h"
 
 #include <nanobind/ndarray.h>
@@ -59,7 +59,7 @@ Result multiply_dense(const std::string& isa, Array2d weights, Array2d x) {
   return apply(isa, tensor, x);
 }
 
-// Levels [1 or rows, entries]: one table for all rows, or one a row.
+// Levels [1 or rows, entries]: one table for all rows, or one for each row.
 Result multiply_coded(const std::string& isa, Codes codes, Array2d levels, Array1d scale,
                       Array2d x) {
   Tensor tensor;

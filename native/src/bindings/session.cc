@@ -21,7 +21,7 @@ struct Session {
   Shared model;
 };
 
-// Features in, outputs as they come.
+// Takes features, and gives outputs as soon as they are computed.
 struct Utterance {
   Shared model;
   Stream stream;
@@ -32,7 +32,7 @@ const Speech& speech_of(const Model& model) {
   return *model.speech();
 }
 
-// As Python's own functions: any path, and OSError where it cannot be read.
+// Takes any path, as Python's own functions do, and raises OSError if it cannot be read.
 void open(Session* self, nb::object path, int64_t threads) {
   if (threads < 1 || threads > static_cast<int64_t>(max_threads))
     throw nb::value_error(("threads are " + std::to_string(threads) + ", expected 1 to " +
@@ -85,7 +85,7 @@ nb::ndarray<nb::numpy, float> run(const Session& self, Frames2d features, size_t
   return nb::ndarray<nb::numpy, float>(out->data(), {frames, model.output_size()}, owner);
 }
 
-// What the stream has put out since the last time.
+// The outputs since the last call.
 nb::ndarray<nb::numpy, float> take(Utterance& self) {
   Frames& ready = self.stream.outputs();
   const size_t frames = ready.count(), size = self.model->output_size();

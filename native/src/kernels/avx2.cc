@@ -1,4 +1,4 @@
-// AVX2 and FMA: primitives only.
+// AVX2 and FMA: the primitives only.
 #if defined(__x86_64__)
 
 #include <immintrin.h>
@@ -14,7 +14,7 @@ struct Simd {
   static constexpr size_t rows = 8, float_lanes = 8;
   static constexpr int sums = 8;
 
-  // Of two quads: entries of 6 and of 7 bits without sign, and with sign.
+  // The entries of two quads: unsigned of 6 and of 7 bits, and signed.
   struct Entries {
     __m256i first, second;
   };
@@ -37,13 +37,13 @@ struct Simd {
 
   static __m256i load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 
-  // The codes `place` bits up. A shift brings in bits of the neighbor.
+  // The codes that begin at bit `place`. The shift also brings in bits of the byte beside.
   template <unsigned bits>
   static __m256i at(__m256i codes, int place) {
     return _mm256_and_si256(_mm256_srli_epi16(codes, place), _mm256_set1_epi8((1 << bits) - 1));
   }
 
-  // The code in bits 0 and 1, the row of the four that share a lane's table in those above.
+  // The code is in bits 0 and 1. The bits above say which of the four rows of a lane's table.
   static __m256i with_row(__m256i codes) {
     const __m256i row = _mm256_setr_epi8(0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12,  //
                                          0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12);
@@ -70,7 +70,7 @@ struct Simd {
     }
   }
 
-  // Four activations, for every row.
+  // Four activations, repeated for every row.
   static __m256i four(const int8_t* x) {
     int32_t bits;
     __builtin_memcpy(&bits, x, 4);
@@ -81,7 +81,8 @@ struct Simd {
     return _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
   }
 
-  // Two pairs of 6-bit entries fit int16 (kernels.h); of 7 bits, one.
+  // Two pairs of products with 6-bit entries fit int16 (kernels.h), and one pair with 7-bit
+  // entries.
   static void dot(Integers& sums, Integers&, const Unsigned6& w, const int8_t* x) {
     const __m256i first = _mm256_maddubs_epi16(w.first, four(x));
     sums = widen(sums, _mm256_add_epi16(first, _mm256_maddubs_epi16(w.second, four(x + 4))));
@@ -92,7 +93,7 @@ struct Simd {
     more = widen(more, _mm256_maddubs_epi16(w.second, four(x + 4)));
   }
 
-  // vpmaddubsw takes one factor without sign: |w| times x with the sign of w.
+  // vpmaddubsw needs one unsigned factor: it multiplies |w| by x with the sign of w.
   static __m256i products(__m256i w, __m256i x) {
     return _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
   }
@@ -127,7 +128,7 @@ struct Simd {
 
 }  // namespace
 
-// A lookup among 64 entries takes four lookups and three choices: c6 is left to i8.
+// A lookup among 64 entries would take four lookups and three selections, so i8 replaces c6.
 constinit const Kernels kernels_avx2 = all_kernels<false>("avx2", 0);
 
 }  // namespace tinyvox

@@ -1,4 +1,4 @@
-// AVX-512 with VNNI and VBMI (Ice Lake, Zen 4 and later): primitives only.
+// AVX-512 with VNNI and VBMI (Ice Lake, Zen 4 and later): the primitives only.
 #if defined(__x86_64__)
 
 #include <immintrin.h>
@@ -14,13 +14,14 @@ struct Simd {
   static constexpr size_t rows = 16, float_lanes = 16;
   static constexpr int sums = 16;
 
-  // Of two quads, without sign.
+  // The entries of two quads, unsigned.
   struct Entries {
     __m512i first, second;
   };
 
-  // A lookup heeds bits 0 to 5 of an index. Where they hold more than the code that is meant, the
-  // table says the same whatever the other bits are: a table for each place of a code.
+  // A lookup uses bits 0 to 5 of an index. If they hold more than the wanted code, the table
+  // repeats its entries for all values of the other bits. Each place of a code in a byte has a
+  // table.
   template <Form form>
   struct Lookup {
     static constexpr unsigned bits = packing_of(form).bits;
@@ -62,13 +63,13 @@ struct Simd {
     return _mm512_ternarylogic_epi64(_mm512_set1_epi8(static_cast<char>(mask)), a, b, 0xCA);
   }
 
-  // The code in bits 0 and 1, the row in those above.
+  // The code is in bits 0 and 1, the row in the bits above.
   static __m512i with_row(__m512i codes) {
     const __m512i row = _mm512_and_si512(counting(), _mm512_set1_epi8(0x3C));
     return merge(3, codes, row);
   }
 
-  // A shift brings in bits of the neighbor, and a lookup pays them no heed.
+  // The shift also brings in bits of the byte beside, which the lookup ignores.
   template <Form form, int i>
   static Entries unpack(const uint8_t* chunk, const Lookup<form>& lookup) {
     const auto& t = lookup.tables;
@@ -98,7 +99,7 @@ struct Simd {
     }
   }
 
-  // Four activations, for every row.
+  // Four activations, repeated for every row.
   static __m512i four(const int8_t* x) {
     int32_t bits;
     __builtin_memcpy(&bits, x, 4);
@@ -110,7 +111,8 @@ struct Simd {
     more = with_products(more, w.second, four(x + 4));
   }
 
-  // Around _mm512_dpbusd_epi32 GCC 12 copies the sums twice, which costs a tenth of the speed.
+  // Inline assembly: for _mm512_dpbusd_epi32, GCC 12 copies the sums twice, which costs 10% of the
+  // speed.
   static Integers with_products(Integers sums, __m512i w, __m512i x) {
     asm("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(w), "v"(x));
     return sums;
@@ -137,7 +139,7 @@ struct Simd {
 
 }  // namespace
 
-// vpdpbusd takes weights without sign: an offset of 128.
+// vpdpbusd needs unsigned weights, hence an offset of 128.
 constinit const Kernels kernels_avx512 = all_kernels<true>("avx512", 128);
 
 }  // namespace tinyvox

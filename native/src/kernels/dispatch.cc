@@ -1,4 +1,4 @@
-// The only place that asks what the processor can do.
+// Chooses the kernels. Only this file asks what the processor can do.
 #include <cstdlib>
 #include <cstring>
 #include <stdexcept>
@@ -29,7 +29,7 @@ bool has_dot_products() {
 }
 #endif
 
-// Best first.
+// The best first.
 constexpr Isa isas[] = {
 #if defined(__x86_64__)
     {&kernels_avx512,

@@ -1,21 +1,21 @@
-// Elementwise kernels, written once. Included inside an anonymous namespace by every instruction
-// set's file, whose compiler flags alone make the difference: the loops vectorise, and as no sum is
-// reordered and nothing contracted, the results are the same to the last bit.
+// Elementwise kernels, written once. The file of every instruction set includes this inside an
+// anonymous namespace, and only its compiler flags differ: the loops are vectorized. No sum is
+// reordered and no multiply-add is fused, so the results are equal to the last bit.
 
-// 2^23 + 2^22: adding it leaves a float rounded to an integer in the low bits, ties to even.
+// 2^23 + 2^22: added to a float, it rounds it to an integer, ties to even, in the low bits.
 constexpr float rounder = 12582912.0f;
 constexpr int32_t rounder_bits = 0x4B400000;
 
 inline int32_t bits_of(float x) { return __builtin_bit_cast(int32_t, x); }
 inline float float_of(int32_t bits) { return __builtin_bit_cast(float, bits); }
 
-// e^x, relative error at most 2e-7 up to |x| = 8, and |x| * 8e-8 beyond; x saturates outside
-// [-most, most]. x = n ln 2 + r; e^r by a polynomial that is the best of its degree for the
-// relative error on [-ln 2 / 2, ln 2 / 2]; n is added to its exponent (the lowest bits of
-// `shifted`, the rest of which is shifted out).
+// e^x with a relative error of at most 2e-7 up to |x| = 8, and |x| * 8e-8 beyond; x is clamped to
+// [-most, most]. x = n ln 2 + r. A polynomial gives e^r: the best of its degree for the relative
+// error on [-ln 2 / 2, ln 2 / 2]. Then n is added to the exponent; it is in the lowest bits of
+// `shifted`, and the others are shifted out.
 template <int most>
 inline float exponential(float x) {
-  static_assert(most <= 86);  // below that a result would be no normal number
+  static_assert(most <= 86);  // beyond that a result would not be a normal number
   constexpr float limit = most;
   x = x < limit ? x : limit;
   x = x > -limit ? x : -limit;
@@ -44,12 +44,13 @@ void tanh_f32(float* x, size_t size) {
   for (size_t i = 0; i < size; ++i) x[i] = hyperbolic_tangent(x[i]);
 }
 
-// Of a gate, where a sigmoid is within 1e-12 of 0 or 1 beyond the limit. Three such factors and a
-// cell of up to 1e14 do not overflow, so gates are multiplied before they are divided: divisions
-// take most of the time.
+// The limit of e^x for gates: beyond it a sigmoid is within 1e-12 of 0 or 1. The product of three
+// such factors and a cell of up to 1e14 does not overflow, so the gates are multiplied first and
+// divided once: divisions take most of the time.
 inline float gate_exponential(float x) { return exponential<28>(x); }
 
-// An exponential at a time over short runs: such loops keep a processor busier than one long chain.
+// One exponential at a time over short runs: such loops keep a processor busier than one long
+// chain.
 constexpr size_t run_length = 64;
 
 inline void exponentials(float factor, const float* x, const float* h, size_t size, float* to) {
@@ -104,7 +105,7 @@ void log_softmax_f32(float* x, size_t size) {
   for (size_t i = 0; i < size; ++i) x[i] -= total;
 }
 
-// The largest magnitude is found among bit patterns, which order non-negative floats as integers.
+// Compares bit patterns: as integers they have the same order as non-negative floats.
 void quantize_i8(const float* __restrict x, size_t columns, size_t stride,
                  int8_t* __restrict values, float* scale, int32_t* sum) {
   int32_t most = 0, total = 0;
@@ -113,7 +114,7 @@ void quantize_i8(const float* __restrict x, size_t columns, size_t stride,
     most = magnitude > most ? magnitude : most;
   }
   const float largest = float_of(most);
-  // A frame of nothing but denormals counts as silence: 127 / largest would overflow.
+  // A frame of subnormal values counts as silence: 127 / largest would overflow.
   const float inverse = largest > 1e-35f ? 127.0f / largest : 0.0f;
   for (size_t i = 0; i < columns; ++i) {
     const int32_t value = bits_of(x[i] * inverse + rounder) - rounder_bits;

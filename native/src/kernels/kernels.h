@@ -1,10 +1,10 @@
-// What an instruction set has to provide. Everything above this line of the house is portable.
-// A kernel of each set computes the same function:
+// The kernels: all that an instruction set has to provide. All other code is portable. A kernel
+// gives the same result on every set:
 //
-//   integers   exactly: sums are int32 and never overflow below max_columns
-//   gemm_f32   within the rounding of a sum of `columns` products; its order differs by set, but
-//              for one set never depends on how many frames are given at once
-//   the rest   exactly: the same operations in the same order, never contracted
+//   integers   exactly: sums are int32, and do not overflow up to max_columns
+//   gemm_f32   up to the rounding of a sum of `columns` products; the order of the sum differs by
+//              set, but on one set never depends on the number of frames
+//   the rest   exactly: the same operations in the same order, without fused multiply-adds
 #pragma once
 
 #include <cstddef>
@@ -12,39 +12,39 @@
 
 namespace tinyvox {
 
-// A sum of this many products of two numbers of at most 127 in magnitude fits int32.
+// The sum of this many products of two numbers of at most 127 in magnitude fits int32.
 inline constexpr size_t max_columns = 131072;
 
-// How the codes of a matrix lie in memory. weight = (entry - offset) * scale[row], where the entry
-// is looked up by the code, or is there as it is.
+// How the codes of a matrix lie in memory. weight = (entry - offset) * scale[row]; the entry is
+// looked up by the code, or is stored itself.
 //
-// Weights lie in registers of 4 bytes a row: byte 4 r + c belongs to row r, and to column c of
-// every quad, four columns, that the register holds. So a register's products with four
-// activations, the same for each row, sum up in the lane of the row. Rows come in blocks of
-// Kernels::block_rows; zero activations fill the last chunk of a frame, the least number of whole
-// registers.
+// A quad is four columns. A register holds the codes of one or more quads for a block of
+// Kernels::block_rows rows: byte 4 r + c holds those of row r and of column c of each quad. Each
+// row has a lane of four bytes, in which its products with the four activations of a quad are
+// summed. A chunk is the smallest number of whole registers that holds whole quads. Activations of
+// zero fill up the last chunk of a frame.
 enum class Form : uint8_t {
   c1,  // 1 bit, one table for the matrix: 8 quads in a register
   c2,  // 2 bits: 4 quads
   r2,  // 2 bits, a table for each row
   c3,  // 3 bits: 2 quads
   c4,  // 4 bits: 2 quads
-  c6,  // 6 bits: 4 quads in 3 registers, of which the upper two bits are the fourth's
-  i8,  // no table: entries as they are, 2 quads in 2 registers
+  c6,  // 6 bits: 4 quads in 3 registers; the upper two bits of each belong to the fourth quad
+  i8,  // no table, the entries themselves: 2 quads in 2 registers
 };
 inline constexpr size_t form_count = 7;
 
 struct Packing {
   size_t registers, quads;  // of a chunk
   unsigned bits;            // of a code
-  // Entries of c1 to c4 have no sign, and a size at which their products with int8 activations fit
-  // the 16 bits that some sets sum in:
+  // Entries of c1 to c4 are unsigned, and small enough that sums of their products with int8
+  // activations fit the 16 bits that some sets sum in:
   //
   //   c4              7 bits, offset 64:   a pair of products, 2 * 127 * 127 = 32258
   //   c1, c2, c3      6 bits, offset 32:   two pairs, 4 * 63 * 127 = 32004
   //
-  // Those of the others are of -127 to 127, to which a set adds its Kernels::value_offset.
-  int32_t offset;  // 0: the set's
+  // The entries of the others are -127 to 127; a set adds its Kernels::value_offset to them.
+  int32_t offset;  // 0: that of the set
 
   constexpr size_t columns() const { return 4 * quads; }
   constexpr size_t chunks(size_t of_columns) const {
@@ -58,13 +58,14 @@ inline constexpr Packing packings[form_count] = {
 };
 constexpr const Packing& packing_of(Form form) { return packings[static_cast<size_t>(form)]; }
 
-// A frame's activations take so many bytes: whole chunks of every form.
+// The bytes of a frame's activations: whole chunks of every form.
 inline constexpr size_t padded_to = 32;
 constexpr size_t padded(size_t columns) {
   return (columns + padded_to - 1) / padded_to * padded_to;
 }
 
-// The code, or the entry, of one quad, in a chunk of registers of `width` bytes; `lane` is 4 r + c.
+// Reads the code, or the entry, of one quad in a chunk of registers of `width` bytes. `lane` is
+// 4 r + c.
 inline uint8_t code_at(Form form, const uint8_t* chunk, size_t width, size_t lane, size_t quad) {
   const auto byte = [&](size_t index) -> unsigned { return chunk[index * width + lane]; };
   const unsigned bits = packing_of(form).bits, mask = (1u << bits) - 1;
@@ -74,7 +75,7 @@ inline uint8_t code_at(Form form, const uint8_t* chunk, size_t width, size_t lan
   return static_cast<uint8_t>(byte(0) >> 6 | byte(1) >> 6 << 2 | byte(2) >> 6 << 4);
 }
 
-// Puts it there, where zeros were.
+// Writes it. The bits must be zero before.
 inline void put_code(Form form, uint8_t* chunk, size_t width, size_t lane, size_t quad,
                      uint8_t code) {
   const auto add = [&](size_t index, unsigned value) {
@@ -86,11 +87,11 @@ inline void put_code(Form form, uint8_t* chunk, size_t width, size_t lane, size_
   for (size_t i = 0; i < 3; ++i) add(i, static_cast<unsigned>(code >> 2 * i & 3) << 6);
 }
 
-// Four blocks of rows form a panel, whose chunks alternate: one frame reads memory in one stream.
-// The last panel is whole, too.
+// Four blocks of rows form a panel, in which their chunks alternate, so that one frame reads memory
+// in one stream. The last panel is padded to four blocks.
 inline constexpr size_t panel_blocks = 4;
 
-// Where a chunk of a block lies, counted in chunks.
+// The place of a chunk of a block, counted in chunks.
 constexpr size_t chunk_at(size_t chunks, size_t block, size_t chunk) {
   const size_t in_panel = block % panel_blocks;
   return (block - in_panel) * chunks + chunk * panel_blocks + in_panel;
@@ -117,7 +118,7 @@ struct Activations {
   size_t frames, stride;
 };
 
-// Where results go: row r of frame f to values[f * stride + r].
+// Row r of frame f of the result is stored in values[f * stride + r].
 struct Results {
   float* values;
   size_t stride;
@@ -127,13 +128,14 @@ using GemmI8 = void (*)(const Weights& w, const Activations& x, Results y);
 
 struct Kernels {
   const char* isa;
-  size_t block_rows;     // weights for this set lie in blocks of so many rows
+  size_t block_rows;     // rows in a block of weights
   int32_t value_offset;  // added to the entries of r2, c6 and i8
 
-  GemmI8 gemm_i8[form_count];  // by Form; null where i8 serves better
+  GemmI8 gemm_i8[form_count];  // by Form; null if i8 is faster
   void (*gemm_f32)(const WeightsF32& w, const float* x, size_t frames, Results y);
 
-  // One frame of `columns` values to int8: its largest magnitude becomes 127; rounds to even.
+  // Quantizes one frame of `columns` values to int8. The largest magnitude becomes 127; rounds to
+  // nearest, ties to even.
   void (*quantize_i8)(const float* x, size_t columns, size_t stride, int8_t* values, float* scale,
                       int32_t* sum);
 
@@ -141,8 +143,8 @@ struct Kernels {
   void (*sigmoid_f32)(float* x, size_t size);
   void (*tanh_f32)(float* x, size_t size);
 
-  // One step of a recurrent cell. `x` is the input's half of the gates, bias included, `h` the
-  // hidden state's half; gates in PyTorch's order. `state` is read (GRU) and written.
+  // One step of a recurrent cell. `x` is the input's part of the gates, with the bias, and `h` the
+  // hidden state's part; gates in PyTorch's order. `state` is written, and read by the GRU.
   void (*lstm_f32)(const float* x, const float* h, size_t hidden, float* cell, float* state);
   void (*gru_f32)(const float* x, const float* h, const float* bias_hn, size_t hidden,
                   float* state);
@@ -159,14 +161,14 @@ extern const Kernels kernels_avx2, kernels_avx512;
 extern const Kernels kernels_neon, kernels_dotprod;
 #endif
 
-// The best set that this processor has, or the one that TINYVOX_ISA names. Raises
-// std::runtime_error where it names none that can run here.
+// The best set of this processor, or the one that TINYVOX_ISA names. Raises std::runtime_error if
+// that one does not exist or cannot run here.
 const Kernels& kernels();
 
-// The set of this name; null where there is none, or the processor cannot run it.
+// The set of this name; null if there is none, or if the processor cannot run it.
 const Kernels* kernels_named(const char* isa);
 
-// The names of the sets that run here, best first.
+// The names of the sets that run here, the best first.
 size_t kernel_names(const char** names, size_t most);
 
 }  // namespace tinyvox

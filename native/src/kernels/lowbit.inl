@@ -1,27 +1,28 @@
-// Matrix products, the algorithm once. An instruction set's file includes this inside an anonymous
-// namespace after it has defined the primitives:
+// Matrix products: the algorithm, written once. The file of an instruction set includes this inside
+// an anonymous namespace after it has defined the primitives:
 //
-//   Simd::rows, float_lanes            of a block; of Floats
-//   Simd::sums                         registers that are free for sums
-//   Simd::Integers, Floats             registers; Integers hold a sum for each row of a block
+//   Simd::rows, float_lanes            rows of a block; lanes of Floats
+//   Simd::sums                         number of registers that are free for sums
+//   Simd::Integers, Floats             registers; Integers hold one sum for each row of a block
 //   Simd::Lookup<form>(bytes)          the table of Weights::table, or of a block of rows (r2)
 //   Simd::unpack<form, i>(bytes, lookup)   entries of quads 2 i and 2 i + 1 of a chunk
 //   Simd::dot(sums, more, entries, x)  adds the products with 8 activations: of the first quad to
 //                                      `sums`, of the second to `more`, which may be the same
-//   Simd::add(a, b)                    of Integers
-//   Simd::store(sums, offset, row scales, frame scale, y)   takes the offset off, scales
-//   Simd::multiply_add(sums, w, x), total(sums)             of Floats
+//   Simd::add(a, b)                    adds Integers
+//   Simd::store(sums, offset, row scales, frame scale, y)   subtracts the offset, scales, stores
+//   Simd::multiply_add(sums, w, x), total(sums)             on Floats
 //
-// A tile keeps its sums in registers, for which its loops over rows and frames have to be unrolled:
-// what is unpacked serves all of its frames, an activation all of its rows.
+// A tile is some rows times some frames, whose sums stay in registers; for that, its loops over
+// rows and frames are unrolled. Unpacked weights are used for all frames of the tile, and an
+// activation for all of its rows.
 
-// Bytes of weights that a second-level cache holds beside activations: rows are done with for all
-// frames before the next ones are read.
+// Bytes of weights that fit a second-level cache beside the activations. So many rows are
+// multiplied by all frames before the next rows are read.
 constexpr size_t cached_bytes = size_t{1} << 18;
-// How far ahead a single frame, which waits for memory more than for sums, asks for its weights.
+// How far ahead weights are prefetched for a single frame, whose speed depends on memory alone.
 constexpr size_t prefetch_bytes = 2048;
 
-// Scales the sums of a tile, [frames, blocks], and stores those of rows that exist.
+// Scales the sums of a tile, [frames, blocks], and stores those of existing rows.
 [[gnu::noinline]] void store_tile(const typename Simd::Integers* sums, int blocks, int frames,
                                   const Weights& w, const Activations& x, size_t block,
                                   size_t frame, Results y) {
@@ -41,12 +42,12 @@ constexpr size_t prefetch_bytes = 2048;
     }
 }
 
-// `block` is the first of `Blocks` blocks of rows of a panel, `frame` of `Frames` frames.
+// `block` is the first of `Blocks` blocks of rows of a panel, `frame` the first of `Frames` frames.
 template <Form form, int Blocks, int Frames>
 inline void tile_i8(const Weights& w, const Activations& x, size_t block, size_t frame, Results y) {
   constexpr Packing packing = packing_of(form);
   constexpr size_t width = 4 * Simd::rows, chunk_bytes = packing.registers * width;
-  // Few sums would wait for themselves: each is then kept as two.
+  // With few sums each addition would wait for the one before; then each sum is kept in two parts.
   constexpr int halves = Blocks * Frames * 2 <= Simd::sums ? 2 : 1;
   static_assert(Frames > 1 || halves == 2);
   constexpr int tables = form == Form::r2 ? Blocks : 1;
@@ -102,8 +103,8 @@ inline void tile_i8(const Weights& w, const Activations& x, size_t block, size_t
   store_tile(all, Blocks, Frames, w, x, block, frame, y);
 }
 
-// Covers rows x frames with tiles: of as many frames as there are sums, then of a quarter of them
-// and four times the rows, and so on. `Padded` rows are there in memory up to a whole tile.
+// Covers rows x frames with tiles: first of as many frames as there are sums, then of a quarter of
+// the frames and four times the rows, and so on. `Padded` rows exist in memory up to a whole tile.
 template <int Frames, int Sums, bool Padded, typename Tile>
 inline void cover(size_t first, size_t last, size_t frames, Tile tile, size_t frame = 0) {
   constexpr int Rows = Sums / Frames < 4 ? Sums / Frames : 4;
@@ -167,7 +168,7 @@ void gemm_f32(const WeightsF32& w, const float* x, size_t frames, Results y) {
                         });
 }
 
-// Everything that a set provides; `six_bits` where it looks up 64 entries at a time.
+// All kernels of a set. `six_bits` says that it can look up 64 entries at a time.
 template <bool six_bits>
 constexpr Kernels all_kernels(const char* isa, int32_t value_offset) {
   Kernels all{isa,

@@ -1,4 +1,4 @@
-// NEON as every 64-bit Arm has it.
+// NEON, as every 64-bit Arm processor has it.
 #if defined(__aarch64__)
 
 #include <arm_neon.h>

@@ -1,5 +1,5 @@
-// NEON: all kernels, but for `Simd::quad`, which the including file defines in `Quad`: adds the
-// products of four rows x four columns with four activations to four sums.
+// NEON: all kernels except `Quad`, which the including file defines: it adds the products of four
+// rows x four columns with four activations to four sums.
 
 struct Simd : Quad {
   using Integers = int32x4_t;
@@ -7,7 +7,7 @@ struct Simd : Quad {
   static constexpr size_t rows = 4, float_lanes = 4;
   static constexpr int sums = 16;
 
-  // Of two quads. Those without sign have 7 bits at most, so they are as good with one.
+  // The entries of two quads. Unsigned ones have at most 7 bits, so they can be read as signed.
   struct Entries {
     int8x16_t first, second;
   };
@@ -37,7 +37,7 @@ struct Simd : Quad {
     return place + bits == 8 ? moved : vandq_u8(moved, vdupq_n_u8((1 << bits) - 1));
   }
 
-  // The code in bits 0 and 1, the row in those above.
+  // The code is in bits 0 and 1, the row in the bits above.
   static uint8x16_t with_row(uint8x16_t codes) {
     static constexpr uint8_t row[16] = {0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12};
     return vorrq_u8(codes, vld1q_u8(row));
@@ -52,7 +52,7 @@ struct Simd : Quad {
     } else if constexpr (form == Form::c6) {
       const uint8x16_t second = vld1q_u8(chunk + 16), third = vld1q_u8(chunk + 32);
       if constexpr (i == 0) return {lookup(at<6>(codes, 0)), lookup(at<6>(second, 0))};
-      // Inserted from the top: bits 4 and 5, 2 and 3, 0 and 1.
+      // Inserted from the top down: bits 4 and 5, then 2 and 3, then 0 and 1.
       uint8x16_t last = vshrq_n_u8(third, 2);
       last = vbslq_u8(vdupq_n_u8(15), vshrq_n_u8(second, 4), last);
       last = vbslq_u8(vdupq_n_u8(3), vshrq_n_u8(codes, 6), last);
@@ -65,7 +65,7 @@ struct Simd : Quad {
     }
   }
 
-  // Four activations, for every row.
+  // Four activations, repeated for every row.
   static int8x16_t four(const int8_t* x) {
     int32_t bits;
     __builtin_memcpy(&bits, x, 4);

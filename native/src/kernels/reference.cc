@@ -1,4 +1,4 @@
-// The meaning of every kernel, and the fallback on any processor.
+// The reference of every kernel, in plain C++; it also runs on processors without a faster set.
 #include "kernels/kernels.h"
 
 namespace tinyvox {

@@ -1,41 +1,36 @@
-"""What speech, real or synthetic, tells about a model."""
+"""Calibration: what speech, real or synthetic, tells about the matrices of a model."""
 
-from tinyvox.calibration.audio import divergence_on_audio, features_of, statistics_from_audio
+from tinyvox.calibration.audio import Fisher, divergence_on_audio, features_of
+from tinyvox.calibration.calibration import Calibration, Source
 from tinyvox.calibration.divergence import OutputDivergence
+from tinyvox.calibration.gathering import CrossMoments, gather
 from tinyvox.calibration.statistics import (
     DAMPING,
     NO_STATISTICS,
     Batch,
-    CalibratedStatistics,
     Moments,
     Statistics,
-    Together,
     energy,
-    gather,
 )
-from tinyvox.calibration.synthetic import (
-    synthetic_batches,
-    synthetic_features,
-    synthetic_statistics,
-)
+from tinyvox.calibration.synthetic import synthetic_batches, synthetic_features
 from tinyvox.calibration.synthetic_speech import synthesize_speech
 
 __all__ = [
     "Batch",
+    "Calibration",
+    "CrossMoments",
     "DAMPING",
-    "Statistics",
-    "CalibratedStatistics",
+    "Fisher",
     "Moments",
     "NO_STATISTICS",
-    "Together",
     "OutputDivergence",
-    "synthesize_speech",
+    "Source",
+    "Statistics",
+    "divergence_on_audio",
     "energy",
     "features_of",
     "gather",
-    "synthetic_statistics",
+    "synthesize_speech",
     "synthetic_batches",
     "synthetic_features",
-    "statistics_from_audio",
-    "divergence_on_audio",
 ]

@@ -1,4 +1,4 @@
-"""How far a changed model's outputs move: on synthetic features, or on speech."""
+"""Output divergence: how far the outputs of a changed model are from those of the original."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from tinyvox.model import INPUT, LogSoftmax, Matrix, Model
 
 
 class OutputDivergence:
-    """Utterances, and what a model gives for them, to hold changed models against."""
+    """The outputs of a model on some batches, with which those of changed models are compared."""
 
     def __init__(self, model: Model, batches: Sequence[Batch], *, keep: bool = False) -> None:
-        """With `keep`, what every layer gives is remembered, and of a changed model only the layers
-        from the first change on are run."""
+        """Run the model. With `keep`, the signals of every layer are kept, and of a changed model
+        only the layers from the first change on are run."""
         self.model, self.batches = model, batches
-        self.signals: list[Mapping[str, Frames]] = []  # by batch, where they are remembered
+        self.signals: list[Mapping[str, Frames]] = []  # by batch, where they are kept
         self.outputs = self._run(model, keep)
 
     def shorter(self, model: Model, frames: int) -> OutputDivergence:
-        """Of another model, on the first utterances, about so many frames of them."""
+        """The divergence from another model, on the first utterances: about `frames` frames."""
         batches, left = [], frames
         for batch in self.batches:
             count = int((batch.lengths.cumsum(0) < left).sum()) + 1
@@ -35,8 +35,8 @@ class OutputDivergence:
         return OutputDivergence(model, batches, keep=True)
 
     def distance(self, changed: Model) -> float:
-        """How far the outputs move, mean over the frames: KL divergence of log-probabilities, of
-        other outputs the squared error over their variance."""
+        """How far the outputs of a changed model are, mean over the frames: of log-probabilities
+        the KL divergence in nats, of other outputs the squared error over their variance."""
         return self._distance(self._run(changed))
 
     def _distance(self, outputs: Tensor) -> float:
@@ -46,17 +46,17 @@ class OutputDivergence:
         return float((self.outputs - outputs).square().mean() / variance)
 
     def apart(self, changed: Model) -> tuple[float, float]:
-        """The distance, and the share of the frames whose largest output is another."""
+        """The distance, and the share of the frames whose largest output is another one."""
         outputs = self._run(changed)
         other = self.outputs.argmax(-1) != outputs.argmax(-1)
         return self._distance(outputs), float(other.double().mean())
 
     def distance_with(self, tensors: Mapping[str, Matrix | Tensor]) -> float:
-        """The distance of the model with these tensors in place of its own."""
+        """The distance of the original with these tensors, by full name, in place of its own."""
         return self.distance(self.model.with_tensors(tensors))
 
     def _run(self, model: Model, keep: bool = False) -> Tensor:
-        """The frames inside the utterances, end to end."""
+        """The outputs of the frames inside the utterances, end to end, float64 [frames, ...]."""
         executor = Executor(model).eval()
         same = self._unchanged(model) if self.signals else set()
         found, kept = [], []
@@ -71,7 +71,7 @@ class OutputDivergence:
         return torch.cat(found)
 
     def _unchanged(self, model: Model) -> set[str]:
-        """The layers that give what is remembered."""
+        """The layers whose signals are those that were kept."""
         same = {INPUT}
         for node, own in zip(model.nodes, self.model.nodes, strict=True):
             if node.layer is own.layer and same.issuperset(node.inputs):

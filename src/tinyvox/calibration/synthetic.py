@@ -1,52 +1,73 @@
-"""Statistics without data: what a model's matrices do when they hear synthetic speech.
+"""Calibration without data: batches of synthetic speech.
 
-Two kinds of it, as each misses what the other shows: sounds of a vocal tract through the model's
-own feature extractor (`synthesize_speech`), and features that drift at random. A card that normalizes its
-features says how speech looks to the model, mean 0 and deviation 1, and both are made to.
+Two kinds of it, as each shows what the other does not: sounds of a vocal tract through the model's
+own feature extractor (`synthesize_speech`), and random features that drift from frame to frame. A
+card that normalizes its features says what the features of speech are like: of mean 0 and deviation
+1. Both kinds are brought to that.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tinyvox.calibration.statistics import (
-    NO_STATISTICS,
-    Batch,
-    CalibratedStatistics,
-    Statistics,
-    gather,
-)
+from tinyvox.calibration.gathering import gather
+from tinyvox.calibration.statistics import Batch, Moments
 from tinyvox.calibration.synthetic_speech import synthesize_speech
 from tinyvox.model import Model, SpeechCard
+from tinyvox.progress import Progress, Update, silent
 from tinyvox.runtime import extract_features
 
 SOUNDS, SECONDS = 160, 3.0
-"""Synthetic utterances, and how long each lasts, about."""
+"""Synthetic utterances, and about how many seconds each lasts."""
 UTTERANCES, FRAMES = 32, 150
-"""The same of random features."""
+"""Utterances of random features, and the frames of each."""
 BATCH = 32
 CORRELATION = 0.7
 """Of each random feature from one frame to the next; about that of cepstra every 20 ms."""
 DAMPING = 0.05
-"""Synthetic speech does not show all: this share of the mean energy is added to every direction."""
+"""Share of the mean energy that is added in every direction, as synthetic speech does not show all
+of real speech."""
 
 
-def synthetic_statistics(model: Model, seed: int = 0) -> Statistics:
-    """Moments and Fisher information from synthetic speech; nothing without a speech card, which says
-    what speech looks like to the model. Deterministic by `seed`."""
-    if model.card is None:
-        return NO_STATISTICS
-    batches = synthetic_batches(model, seed)
-    statistics = gather(model, batches, DAMPING, fisher=True, seed=seed)
-    return CalibratedStatistics(statistics, model, lambda: batches)
+class SyntheticSource:
+    """Synthetic speech as a source of batches, drawn by `seed`."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self._last: tuple[SpeechCard | None, int, list[Batch]] | None = None
+
+    def batches(self, model: Model, progress: Progress = silent) -> Iterator[Batch]:
+        """Features for the model. They are kept for other models of the same card."""
+        wanted = model.card, model.input_size
+        if self._last is None or self._last[:2] != wanted:
+            self._last = *wanted, synthetic_batches(model, self.seed)
+        done, total = 0, sum(len(batch.lengths) for batch in self._last[2])
+        for batch in self._last[2]:
+            progress(Update("calibrating", done, total))
+            yield batch
+            done += len(batch.lengths)
+        progress(Update("calibrating", done, total))
+
+    def gather(self, model: Model, progress: Progress) -> Mapping[str, Moments]:
+        """The moments and Fisher information of the model's matrices; nothing for a model without a
+        speech card, as only the card says what speech looks like to the model."""
+        if model.card is None:
+            return {}
+        batches = self.batches(model, progress)
+        return gather(model, batches, DAMPING, fisher=True, seed=self.seed)
+
+    def key(self, digest: str) -> None:
+        """None: the statistics are not kept on disk."""
 
 
 def synthetic_batches(
     model: Model, seed: int, sounds: int = SOUNDS, utterances: int = UTTERANCES
 ) -> list[Batch]:
-    """Features of synthetic speech; for a model without a card random ones alone."""
+    """Features of synthetic speech; for a model without a card, random features alone."""
     found: list[Tensor] = []
     if model.card is not None:
         found = _sounds(model.card, sounds, seed)
@@ -56,8 +77,8 @@ def synthetic_batches(
 
 
 def _sounds(card: SpeechCard, count: int, seed: int) -> list[Tensor]:
-    """Features of so many sounds, [frames, size] each, of mean 0 and deviation 1 where the card
-    says that speech has those."""
+    """Features of `count` sounds, [frames, size] each, of mean 0 and deviation 1 where the card
+    normalizes its features."""
     rng = np.random.default_rng(seed)
     settings, rate = card.features.model_dump(), card.features.sample_rate
     found = [
@@ -72,7 +93,7 @@ def _sounds(card: SpeechCard, count: int, seed: int) -> list[Tensor]:
 
 
 def synthetic_features(utterances: int, size: int, seed: int) -> Tensor:
-    """Random stand-ins for normalized features of speech, [utterances, FRAMES, size]."""
+    """Random features in place of normalized ones of speech, [utterances, FRAMES, size]."""
     generator = torch.Generator().manual_seed(seed)
     features = torch.randn(utterances, FRAMES, size, generator=generator)
     new = (1 - CORRELATION**2) ** 0.5

@@ -1,9 +1,8 @@
 """Synthetic speech: sounds that a vocal tract could make, in no language.
 
-What a model's matrices are multiplied by depends on what it hears. Where there is no audio to show
-it, this stands in: a source (pulses of the voice, noise of the breath) through a filter (resonances
-that glide from one place to the next), in syllables with pauses, over background noise, by
-speakers of all sizes through microphones of all kinds.
+It stands in for audio where there is none: a source (pulses of the voice, noise of the breath)
+through a filter (resonances that glide from one place to the next), in syllables with pauses, over
+background noise, by speakers of all sizes through microphones of all kinds.
 
 Source: Fant, "Acoustic theory of speech production", 1960 (source and filter); Klatt, "Software for
 a cascade/parallel formant synthesizer", 1980 (ranges of formants and bandwidths).
@@ -20,9 +19,9 @@ Audio = NDArray[np.float32]
 Track = NDArray[np.float64]
 
 HOP_S = 0.005
-"""Between the moments at which the sound is described."""
+"""Seconds between the moments at which the sound is described."""
 BANDWIDTHS = np.array([80.0, 110.0, 170.0, 250.0])
-"""Of the formants, Hz."""
+"""Bandwidths of the formants, Hz."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ def _sound(seconds: float, loudness: tuple[float, float], start: Track, end: Tra
 
 
 def _smooth(track: Track) -> Track:
-    """Articulators take some 30 ms to go where they are sent."""
+    """The track smoothed over 30 ms, about the time that articulators take to move."""
     window = np.hanning(9)[1:-1]
     window /= window.sum()
     padded = np.pad(track, ((3, 3), (0, 0)), mode="edge")

@@ -1,4 +1,4 @@
-"""Error rates with intervals, and time a frame."""
+"""Error rates with their confidence intervals, and the time that a frame takes."""
 
 from tinyvox.evaluation.error_rates import (
     Errors,

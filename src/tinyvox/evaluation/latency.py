@@ -1,4 +1,4 @@
-"""How long a frame takes: the native runtime, and the original in torch, side by side."""
+"""The time that a frame takes: in the native runtime, and of the original in torch."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ from tinyvox.executor import Executor
 from tinyvox.model import Model
 
 FRAMES = 500
+"""Frames in each timed run."""
 REPEATS = 7
+"""Timed runs of each entrant."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds a frame: median, fastest and slowest of the repeats."""
+    """Milliseconds per frame: median, fastest and slowest of the repeats."""
 
     median: float
     low: float
@@ -31,7 +33,8 @@ class Timing:
 
 
 def time_side_by_side(runs: dict[str, Callable[[], None]], frames: int) -> dict[str, Timing]:
-    """Each run in turn, REPEATS times after one warm-up, so that drift of the machine hits all."""
+    """Time runs of so many frames: one warm-up of each, then REPEATS rounds of all of them in turn,
+    so that a machine that becomes slower or faster changes all times alike."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for repeat in range(REPEATS + 1):
         for name, run in runs.items():
@@ -43,18 +46,19 @@ def time_side_by_side(runs: dict[str, Callable[[], None]], frames: int) -> dict[
 
 
 def random_features(frames: int, size: int) -> NDArray[np.float32]:
-    """Standard normal features [frames, size]."""
+    """Standard normal features, float32 [frames, size], the same on every call."""
     return np.random.default_rng(0).standard_normal((frames, size), np.float32)
 
 
 def bench(
     path: Path, against: Model | None, chunk: int, frames: int = FRAMES, threads: int = 1
 ) -> dict[str, Any]:
-    """The keys that `bench --json` prints.
+    """Time a `.tvx` file, and the original if given; the facts that `bench --json` prints.
 
-    `ms_per_frame` is the model alone, fed `chunk` frames at a time as in streaming. The original
-    runs in torch float32 over all frames in one call, which is the fastest that torch can do. `rtf`
-    includes features and decoding.
+    `ms_per_frame` is the time of the model alone, `chunk` frames in each call, as in streaming. The
+    original runs in torch, in float32, on all frames in one call, which is the fastest way in
+    torch. `rtf`, the real-time factor, includes features and decoding. Both use `threads` threads;
+    torch keeps that number afterwards.
     """
     torch.set_num_threads(threads)
     start = time.perf_counter()
@@ -94,7 +98,7 @@ def _run_torch(executor: Executor, batch: torch.Tensor) -> None:
 
 
 def _real_time_factor(session: runtime.Session, seconds: float = 10.0) -> float | None:
-    """Processing time over audio time, features and decoding included; None without a card."""
+    """Processing time over audio time, with features and decoding; None without a speech card."""
     if not session.has_speech:
         return None
     samples = np.random.default_rng(0).standard_normal(int(seconds * session.sample_rate))

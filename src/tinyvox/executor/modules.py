@@ -1,4 +1,4 @@
-"""The meaning of every layer in torch: signals, a layer's parameters, and what it computes."""
+"""What every layer computes, in torch: batches of signals, parameters of a layer, its function."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ from tinyvox.executor.parametrize import Factors, Weight, WeightModule, weight_m
 from tinyvox.executor.recurrent_cells import unroll
 from tinyvox.model import Layer, Matrix, layers
 
-Tell = Callable[[str, Tensor], None]
-"""Is told the name of a matrix and what it is multiplied by, or the gradient of what it gives."""
+OnTensor = Callable[[str, Tensor], None]
+"""A callback: takes the name of a matrix and its inputs, or the gradients of its outputs."""
 
 
 class Frames:
-    """A batch of signals: values [batch, frames, ...shape], lengths [batch].
+    """A batch of signals: values [batch, frames, ...shape], lengths int64 [batch] in frames.
 
-    Without lengths every utterance fills all frames, and no operation depends on the data: that is
-    what lets `torch.export` trace a model.
+    Without lengths every utterance fills all frames, and no operation depends on the data, so that
+    `torch.export` can trace the model.
     """
 
     def __init__(self, values: Tensor, lengths: Tensor | None = None) -> None:
         self.values, self.lengths = values, lengths
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Frames:
+        """The batch with `function` applied to its values; lengths do not change."""
         return Frames(function(self.values), self.lengths)
 
     def padded(self, before: int, after: int) -> Tensor:
-        """Values with zeros past each utterance's end, and zero frames around."""
+        """Values with zeros past the end of each utterance, and zero frames before and after."""
         values = self.values
         if self.lengths is not None and int(self.lengths.min()) < values.shape[1]:
             index = torch.arange(values.shape[1], device=values.device)
@@ -41,7 +42,7 @@ class Frames:
         return F.pad(values, [0, 0] * (values.ndim - 2) + [before, after])
 
     def alive(self) -> Tensor:
-        """The frames inside the utterances, end to end, [total, ...shape]."""
+        """The frames inside the utterances, one utterance after the other, [total, ...shape]."""
         if self.lengths is None:
             return self.values.flatten(0, 1)
         index = torch.arange(self.values.shape[1], device=self.values.device)
@@ -49,7 +50,7 @@ class Frames:
         return self.values[inside]
 
     def reversed(self) -> Frames:
-        """Each utterance backwards, the frames past its end left in place."""
+        """Each utterance in reverse order; the frames past its end keep their place."""
         if self.lengths is None:
             return self.map(lambda v: v.flip(1))
         index = torch.arange(self.values.shape[1], device=self.values.device)[None]
@@ -59,16 +60,16 @@ class Frames:
 
 
 class LayerModule(nn.Module):
-    """The tensors of one layer as parameters, under their dotted names with '/' for '.'."""
+    """One layer: its tensors as parameters, under their dotted names with '/' for '.'."""
 
     _FIXED = ("mean", "variance", "limits")
 
     def __init__(self, layer: Layer, factors: Factors) -> None:
         super().__init__()
         self.layer = layer
-        self.counted: Tensor | None = None  # values that a layer norm counts, if not all
-        self.tell_inputs: Tell | None = None
-        self.tell_gradients: Tell | None = None
+        self.counted: Tensor | None = None  # the values that a layer norm uses, if not all
+        self.on_inputs: OnTensor | None = None
+        self.on_gradients: OnTensor | None = None
         self.weights = nn.ModuleDict(
             {
                 name.replace(".", "/"): weight_module(matrix, factors)
@@ -83,24 +84,30 @@ class LayerModule(nn.Module):
         )
 
     def forward(self, *inputs: Frames) -> Frames:
+        """The output signal for these input signals."""
         return _RUN[type(self.layer)](self, *inputs)
 
-    def show(self, name: str, inputs: Frames) -> None:
-        """Tell who watches what a matrix is multiplied by."""
-        if self.tell_inputs is not None:
-            self.tell_inputs(name, inputs.alive())
+    def report_inputs(self, name: str, inputs: Frames) -> None:
+        """Give the inputs of a matrix, [total frames, in], to the callback, if there is one."""
+        if self.on_inputs is not None:
+            self.on_inputs(name, inputs.alive())
 
-    def follow(self, name: str, outputs: Frames) -> None:
-        """Tell who watches, once it is known, the gradient of what a matrix puts out."""
-        tell = self.tell_gradients
-        if tell is not None:
-            heard = functools.partial(_tell_gradient, tell, name, outputs.lengths)
-            outputs.values.register_hook(heard)  # type: ignore[no-untyped-call]
+    def report_gradients(self, name: str, outputs: Frames) -> None:
+        """Give the gradient of the outputs of a matrix to the callback, if there is one.
+
+        That happens in the backward pass.
+        """
+        callback = self.on_gradients
+        if callback is not None:
+            hook = functools.partial(_report_gradient, callback, name, outputs.lengths)
+            outputs.values.register_hook(hook)  # type: ignore[no-untyped-call]
 
     def weight(self, name: str) -> Weight:
+        """The trainable matrix of this dotted field name."""
         return self.weights[name.replace(".", "/")]  # type: ignore[return-value]
 
     def vector(self, name: str) -> Tensor | None:
+        """The parameter of this dotted field name; None where the layer has no such vector."""
         key = name.replace(".", "/")
         vector: Tensor | None = self.biases.get(key, None)
         return vector
@@ -108,21 +115,24 @@ class LayerModule(nn.Module):
     def tensors(
         self, read: Callable[[WeightModule], Matrix]
     ) -> Iterator[tuple[str, Matrix | Tensor]]:
+        """The present matrices, made by `read`, and vectors, by dotted field name."""
         for key, weight in self.weights.items():
             yield key.replace("/", "."), read(weight)  # type: ignore[arg-type]
         for key, vector in self.biases.items():
             yield key.replace("/", "."), vector.detach().cpu().clone()
 
 
-def _tell_gradient(tell: Tell, name: str, lengths: Tensor | None, gradient: Tensor) -> None:
-    tell(name, Frames(gradient, lengths).alive())
+def _report_gradient(
+    callback: OnTensor, name: str, lengths: Tensor | None, gradient: Tensor
+) -> None:
+    callback(name, Frames(gradient, lengths).alive())
 
 
 def _linear(module: LayerModule, x: Frames) -> Frames:
     bias = module.vector("bias")
-    module.show("weight", x)
+    module.report_inputs("weight", x)
     y = Frames(module.weight("weight").apply_to(x.values), x.lengths)
-    module.follow("weight", y)
+    module.report_gradients("weight", y)
     return y if bias is None else y.map(lambda values: values + bias)
 
 
@@ -132,11 +142,13 @@ def _recurrent(module: LayerModule, x: Frames) -> Frames:
     outputs = []
     for side, cell in layer.cells().items():
         inputs = x if side == "forward" else x.reversed()
-        # Torch's own LSTM does not say what it projects.
-        apart = module.tell_gradients or (module.tell_inputs and cell.weight_hr is not None)
+        # Torch's own LSTM does not give the inputs of its projection.
+        apart = module.on_gradients or (module.on_inputs and cell.weight_hr is not None)
         states = Frames((_unroll_cell if apart else _run_cell)(module, side, inputs), x.lengths)
-        module.show(f"{side}.weight_ih", inputs)
-        module.show(f"{side}.weight_hh", states.map(lambda v: F.pad(v[:, :-1], (0, 0, 1, 0))))
+        module.report_inputs(f"{side}.weight_ih", inputs)
+        module.report_inputs(
+            f"{side}.weight_hh", states.map(lambda v: F.pad(v[:, :-1], (0, 0, 1, 0)))
+        )
         outputs.append((states if side == "forward" else states.reversed()).values)
     joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
     return Frames(joined, x.lengths)
@@ -146,25 +158,12 @@ def _run_cell(module: LayerModule, side: str, inputs: Frames) -> Tensor:
     """Hidden states [batch, frames, size] by torch's own LSTM, GRU and RNN."""
     layer, x = module.layer, inputs.values
     assert isinstance(layer, layers.Recurrent)
-    cell = layer.cells()[side]
-    weights = [module.weight(f"{side}.weight_ih")(), module.weight(f"{side}.weight_hh")()]
-    rows, size = weights[1].shape
-    bias = module.vector(f"{side}.bias")
-    bias_hn = module.vector(f"{side}.bias_hn")
-    bias_ih = x.new_zeros(rows) if bias is None else bias
-    bias_hh = x.new_zeros(rows)
-    if bias_hn is not None:
-        bias_hh = torch.cat([bias_hh[: rows - size], bias_hn])
-    state = x.new_zeros(1, x.shape[0], size)
-    flat = [*weights, bias_ih, bias_hh]
-    if cell.weight_hr is not None:
-        flat.append(module.weight(f"{side}.weight_hr")())
-    if x.is_cuda:  # autocast leaves products in another type than what is stored
-        flat = [values.to(x.dtype) for values in flat]
+    cell, flat = layer.cells()[side], _flat_weights(module, side, x)
+    state = x.new_zeros(1, x.shape[0], cell.size)
     train = torch.is_grad_enabled()
     options = (True, 1, 0.0, train, False, True)  # biases, layers, dropout, train, two-way, batch
     with warnings.catch_warnings():
-        # Which library torch computes it with is of no interest, nor that cuDNN copies weights.
+        # These warnings are about which library computes it, and about copies that cuDNN makes.
         warnings.filterwarnings("ignore", "LSTM with projections|RNN module weights")
         if layer.kind == "lstm":
             memory = x.new_zeros(1, x.shape[0], cell.hidden)
@@ -173,29 +172,46 @@ def _run_cell(module: LayerModule, side: str, inputs: Frames) -> Tensor:
         return function[layer.kind](x, state, flat, *options)[0]
 
 
+def _flat_weights(module: LayerModule, side: str, x: Tensor) -> list[Tensor]:
+    """The weights and biases of a cell in the order in which torch takes them."""
+    weights = [module.weight(f"{side}.weight_ih")(), module.weight(f"{side}.weight_hh")()]
+    rows, size = weights[1].shape
+    bias = module.vector(f"{side}.bias")
+    bias_hn = module.vector(f"{side}.bias_hn")
+    bias_ih = x.new_zeros(rows) if bias is None else bias
+    bias_hh = x.new_zeros(rows)
+    if bias_hn is not None:
+        bias_hh = torch.cat([bias_hh[: rows - size], bias_hn])
+    flat = [*weights, bias_ih, bias_hh]
+    if f"{side}/weight_hr" in module.weights:
+        flat.append(module.weight(f"{side}.weight_hr")())
+    # With autocast, products have another type than what is stored.
+    return [values.to(x.dtype) for values in flat] if x.is_cuda else flat
+
+
 def _unroll_cell(module: LayerModule, side: str, inputs: Frames) -> Tensor:
-    """The same step by step, with what the matrices put out followed, and what a projection is
-    given shown."""
+    """The same step by step; callbacks get the gradients of each matrix's outputs, and the inputs
+    of a projection."""
     layer = module.layer
     assert isinstance(layer, layers.Recurrent)
     product = inputs.map(module.weight(f"{side}.weight_ih").apply_to)
-    module.follow(f"{side}.weight_ih", product)
+    module.report_gradients(f"{side}.weight_ih", product)
     bias, bias_hn = module.vector(f"{side}.bias"), module.vector(f"{side}.bias_hn")
     from_input = product.values if bias is None else product.values + bias
     from_state = product.map(lambda values: torch.zeros_like(values, requires_grad=True))
-    module.follow(f"{side}.weight_hh", from_state)
+    module.report_gradients(f"{side}.weight_hh", from_state)
     added = from_state.values
     if bias_hn is not None:
         added = added + F.pad(bias_hn, (added.shape[2] - len(bias_hn), 0))
     projection = None
     if (cell := layer.cells()[side]).weight_hr is not None:
         zeros = inputs.map(lambda v: v.new_zeros(*v.shape[:2], cell.size, requires_grad=True))
-        module.follow(f"{side}.weight_hr", zeros)
+        module.report_gradients(f"{side}.weight_hr", zeros)
         projection = module.weight(f"{side}.weight_hr")(), zeros.values
     weight = module.weight(f"{side}.weight_hh")()
     outputs, states = unroll(layer.kind, from_input, weight, added, projection)
     if projection:
-        module.show(f"{side}.weight_hr", Frames(outputs, inputs.lengths))
+        module.report_inputs(f"{side}.weight_hr", Frames(outputs, inputs.lengths))
     return states
 
 
@@ -217,10 +233,10 @@ def _conv1d(module: LayerModule, x: Frames) -> Frames:
     reach = layer.dilation * (layer.kernel - 1) + 1
     lengths = _frames(x.lengths, reach, layer.stride, sum(layer.padding))
     outputs = Frames(y.transpose(1, 2), lengths)
-    if layer.groups == 1 and module.tell_inputs is not None:
+    if layer.groups == 1 and module.on_inputs is not None:
         patches = padded.unfold(1, reach, layer.stride)[..., :: layer.dilation]
-        module.show("weight", Frames(patches.flatten(2), lengths))
-        module.follow("weight", outputs)
+        module.report_inputs("weight", Frames(patches.flatten(2), lengths))
+        module.report_gradients("weight", outputs)
     return outputs
 
 
@@ -238,11 +254,11 @@ def _conv2d(module: LayerModule, x: Frames) -> Frames:
     )
     lengths = _frames(x.lengths, layer.kernel[0], layer.stride[0], sum(layer.padding[:2]))
     outputs = Frames(y.permute(0, 2, 3, 1), lengths)  # [batch, frames, bands, channels]
-    if module.tell_inputs is not None:
+    if module.on_inputs is not None:
         patches = F.unfold(padded.transpose(1, 2), layer.kernel, stride=layer.stride)
         patches = patches.view(*patches.shape[:2], *y.shape[2:]).permute(0, 2, 3, 1)
-        module.show("weight", Frames(patches, lengths))
-        module.follow("weight", outputs)
+        module.report_inputs("weight", Frames(patches, lengths))
+        module.report_gradients("weight", outputs)
     return outputs.map(lambda values: values.transpose(2, 3))
 
 

@@ -1,4 +1,4 @@
-"""A matrix as a trainable torch module, and back."""
+"""Matrices as trainable torch modules, and back."""
 
 from __future__ import annotations
 
@@ -25,93 +25,96 @@ from tinyvox.model import (
 
 
 class Weight(Protocol):
-    """A matrix that is being trained."""
+    """A trainable matrix [out, in]."""
 
-    def __call__(self) -> Tensor: ...
+    def __call__(self) -> Tensor:
+        """The values, float32 [out, in]."""
 
-    def apply_to(self, x: Tensor) -> Tensor: ...
+    def apply_to(self, x: Tensor) -> Tensor:
+        """The matrix times vectors: x [..., in] to [..., out]."""
 
 
 class Levels(nn.Module):
-    """The numbers of a codebook that are trained: centroids, or one a bit and row; a grid has none,
-    its step is the row's scale."""
+    """The trainable numbers of a codebook: the centroids of a table, or the alphas of binary codes.
+
+    A grid has none: its step is the row scale.
+    """
 
     index: Tensor | None
     grid: Tensor
 
     def __init__(self, coded: Coded) -> None:
         super().__init__()
-        self.book, self.group = coded.codebook, coded.group
-        # The same where the module is, which the codebook and the matrix are not.
-        index = None if self.group is None else self.group.long()
+        self.book, self.row_group = coded.codebook, coded.row_group
+        # Buffers move to another device with the module; the codebook and the matrix do not.
+        index = None if self.row_group is None else self.row_group.long()
         self.register_buffer("index", index, persistent=False)
         if isinstance(self.book, Table):
             self.centroids = nn.Parameter(self.book.centroids.clone())
         elif isinstance(self.book, Binary):
             self.alphas = nn.Parameter(self.book.alphas.clone())
         else:
-            self.register_buffer("grid", self.book.levels(self.group), persistent=False)
+            self.register_buffer("grid", self.book.levels(self.row_group), persistent=False)
 
     def forward(self) -> Tensor:
-        """float32 [1 or out, entries]."""
+        """The value of each code before the row scale, float32 [1 or out, entries]."""
         if isinstance(self.book, Table):
             return Table(self.centroids).levels(self.index)
         return Binary(self.alphas).levels(self.index) if hasattr(self, "alphas") else self.grid
 
     def finalized(self) -> Tensor:
-        """The same, but small tables in rising order and on the kernels' grid."""
+        """The same values; small tables sorted, and rounded to the multiples that kernels hold."""
         if not isinstance(self.book, Table) or self.centroids.ndim > 1:
             return self.forward()
         centroids = self.centroids.sort().values
         return (centroids + (on_grid(centroids.detach()) - centroids.detach()))[None]
 
     def codebook(self, *, finalized: bool = False) -> Codebook:
-        """With the numbers as they are now."""
+        """The codebook with the present numbers; `finalized`: those of `finalized()`."""
         if isinstance(self.book, Table):
-            now = (
-                self.finalized() if finalized and self.book.centroids.ndim == 1 else self.centroids
-            )
+            one_table = self.book.centroids.ndim == 1
+            now = self.finalized() if finalized and one_table else self.centroids
             return Table(now.detach().cpu().clone().view(self.book.centroids.shape))
         return Binary(self.alphas.detach().cpu().clone()) if hasattr(self, "alphas") else self.book
 
 
 class Scales(nn.Module):
-    """The scales of codes, which are trained: one a row, or one for each group of rows that share
-    theirs."""
+    """The trainable scales of codes, one for each row or for each row group that shares one."""
 
     index: Tensor
 
     def __init__(self, coded: Coded) -> None:
         super().__init__()
-        index = coded.group_index if coded.shares_scale else torch.arange(len(coded.scale))
+        index = coded.row_group_index if coded.shares_scale else torch.arange(len(coded.scale))
         scale = coded.scale.new_zeros(int(index.max()) + 1).index_copy(0, index, coded.scale)
         self.register_buffer("index", index, persistent=False)
         self.scale = nn.Parameter(scale)
 
     def forward(self) -> Tensor:
-        """float32 [out]."""
+        """The scale of each row, float32 [out]."""
         scale: Tensor = self.scale[self.index]
         return scale
 
     def now(self) -> Tensor:
-        """The scales as they are, for a matrix."""
+        """The present scales, as a `Coded` matrix takes them: float32 [out], on the CPU."""
         return self.forward().detach().cpu().clone()
 
 
 DEAD_ZONE = 0.12
-"""In steps, how much further than the middle a value has to be before it is rounded away from zero,
-where codes are meant to be cheap (Sullivan, "Efficient scalar quantization", 1996)."""
+"""Entropy-constrained rounding rounds away from zero where a value is so far, in steps, beyond the
+midpoint of two levels (Sullivan, "Efficient scalar quantization", 1996)."""
 MARGIN = 0.3
-"""How far from its code, in steps, a value is at most when rounding by price begins."""
+"""How far a value may be from the level of its code, in steps, when entropy-constrained rounding
+begins."""
 
 
 class Rounding(nn.Module):
-    """A codebook that is trained together with the weights that it rounds.
+    """A codebook that is trained together with the values that it rounds.
 
-    Gradients pass straight through to the weights (Bengio 2013) and reach the codebook and the row
-    scales by way of the rounded values (Esser 2020, "Learned step size quantization"). With `bits`,
-    codes are meant to take so many in the file: zero attracts more values, and scales are not
-    trained but set (`widen`).
+    The gradient passes unchanged to the values (straight-through estimator, Bengio 2013) and
+    reaches the codebook and the row scales through the rounded values (Esser 2020, "Learned step
+    size quantization"). With `bits`, the target in bits for each code in the file, rounding is
+    entropy-constrained: zero attracts more values, and scales are not trained but set by `widen`.
     """
 
     def __init__(self, coded: Coded, bits: float | None = None) -> None:
@@ -121,17 +124,18 @@ class Rounding(nn.Module):
             self.scales.scale.requires_grad_(False)
 
     def forward(self, values: Tensor) -> Tensor:
+        """The rounded values, float32 [out, in]."""
         codes, levels = self._codes(values)
         return decoded(codes, levels, self.scales()) + (values - values.detach())
 
     def code(self, values: Tensor) -> Coded:
-        """The values as codes, as `forward` sees them."""
+        """The codes that `forward` rounds these values to."""
         codes, _ = self._codes(values)
         book = self.levels.codebook(finalized=True)
-        return Coded(codes.to(torch.uint8).cpu(), book, self.scales.now(), self.levels.group)
+        return Coded(codes.to(torch.uint8).cpu(), book, self.scales.now(), self.levels.row_group)
 
     def widen(self, factor: float) -> None:
-        """Multiply all steps."""
+        """Multiply all scales by this factor."""
         with torch.no_grad():
             self.scales.scale.mul_(factor)
 
@@ -145,7 +149,7 @@ class Rounding(nn.Module):
 
 
 class DenseWeight(nn.Module):
-    """Values; where `rounding` is set, the forward pass sees them rounded."""
+    """A trainable dense matrix; where `rounding` is set, the forward pass rounds its values."""
 
     def __init__(self, dense: Dense) -> None:
         super().__init__()
@@ -153,9 +157,10 @@ class DenseWeight(nn.Module):
         self.rounding: Rounding | None = None
 
     def round(self, coded: Coded, bits: float | None = None) -> None:
-        """Round the values from now on, with a codebook that begins as `coded` has it.
+        """Round the values from now on; the codebook starts as that of `coded`.
 
-        With `bits`, the codes begin as they are there too: values come near what they stand for.
+        With `bits`, rounding is entropy-constrained, and the codes start as those of `coded` too:
+        the values are moved close to the levels of these codes.
         """
         self.rounding = Rounding(coded, bits)
         if bits is not None:
@@ -165,21 +170,24 @@ class DenseWeight(nn.Module):
                 self.values.copy_(near)
 
     def forward(self) -> Tensor:
+        """The values, rounded where `rounding` is set, float32 [out, in]."""
         if self.rounding is None:
             return self.values
         rounded: Tensor = self.rounding(self.values)
         return rounded
 
     def apply_to(self, x: Tensor) -> Tensor:
+        """The matrix times vectors: x [..., in] to [..., out]."""
         return F.linear(x, self())
 
     def matrix(self) -> Matrix:
+        """The matrix with the present values, coded where they are rounded."""
         values = self.values.detach()
         return Dense(values.cpu().clone()) if self.rounding is None else self.rounding.code(values)
 
 
 class CodedWeight(nn.Module):
-    """Fixed codes; the codebook's numbers and the row scales are trained."""
+    """A coded matrix with fixed codes; the numbers of its codebook and its scales are trained."""
 
     codes: Tensor
 
@@ -189,18 +197,21 @@ class CodedWeight(nn.Module):
         self.levels, self.scales = Levels(coded), Scales(coded)
 
     def forward(self) -> Tensor:
+        """The values that the codes stand for, float32 [out, in]."""
         return decoded(self.codes, self.levels(), self.scales())
 
     def apply_to(self, x: Tensor) -> Tensor:
+        """The matrix times vectors: x [..., in] to [..., out]."""
         return F.linear(x, self())
 
     def matrix(self) -> Matrix:
+        """The matrix with the present codebook and scales."""
         codes = self.codes.to(torch.uint8).cpu()
-        return Coded(codes, self.levels.codebook(), self.scales.now(), self.levels.group)
+        return Coded(codes, self.levels.codebook(), self.scales.now(), self.levels.row_group)
 
 
 class ProductWeight(nn.Module):
-    """Two factors; the right one may be a module of other products too."""
+    """A trainable product; other products may share the module of the right factor."""
 
     def __init__(self, product: Product, factors: Factors) -> None:
         super().__init__()
@@ -210,27 +221,30 @@ class ProductWeight(nn.Module):
         self.right = factors[product.right]
 
     def forward(self) -> Tensor:
+        """The product of the factors, float32 [out, in]."""
         result: Tensor = self.left() @ self.right()
         return result
 
     def apply_to(self, x: Tensor) -> Tensor:
+        """The factors times vectors, one after the other: x [..., in] to [..., out]."""
         return self.left.apply_to(self.right.apply_to(x))
 
 
 WeightModule = DenseWeight | CodedWeight | ProductWeight
+"""What a matrix becomes."""
 Factors = dict[Matrix, WeightModule]
-"""Modules by the right factors that they are of; products that share a factor share its module."""
+"""The module of each right factor; products that share a factor share its module."""
 
 
 def weight_module(matrix: Matrix, factors: Factors) -> WeightModule:
-    """The trainable form of a matrix; `factors` are those of the model so far."""
+    """The trainable form of a matrix. `factors` are those of the model so far; it adds its own."""
     if isinstance(matrix, Product):
         return ProductWeight(matrix, factors)
     return CodedWeight(matrix) if isinstance(matrix, Coded) else DenseWeight(matrix)
 
 
 def leaf_modules(weight: WeightModule) -> Iterator[DenseWeight | CodedWeight]:
-    """The leaves of the expression, left to right."""
+    """The modules of the leaves of the expression, from left to right."""
     if isinstance(weight, ProductWeight):
         yield from leaf_modules(weight.left)
         yield from leaf_modules(weight.right)
@@ -239,8 +253,10 @@ def leaf_modules(weight: WeightModule) -> Iterator[DenseWeight | CodedWeight]:
 
 
 def matrix_reader() -> Callable[[WeightModule], Matrix]:
-    """What modules hold when they are first asked: of one module always the same matrix, so that
-    products share what their modules share."""
+    """A function from a module to its matrix, with the values at the first call.
+
+    It gives the same matrix for the same module, so products share what their modules share.
+    """
 
     @functools.cache
     def matrix(module: WeightModule) -> Matrix:

@@ -1,7 +1,8 @@
 """Recurrent cells written out, one time step after the other.
 
-Torch's own run a whole utterance in one call and do not say what the matrices put out on the way;
-where gradients of that are wanted, these say it. They compute what torch's compute.
+Torch's own functions run a whole utterance in one call and do not give the outputs of the single
+matrices. Where the gradients of these outputs are needed, `unroll` gives them. It computes the same
+values as torch.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 State = tuple[Tensor, Tensor]
-"""Hidden state, [batch, size], and cell state, [batch, hidden], which an LSTM alone uses."""
+"""Hidden state, [batch, size], and cell state, [batch, hidden], which only an LSTM uses."""
 
 
 def unroll(
@@ -23,13 +24,17 @@ def unroll(
     from_state: Tensor,
     projection: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """What the units put out from zero states, [batch, frames, hidden], and the hidden states,
-    [batch, frames, size]: the same without a `projection`.
+    """Run a cell from zero states over all frames.
 
-    `from_input`, [batch, frames, gates * hidden], is what the inputs give, biases added;
-    `from_state`, of the same shape, is added to what `weight_hh` makes of the hidden state: the
-    bias of a GRU's new gate, and zeros whose gradients are those of that product. A projection is
-    its weight, [size, hidden], and such zeros for it, [batch, frames, size].
+    Returns the outputs of the units, [batch, frames, hidden], and the hidden states, [batch,
+    frames, size]; both are equal without a `projection`.
+
+    `kind` is a key of GATES. `from_input`, [batch, frames, gates * hidden], is the product of the
+    inputs and `weight_ih`, plus the biases. `from_state`, of the same shape, is added to the
+    product of the hidden state and `weight_hh`, [gates * hidden, size]: the hidden bias of the new
+    gate of a GRU, else zeros; its gradient is the gradient of that product. `projection` is the
+    weight of the projection, [size, hidden], and zeros, [batch, frames, size], whose gradient is
+    the gradient of its output.
     """
     batch, frames, _ = from_input.shape
     size = weight_hh.shape[1]

@@ -1,4 +1,4 @@
-"""Models as files of other tools."""
+"""Models written as files of other tools."""
 
 from tinyvox.exporters.pt2 import export_program, export_pt2
 

@@ -1,9 +1,8 @@
-"""A model as a PyTorch program: the way out of tinyvox, and what `importers.load` reads back."""
+"""A model as a PyTorch program, which PyTorch runs and `importers.load` reads back."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import warnings
 from pathlib import Path
 
@@ -13,15 +12,19 @@ from torch.export import Dim, ExportedProgram
 
 from tinyvox.executor import Executor, Frames
 from tinyvox.model import INPUT, Model, Recurrent
+from tinyvox.storage import atomic_writer
 
 
 def _attribute(name: str) -> str:
-    """A module has no dots in its name; the last slash keeps it off the attributes of nn.Module."""
+    """A layer's name as an attribute of nn.Module.
+
+    An attribute must not hold dots. The slash at the end keeps it apart from nn.Module's own.
+    """
     return name.replace(".", "/") + "/"
 
 
 class _Named(nn.Module):
-    """An executor whose modules carry the names of the nodes, for the program to remember."""
+    """An executor whose modules have the nodes' names, so that the program keeps them."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -38,15 +41,15 @@ class _Named(nn.Module):
 
 
 def export_program(model: Model) -> ExportedProgram:
-    """The model as a torch program: features [batch, frames, size] to outputs.
+    """The model as a PyTorch program from features [batch, frames, size] to outputs.
 
-    Batch and frames stay free, unless there is a recurrent layer: torch fixes both at those. The
-    importer depends on neither.
+    Any batch and any number of frames may be given, unless the model has a recurrent layer: there
+    torch fixes both. The importer reads either program.
     """
     fixed = any(isinstance(node.layer, Recurrent) for node in model.nodes)
     shapes = None if fixed else ({0: Dim.AUTO, 1: Dim.AUTO},)
     with warnings.catch_warnings():
-        # The notes of torch's tracer are about its own internals, not about the model.
+        # The tracer warns about its own internals, not about the model.
         warnings.simplefilter("ignore")
         return torch.export.export(
             _Named(model).eval(), (_example(model),), dynamic_shapes=shapes, strict=False
@@ -54,29 +57,24 @@ def export_program(model: Model) -> ExportedProgram:
 
 
 def _example(model: Model) -> Tensor:
-    """An input of so many frames that every layer gives two or more."""
+    """An input long enough that every layer gives two frames or more."""
     executor = Executor(model)
     frames = 8
     while True:
         example = torch.zeros(2, frames, model.input_size)
-        with torch.no_grad(), contextlib.suppress(RuntimeError):  # a kernel longer than its input
+        with torch.no_grad(), contextlib.suppress(RuntimeError):  # the kernel is longer
             if executor(example).shape[1] > 1:
                 return example
         frames *= 2
 
 
 def export_pt2(model: Model, path: Path) -> None:
-    """Write a model as `.pt2`; its card is not written.
+    """Write a model as `.pt2`, without its speech card.
 
-    Coded weights are written as they decode. A product stays one: a factored linear layer is read
-    back as two layers.
-
-    The file appears whole or not at all. Raises OSError where it cannot be written.
+    Quantized weights are written as float32. A factorized matrix stays two factors, so that a
+    linear layer is read back as two layers. The file appears whole or not at all. Raises FileError
+    where it cannot be written.
     """
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("wb") as stream:
-            torch.export.save(export_program(model), stream)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    program = export_program(model)
+    with atomic_writer(path) as file:
+        torch.export.save(program, file)

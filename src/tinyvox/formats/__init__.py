@@ -1,1 +1,1 @@
-"""File formats of tinyvox."""
+"""The file formats of tinyvox, each in its own package."""

@@ -1,6 +1,6 @@
-"""Foreign model files as models."""
+"""Model files of other tools as models; `load` opens every file that tinyvox reads."""
 
-from tinyvox.importers.loading import load
+from tinyvox.importers.loading import IMPORTERS, load
 from tinyvox.importers.torch import from_torch, load_pt2
 
-__all__ = ["from_torch", "load_pt2", "load"]
+__all__ = ["IMPORTERS", "from_torch", "load", "load_pt2"]

@@ -1,35 +1,58 @@
-"""Foreign model files as models."""
+"""Any model file as a model, with its speech card."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
-from tinyvox.errors import ImporterError
-from tinyvox.importers.torch import from_torch, load_pt2
+from tinyvox.errors import FileError, ImporterError, ModelError
+from tinyvox.formats import tvx
+from tinyvox.importers.torch import load_pt2
 from tinyvox.model import Model, SpeechCard, card_path, load_card
 
-__all__ = ["IMPORTERS", "from_torch", "load", "load_pt2"]
-
-IMPORTERS: dict[str, Callable[[Path, SpeechCard | None], Model]] = {
+IMPORTERS: dict[str, Callable[[Path], Model]] = {
+    ".tvx": tvx.load,
     ".pt2": load_pt2,
 }
-"""What reads a file, by its suffix."""
+"""The function that reads a file, by the file's suffix."""
 
 
-def load(path: str | Path, card: SpeechCard | None = None) -> Model:
-    """The model in a file, with its speech card: `card`, or else the one that lies beside it.
+def load(path: Path | str, card: SpeechCard | Path | str | None = None) -> Model:
+    """Read a model from a .tvx file, or import it from another tool's file.
 
-    Raises ImporterError where the file cannot be read or holds what tinyvox does not know,
-    FileError where its card is wrong, ModelError where card and model do not fit.
+    `card` is a speech card or the path of one. Without it, a .tvx file has its own card or none,
+    and any other file has the card `NAME.speech.yaml` beside it or none. Raises FileError where a
+    file is missing or damaged, ImporterError where it cannot be imported, ModelError where card and
+    model do not fit, all with the file's name.
     """
     path = Path(path)
-    importer = IMPORTERS.get(path.suffix.lower())
-    if importer is None:
-        known = ", ".join(IMPORTERS)
-        raise ImporterError(f"{path}: no importer reads {path.suffix!r}, expected one of {known}")
-    if not path.is_file():
-        raise ImporterError(f"{path}: there is no such file")
-    if card is None and card_path(path).exists():
-        card = load_card(card_path(path))
-    return importer(path, card)
+    importer = _importer(path)
+    card = _card(path, card)
+    model = importer(path)
+    try:
+        return model if card is None else model.with_card(card)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+
+
+def _card(path: Path, card: SpeechCard | Path | str | None) -> SpeechCard | None:
+    """The card that a model gets besides the one in its file."""
+    if isinstance(card, SpeechCard):
+        return card
+    if card is not None:
+        return load_card(Path(card))
+    beside = card_path(path)
+    return load_card(beside) if path.suffix.lower() != ".tvx" and beside.exists() else None
+
+
+def _importer(path: Path) -> Callable[[Path], Model]:
+    """The function that reads this file. Raises FileError or ImporterError where there is none."""
+    expected = f"expected a model file, {' or '.join(IMPORTERS)}"
+    if path.is_dir():
+        raise FileError(f"{path}: is a folder, {expected}")
+    if not path.exists():
+        raise FileError(f"{path}: no such file; check the path")
+    if path.suffix.lower() not in IMPORTERS:
+        found = f"files {path.suffix}" if path.suffix else "files without a suffix"
+        raise ImporterError(f"{path}: tinyvox does not read {found}, {expected}")
+    return IMPORTERS[path.suffix.lower()]

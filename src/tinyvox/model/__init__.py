@@ -1,17 +1,26 @@
 """A model: a frozen graph of layers whose matrices are expressions, and its speech card."""
 
+from tinyvox.model import layers
 from tinyvox.model.card import (
     FeatureKind,
     Features,
     SpeechCard,
     card_path,
-    describe,
     load_card,
     save_card,
 )
+from tinyvox.model.codebooks import (
+    MAX_CODE_BITS,
+    Binary,
+    Codebook,
+    Grid,
+    Table,
+    on_grid,
+    signs,
+)
 from tinyvox.model.graph import INPUT, Model, Node
-from tinyvox.model.groups import Group, Member, all_groups, fixed_layers, groups, keep_units
 from tinyvox.model.layers import (
+    ACTIVATIONS,
     GATES,
     Activation,
     Add,
@@ -30,29 +39,25 @@ from tinyvox.model.layers import (
     Recurrent,
     Signal,
     Subsample,
+    Tensors,
     Unflatten,
     is_projection,
 )
 from tinyvox.model.matrix import (
-    MAX_CODE_BITS,
-    MAX_GROUPS,
-    Binary,
-    Codebook,
+    MAX_ROW_GROUPS,
     Coded,
     Dense,
-    Grid,
     Matrix,
     Product,
-    Table,
     decoded,
     leaf_map,
     leaves,
     nearest,
-    on_grid,
-    signs,
 )
+from tinyvox.model.unit_groups import Group, Member, all_groups, fixed_layers, groups, keep_units
 
 __all__ = [
+    "ACTIVATIONS",
     "Activation",
     "Add",
     "BatchNorm",
@@ -78,7 +83,7 @@ __all__ = [
     "Linear",
     "LogSoftmax",
     "MAX_CODE_BITS",
-    "MAX_GROUPS",
+    "MAX_ROW_GROUPS",
     "Matrix",
     "Member",
     "Model",
@@ -89,15 +94,16 @@ __all__ = [
     "SpeechCard",
     "Subsample",
     "Table",
+    "Tensors",
     "Unflatten",
     "all_groups",
     "card_path",
     "decoded",
-    "describe",
     "fixed_layers",
     "groups",
     "is_projection",
     "keep_units",
+    "layers",
     "leaf_map",
     "leaves",
     "load_card",

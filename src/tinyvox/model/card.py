@@ -1,24 +1,24 @@
-"""The speech card: how audio becomes a model's input, and its output text."""
+"""The speech card: how audio becomes the input of a model, and how its output becomes text."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
     PositiveFloat,
     PositiveInt,
-    ValidationError,
     model_validator,
 )
 
 from tinyvox.errors import FileError
+from tinyvox.storage import read_yaml, write_yaml
 
 FeatureKind = Literal["log_mel", "mfcc", "deepspeech_mfcc"]
+"""The kinds of features that the native extractor computes."""
 
 
 class Features(BaseModel):
@@ -35,12 +35,12 @@ class Features(BaseModel):
     low_hz: Annotated[float, Field(ge=0)] = 20.0
     high_hz: PositiveFloat = 4000.0
     mean: tuple[float, ...] = ()
-    """Subtracted from each feature, then `deviation` divides; empty for neither."""
+    """Subtracted from each feature before the division by `deviation`; empty: no normalization."""
     deviation: tuple[float, ...] = ()
 
     @property
     def size(self) -> int:
-        """Values a frame."""
+        """Values in a frame."""
         return self.bands if self.kind == "log_mel" else self.coefficients
 
     @model_validator(mode="after")
@@ -61,13 +61,13 @@ class Features(BaseModel):
 
 
 class SpeechCard(BaseModel):
-    """Features in, tokens out."""
+    """The features that a model takes and the tokens that it gives."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     features: Features
     tokens: tuple[str, ...]
-    """Text of each output, the blank's included (it is never printed)."""
+    """The text of each output, including that of the blank, which is never printed."""
     blank: Annotated[int, Field(ge=0)]
     log_probabilities: bool = True
 
@@ -78,39 +78,24 @@ class SpeechCard(BaseModel):
         return self
 
     def encode(self, text: str) -> list[int]:
-        """Token indices of a transcript, one a character. Raises KeyError with the character."""
+        """The token indices of a transcript, one for each character.
+
+        Raises KeyError, with the character, where no token has it.
+        """
         index = {token: i for i, token in enumerate(self.tokens) if i != self.blank}
         return [index[character] for character in text]
 
 
 def card_path(model: Path) -> Path:
-    """Where the card of a model file lies: `NAME.speech.yaml` beside it."""
+    """The path of the card of a model file: `NAME.speech.yaml` beside it."""
     return model.with_name(model.stem + ".speech.yaml")
 
 
 def load_card(path: Path) -> SpeechCard:
-    """Read a card. Raises FileError with the first thing that is wrong."""
-    try:
-        return SpeechCard.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise FileError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValidationError, yaml.YAMLError) as error:
-        raise FileError(f"{path}: {describe(error)}") from error
-    except (ValueError, RecursionError) as error:
-        raise FileError(f"{path}: no YAML: {error}") from error
+    """Read a card. Raises FileError with the key, the value found and what was expected."""
+    return read_yaml(path, SpeechCard, FileError)
 
 
 def save_card(card: SpeechCard, path: Path) -> None:
-    """Write a card as YAML."""
-    text = yaml.safe_dump(card.model_dump(mode="json"), sort_keys=False, default_flow_style=None)
-    path.write_text(text, encoding="utf-8")
-
-
-def describe(error: ValidationError | yaml.YAMLError) -> str:
-    """The first fault of a document, in one line: where, what, and what was found."""
-    if isinstance(error, yaml.YAMLError):
-        return " ".join(str(error).split())
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    found = f", found {first['input']!r}" if first["type"] != "missing" else ""
-    return f"{where + ': ' if where else ''}{first['msg']}{found}"[:300]
+    """Write a card as YAML. Raises FileError where the file cannot be written."""
+    write_yaml(path, card.model_dump(mode="json"))

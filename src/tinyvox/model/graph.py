@@ -1,8 +1,9 @@
-"""A model is a frozen graph of layers."""
+"""The model: a frozen graph of layers, and the queries for its parts."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -41,7 +42,7 @@ class Model:
     nodes: tuple[Node, ...]
     card: SpeechCard | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    """What is known of where the model came from: source, original parameters, recipe, results."""
+    """What is known of the model's origin: source, original parameters, recipe, results."""
 
     def __post_init__(self) -> None:
         if not self.nodes:
@@ -57,6 +58,7 @@ class Model:
 
     @property
     def output(self) -> str:
+        """The name of the last node, whose signal is the model's output."""
         return self.nodes[-1].name
 
     @property
@@ -70,10 +72,41 @@ class Model:
         return int(self.provenance.get("original_parameters", self.count_parameters()))
 
     def node(self, name: str) -> Node:
-        for node in self.nodes:
-            if node.name == name:
-                return node
-        raise ModelError(f"no layer is called {name!r}; there are {self._names()}")
+        """The node of this name. Raises ModelError, with all names, for others."""
+        if name not in self._nodes:
+            raise ModelError(f"no layer is called {name!r}; there are {', '.join(self._nodes)}")
+        return self._nodes[name]
+
+    def matrix(self, name: str) -> Matrix:
+        """The matrix of this full name. Raises ModelError, with all names, for others."""
+        found = self._tensors.get(name)
+        if found is None or isinstance(found[1], Tensor):
+            names = ", ".join(known for known, _ in self.matrices())
+            raise ModelError(f"no matrix is called {name!r}; there are {names or 'none'}")
+        return found[1]
+
+    def vector(self, name: str) -> Tensor:
+        """The vector of this full name. Raises ModelError, with all names, for others."""
+        found = self._tensors.get(name)
+        if found is None or not isinstance(found[1], Tensor):
+            names = ", ".join(known for known, _ in self.vectors())
+            raise ModelError(f"no vector is called {name!r}; there are {names or 'none'}")
+        return found[1]
+
+    def tensor(self, name: str) -> Matrix | Tensor:
+        """The matrix or vector of this full name. Raises ModelError, with all names, for others."""
+        return self._found(name)[1]
+
+    def owner(self, name: str) -> Node:
+        """The node whose layer has the tensor of this full name.
+
+        Raises ModelError, with the names of all tensors, where no layer has it.
+        """
+        return self._found(name)[0]
+
+    def has(self, name: str) -> bool:
+        """Whether some layer has a tensor of this full name."""
+        return name in self._tensors
 
     def matrices(self) -> Iterator[tuple[str, Matrix]]:
         """Every weight matrix with its full name, `layer.field`."""
@@ -84,7 +117,7 @@ class Model:
     def shared_factors(self) -> dict[Matrix, tuple[str, ...]]:
         """The right factors that several products share, with the full names of those products.
 
-        A pass treats such a factor as one of the first of them.
+        A pass treats such a factor as if it belonged to the first product.
         """
         names: dict[Matrix, list[str]] = defaultdict(list)
         for name, matrix in self.matrices():
@@ -93,8 +126,11 @@ class Model:
         return {factor: tuple(users) for factor, users in names.items() if len(users) > 1}
 
     def leaves(self) -> Iterator[tuple[str, Dense | Coded]]:
-        """Every leaf with the full name of its matrix; those of a factor that products share come
-        once, as the file holds them, with the first name."""
+        """Every leaf with the full name of its matrix.
+
+        The leaves of a factor that several products share come once, under the first name, as in
+        the file.
+        """
         seen: set[Matrix] = set()
         for name, matrix in self.matrices():
             for side in (matrix.left, matrix.right) if isinstance(matrix, Product) else (matrix,):
@@ -109,13 +145,21 @@ class Model:
             for name, vector in node.layer.vectors().items():
                 yield f"{node.name}.{name}", vector
 
+    def tensors(self) -> Iterator[tuple[str, Matrix | Tensor]]:
+        """Every matrix, then every vector, with its full name."""
+        yield from self.matrices()
+        yield from self.vectors()
+
     def count_parameters(self) -> int:
-        """Weights and biases, factors counted as they stand, and once where products share them."""
+        """The number of weights and biases.
+
+        A product counts the weights of its factors; a factor that products share counts once.
+        """
         weights = sum(leaf.shape[0] * leaf.shape[1] for _, leaf in self.leaves())
         return weights + sum(vector.numel() for _, vector in self.vectors())
 
     def digest(self) -> str:
-        """A SHA-256 of the graph and of every number in it, in hexadecimal."""
+        """The SHA-256 of the graph and of every number in it, in hexadecimal."""
         digest = hashlib.sha256(repr((self.input_size, self.card)).encode())
         for node in self.nodes:
             digest.update(repr((node.name, type(node.layer).__name__, node.inputs)).encode())
@@ -128,12 +172,15 @@ class Model:
         return digest.hexdigest()
 
     def with_tensors(self, new: Mapping[str, Matrix | Tensor]) -> Model:
-        """A model in which the tensors of these full names are replaced."""
+        """A model in which the tensors of these full names are replaced.
+
+        Raises ModelError where no layer has such a name, or where the new tensors do not fit.
+        """
         nodes = []
         layers = {node.name + "." for node in self.nodes}
         for name in new:
             if not any(name.startswith(layer) for layer in layers):
-                raise ModelError(f"no layer holds {name!r}; there are {self._names()}")
+                raise ModelError(f"no layer holds {name!r}; there are {', '.join(self._nodes)}")
         for node in self.nodes:
             prefix = node.name + "."
             mine = {k.removeprefix(prefix): v for k, v in new.items() if k.startswith(prefix)}
@@ -142,21 +189,39 @@ class Model:
         return dataclasses.replace(self, nodes=tuple(nodes))
 
     def map_matrices(self, change: Callable[[str, Matrix], Matrix]) -> Model:
-        """A model in which every matrix is what `change(full name, matrix)` makes of it."""
+        """A model in which `change(full name, matrix)` replaces every matrix."""
         return self.with_tensors({name: change(name, m) for name, m in self.matrices()})
 
     def with_provenance(self, **facts: Any) -> Model:
+        """A model with these facts added to its provenance."""
         return dataclasses.replace(self, provenance={**self.provenance, **facts})
 
     def with_card(self, card: SpeechCard) -> Model:
+        """A model with this speech card. Raises ModelError where the card does not fit."""
         return dataclasses.replace(self, card=card)
 
-    def _names(self) -> str:
-        return ", ".join(node.name for node in self.nodes)
+    @functools.cached_property
+    def _nodes(self) -> dict[str, Node]:
+        return {node.name: node for node in self.nodes}
+
+    @functools.cached_property
+    def _tensors(self) -> dict[str, tuple[Node, Matrix | Tensor]]:
+        """Every tensor and its node, by the tensor's full name."""
+        return {
+            f"{node.name}.{name}": (node, tensor)
+            for node in self.nodes
+            for name, tensor in (*node.layer.matrices().items(), *node.layer.vectors().items())
+        }
+
+    def _found(self, name: str) -> tuple[Node, Matrix | Tensor]:
+        if name not in self._tensors:
+            names = ", ".join(self._tensors) or "none"
+            raise ModelError(f"no layer has a tensor {name!r}; there are {names}")
+        return self._tensors[name]
 
     def _check_tensor_names(self) -> None:
         seen: set[str] = set()
-        for name, _ in (*self.matrices(), *self.vectors()):
+        for name, _ in self.tensors():
             if name in seen:
                 raise ModelError(f"two layers hold a tensor {name!r}; rename one of them")
             seen.add(name)

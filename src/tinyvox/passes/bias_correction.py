@@ -1,7 +1,7 @@
-"""Bias correction: what compression adds to the mean of a layer's outputs is taken off its bias.
+"""Bias correction: what compression adds to the mean output of a layer is subtracted from its bias.
 
-With W and V the weights before and after, the outputs move by (V - W) x, and their mean by
-(V - W) E[x]. E[x] is measured where there is statistics, else worked out (`passes.propagate_moments`).
+With weights W before and V after, the outputs change by (V - W) x, and their mean by (V - W) E[x].
+E[x] is taken from statistics, or where there are none, estimated (`propagate_moments`).
 
 Source: Nagel et al., "Data-free quantization through weight equalization and bias correction",
 2019, section 4.2; the recurrent layers are ours.
@@ -10,13 +10,13 @@ Source: Nagel et al., "Data-free quantization through weight equalization and bi
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from tinyvox.calibration import NO_STATISTICS, Moments, Statistics
+from tinyvox.calibration import NO_STATISTICS, Moments
 from tinyvox.errors import ModelError
 from tinyvox.model import Matrix, Model, Node, Recurrent, is_projection
 from tinyvox.passes.moment_propagation import (
@@ -30,26 +30,29 @@ from tinyvox.passes.outcome import Note, Outcome
 
 
 class _Shift(NamedTuple):
-    """What the mean of the outputs moves by, float64, to be taken off `bias` (its full name)."""
+    """The change of the mean output, float64, to be subtracted from `bias` (its full name)."""
 
     bias: str
     amount: Tensor
     source: str
-    """Where the mean of the inputs comes from."""
+    """Where the mean of the inputs comes from: "statistics" or "estimate"."""
 
 
 def correct_biases(
-    original: Model, changed: Model, statistics: Statistics = NO_STATISTICS, known: Known = UNKNOWN
+    original: Model,
+    changed: Model,
+    statistics: Mapping[str, Moments] = NO_STATISTICS,
+    known: Known = UNKNOWN,
 ) -> Outcome:
     """`changed` with biases that give each layer the mean output that it has in `original`, for
     the inputs that it has there. A layer without a bias gets one.
 
-    Both models have the same layers; `statistics` and `known` (of layers' outputs, as
-    `passes.absorb` finds it in batch norms) are of the original. Raises ModelError where the
+    Both models have the same layers; `statistics` and `known` (of the outputs of layers, as
+    `equalize_known` gets it from batch norms) are of the original. Raises ModelError where the
     layers, the sizes of their matrices, or those of the statistics differ.
     """
     _check_same(original, changed)
-    spread = _Lazy(original, known)
+    estimates = _Lazy(original, known)
     before = dict(original.matrices())
     shifts: dict[str, list[_Shift]] = defaultdict(list)
     alone: list[Note] = []
@@ -62,7 +65,7 @@ def correct_biases(
                 alone.append(Note(full, "means left alone: a projection has no bias"))
                 continue
             error = matrix.decode().double() - before[full].decode().double()
-            found = _output_shift(node, name, error, statistics, spread)
+            found = _output_shift(node, name, error, statistics, estimates)
             for shift in _shifts(node, name, *found):
                 shifts[shift.bias].append(shift)
     old = dict(changed.vectors())
@@ -72,8 +75,8 @@ def correct_biases(
 
 
 def take_off(model: Model, node: Node, matrix: str, amount: Tensor) -> Model:
-    """The model with biases that take off what the mean of the outputs of a layer's matrix (its
-    name in the layer) moves by, float64 [out]. A layer without a bias gets one."""
+    """The model with the change of the mean output of one matrix (its name in the layer), float64
+    [out], subtracted from the biases. A layer without a bias gets one."""
     return _without(model, list(_shifts(node, matrix, amount, "")))
 
 
@@ -90,57 +93,58 @@ def _without(model: Model, shifts: Sequence[_Shift]) -> Model:
     return model.with_tensors(biases)
 
 
-def moments_of(statistics: Statistics, name: str, inputs: int) -> Moments | None:
-    """What is known of the inputs of the matrix of this full name, if anything.
+def moments_of(statistics: Mapping[str, Moments], name: str, inputs: int) -> Moments | None:
+    """The statistics of the matrix of this full name, if there are any.
 
-    Raises ModelError where that is not of so many inputs.
+    Raises ModelError where they are of another number of inputs.
     """
     moments = statistics.get(name)
     if moments is not None and moments.mean.shape != (inputs,):
         raise ModelError(
-            f"the statistics of {name!r} is of {moments.mean.numel()} inputs, expected "
-            f"{inputs}; gather it from the model as it is"
+            f"the statistics of {name!r} are of {moments.mean.numel()} inputs, expected "
+            f"{inputs}; calibrate the model as it is"
         )
     return moments
 
 
 class _Lazy:
-    """The propagated moments, worked out when they are first asked for."""
+    """The propagated moments, computed when they are first asked for."""
 
     def __init__(self, model: Model, known: Known) -> None:
         self.model, self.known = model, known
         self._found: dict[str, Normal] | None = None
 
     def mean(self, name: str) -> Tensor:
+        """The mean output of a layer."""
         if self._found is None:
             self._found = propagate_moments(self.model, self.known)
         return self._found[name].mean
 
 
 def _output_shift(
-    node: Node, matrix: str, error: Tensor, statistics: Statistics, spread: _Lazy
+    node: Node, matrix: str, error: Tensor, statistics: Mapping[str, Moments], estimates: _Lazy
 ) -> tuple[Tensor, str]:
-    """The mean of the error's product with the inputs, [out], and where their mean comes from."""
+    """The error of a matrix times the mean of its inputs, [out], and where that mean comes from."""
     moments = moments_of(statistics, f"{node.name}.{matrix}", error.shape[1])
     if moments is not None:
         return error @ moments.mean, "statistics"
     if matrix.endswith("weight_hh"):
-        return error @ _hidden_mean(node, matrix, spread), "estimate"
-    shift = apply_weight(node.layer, error, spread.mean(node.inputs[0]))
+        return error @ _hidden_mean(node, matrix, estimates), "estimate"
+    shift = apply_weight(node.layer, error, estimates.mean(node.inputs[0]))
     return (shift.mean(1) if shift.ndim == 2 else shift), "estimate"
 
 
-def _hidden_mean(node: Node, matrix: str, spread: _Lazy) -> Tensor:
-    """The mean of the hidden states of the cell that a matrix belongs to, [size]."""
+def _hidden_mean(node: Node, matrix: str, estimates: _Lazy) -> Tensor:
+    """The mean hidden state of the cell to which a matrix belongs, [size]."""
     assert isinstance(node.layer, Recurrent)
     sizes = {side: cell.size for side, cell in node.layer.cells().items()}
-    parts = torch.split(spread.mean(node.name), list(sizes.values()))
+    parts = torch.split(estimates.mean(node.name), list(sizes.values()))
     mean: Tensor = dict(zip(sizes, parts, strict=True))[matrix.partition(".")[0]]
     return mean
 
 
 def _shifts(node: Node, matrix: str, amount: Tensor, source: str) -> Iterator[_Shift]:
-    """What a matrix does to the means that each bias can mend."""
+    """The change of the mean output of a matrix, split by the biases that can correct it."""
     if not isinstance(node.layer, Recurrent):
         yield _Shift(f"{node.name}.bias", amount, source)
         return

@@ -1,8 +1,8 @@
-"""Means and variances of every signal of a model, where there is nothing to measure them on.
+"""Moment propagation: estimates of the mean and variance of every signal of a model, without data.
 
-Inputs have mean 0 and variance 1. What a layer makes of them is worked out as if all values were
-independent and, before an activation, normally distributed. A batch norm's output is what its
-statistics say, whatever came before. A recurrent layer is run on synthetic inputs of these moments.
+Inputs have mean 0 and variance 1. The moments of a layer's output are computed as if all values
+were independent and, before an activation, normally distributed. The output of a batch norm has the
+moments of its parameters, whatever its inputs are. A recurrent layer is run on synthetic inputs.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from tinyvox.executor import Executor
 from tinyvox.model import INPUT, Model, Node, layers
 
 QUADRATURE = 32
-"""Points of the Gauss-Hermite rule: exact to six digits for tanh up to a deviation of 5."""
+"""Points of the Gauss-Hermite rule: six exact digits for tanh up to a deviation of 5."""
 SAMPLES = 16
-"""Synthetic utterances that a recurrent layer is run on, and as many with the opposite sign, so that
-of what they happen to lean to nothing is left."""
+"""Synthetic utterances that a recurrent layer is run on, and as many of the opposite sign, so that
+the mean of all is exactly 0."""
 
 
 @dataclass(frozen=True)
@@ -39,22 +39,23 @@ class Normal:
     variance: Tensor
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Normal:
+        """The same change of both the mean and the variance."""
         return Normal(change(self.mean), change(self.variance))
 
     def spread(self, shape: tuple[int, ...]) -> Normal:
-        """The same of every value of a frame of this shape."""
+        """The moments of channels as those of every value of a frame of this shape."""
         return self.map(lambda v: v.view(-1, *[1] * (len(shape) - v.ndim)).expand(shape))
 
 
 Known = Mapping[str, Normal]
-"""What is known of the output of layers, by the layer's name."""
+"""Moments of the outputs of layers that are known, by the layer's name."""
 
 UNKNOWN: Known = MappingProxyType({})
 
 
 def propagate_moments(model: Model, known: Known = UNKNOWN) -> dict[str, Normal]:
-    """The moments of the input's and of each layer's frames, by name; of a recurrent layer those
-    of its hidden states. What is `known` of a layer's output is taken instead of the estimate.
+    """The moments of the frames of the input and of each layer, by name; of a recurrent layer,
+    those of its hidden states. Moments that are `known` replace the estimates.
 
     Source: Nagel et al., "Data-free quantization through weight equalization and bias correction",
     2019, section 4.2.1 and appendix C (batch norm, relu, clipped relu); the rest is ours.
@@ -71,16 +72,16 @@ def propagate_moments(model: Model, known: Known = UNKNOWN) -> dict[str, Normal]
 
 
 def batch_norm_output(layer: layers.BatchNorm) -> Normal:
-    """What a batch norm's statistics say of its output, [channels]."""
+    """The moments of the output of a batch norm by its parameters, [channels]."""
     weight, bias, variance = (v.double() for v in (layer.weight, layer.bias, layer.variance))
     return Normal(bias, weight.square() * variance / (variance + layer.eps))
 
 
 def apply_weight(layer: layers.Layer, weight: Tensor, inputs: Tensor) -> Tensor:
-    """A constant frame through the weight of a linear layer or convolution, without padding in
-    time: float64, of the output's shape.
+    """The output of a linear layer or convolution for a constant frame, without padding in time:
+    float64, of the shape of an output frame.
 
-    `weight` stands in place of the layer's own; `inputs` have the shape of a frame of the input.
+    `weight` is used in place of the layer's own; `inputs` have the shape of an input frame.
     """
     if isinstance(layer, layers.Conv1d):
         taps = weight.view(weight.shape[0], -1, layer.kernel).sum(2)
@@ -96,7 +97,8 @@ def apply_weight(layer: layers.Layer, weight: Tensor, inputs: Tensor) -> Tensor:
 
 
 def rectified(normal: Normal, limit: Tensor | float = math.inf) -> Normal:
-    """min(max(x, 0), limit) of normally distributed values. Source: Nagel 2019, appendix C."""
+    """The moments of min(max(x, 0), limit) for normally distributed x. Source: Nagel 2019,
+    appendix C."""
     deviation = normal.variance.sqrt().clamp(min=1e-12)
     limits = torch.as_tensor(limit, dtype=torch.float64).expand_as(deviation)
     low, high = -normal.mean / deviation, (limits - normal.mean) / deviation
@@ -125,7 +127,8 @@ def _density(x: Tensor) -> Tensor:
 
 
 def through(normal: Normal, function: Callable[[Tensor], Tensor]) -> Normal:
-    """A smooth function of normally distributed values, by Gauss-Hermite quadrature."""
+    """The moments of a smooth function of normally distributed values, by Gauss-Hermite
+    quadrature."""
     points, weights = (torch.from_numpy(v) for v in np.polynomial.hermite.hermgauss(QUADRATURE))
     weights = weights / math.sqrt(math.pi)
     deviation = (2 * normal.variance).sqrt()
@@ -144,7 +147,7 @@ def _linear(layer: Any, x: Normal) -> Normal:
 
 
 def _recurrent(layer: Any, x: Normal) -> Normal:
-    """Moments of the hidden states over synthetic inputs, which drift as features do."""
+    """The moments of the hidden states for synthetic inputs that drift as features do."""
     model = Model(x.mean.numel(), (Node("cell", layer, (INPUT,)),))
     features = synthetic_features(SAMPLES, model.input_size, seed=0)
     features = torch.cat([features, -features])
@@ -159,7 +162,7 @@ def _batch_norm(layer: Any, x: Normal) -> Normal:
 
 
 def _layer_norm(layer: Any, x: Normal) -> Normal:
-    """As if every frame had the mean and the spread of all frames."""
+    """Computed as if every frame had the mean and the variance of all frames."""
     centered = x.mean - x.mean.mean()
     total = (centered.square() + x.variance).mean() + layer.eps
     weight = layer.weight.double()
@@ -206,7 +209,7 @@ def _sum(parts: list[Tensor]) -> Tensor:
 
 
 def _log_softmax(layer: Any, x: Normal) -> Normal:
-    """The most that can be said simply: the softmax of the means, the variance as it was."""
+    """A rough estimate: the log-softmax of the means, the variance of the inputs."""
     return dataclasses.replace(x, mean=torch.log_softmax(x.mean, 0))
 
 

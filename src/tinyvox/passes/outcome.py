@@ -1,4 +1,4 @@
-"""What a pass hands back."""
+"""The outcome of a pass: a model and notes."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from tinyvox.recipe import matches
 
 @dataclass(frozen=True)
 class Note:
-    """What was done to a layer, a group or a tensor, or why it was left alone."""
+    """What was done to a layer, group or tensor (`layer` is its name), or why it was left alone."""
 
     layer: str
     what: str
 
 
 class Outcome(NamedTuple):
-    """The new model, and a note for everything that the pass looked at."""
+    """The new model, and a note about everything that the pass considered."""
 
     model: Model
     notes: tuple[Note, ...]
 
 
 def check_patterns(patterns: Iterable[str], names: Sequence[str], what: str) -> None:
-    """Raises RecipeError for a pattern that matches none of the names."""
+    """Raise RecipeError, which begins with `what`, for a pattern that matches no name."""
     for pattern in patterns:
         if not any(matches((pattern,), name) for name in names):
             known = ", ".join(names) if names else "none"

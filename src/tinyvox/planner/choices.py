@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tinyvox.calibration import Moments, OutputDivergence, energy
 from tinyvox.model import Coded, Dense, Grid, Matrix, leaves
+from tinyvox.passes import Weighting
 from tinyvox.passes.lowrank import Decomposition, decompose, product
 from tinyvox.passes.quantization import code
 from tinyvox.quantizers import coded_bits
@@ -81,7 +82,7 @@ class Choices:
         error = self.sample.errors(matrix)
         found = [Choice(None, b, _size(dense, b), 0.0, self.noise(error(b))) for b in BITS]
         if isinstance(matrix, Dense) and (ranks := _ranks(matrix.shape)):
-            self.parts = decompose(matrix.values, self.second_moment, self.importance)
+            self.parts = decompose(matrix.values, Weighting.of(moments))
             found += self._factorized(self.parts, ranks)
         self.all = tuple(found)
 

@@ -6,11 +6,10 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-from tinyvox.calibration import OutputDivergence, synthetic_statistics
+from tinyvox.calibration import Calibration, OutputDivergence
 from tinyvox.errors import RecipeError
 from tinyvox.formats import tvx
 from tinyvox.model import Model
-from tinyvox.passes import Look
 from tinyvox.passes.pruning import prune
 from tinyvox.planner.search import Plan, Row, Search, State, divergence_batches
 from tinyvox.recipe import PruneSettings, Recipe
@@ -39,14 +38,14 @@ def plan(
     *,
     ratio: float | None = None,
     size: int | None = None,
-    look: Look = synthetic_statistics,
+    calibration: Calibration | None = None,
 ) -> Recipe:
     """The recipe that loses least among those that reach a ratio or a size.
 
     `ratio` counts 4 bytes a parameter of the original, `size` is in bytes. `find_plan` tells what
     the recipe does, and takes a loss in place of a size.
     """
-    return find_plan(model, ratio=ratio, size=size, look=look).recipe
+    return find_plan(model, ratio=ratio, size=size, calibration=calibration).recipe
 
 
 def find_plan(
@@ -56,7 +55,7 @@ def find_plan(
     size: int | None = None,
     max_loss: float | None = None,
     judge: Judge | None = None,
-    look: Look = synthetic_statistics,
+    calibration: Calibration | None = None,
     divergence: OutputDivergence | None = None,
     seed: int = 0,
     state: Path | None = None,
@@ -72,7 +71,7 @@ def find_plan(
     synthetic speech: first with noise, then with what the plan does to each matrix, until the plan
     gets no better. Sizes are those of the packed file, which the recipe makes byte for byte.
 
-    What matrices are multiplied by comes from `look`: synthetic speech, or real (`statistics_from_audio.statistics_from_audio`).
+    Statistics of the matrices come from `calibration`, by default on synthetic speech.
     `state` is a file in which the search is kept, and from which the same call goes on after it was
     interrupted. Deterministic by `seed`. Raises RecipeError with the smallest size that can be
     reached.
@@ -85,7 +84,8 @@ def find_plan(
         least = "0 or more" if name == "max_loss" else "a number above 0"
         if value is not None and not (0 <= value < math.inf and (value or name == "max_loss")):
             raise RecipeError(f"the {name} to reach is {value}, expected {least}")
-    planner = Planner(model, look, divergence, seed, state, progress or (lambda _: None))
+    calibration = calibration or Calibration.synthetic(seed)
+    planner = Planner(model, calibration, divergence, seed, state, progress or (lambda _: None))
     if max_loss is not None:
         if judge is None:
             raise RecipeError("a loss allowed has to be judged; give --dev MANIFEST")
@@ -108,18 +108,18 @@ class Planner:
     def __init__(
         self,
         model: Model,
-        look: Look,
+        calibration: Calibration,
         divergence: OutputDivergence | None,
         seed: int,
         state: Path | None,
         progress: Callable[[str], None],
     ) -> None:
-        self.model, self.look, self.progress = model, look, progress
+        self.model, self.calibration, self.progress = model, calibration, progress
         progress("planning: listening to what each matrix does")
-        self.statistics = look(model)
+        self.statistics = calibration.of(model)
         self.divergence = divergence or OutputDivergence(model, divergence_batches(model, seed + 1))
         self.state = State(state, f"{model.digest()} {seed}")
-        self.whole = Search(model, self.statistics, self.divergence, self.state, progress)
+        self.whole = Search(model, calibration, self.divergence, self.state, progress)
         self.thin: dict[float, Model | None] = {}
         self.pruned: dict[float, Search] = {}
 
@@ -171,7 +171,7 @@ class Planner:
         if keep not in self.pruned:
             first = (PruneSettings(budget=keep),)
             self.pruned[keep] = Search(
-                thin, self.look(thin), self.divergence, self.state, self.progress, first
+                thin, self.calibration, self.divergence, self.state, self.progress, first
             )
         return self.pruned[keep]
 

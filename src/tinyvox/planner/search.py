@@ -13,9 +13,8 @@ from pathlib import Path
 
 from tinyvox.calibration import (
     Batch,
-    CalibratedStatistics,
+    Calibration,
     OutputDivergence,
-    Statistics,
     synthetic_batches,
 )
 from tinyvox.formats import tvx
@@ -92,18 +91,14 @@ class Search:
     def __init__(
         self,
         model: Model,
-        statistics: Statistics,
+        calibration: Calibration,
         divergence: OutputDivergence,
         state: State,
         progress: Callable[[str], None],
         first: Sequence[Settings] = (),
     ) -> None:
-        self.model, self.statistics, self.divergence, self.first = (
-            model,
-            statistics,
-            divergence,
-            tuple(first),
-        )
+        self.model, self.calibration, self.divergence = model, calibration, divergence
+        self.statistics, self.first = calibration.of(model), tuple(first)
         self.state, self.progress = state, progress
         self.smallest = 0
         self.missed = 0.0  # bytes by which a file last was larger than by formula
@@ -116,7 +111,7 @@ class Search:
         self.factors: dict[str, float] = defaultdict(lambda: 1.0)
         for name, matrix in model.matrices():
             progress(f"planning: {name}")
-            found = Choices(name, matrix, statistics.get(name), self.alone)
+            found = Choices(name, matrix, self.statistics.get(name), self.alone)
             if found.all:
                 self.choices[name] = found
         self.rest = _bytes_besides(self.rounded, self.choices)
@@ -147,7 +142,7 @@ class Search:
         fitted to what reaches it from those before (`passes.sequential`), where that loses less:
         of the same choices, and of those that are best where coding costs less, as it then does."""
         best = plan
-        for noise in NOISES if isinstance(self.statistics, CalibratedStatistics) else ():
+        for noise in NOISES if self.statistics.model is not None else ():
             if noise < 1:
                 place = f"{self.key} {budget} noise {noise}"
                 self._expect_noise(noise)
@@ -168,7 +163,7 @@ class Search:
             self.progress("planning: fitting each matrix to those before it")
             recipe = _sequential(plan.recipe, share)
             steps = Recipe.of(*(step.settings for step in recipe.steps[len(self.first) :]))
-            model = apply(self.model, steps, look=lambda _: self.statistics).model
+            model = apply(self.model, steps, calibration=self.calibration).model
             model = model.with_provenance(**provenance(self.divergence.model, model, recipe))
             size = tvx.size(model)
             if size <= budget:
@@ -310,7 +305,7 @@ class Search:
     def _code(self, name: str, choice: Choice) -> Matrix:
         key = name, choice.rank, choice.bits
         if key not in self._coded:
-            matrix: Matrix = dict(self.model.matrices())[name]
+            matrix = self.model.matrix(name)
             parts = self.choices[name].parts
             if choice.rank is not None:
                 assert parts is not None

@@ -1,4 +1,4 @@
-"""Quantizers: one function a method, values to codes."""
+"""Quantizers: one function for each method, values to codes."""
 
 from tinyvox.quantizers.binary import alternating, greedy, refined
 from tinyvox.quantizers.entropy_constrained import (
@@ -15,7 +15,7 @@ from tinyvox.quantizers.entropy_constrained import (
     widened,
 )
 from tinyvox.quantizers.k_means import kmeans
-from tinyvox.quantizers.methods import QUANTIZERS
+from tinyvox.quantizers.methods import QUANTIZERS, Quantizer
 from tinyvox.quantizers.uniform import asymmetric, omse, symmetric
 from tinyvox.quantizers.values import SMALLEST_NORMAL, Granularity, compact
 
@@ -26,6 +26,7 @@ __all__ = [
     "LEAST_BITS",
     "MOST_BITS",
     "MOST_TRELLIS_BITS",
+    "Quantizer",
     "SMALLEST_NORMAL",
     "alternating",
     "asymmetric",

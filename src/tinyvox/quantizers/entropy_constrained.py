@@ -1,8 +1,8 @@
-"""Entropy-constrained codes: the least error in so many coded bits, below one bit a weight too.
+"""Entropy-constrained codes: the least error for so many bits in the file, also below one a value.
 
-Levels are evenly spaced; a code is chosen for what it costs in the file as well as for how close it
-comes, which makes the dead zone around zero as wide as it pays. `entropy` looks at one weight at a
-time, `trellis` at a whole column.
+Levels are evenly spaced. Each code minimizes the squared error plus the price of its bits in the
+file. That also determines how wide the dead zone around zero is. `entropy` chooses the code of each
+value alone, `trellis` those of a whole column together.
 """
 
 from __future__ import annotations
@@ -17,32 +17,37 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tinyvox import _native
-from tinyvox.model import MAX_GROUPS, Codebook, Coded, Grid
+from tinyvox.model import MAX_ROW_GROUPS, Codebook, Coded, Grid
 from tinyvox.quantizers.k_means import kmeans
 from tinyvox.quantizers.uniform import omse
 from tinyvox.quantizers.values import check_bits, check_values, compact, without_loss
 
 PRICE = 0.1
-"""Of a bit, in squared steps of a quantizer. The best value is 0.1155 at high rates (a bit there
-halves the step, so it is worth 2 ln 2 times an error of 1/12); around it nothing changes much."""
+"""The price of a bit (a Lagrange multiplier), in squared steps of the quantizer. The best value at
+high rates is 0.1155: one bit more halves the step, so it is worth 2 ln 2 times an error of 1/12.
+Other values close to it give almost the same result."""
 SAMPLE = 1 << 17
-"""Values that a step is tried on before the whole matrix."""
+"""Values on which the search for the step is made before the whole matrix is coded."""
 SEARCH, ADAPTATIONS = 12, 5
-"""Halvings of the range of steps; how often choices and costs follow each other at a step."""
+"""Halvings of the range of steps; how often, at one step, codes and prices are computed in turn."""
 FULL_RUNS = 5
+"""How often the whole matrix is coded at most."""
 CLOSE, AIM = 0.995, 0.9975
-"""A matrix that takes this much of the bits asked for is not fitted further; what is aimed at."""
+"""The search ends where the matrix takes this share of its bits; the share that it aims at."""
 RECORD, SMALL = 8 * 64.0, 0.25
-"""Bits that a record takes besides codes, about; where that is more than this share of what the
-matrix may take, it is coded by k-means of whole bits, which needs no models."""
+"""The bits of a record without its codes, approximately. Where they are more than this share of the
+bits of the matrix, k-means of whole bits codes it, which needs no models of probabilities."""
 CLASSES = (2, 4, 8, 16)
-"""Numbers of groups of rows, by their size, that are held against none."""
+"""Numbers of row groups that are compared with a single group; a group has rows of similar size."""
 OCTAVES, CLASS = 12, 4096
-"""How far apart the importance of rows may be; weights that a class of them has at least."""
+"""The largest ratio between the importances of rows, as a power of two; the least number of values
+in a class of rows of similar importance."""
 LEAST_BITS, MOST_BITS, MOST_TRELLIS_BITS = 0.05, 8.0, 5.0
+"""Bits for each value that `entropy` takes, from and to, and that `trellis` takes at most."""
 EDGE = 127
-"""The outermost level: 255 of them fit a byte."""
+"""The outermost level; all 255 levels fit a byte."""
 ALL_LEVELS = 2 * EDGE + 1
+"""The number of all levels."""
 _NO_GROUP = np.empty(0, np.uint8)
 
 
@@ -50,71 +55,76 @@ def entropy(
     values: Tensor,
     bits: float,
     *,
-    weights: Tensor | None = None,
+    error_weights: Tensor | None = None,
     importance: Tensor | None = None,
 ) -> Coded:
-    """A grid of the step that takes `bits` coded bits a weight, everything included, and codes
-    that minimize error plus price times bits.
+    """Codes on a grid that minimize error plus price times bits, at `bits` coded bits a value.
 
-    `values` is float32 [out, in]; `weights`, which broadcast to it, say how much the squared error
-    of each counts, where the step stays the same; `importance`, [out], how much those of a row
-    count, and gives rows that count more a finer step. Rows of like size make a group where that
-    saves more than it takes: they are coded by a model of their own. With 255 levels there is an
-    end to what bits can buy: from about 6.5 bits on fewer are taken than asked for. A matrix so
-    small that the record itself would be a quarter of it is coded by k-means. Raises ModelError for
-    NaN and infinity, negative weights, or bits outside 0.05 to 8.
+    `values` is float32 [out, in]. `bits` includes everything that the matrix takes in the file; the
+    step of the grid is chosen for it. `error_weights` broadcast to the values and weigh the squared
+    error of each; they do not change the step. `importance`, [out], is the importance of the errors
+    of each output; the higher it is, the finer is the step of the row.
+
+    Rows of similar size form a row group, with its own model of probabilities, where that saves
+    more bits than it takes. With 255 levels, more than about 6.5 bits cannot be used: the result
+    then takes fewer bits than asked for. k-means codes a matrix so small that its record without
+    codes would take a quarter of the bits. Raises ModelError for NaN and infinity, for negative
+    error weights, and for bits outside 0.05 to 8.
 
     Source: Chou, Lookabaugh, Gray, "Entropy-constrained vector quantization", 1989 (the iteration);
     Sullivan, 1996 (uniform levels with a dead zone are nearly optimal).
     """
     check_bits(bits, least=LEAST_BITS, most=MOST_BITS)
-    return _fit(values, bits, weights, importance, trellis=False)
+    return _fit(values, bits, error_weights, importance, trellis=False)
 
 
 def trellis(
     values: Tensor,
     bits: float,
     *,
-    weights: Tensor | None = None,
+    error_weights: Tensor | None = None,
     importance: Tensor | None = None,
 ) -> Coded:
-    """As `entropy`, with codes that follow a trellis down each column: about 0.9 dB closer at the
-    same bits. Bits are 0.05 to 5.
+    """As `entropy`, with codes that follow a trellis down each column; bits are 0.05 to 5.
+
+    The error at the same bits is about 0.9 dB smaller. Arguments and errors are those of `entropy`.
 
     Source: Marcellin, "On entropy-constrained trellis coded quantization", 1994; the trellis is
     that of `native/src/trellis.h`.
     """
     check_bits(bits, least=LEAST_BITS, most=MOST_TRELLIS_BITS)
-    return _fit(values, bits, weights, importance, trellis=True)
+    return _fit(values, bits, error_weights, importance, trellis=True)
 
 
 def _fit(
     values: Tensor,
     bits: float,
-    weights: Tensor | None,
+    error_weights: Tensor | None,
     importance: Tensor | None,
     *,
     trellis: bool,
 ) -> Coded:
-    """With importance: a grid for rows that are larger the more they count, which is then undone.
+    """One grid for all rows; with importance, rows are scaled up by it first and down again after.
 
-    At a rate that is not too low it is best that all errors cost the same (Cover and Thomas,
-    "Elements of information theory", 2006, section 10.3.3).
+    Unless the rate is very low, the best codes are those where all errors cost the same (Cover and
+    Thomas, "Elements of information theory", 2006, section 10.3.3).
     """
     if importance is None:
-        return _Fit(values, bits, weights, trellis=trellis).result()
-    group, fineness = _fineness(importance, values.numel(), bits)
-    coded = _Fit(values * fineness[:, None], bits, weights, trellis=trellis, group=group).result()
+        return _Fit(values, bits, error_weights, trellis=trellis).result()
+    row_group, fineness = _fineness(importance, values.numel(), bits)
+    scaled = values * fineness[:, None]
+    coded = _Fit(scaled, bits, error_weights, trellis=trellis, row_group=row_group).result()
     if isinstance(coded.codebook, Grid):
         return replace(coded, scale=compact(coded.scale / fineness))
     return replace(coded, scale=coded.scale / fineness)
 
 
-def _fineness(importance: Tensor, weights: int, bits: float) -> tuple[Tensor | None, Tensor]:
-    """Classes of rows, uint8 [out] or none, and what their steps are divided by, float32 [out].
+def _fineness(importance: Tensor, count: int, bits: float) -> tuple[Tensor | None, Tensor]:
+    """The class of each row, uint8 [out] or None, and the divisor of its step, float32 [out].
 
-    Steps are 3 dB apart, and twice as far where a model a class would not pay. The finest class has
-    to find its largest values, some 5 deviations, within the levels there are.
+    Classes are 3 dB apart, or twice as far where a model for each class would take more bits than
+    it saves; `count` is the number of values. In the finest class the largest values, about 5
+    standard deviations, must still be within the outermost level.
     """
     most = min(max(2 * (math.log2(EDGE) - 0.4 - bits), 0.0), OCTAVES)
     octaves = importance.clamp(min=torch.finfo(torch.float32).tiny).log2()
@@ -123,7 +133,7 @@ def _fineness(importance: Tensor, weights: int, bits: float) -> tuple[Tensor | N
     while True:
         classes = (octaves / width).round().int() * width
         levels, index = classes.unique(return_inverse=True)  # type: ignore[no-untyped-call]
-        if len(levels) * CLASS <= max(weights, CLASS):
+        if len(levels) * CLASS <= max(count, CLASS):
             break
         width *= 2
     fineness = torch.exp2(classes / 2.0).float()
@@ -131,7 +141,12 @@ def _fineness(importance: Tensor, weights: int, bits: float) -> tuple[Tensor | N
 
 
 def price_codes(coded: Coded) -> NDArray[np.float32]:
-    """What each code costs by each model, in squared steps, as often as `coded` has it now."""
+    """The price of each code, in squared steps, from how often `coded` has it: float32
+    [models, codes].
+
+    There is a model for each row group, and two for each with a trellis. The codebook must be a
+    grid.
+    """
     grid = coded.codebook
     assert isinstance(grid, Grid)
     counts = _counts(coded, grid)
@@ -139,46 +154,52 @@ def price_codes(coded: Coded) -> NDArray[np.float32]:
 
 
 def choose(
-    coded: Coded, values: Tensor, prices: NDArray[np.float32], weights: Tensor | None = None
+    coded: Coded, values: Tensor, prices: NDArray[np.float32], error_weights: Tensor | None = None
 ) -> Tensor:
-    """Codes uint8 [out, n] for values [out, n] of whole columns that minimize error plus price.
+    """The codes uint8 [out, n] of whole columns of values [out, n] that minimize error plus price.
 
-    Levels, scales and groups are those of `coded`, which has one zero; `prices` as `price_codes`
-    gives them. Errors are in steps of the row's own; each counts `weights` [out, n] times, a price
-    counts alike for all.
+    Levels, scales and row groups are those of `coded`, whose codebook is a grid with one zero.
+    `prices` are those of `price_codes`. Squared errors are in steps of the row and are multiplied
+    by `error_weights`, which broadcast to the values; prices are not.
     """
     grid = coded.codebook
     assert isinstance(grid, Grid)
     scale = coded.scale[:, None]
     steps = torch.where(scale > 0, values / scale, 0).T.contiguous()
-    heeded = (torch.ones(1, 1) if weights is None else weights).expand_as(values).T.contiguous()
+    if error_weights is None:
+        error_weights = torch.ones(1, 1)
+    weights = error_weights.expand_as(values).T.contiguous()
     codes = np.empty(steps.shape, np.uint8)
-    group = _NO_GROUP if coded.group is None else coded.group.numpy()
+    row_group = _NO_GROUP if coded.row_group is None else coded.row_group.numpy()
     _native.choose_codes(
-        steps.numpy(), heeded.numpy(), codes, prices, group, int(grid.zero[0]), grid.trellis
+        steps.numpy(), weights.numpy(), codes, prices, row_group, int(grid.zero[0]), grid.trellis
     )
     return torch.from_numpy(codes).T.contiguous()
 
 
 def coded_bits(coded: Coded) -> float:
-    """About the bits a weight that the codes take in a file, all but their scales included."""
+    """The bits for each value that the codes take in a file, approximately, without the scales."""
     counts = _counts(coded, coded.codebook)
-    entries = _entropy(counts) + _overhead(counts, coded.shape[0], coded.groups)
+    entries = _entropy(counts) + _overhead(counts, coded.shape[0], coded.row_groups)
     return entries / max(1, coded.codes.numel())
 
 
 def _counts(coded: Coded, book: Codebook) -> NDArray[np.uint64]:
-    group = _NO_GROUP if coded.group is None else coded.group.numpy()
+    """How often each model codes each code, uint64 [models, codes]."""
+    row_group = _NO_GROUP if coded.row_group is None else coded.row_group.numpy()
     zero = int(book.zero[0]) if isinstance(book, Grid) and book.trellis else -1
     counts: NDArray[np.uint64] = _native.count_codes(
-        coded.codes.numpy(), book.entries, group, coded.groups, zero
+        coded.codes.numpy(), book.entries, row_group, coded.row_groups, zero
     )
     return counts
 
 
 def _prices(counts: NDArray[np.uint64], trellis: bool) -> NDArray[np.float32]:
-    """A quantizer of a trellis is twice as coarse as the grid. Codes that never occur are entropy-constrained as
-    if they had, a little."""
+    """Prices of codes from their counts, both [models, codes].
+
+    A subset of a trellis is twice as coarse as its grid. A code that does not occur has the price
+    of one that occurs very rarely.
+    """
     share = counts + 0.05
     bits = -np.log2(share / share.sum(axis=1, keepdims=True))
     prices: NDArray[np.float32] = (PRICE * (4 if trellis else 1) * bits).astype(np.float32)
@@ -186,25 +207,27 @@ def _prices(counts: NDArray[np.uint64], trellis: bool) -> NDArray[np.float32]:
 
 
 def _entropy(counts: NDArray[np.uint64]) -> float:
-    """Bits of all codes by the best static models."""
+    """The bits of all codes, with the best static models."""
     counts = counts[counts.sum(axis=1) > 0].astype(np.float64)
     share = counts / counts.sum(axis=1, keepdims=True)
     return float(-(counts * np.log2(share, where=share > 0, out=np.zeros_like(share))).sum())
 
 
-def _overhead(counts: NDArray[np.uint64], rows: int, groups: int) -> float:
-    """Bits of the record besides the codes, about: frequencies, states, the groups of the rows."""
+def _overhead(counts: NDArray[np.uint64], rows: int, row_groups: int) -> float:
+    """The bits of the record without its codes, approximately: frequencies, states, row groups."""
     used = counts > 0
     frequencies = 8 * float(used.any(axis=0).sum() * 1.6 * len(counts))
-    index = rows * math.log2(groups) if groups > 1 else 0.0
-    return frequencies + index + 16 * groups + 8 * 44
+    index = rows * math.log2(row_groups) if row_groups > 1 else 0.0
+    return frequencies + index + 16 * row_groups + 8 * 44
 
 
 class _Try(NamedTuple):
+    """A matrix coded at one step."""
+
     coded: Coded
     counts: NDArray[np.uint64]
     bits: float
-    """Coded bits a weight."""
+    """Coded bits for each value."""
 
 
 class _Fit:
@@ -214,16 +237,18 @@ class _Fit:
         self,
         values: Tensor,
         bits: float,
-        weights: Tensor | None,
+        error_weights: Tensor | None,
         *,
         trellis: bool,
-        group: Tensor | None = None,
+        row_group: Tensor | None = None,
     ) -> None:
-        check_values(values, weights)
-        self.values, self.bits, self.trellis, self.group = values, bits, trellis, group
-        self.weights = None if weights is None else weights.float().expand_as(values)
-        if self.weights is not None:  # what does not count may be anything
-            self.values = torch.where(self.weights > 0, values, 0)
+        check_values(values, error_weights)
+        self.values, self.bits, self.trellis, self.row_group = values, bits, trellis, row_group
+        self.error_weights = None
+        if error_weights is not None:
+            self.error_weights = error_weights.float().expand_as(values)
+            # A value of weight zero may have any code.
+            self.values = torch.where(self.error_weights > 0, values, 0)
 
     def result(self) -> Coded:
         entries = 1 << math.floor(max(self.bits, 0))
@@ -231,41 +256,42 @@ class _Fit:
         if found is not None:
             return found
         if SMALL * self.bits * self.values.numel() < RECORD:
-            return kmeans(self.values, max(1, math.floor(self.bits)), weights=self.weights)
+            bits = max(1, math.floor(self.bits))
+            return kmeans(self.values, bits, error_weights=self.error_weights)
         best = self._fit(self._step_of_sample())
-        return trimmed(_fitted_scale(best.coded, self.values, self.weights))
+        return trimmed(_fitted_scale(best.coded, self.values, self.error_weights))
 
     def _step_of_sample(self) -> float:
-        """The step that takes the bits on some of the columns, models and groups left aside."""
+        """The step at which some of the columns take these bits, without their models."""
         rows, columns = self.values.shape
         count = min(columns, max(8, SAMPLE // rows))
         chosen = torch.randperm(columns, generator=torch.Generator().manual_seed(0))[:count]
         part = self.values[:, chosen]
-        weights = None if self.weights is None else self.weights[:, chosen]
+        error_weights = None if self.error_weights is None else self.error_weights[:, chosen]
         spread = float(part.double().square().mean().sqrt()) or float(self.values.abs().max())
-        low, high = self._least_step(part, weights), 16 * spread
+        low, high = self._least_step(part, error_weights), 16 * spread
         for _ in range(SEARCH):
             middle = math.sqrt(low * high)
-            counts = self._run(part, weights, middle, self.group).counts
+            counts = self._run(part, error_weights, middle, self.row_group).counts
             too_many = _entropy(counts) / part.numel() > self.bits
             low, high = (middle, high) if too_many else (low, middle)
         return high
 
-    def _least_step(self, part: Tensor, weights: Tensor | None) -> float:
-        """A finer grid would clip more than it gains."""
-        found = omse(part, 8, weights=weights, granularity="tensor")
+    def _least_step(self, part: Tensor, error_weights: Tensor | None) -> float:
+        """The smallest step that pays: a finer grid would lose more by clipping than it gains."""
+        found = omse(part, 8, error_weights=error_weights, granularity="tensor")
         return max(float(found.scale[0]), torch.finfo(torch.float32).tiny)
 
     def _fit(self, step: float) -> _Try:
-        """The whole matrix, by the step that just fits; by that of the fewest bits if none does."""
+        """The whole matrix at the step that just fits; where none fits, at that of fewest bits."""
         low, high = 0.0, math.inf
         reach = EDGE * step >= float(self.values.abs().max())
-        least, best = 0.0 if reach else self._least_step(self.values, self.weights), None
-        step, group = max(step, least), self.group
+        least, best = 0.0 if reach else self._least_step(self.values, self.error_weights), None
+        step, row_group = max(step, least), self.row_group
         for run in range(FULL_RUNS):
-            found = self._run(self.values, self.weights, step, group)
-            if run == 0 and group is None and (group := self._classes(found)) is not None:
-                found = self._run(self.values, self.weights, step, group)
+            found = self._run(self.values, self.error_weights, step, row_group)
+            if run == 0 and row_group is None and (row_group := self._classes(found)) is not None:
+                found = self._run(self.values, self.error_weights, step, row_group)
             if found.bits <= self.bits:
                 best, high = found, step
                 if found.bits >= CLOSE * self.bits or step <= least:
@@ -284,61 +310,61 @@ class _Fit:
     def _run(
         self,
         values: Tensor,
-        weights: Tensor | None,
+        error_weights: Tensor | None,
         step: float,
-        group: Tensor | None,
+        row_group: Tensor | None,
     ) -> _Try:
-        """Choices by what codes cost, and costs by the choices, in turn.
+        """Codes by their prices, and prices by the codes, in turn.
 
-        Always so many times from the same start: the bits at a step fall slowly with every turn.
+        The number of turns and the start are always the same, since the bits at a step fall slowly
+        with every turn.
         """
         rows = values.shape[0]
         grid = _whole_grid(self.trellis)
         scale = torch.full((rows,), step)
-        coded = Coded(torch.zeros(values.shape, dtype=torch.uint8), grid, scale, group)
-        prices = self._first_prices(values, step, coded.groups)
+        coded = Coded(torch.zeros(values.shape, dtype=torch.uint8), grid, scale, row_group)
+        prices = self._first_prices(values, step, coded.row_groups)
         for _ in range(ADAPTATIONS):
-            coded = coded.with_codes(choose(coded, values, prices, weights))
+            coded = coded.with_codes(choose(coded, values, prices, error_weights))
             found = _counts(coded, grid)
             prices = _prices(found, self.trellis)
         return _Try(coded, found, coded_bits(coded))
 
-    def _first_prices(self, values: Tensor, step: float, groups: int) -> NDArray[np.float32]:
-        """Those of a Laplacian source of this size."""
+    def _first_prices(self, values: Tensor, step: float, row_groups: int) -> NDArray[np.float32]:
+        """The prices for a Laplacian source with the mean magnitude of the values."""
         mean = max(float(values.abs().double().mean()) / step, 1e-3)
         share = np.exp(-np.abs(np.arange(ALL_LEVELS) - EDGE) / mean)
-        return _prices(
-            np.tile(1e6 * share / share.sum(), (groups * (1 + self.trellis), 1)), self.trellis
-        )
+        models = row_groups * (1 + self.trellis)
+        return _prices(np.tile(1e6 * share / share.sum(), (models, 1)), self.trellis)
 
     def _classes(self, found: _Try) -> Tensor | None:
-        """The groups of rows of like size that save most, if any does."""
+        """The row groups of similar size that save most bits; None where none saves any."""
         size = self.values.double().square().mean(1)
         place = size.argsort().argsort()
-        best, group = found.bits, None
+        best, row_group = found.bits, None
         for count in CLASSES:
-            if count > min(MAX_GROUPS, self.values.shape[0] // 8):
+            if count > min(MAX_ROW_GROUPS, self.values.shape[0] // 8):
                 break
             classes = (place * count // len(place)).to(torch.uint8)
-            grouped = coded_bits(replace(found.coded, group=classes))
-            best, group = min((best, group), (grouped, classes), key=lambda pair: pair[0])
-        return group
+            grouped = coded_bits(replace(found.coded, row_group=classes))
+            best, row_group = min((best, row_group), (grouped, classes), key=lambda pair: pair[0])
+        return row_group
 
 
-def _fitted_scale(coded: Coded, values: Tensor, weights: Tensor | None) -> Coded:
-    """Least squares for the scale of each group of rows."""
+def _fitted_scale(coded: Coded, values: Tensor, error_weights: Tensor | None) -> Coded:
+    """Least squares for the scale of each row group."""
     levels = coded.codes.float() - EDGE
-    weighted = levels if weights is None else levels * weights
+    weighted = levels if error_weights is None else levels * error_weights
     along = (weighted * values).sum(1, dtype=torch.float64)
     norm = (weighted * levels).sum(1, dtype=torch.float64)
-    index = coded.group_index
+    index = coded.row_group_index
     along, norm = (torch.bincount(index, each)[index] for each in (along, norm))
     scale = torch.where((norm > 0) & (along > 0), along / norm, coded.scale.double())
     return replace(coded, scale=compact(scale.float()))
 
 
 def widened(coded: Coded) -> Coded:
-    """The same levels, and all others that a byte can tell apart."""
+    """The same levels and values, on the grid of all 255 levels. The codebook must be a grid."""
     grid = coded.codebook
     assert isinstance(grid, Grid)
     codes = coded.codes.int() - int(grid.zero[0]) + EDGE
@@ -346,7 +372,10 @@ def widened(coded: Coded) -> Coded:
 
 
 def trimmed(coded: Coded) -> Coded:
-    """The same levels without the outer ones that no code has; zero and one more are kept."""
+    """The same values, without the outer levels that no code has; zero and the next one stay.
+
+    The codebook must be a grid.
+    """
     grid = coded.codebook
     assert isinstance(grid, Grid)
     zero = int(grid.zero[0])

@@ -1,4 +1,4 @@
-"""Quantizers: one function a method, each `(values, bits, weights) -> Coded`."""
+"""The quantizers by name, each `(values, bits, **options) -> Coded`, and what they take."""
 
 from __future__ import annotations
 
@@ -7,24 +7,17 @@ from dataclasses import dataclass, field
 
 from tinyvox.model import Coded
 from tinyvox.quantizers.binary import alternating, greedy, refined
-from tinyvox.quantizers.entropy_constrained import choose, coded_bits, entropy, price_codes, trellis
+from tinyvox.quantizers.entropy_constrained import entropy, trellis
 from tinyvox.quantizers.k_means import kmeans
 from tinyvox.quantizers.uniform import asymmetric, omse, symmetric
-from tinyvox.quantizers.values import Granularity
-
-__all__ = [
-    "QUANTIZERS", "Granularity", "Method", "alternating", "asymmetric", "choose",
-    "coded_bits", "entropy",
-    "greedy", "kmeans", "omse", "price_codes", "refined", "symmetric", "trellis",
-]  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Method:
+class Quantizer:
     """A quantizer, and what it takes besides the values and the bits.
 
-    `options` are names of its arguments. With `entropy_constrained`, bits are those of the coded file, a
-    fraction too, and codes are chosen by what they cost.
+    `options` are names of its arguments. Where it is `entropy_constrained`, bits are those of the
+    file, also fractions, and codes are chosen by error and price.
     """
 
     quantize_values: Callable[..., Coded]
@@ -32,15 +25,15 @@ class Method:
     entropy_constrained: bool = False
 
 
-QUANTIZERS: dict[str, Method] = {
-    "symmetric": Method(symmetric, frozenset({"granularity", "percentile"})),
-    "asymmetric": Method(asymmetric, frozenset({"granularity", "percentile"})),
-    "omse": Method(omse, frozenset({"granularity"})),
-    "kmeans": Method(kmeans, frozenset({"granularity"})),
-    "greedy": Method(greedy),
-    "refined": Method(refined),
-    "alternating": Method(alternating),
-    "entropy": Method(entropy, entropy_constrained=True),
-    "trellis": Method(trellis, entropy_constrained=True),
+QUANTIZERS: dict[str, Quantizer] = {
+    "symmetric": Quantizer(symmetric, frozenset({"granularity", "percentile"})),
+    "asymmetric": Quantizer(asymmetric, frozenset({"granularity", "percentile"})),
+    "omse": Quantizer(omse, frozenset({"granularity"})),
+    "kmeans": Quantizer(kmeans, frozenset({"granularity"})),
+    "greedy": Quantizer(greedy),
+    "refined": Quantizer(refined),
+    "alternating": Quantizer(alternating),
+    "entropy": Quantizer(entropy, entropy_constrained=True),
+    "trellis": Quantizer(trellis, entropy_constrained=True),
 }
-"""The methods by the name that recipes use."""
+"""The quantizers by the names that recipes use (`method`)."""

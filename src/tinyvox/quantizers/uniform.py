@@ -1,4 +1,7 @@
-"""Evenly spaced levels: symmetric and asymmetric, by range, by percentile, by least error."""
+"""Evenly spaced levels, symmetric or asymmetric.
+
+Their range is that of the values, or of a percentile of them, or the one with the least error.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +21,17 @@ from tinyvox.quantizers.values import (
     check_values,
     compact,
     row_groups,
+    scale_units,
     to_rows,
-    units,
 )
 
 SCAN = 0.96
-"""Ratio of the steps between which the scan for the best clip distinguishes."""
+"""The ratio of one step of the scan for the best range to the step before it."""
 SCANS = 100
+"""Steps of the scan."""
 WHOLE_SWEEP = 4096
-"""Changes of codes up to which every width is tried, not only those near the scan's best: with few
-values the error has many dips."""
+"""Where codes can change at most so many times, every step is tried, not only those close to the
+best one of the scan: with few values the error has many local minima."""
 ROWS_AT_ONCE = 1 << 20
 """Values that are scanned together, so that they stay in the cache."""
 
@@ -35,28 +39,28 @@ ROWS_AT_ONCE = 1 << 20
 def symmetric(
     values: Tensor, bits: int, *, granularity: Granularity = "row", percentile: float = 100.0
 ) -> Coded:
-    """2**bits - 1 levels around zero (at 1 bit the two ends), as wide as the values.
+    """2**bits - 1 levels around zero (two levels for 1 bit) that span the range of the values.
 
-    `values` is float32 [out, in]. The outermost level is the largest magnitude of a row, a group of
-    rows or the matrix, or this percentile of the magnitudes; what lies beyond it is clipped, what
-    does not is off by half a step at most. Raises ModelError for NaN and infinity, bits outside 1
-    to 8, or more than 256 groups.
+    `values` is float32 [out, in]. The outermost level is the largest magnitude of a row, a row
+    group or the matrix (see `granularity`), or this percentile of the magnitudes. Larger values are
+    clipped; the error of the others is at most half a step. Raises ModelError for NaN and infinity,
+    for bits outside 1 to 8, and for more than 256 row groups.
 
     Source: Jacob et al., "Quantization and training of neural networks", 2018, section 2.1.
     """
     check_values(values)
     check_bits(bits)
-    limits = [_percentile(part.abs(), percentile) for part in units(values, granularity)]
+    limits = [_percentile(part.abs(), percentile) for part in scale_units(values, granularity)]
     return _symmetric(values, bits, torch.cat(limits), granularity)
 
 
 def asymmetric(
     values: Tensor, bits: int, *, granularity: Granularity = "row", percentile: float = 100.0
 ) -> Coded:
-    """2**bits levels from the smallest to the largest value, one of them zero.
+    """2**bits levels from the smallest to the largest value; one of them is zero.
 
-    Range, percentile (of both ends) and errors as in `symmetric`; zero is moved to the nearest
-    level, which may clip the ends by half a step.
+    Arguments and errors are those of `symmetric`; the percentile applies to both ends. Zero is
+    moved to the nearest level, which may clip the ends by half a step.
 
     Source: Jacob et al., 2018, section 2.1 (the zero-point).
     """
@@ -64,7 +68,7 @@ def asymmetric(
     check_bits(bits)
     if not values.numel():
         return symmetric(values, bits, granularity=granularity)
-    parts = units(values, granularity)
+    parts = scale_units(values, granularity)
     high = torch.cat([_percentile(part.clamp(min=0), percentile) for part in parts])
     low = torch.cat([_percentile(-part.clamp(max=0), percentile) for part in parts])
     entries = 1 << bits
@@ -80,34 +84,35 @@ def omse(
     values: Tensor,
     bits: int,
     *,
-    weights: Tensor | None = None,
+    error_weights: Tensor | None = None,
     granularity: Granularity = "row",
 ) -> Coded:
-    """Symmetric levels of the width that makes the squared error least, `weights` heeded.
+    """Symmetric levels with the step of the least squared error.
 
-    A scan over widths finds where the error is lowest; there every width at which a value changes
-    its code is tried, with the width that fits the codes best in between: the exact optimum of that
-    range. Arguments and errors otherwise as in `symmetric`.
+    `error_weights` broadcast to the values and weigh the squared error of each. A scan over steps
+    finds where the error is lowest. In that range every step at which a value changes its code is
+    tried, with the step that fits the codes best in between: the exact optimum of the range. Other
+    arguments and errors are those of `symmetric`.
 
     Source: Choukroun et al., "Low-bit quantization of neural networks for efficient inference",
     2019, section 3.1.
     """
-    check_values(values, weights)
+    check_values(values, error_weights)
     check_bits(bits)
     if not values.numel():
         return symmetric(values, bits, granularity=granularity)
-    weight = torch.ones(()) if weights is None else weights
-    heeded = units(weight.expand_as(values), granularity)
+    if error_weights is None:
+        error_weights = torch.ones(())
+    weights = scale_units(error_weights.expand_as(values), granularity)
     most = _outermost(bits)
     find = _mean if bits == 1 else partial(_best_steps, most=most)
-    steps = [
-        find(part.abs(), w) for part, w in zip(units(values, granularity), heeded, strict=True)
-    ]
+    parts = zip(scale_units(values, granularity), weights, strict=True)
+    steps = [find(part.abs(), w) for part, w in parts]
     return _symmetric(values, bits, torch.cat(steps) * most, granularity)
 
 
 def _outermost(bits: int) -> int:
-    """The largest level in steps."""
+    """The largest level, in steps."""
     return max(1, (1 << bits - 1) - 1)
 
 
@@ -129,45 +134,45 @@ def _on_grid(values: Tensor, grid: Grid, scale: Tensor, granularity: Granularity
 
 
 def _percentile(part: Tensor, percentile: float) -> Tensor:
-    """Of each row of values that are zero or above, [units]."""
+    """The percentile of each row of values, which are zero or above, [rows]."""
     if percentile == 100.0:
         return part.amax(1) if part.shape[1] else part.new_zeros(part.shape[0])
     place = max(1, round(percentile / 100 * part.shape[1]))
     return part.kthvalue(place, dim=1).values
 
 
-def _mean(sizes: Tensor, weights: Tensor) -> Tensor:
-    """The best of a single level for each row of magnitudes."""
-    mass = weights.sum(1, dtype=torch.float64)
-    return ((sizes * weights).sum(1, dtype=torch.float64) / mass.clamp(min=1e-300)).float()
+def _mean(sizes: Tensor, error_weights: Tensor) -> Tensor:
+    """The best single level for each row of magnitudes: their weighted mean."""
+    mass = error_weights.sum(1, dtype=torch.float64)
+    return ((sizes * error_weights).sum(1, dtype=torch.float64) / mass.clamp(min=1e-300)).float()
 
 
-def _best_steps(sizes: Tensor, weights: Tensor, most: int) -> Tensor:
-    """For each row of magnitudes, the step that leaves the least error on 0, 1, ..., most steps."""
+def _best_steps(sizes: Tensor, error_weights: Tensor, most: int) -> Tensor:
+    """The step of the least error for each row of magnitudes; levels are 0, 1, ... `most` steps."""
     largest = sizes.amax(1) if sizes.shape[1] else sizes.new_zeros(len(sizes))
     unit = torch.exp2(torch.floor(torch.log2(torch.where(largest > 0, largest, 1))))
     sizes = sizes / unit[:, None]
-    coarse = _in_parts(sizes, weights, lambda a, w: _scan(a, w, most))
-    rows = zip(sizes.numpy(), weights.numpy(), coarse.numpy(), strict=True)
+    coarse = _in_parts(sizes, error_weights, lambda a, w: _scan(a, w, most))
+    rows = zip(sizes.numpy(), error_weights.numpy(), coarse.numpy(), strict=True)
     return torch.tensor([_sweep(a, w, float(step), most) for a, w, step in rows]) * unit
 
 
 def _in_parts(
-    sizes: Tensor, weights: Tensor, function: Callable[[Tensor, Tensor], Tensor]
+    sizes: Tensor, error_weights: Tensor, function: Callable[[Tensor, Tensor], Tensor]
 ) -> Tensor:
     rows = max(1, ROWS_AT_ONCE // max(1, sizes.shape[1]))
-    pairs = zip(blocks_of_rows(sizes, rows), blocks_of_rows(weights, rows), strict=True)
+    pairs = zip(blocks_of_rows(sizes, rows), blocks_of_rows(error_weights, rows), strict=True)
     return torch.cat([function(a, w) for a, w in pairs])
 
 
-def _scan(sizes: Tensor, weights: Tensor, most: int) -> Tensor:
-    """The best of steps from that of the largest value downwards, [rows]."""
-    step = (sizes * (weights > 0)).amax(1) / most
+def _scan(sizes: Tensor, error_weights: Tensor, most: int) -> Tensor:
+    """The best of a series of falling steps, which starts at that of the largest value, [rows]."""
+    step = (sizes * (error_weights > 0)).amax(1) / most
     best, least = step.clone(), torch.full_like(step, torch.inf)
     for _ in range(SCANS):
         inverse = torch.where(step > 0, 1 / step, 0)[:, None]
         codes = (sizes * inverse).round_().clamp_(max=most)
-        error = ((sizes - codes * step[:, None]).square_() * weights).sum(1)
+        error = ((sizes - codes * step[:, None]).square_() * error_weights).sum(1)
         best = torch.where(error < least, step, best)
         least = torch.minimum(error, least)
         step = step * SCAN
@@ -175,17 +180,17 @@ def _scan(sizes: Tensor, weights: Tensor, most: int) -> Tensor:
 
 
 def _sweep(
-    sizes: NDArray[np.float32], weights: NDArray[np.float32], near: float, most: int
+    sizes: NDArray[np.float32], error_weights: NDArray[np.float32], near: float, most: int
 ) -> float:
-    """The best step within a scan's distance from `near`, exactly.
+    """The exact best step between the neighbors of `near` in the scan.
 
-    From the largest step downwards, value a changes from code k - 1 to k at a / (k - 1/2). With the
-    codes k fixed, the best step is S(w a k) / S(w k^2) and leaves S(w a^2) less that numerator
-    squared over that denominator.
+    As the step falls, value a changes from code k - 1 to k at the step a / (k - 1/2). For fixed
+    codes k, the best step is S(w a k) / S(w k^2), where S is the sum over the values and w the
+    error weights. The squared error is then S(w a^2) - S(w a k)^2 / S(w k^2).
     """
     if near <= 0:
         return 0.0
-    a, w = sizes.astype(np.float64), weights.astype(np.float64)
+    a, w = sizes.astype(np.float64), error_weights.astype(np.float64)
     first = np.minimum(np.floor(a / (near / SCAN) + 0.5), most).astype(np.int64)
     last = np.minimum(np.floor(a / (near * SCAN) + 0.5), most).astype(np.int64)
     if a.size * most <= WHOLE_SWEEP:

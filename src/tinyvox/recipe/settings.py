@@ -1,30 +1,14 @@
-"""Recipes: the YAML schema of what to do to a model, step by step.
-
-    steps:
-      - prune: {layers: lstm, keep: 0.5}
-      - equalize:
-      - factorize: {rank: 0.25}
-      - sparsify: {fraction: 0.5}
-      - finetune: {steps: 2000, prune: {layers: dense5, keep: 0.5}, quantize: [{bits: 4}]}
-      - quantize:
-          bits: 4
-          rules:
-            - {layers: out, bits: 8}
-      - finetune: {steps: 500}
+"""The settings of every step of a recipe.
 
 `layers` is one pattern or a list of them, with `*`, `?` and `[...]`. A pattern matches a full name
-(`lstm.forward.weight_hh`) or the layer that the name begins with (`lstm`).
+(`lstm.forward.weight_hh`) or the layer at its beginning (`lstm`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     AliasChoices,
     BaseModel,
@@ -32,24 +16,31 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainValidator,
-    ValidationError,
     model_validator,
 )
-
-from tinyvox.errors import FileError, RecipeError
 
 Method = Literal[
     "symmetric", "asymmetric", "omse", "kmeans", "greedy", "refined", "alternating", "entropy",
     "trellis",
 ]  # fmt: skip
-"""The keys of `codebooks.QUANTIZERS`."""
+"""The keys of `quantizers.QUANTIZERS`."""
 
-Importance = Literal["norm", "energy", "fisher", "reconstruction", "random"]
-"""What decides which units go; `passes.removal` says what each is."""
+Criterion = Literal["norm", "energy", "fisher", "reconstruction", "random"]
+"""What ranks the units of a group: `passes.pruning.rank_units` defines each. Recipes call it
+`importance`."""
+
+ENTROPY_CONSTRAINED = ("entropy", "trellis")
+"""Methods whose bits are those of the file, also fractions."""
+MOST_TRELLIS_BITS = 5
+"""Most bits of method trellis."""
+GRANULAR = ("symmetric", "asymmetric", "omse", "kmeans")
+"""Methods that take `granularity`."""
+WITH_PERCENTILE = ("symmetric", "asymmetric")
+"""Methods that take `percentile`."""
 
 
 def _also(former: str, name: str) -> Any:
-    """A key that recipes of earlier versions, and files that carry one, call by a former name."""
+    """A key that recipes of earlier versions, and files with such a recipe, call `former`."""
     return Field(validation_alias=AliasChoices(name, former))
 
 
@@ -64,13 +55,6 @@ def _share(value: object) -> int | float:
     raise ValueError("expected a fraction above 0 and up to 1.0, or a whole number from 1")
 
 
-ENTROPY_CONSTRAINED = ("entropy", "trellis")
-"""Methods whose bits are those of the file, a fraction too."""
-MOST_TRELLIS_BITS = 5
-GRANULAR = ("symmetric", "asymmetric", "omse", "kmeans")
-WITH_PERCENTILE = ("symmetric", "asymmetric")
-
-
 def _bits(value: object) -> int | float:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if number and 0.05 <= value <= 8:  # type: ignore[operator]
@@ -78,7 +62,7 @@ def _bits(value: object) -> int | float:
     raise ValueError("expected a number from 1 to 8 (from 0.05 for entropy and trellis)")
 
 
-def _moment(value: object) -> int | float:
+def _training_step(value: object) -> int | float:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if number and (0 <= value <= 1 or (isinstance(value, int) and value >= 0)):  # type: ignore[operator]
         return value  # type: ignore[return-value]
@@ -86,15 +70,20 @@ def _moment(value: object) -> int | float:
 
 
 Bits = Annotated[int | float, PlainValidator(_bits)]
+"""Bits of a code before entropy coding; for entropy-constrained methods, bits in the file."""
 Patterns = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
+"""Patterns of full names or layers."""
 Share = Annotated[int | float, PlainValidator(_share)]
 """A fraction where it is written with a point (1.0 is all), else a count."""
-Moment = Annotated[int | float, PlainValidator(_moment)]
-"""A fraction of the training's steps where it is written with a point, else a number of steps."""
+TrainingStep = Annotated[int | float, PlainValidator(_training_step)]
+"""A fraction of the training steps where it is written with a point, else the number of a step."""
 
 
 def units_kept(keep: int | float, multiple: int, size: int) -> int:
-    """How many of so many units a share or a number keeps; a share is rounded up to a multiple."""
+    """How many of `size` units a fraction or a count keeps.
+
+    The result of a fraction is rounded up to a multiple of `multiple`.
+    """
     if isinstance(keep, int):
         return min(size, keep)
     return min(size, math.ceil(math.ceil(round(keep * size, 6)) / multiple) * multiple)
@@ -105,24 +94,27 @@ class _Settings(BaseModel):
 
 
 class PruneSettings(_Settings):
-    """Remove whole units (neurons, hidden units, channels) of the groups that match; one of `keep`
-    and `budget` is given."""
+    """Remove whole units (neurons, hidden units, channels) of the groups that match.
+
+    Set either `keep` or `budget`.
+    """
 
     layers: Patterns = ("*",)
     keep: Share | None = None
     """Units to keep of every group, a fraction or a count."""
     budget: Share | None = None
-    """Weights to keep of all matrices together that a group which matches has a part in, as a
-    fraction or as a number; the units go whose weights are worth the least."""
+    """Weights to keep, a fraction or a count, of all matrices in which the groups that match have
+    units. The units with the least loss for each weight go first."""
     multiple: Annotated[int, Field(ge=1)] = 16
-    """What a budget keeps of a group is a multiple of this, which suits the kernels; a fraction is
-    rounded up to one."""
-    importance: Importance = "reconstruction"
-    """What goes first: see `passes.removal`. What takes statistics is by norm without it."""
+    """A budget keeps a multiple of so many units in each group, which suits the kernels; a fraction
+    in `keep` is rounded up to one."""
+    criterion: Criterion = Field(default="reconstruction", alias="importance")
+    """Which units go first. Criteria that need calibration statistics use the norm where there are
+    none."""
     refit: bool = True
-    """Refit what reads the units to those that stay, where its inputs are known."""
+    """Fit the matrices that read the units to the units that stay, where their inputs are known."""
     seed: int = 0
-    """Of the random order."""
+    """The seed of the random order."""
 
     @model_validator(mode="after")
     def _one_of_two(self) -> PruneSettings:
@@ -132,25 +124,27 @@ class PruneSettings(_Settings):
 
 
 class EqualizeSettings(_Settings):
-    """Bring the weights that make a unit and those that read it to one range, and fold batch
-    norms; without data, and without a change of what the model computes."""
+    """Bring the weights that compute a unit and those that read it to one range; fold batch norms.
+
+    This needs no data and does not change what the model computes.
+    """
 
     layers: Patterns = ("*",)
     absorb: bool = True
-    """Move high biases before a relu into the next layer; this changes few frames a little."""
+    """Fold high biases before a relu into the next layer; this changes a few frames slightly."""
 
 
 class FactorizeSettings(_Settings):
-    """Replace matrices by the product of two thinner ones; one of `rank` and `energy` is given."""
+    """Replace matrices by the product of two thinner ones. Set either `rank` or `energy`."""
 
     layers: Patterns = ("*",)
     rank: Share | None = None
     """The rank to keep, as a fraction of the full rank or as a number."""
     energy: Annotated[float, Field(gt=0, le=1)] | None = None
-    """The smallest rank that keeps this fraction of the sum of squared singular values."""
+    """Keep the smallest rank that has this fraction of the sum of squared singular values."""
     shared_projection: Annotated[bool, _also("joint", "shared_projection")] = False
-    """One right factor for the matrices that read the same hidden state: those of a recurrent cell
-    and of the layers after it, where they match; the rank is then that of all of them together."""
+    """Give one right factor to all matrices that match and read the same hidden state: those of a
+    recurrent cell and of the layers after it. The rank is then that of these matrices together."""
 
     @model_validator(mode="after")
     def _one_of_two(self) -> FactorizeSettings:
@@ -160,16 +154,17 @@ class FactorizeSettings(_Settings):
 
 
 class SparsifySettings(_Settings):
-    """Set single weights to zero; one of `fraction` and `budget` is given."""
+    """Set single weights to zero. Set either `fraction` or `budget`."""
 
     layers: Patterns = ("*",)
     fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Of each dense matrix's weights, zero afterwards; a factor counts as a matrix."""
+    """The fraction of weights in each dense matrix that is zero afterwards. Each factor of a product
+    counts as a matrix."""
     budget: Share | None = None
-    """Weights to keep of all dense matrices that match together, as a fraction or as a number."""
+    """Weights to keep of all dense matrices that match together, a fraction or a count."""
     saliency: Literal["magnitude", "second_order"] = "second_order"
-    """What goes first: the smallest weights, or those whose loss the others make up for best, which
-    takes statistics."""
+    """Which weights go first: the smallest, or those whose loss the other weights can best make up
+    for, which needs calibration statistics."""
 
     @model_validator(mode="after")
     def _one_of_two(self) -> SparsifySettings:
@@ -179,21 +174,21 @@ class SparsifySettings(_Settings):
 
 
 class _Coding(_Settings):
-    """How to code matrices; what a rule and a step have in common."""
+    """How to code matrices; common to a rule and a step."""
 
     layers: Patterns = ("*",)
     method: Method = "kmeans"
     bits: Bits | None = None
-    """Of a code before entropy coding; of entropy and trellis, in the file."""
+    """Bits of a code before entropy coding; with entropy and trellis, bits in the file."""
     granularity: Literal["tensor", "row"] | Annotated[int, Field(ge=1, strict=True)] | None = None
-    """What shares a scale (symmetric, asymmetric, omse) or a table (k-means): the matrix, a row, or
-    so many consecutive rows."""
+    """The rows that share a scale (symmetric, asymmetric, omse) or a table (k-means): all rows of a
+    matrix, single rows, or so many consecutive rows."""
     percentile: Annotated[float, Field(gt=0, le=100)] | None = None
-    """Of the magnitudes that a symmetric or asymmetric grid spans; all of them by default."""
+    """The percentile of the magnitudes that a symmetric or asymmetric grid spans; 100 by default."""
     error_compensation: Annotated[bool, _also("feedback", "error_compensation")] = True
-    """Make up for each error with codes chosen later, where the inputs are known."""
+    """Compensate each error by codes chosen later, where the inputs of the matrix are known."""
     unbiased: bool = True
-    """Scale each row to keep its length, at the price of a larger squared error."""
+    """Scale each row so that it keeps its length; the squared error becomes larger."""
 
 
 class QuantizeRule(_Coding):
@@ -222,20 +217,20 @@ class QuantizeRule(_Coding):
 
 
 class QuantizeSettings(_Coding):
-    """Code every dense matrix, factors included, and shorten the vectors.
+    """Code every dense matrix, factors included, and round the vectors.
 
-    The first of `rules` that matches a matrix decides; where none does, the step's own settings,
-    which are those of a rule.
+    The first of `rules` that matches a matrix applies to it. Where none matches, the step's own
+    settings apply; they are the same as those of a rule.
     """
 
     rules: tuple[QuantizeRule, ...] = ()
     correct: bool = False
-    """Take off the biases what the errors of the codes add to the mean of the outputs."""
+    """Subtract from the biases the mean error that the codes cause in the outputs."""
     sequential: bool = False
-    """Fit each matrix, before it is coded, to what reaches it from those that are coded already,
-    biases too (`passes.sequential`): less loss, for a run or two over the speech."""
+    """Before a matrix is coded, fit it and its bias to the outputs of the matrices that are coded
+    already. The loss is smaller; it takes one or two runs over the speech."""
     vectors: Literal["float16", "float32"] = "float16"
-    """How biases and normalization vectors are rounded, in the whole model."""
+    """The type to which all biases and normalization vectors of the model are rounded."""
 
     @model_validator(mode="after")
     def _some_rule(self) -> QuantizeSettings:
@@ -248,7 +243,7 @@ class QuantizeSettings(_Coding):
         return self
 
     def in_order(self) -> tuple[QuantizeRule, ...]:
-        """All rules, the step's own one last."""
+        """All rules in the order in which they are tried; the step's own one is the last."""
         if self.bits is None:
             return self.rules
         own = {name: getattr(self, name) for name in QuantizeRule.model_fields}
@@ -256,29 +251,30 @@ class QuantizeSettings(_Coding):
 
 
 class GradualPruning(_Settings):
-    """Remove whole units of the groups that match while a model is trained.
+    """Remove whole units of the groups that match while the model is trained.
 
-    With `keep`, more and more units go between `start` and `stop`. With `lasso`, the loss draws
-    whole units to zero between `start` and `stop`, where those that have become small go. What is
-    trained after `stop` makes up for what went.
+    With `keep`, more and more units are removed between `start` and `stop`. With `lasso`, a term of
+    the loss draws whole units to zero between `start` and `stop`; those that have become small are
+    removed at `stop`. The training after `stop` makes up for what is removed.
     """
 
     layers: Patterns = ("*",)
     keep: Share | None = None
-    """Units that are left of every group at `stop`, a fraction or a count."""
-    start: Moment = 0.1
-    stop: Moment = 0.6
+    """Units of every group that are left at `stop`, a fraction or a count."""
+    start: TrainingStep = 0.1
+    stop: TrainingStep = 0.6
     every: Annotated[int, Field(ge=1)] = 20
-    """Steps from one removal to the next."""
-    importance: Literal["norm", "taylor"] = "norm"
-    """What goes first: units of the smallest norm, or those whose weights times gradients are
-    smallest."""
+    """Training steps from one removal to the next."""
+    criterion: Literal["norm", "taylor"] = Field(default="norm", alias="importance")
+    """Which units go first: those with the smallest norm, or those with the smallest sum of weights
+    times gradients."""
     lasso: Annotated[float, Field(ge=0)] = 0.0
-    """What the sum of the norms of all units weighs in the loss."""
+    """The factor of the sum of the norms of all units in the loss."""
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.05
-    """With `lasso`, units of less than this share of the largest norm in their group go."""
+    """With `lasso`, units are removed whose norm is less than this share of the largest in their
+    group."""
     multiple: Annotated[int, Field(ge=1)] = 16
-    """Units left by a fraction or by `lasso` are rounded up to a multiple of this."""
+    """The number of units that a fraction or `lasso` leaves is rounded up to a multiple of this."""
 
     @model_validator(mode="after")
     def _something_goes(self) -> GradualPruning:
@@ -290,28 +286,28 @@ class GradualPruning(_Settings):
 
 
 class FinetuneSettings(_Settings):
-    """Train the parameters that there are: dense values, or centroids and row scales, and vectors.
+    """Train the parameters of the model: dense values, or centroids and row scales, and vectors.
 
-    The loss is `ctc` times CTC on the transcripts plus `distill` times the distance from the
-    outputs of the original model.
+    The loss is `ctc` times the CTC loss on the transcripts plus `distill` times the divergence from
+    the outputs of the original model.
     """
 
     steps: Annotated[int, Field(ge=1)] = 1000
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    """At its highest, after the warm-up."""
+    """The highest learning rate, after the warm-up."""
     ctc: Annotated[float, Field(ge=0)] = 1.0
     distill: Annotated[float, Field(ge=0)] = 2.0
     batch_seconds: Annotated[float, Field(gt=0)] = 80.0
-    """Seconds of audio to a batch."""
+    """Seconds of audio in a batch."""
     channel_shift: Annotated[float, Field(ge=0)] = 0.0
-    """Deviation of a random constant added to each feature of an utterance, as in training; the
-    original shows what to make of it."""
+    """The deviation of a random constant that is added to each feature of an utterance, as in
+    training; the original model gets the same features."""
     seed: int = 0
     quantize: tuple[QuantizeRule, ...] = ()
-    """Rules by which matrices are rounded while they are trained, from their codes where they have
-    some; they come out coded."""
+    """Rules by which matrices are rounded while they are trained; rounding starts from their codes
+    where they are coded already. They are coded afterwards."""
     prune: GradualPruning | None = None
-    """Units to remove while the model is trained; it comes out smaller."""
+    """Units to remove while the model is trained; it is smaller afterwards."""
 
     @model_validator(mode="after")
     def _trainable(self) -> FinetuneSettings:
@@ -328,173 +324,4 @@ Settings = (
     | QuantizeSettings
     | FinetuneSettings
 )
-
-
-class Step(_Settings):
-    """One step: exactly one of the fields is set."""
-
-    prune: PruneSettings | None = None
-    equalize: EqualizeSettings | None = None
-    factorize: FactorizeSettings | None = None
-    sparsify: SparsifySettings | None = None
-    quantize: QuantizeSettings | None = None
-    finetune: FinetuneSettings | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_key(cls, value: object) -> object:
-        if not isinstance(value, dict) or len(value) != 1:
-            raise ValueError(f"expected one of {', '.join(cls.model_fields)}, and its settings")
-        return {key: {} if settings is None else settings for key, settings in value.items()}
-
-    @property
-    def name(self) -> str:
-        return next(iter(self.model_fields_set))
-
-    @property
-    def settings(self) -> Settings:
-        settings: Settings = getattr(self, self.name)
-        return settings
-
-
-class Recipe(_Settings):
-    """Steps in the order in which they are taken."""
-
-    steps: Annotated[tuple[Step, ...], Field(min_length=1)]
-
-    @classmethod
-    def of(cls, *settings: Settings) -> Recipe:
-        """The recipe with one step for each of these settings."""
-        return cls(steps=tuple(Step(**{_NAMES[type(s)]: s}) for s in settings))  # type: ignore[arg-type]
-
-    def document(self) -> dict[str, Any]:
-        """What the YAML file holds: plain lists and dictionaries, defaults left out."""
-        return self.model_dump(mode="json", exclude_defaults=True)
-
-
-_NAMES: dict[type, str] = {
-    PruneSettings: "prune",
-    EqualizeSettings: "equalize",
-    FactorizeSettings: "factorize",
-    SparsifySettings: "sparsify",
-    QuantizeSettings: "quantize",
-    FinetuneSettings: "finetune",
-}
-
-
-def matches(patterns: Iterable[str], name: str) -> bool:
-    """Whether a pattern matches the name, or the layer that it begins with."""
-    return any(fnmatchcase(name, p) or fnmatchcase(name, p + ".*") for p in patterns)
-
-
-def first_match(rules: Sequence[QuantizeRule], name: str) -> QuantizeRule | None:
-    """The first rule for the matrix of this full name, if any."""
-    return next((rule for rule in rules if matches(rule.layers, name)), None)
-
-
-def rule_of(recipe: Recipe, name: str) -> QuantizeRule | None:
-    """The rule by which a recipe coded the matrix of this full name: of the first step that did."""
-    for step in recipe.steps:
-        rules: Sequence[QuantizeRule] = ()
-        if isinstance(step.settings, QuantizeSettings):
-            rules = step.settings.in_order()
-        elif isinstance(step.settings, FinetuneSettings):
-            rules = step.settings.quantize
-        if (rule := first_match(rules, name)) is not None:
-            return rule
-    return None
-
-
-def with_finetune(recipe: Recipe, settings: FinetuneSettings | None = None) -> Recipe:
-    """The recipe with fine-tuning after its last quantization; as it is where it has some.
-
-    At first codes change, from those that the quantization chose; then, for a third of the steps
-    and of the rate, centroids and scales alone. Codes of a trellis stay as they are. Units are
-    pruned before the quantization, if at all, while dense matrices are trained that are rounded by
-    its rules. A recipe without quantization ends in fine-tuning.
-    """
-    if any(step.name == "finetune" for step in recipe.steps):
-        return recipe
-    tune = settings or FinetuneSettings()
-    all_settings = [step.settings for step in recipe.steps]
-    last = max(
-        (i for i, s in enumerate(all_settings) if isinstance(s, QuantizeSettings)), default=-1
-    )
-    if last >= 0:
-        quantize = all_settings[last]
-        assert isinstance(quantize, QuantizeSettings)
-        rules = quantize.in_order()
-        if not any(rule.method == "trellis" for rule in rules):
-            aware = tune.model_copy(update={"quantize": rules})
-            all_settings.insert(last if tune.prune else last + 1, aware)
-            finalize = {"steps": max(1, tune.steps // 3), "learning_rate": tune.learning_rate / 3}
-            tune = tune.model_copy(update={"prune": None, **finalize})
-    return Recipe.of(*all_settings, tune)
-
-
-def load_recipe(path: Path) -> Recipe:
-    """Read a recipe.
-
-    Raises FileError where the file cannot be read, RecipeError with the file, the step, the key,
-    what was found and what was expected.
-    """
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return Recipe.model_validate(document)
-    except OSError as error:
-        raise FileError(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: no YAML: {' '.join(str(error).split())}") from error
-    except ValidationError as error:
-        raise RecipeError(f"{path}: {_describe(error)}") from error
-    except (ValueError, RecursionError) as error:
-        raise RecipeError(f"{path}: no YAML: {error}") from error
-
-
-def save_recipe(recipe: Recipe, path: Path) -> None:
-    """Write a recipe as YAML."""
-    text = yaml.safe_dump(recipe.document(), sort_keys=False, default_flow_style=None)
-    path.write_text(text, encoding="utf-8")
-
-
-def _describe(error: ValidationError) -> str:
-    """The first fault, in one line."""
-    fault = error.errors()[0]
-    place, kind, message = fault["loc"], fault["type"], fault["msg"]
-    if kind == "extra_forbidden":
-        key, place = place[-1], place[:-1]
-        return f"{_where(place)}found the unknown key {key!r}, expected one of {_keys(place)}"
-    if kind == "missing":
-        return f"{_where(place)}is missing; found {_short(fault['input'])}"
-    expected = message.removeprefix("Value error, ").replace("Input should be", "expected", 1)
-    return f"{_where(place)}found {_short(fault['input'])}, {expected}"
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _where(place: Sequence[int | str]) -> str:
-    """`step 2, quantize.rules.1.bits: `; steps and list entries are counted from 1."""
-    if not place:
-        return ""
-    parts = [str(part + 1) if isinstance(part, int) else part for part in place]
-    if parts[0] == "steps" and len(parts) > 1:
-        key = ".".join(parts[2:])
-        return f"step {parts[1]}{', ' + key if key else ''}: "
-    return ".".join(parts) + ": "
-
-
-def _keys(place: Sequence[int | str]) -> str:
-    """The keys that a mapping at this place may have."""
-    names = [part for part in place if isinstance(part, str)]
-    if "rules" in names or names[-2:] == ["finetune", "quantize"]:
-        model: type[BaseModel] = QuantizeRule
-    elif names[-2:] == ["finetune", "prune"]:
-        model = GradualPruning
-    elif len(names) >= 2:
-        model = next(settings for settings, name in _NAMES.items() if name == names[1])
-    else:
-        model = Step if names else Recipe
-    return ", ".join(model.model_fields)
+"""The settings of one step."""

@@ -1,18 +1,12 @@
-"""Manifests, audio, and the augmented utterances that training draws."""
+"""Speech data: manifests, audio files, and the augmented utterances that training draws."""
 
-from tinyvox.speech.corpus import (
-    Audio,
-    Augment,
-    Corpus,
-    Join,
-    NoiseBank,
-    Source,
+from tinyvox.speech.audio import Audio, join_takes, read_audio, trim_silence
+from tinyvox.speech.augment import Augment, Corpus, Join, NoiseBank, Source
+from tinyvox.speech.manifest import (
     Utterance,
-    join_takes,
-    read_audio,
     read_manifest,
+    split_by_speaker,
     spread,
-    trim_silence,
     write_manifest,
 )
 
@@ -27,6 +21,7 @@ __all__ = [
     "join_takes",
     "read_audio",
     "read_manifest",
+    "split_by_speaker",
     "spread",
     "trim_silence",
     "write_manifest",

@@ -1,35 +1,34 @@
-"""Training, fine-tuning and pruning while training."""
+"""Training, fine-tuning, and pruning while a model is trained."""
 
 from tinyvox.training.architectures import Architecture, deepspeech
-from tinyvox.training.finetuning import finetune
-from tinyvox.training.gradual_pruning import Pruner, cubic_sparsity
-from tinyvox.training.trainer import (
+from tinyvox.training.batches import (
     Batch,
     Batches,
-    Optimization,
-    Progress,
-    TrainConfig,
-    Trainer,
-    autocast,
-    ctc_loss,
-    learning_rate,
-    load_config,
+    Position,
+    load_audio,
     load_corpus,
     mask_time,
     normalized,
-    plain_config,
-    product_precision,
+    open_corpus,
     shift_channel,
-    train,
 )
+from tinyvox.training.configuration import Optimization, TrainConfig, load_config, plain_config
+from tinyvox.training.device import autocast, fastest_device, product_precision
+from tinyvox.training.finetuning import finetune
+from tinyvox.training.gradual_pruning import Pruner, cubic_sparsity
+from tinyvox.training.loop import Checkpoint, Learner, Loop, learning_rate
+from tinyvox.training.losses import ctc_loss, distillation_loss
+from tinyvox.training.trainer import Trainer, train
 
 __all__ = [
-    "plain_config",
     "Architecture",
     "Batch",
     "Batches",
+    "Checkpoint",
+    "Learner",
+    "Loop",
     "Optimization",
-    "Progress",
+    "Position",
     "Pruner",
     "TrainConfig",
     "Trainer",
@@ -37,12 +36,17 @@ __all__ = [
     "ctc_loss",
     "cubic_sparsity",
     "deepspeech",
+    "distillation_loss",
+    "fastest_device",
     "finetune",
     "learning_rate",
     "load_config",
+    "load_audio",
     "load_corpus",
     "mask_time",
     "normalized",
+    "open_corpus",
+    "plain_config",
     "product_precision",
     "shift_channel",
     "train",

@@ -1,4 +1,4 @@
-"""The DeepSpeech architecture, untrained."""
+"""Architectures to train: untrained models, with initial weights."""
 
 from __future__ import annotations
 
@@ -25,19 +25,26 @@ from tinyvox.model import (
 
 
 class Architecture(BaseModel):
-    """DeepSpeech (Hannun 2014, as Mozilla built it): three clipped-ReLU layers over a context
-    window, an LSTM, one more layer, one output a token."""
+    """DeepSpeech (Hannun 2014, in the form of Mozilla's): a context window, three layers with
+    clipped ReLU, an LSTM, one more such layer, and one output for each token."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["deepspeech"] = "deepspeech"
     width: Annotated[int, Field(ge=1)] = 512
+    """Neurons of each layer, and hidden units of the LSTM."""
     context: Annotated[int, Field(ge=0)] = 9
+    """Frames before and after the present one that the first layer sees."""
     clip: Annotated[float, Field(gt=0)] = 20.0
+    """The highest output of the clipped ReLU."""
 
 
 def deepspeech(architecture: Architecture, card: SpeechCard, seed: int) -> Model:
-    """An untrained model. Weights as PyTorch initializes its own layers."""
+    """An untrained model whose input and output are those of the card.
+
+    Dense layers are initialized for ReLU (He 2015), the LSTM as PyTorch does it, with the forget
+    gates open. Seeds torch's own random generator.
+    """
     torch.manual_seed(seed)
     width, window = architecture.width, 2 * architecture.context + 1
     clip = architecture.clip
@@ -51,7 +58,8 @@ def deepspeech(architecture: Architecture, card: SpeechCard, seed: int) -> Model
     chain += [("lstm", Recurrent("lstm", _lstm_cell(width)))]
     chain += [("dense5", _linear(width, width)), ("relu5", _clipped(clip))]
     output = _linear(width, len(card.tokens))
-    # Blanks from the start: else the space becomes the filler, and single words unlearn it.
+    # The blank is likely from the start. Else the model learns to fill time with the space, and has
+    # to unlearn it for single words.
     output = output.with_tensors(
         {"bias": F.one_hot(torch.tensor(card.blank), len(card.tokens)) * 3.0}
     )

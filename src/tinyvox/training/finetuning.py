@@ -1,44 +1,40 @@
-"""Short fine-tuning of a compressed model: CTC, and the original as the teacher."""
+"""Short fine-tuning of a compressed model, on transcripts and with the original as the teacher."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from tinyvox.calibration import NO_STATISTICS, synthetic_statistics
+from tinyvox.calibration import NO_STATISTICS, Calibration
 from tinyvox.errors import ModelError, RecipeError
-from tinyvox.executor import Executor, Frames
+from tinyvox.executor import Executor
 from tinyvox.model import Coded, Dense, Grid, Model, leaf_map, leaves
-from tinyvox.passes import Look
 from tinyvox.passes.quantization import quantize, with_all_levels
+from tinyvox.progress import Progress, silent
 from tinyvox.quantizers import coded_bits
 from tinyvox.recipe import FinetuneSettings, QuantizeRule, QuantizeSettings, first_match
 from tinyvox.speech import Corpus
+from tinyvox.training.batches import Batch, Batches, shift_channel
+from tinyvox.training.configuration import Optimization
+from tinyvox.training.device import autocast, fastest_device, product_precision
 from tinyvox.training.gradual_pruning import Pruner
-from tinyvox.training.trainer import (
-    Batch,
-    Batches,
-    Optimization,
-    Progress,
-    autocast,
-    ctc_loss,
-    fastest_device,
-    learning_rate,
-    product_precision,
-    shift_channel,
-)
+from tinyvox.training.loop import Checkpoint, Learner, Loop
+from tinyvox.training.losses import ctc_loss, distillation_loss
 
-SECONDS_A_CHECKPOINT = 60.0
+SAVE_SECONDS = 60.0
+"""Seconds between two checkpoints."""
+CLIP_NORM = 1.0
 HOLD = 20
-"""Steps after which codes that are chosen by price are held to the bits that they may take."""
-AIM, SETTLINGS = 0.99, 12
-"""Which share of them is aimed at; how often at most, in the end, until none takes more."""
+"""Steps between two corrections of the steps of entropy-constrained codes, which bring the codes
+back to the bits that they may take."""
+AIM, CORRECTIONS = 0.99, 12
+"""The share of those bits that a correction aims at; how many corrections there are at most after
+the last step, until no matrix takes more bits than it may."""
 
 
 def finetune(
@@ -46,127 +42,98 @@ def finetune(
     settings: FinetuneSettings,
     corpus: Corpus,
     teacher: Model,
-    report: Callable[[Progress], None] | None = None,
+    progress: Progress = silent,
     checkpoint: Path | None = None,
-    look: Look = synthetic_statistics,
+    calibration: Calibration | None = None,
 ) -> Model:
-    """A model of the same structure, trained on; with `prune`, one of fewer units.
+    """Train a model on; the result has the same structure, with `prune` fewer units.
 
-    The loss is `ctc` times CTC on the transcripts plus `distill` times the distance (KL divergence
-    a frame, Hinton 2015) of the outputs from the teacher's. Codes stay as they are: of coded
-    matrices the centroids and the row scales are trained. With `quantize`, the matrices that a rule
-    matches are rounded while they are trained, codebooks and all, and come out coded: from the
-    codes that they have; where they have none, those of `entropy` begin with what `look` shows of
-    the model. Steps of `entropy` are set so that codes take no more bits than the rule says, nor
-    than at the beginning.
+    The loss is `ctc` times the CTC loss on the transcripts, plus `distill` times the KL divergence
+    per frame of the outputs from those of `teacher` (Hinton 2015). The codes of coded matrices stay
+    the same; their centroids and row scales are trained. With `quantize`, the matrices that a rule
+    matches are rounded while they are trained, their codebooks are trained too, and they come out
+    coded. They begin with the codes that they have. A matrix without codes is quantized first; for
+    the method `entropy`, with the statistics that `calibration` has of the model. The steps of `entropy`
+    are set so that the codes take no more bits than the rule says, and no more than at the start.
 
-    With `checkpoint`, the state is written there every minute and when training is interrupted; the
-    same call then goes on from it, and removes it when it is done. One of another model or of
-    other settings is not looked at.
+    `progress` is told of every step, in the stage "fine-tuning". With `checkpoint`, the state is
+    written to this file every minute, and when the work is interrupted. The same call then goes on
+    from there, ends with the same numbers as an undisturbed one, and deletes the file. The state of
+    another model, teacher or settings is passed over.
+
+    Raises ModelError where the model has no speech card, RecipeError where the settings do not fit
+    the model, and FileError where `checkpoint` is a file of another kind or cannot be written.
     """
     if model.card is None:
-        raise ModelError("fine-tuning needs a speech card; add --speech FILE")
-    device = fastest_device()
-    executor = _rounding_executor(model, settings.quantize, look).train().to(device)
-    original = Executor(teacher).eval().to(device)
-    precision = product_precision("auto", device)
-    optimizer = torch.optim.AdamW(_groups(executor), weight_decay=0.0)
-    rng = torch.Generator().manual_seed(settings.seed)
-    pruner = Pruner(executor, settings.prune, settings.steps)
-    state = _State(executor, optimizer, pruner, _key(model, teacher, settings), checkpoint)
-    first = state.restore()
-    batches = Batches(corpus, model.card, settings.batch_seconds, settings.seed + first)
-    start = saved = time.monotonic()
-    done = first
-    try:
-        for step, batch in zip(range(first, settings.steps), batches, strict=False):
-            _set_rate(optimizer, step, settings)
-            shifted = shift_channel(batch.features, settings.channel_shift, rng)
-            batch = dataclasses.replace(batch, features=shifted.to(device))
-            with autocast(device, precision):
-                loss = _loss(executor, original, batch, model.card.blank, settings)
-            optimizer.zero_grad(set_to_none=True)
-            (loss + pruner.penalty()).backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(executor.parameters(), 1.0)
-            optimizer.step()
-            pruner.step()
-            done = step + 1
-            if done % HOLD == 0:
-                _hold_bits(executor, pruner)
-            now = time.monotonic()
-            if report is not None:
-                report(Progress(done, settings.steps, float(loss.detach()), now - start))
-            if now - saved > SECONDS_A_CHECKPOINT:
-                state.save(done)
-                saved = now
-    except KeyboardInterrupt:
-        state.save(done)
-        raise
-    for _ in range(SETTLINGS):
-        if _hold_bits(executor, pruner, closeness=0.02):
+        raise ModelError("fine-tuning needs a speech card; add --card FILE")
+    tuner = _Tuner(model, settings, teacher, calibration)
+    state = Checkpoint(checkpoint, tuner, _run_name(model, teacher, settings))
+    state.restore()
+    batches = Batches(corpus, model.card, settings.batch_seconds, settings.seed, state.position)
+    schedule = Optimization(
+        steps=settings.steps, learning_rate=settings.learning_rate, warmup=settings.steps // 20
+    )
+    Loop(tuner, schedule, state, SAVE_SECONDS).run(batches, "fine-tuning", progress)
+    for _ in range(CORRECTIONS):
+        if _hold_bits(tuner.executor, tuner.pruner, closeness=0.02):
             break
     state.remove()
-    return pruner.model()
+    return tuner.pruner.model()
 
 
-class _State:
-    """Where fine-tuning is, in a file; of no effect without a path."""
+class _Tuner(Learner):
+    """A model that is fine-tuned towards its transcripts and its teacher."""
 
     def __init__(
         self,
-        executor: Executor,
-        optimizer: torch.optim.Optimizer,
-        pruner: Pruner,
-        key: str,
-        path: Path | None,
+        model: Model,
+        settings: FinetuneSettings,
+        teacher: Model,
+        calibration: Calibration | None,
     ) -> None:
-        self.executor, self.optimizer, self.pruner = executor, optimizer, pruner
-        self.key, self.path = key, path
+        assert model.card is not None
+        self.settings, self.blank = settings, model.card.blank
+        self.device = fastest_device()
+        self.precision = product_precision("auto", self.device)
+        executor = _rounding_executor(model, settings.quantize, calibration).train().to(self.device)
+        self.teacher = Executor(teacher).eval().to(self.device)
+        optimizer = torch.optim.AdamW(_groups(executor), weight_decay=0.0)
+        self.rng = torch.Generator().manual_seed(settings.seed)
+        pruner = Pruner(executor, settings.prune, settings.steps)
+        super().__init__(executor, optimizer, pruner, {"augmentation": self.rng}, CLIP_NORM)
 
-    def save(self, step: int) -> None:
-        if self.path is None:
-            return
-        parts = {
-            "executor": self.executor.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "pruner": self.pruner.state_dict(),
-        }
-        temporary = self.path.with_suffix(".partial")
-        torch.save({"key": self.key, "step": step, **parts}, temporary)
-        temporary.replace(self.path)
+    def loss(self, batch: Batch) -> Tensor:
+        """CTC and distillation, weighted as the settings say."""
+        shifted = shift_channel(batch.features, self.settings.channel_shift, self.rng)
+        batch = dataclasses.replace(batch, features=shifted.to(self.device))
+        with autocast(self.device, self.precision):
+            outputs, lengths = self.executor.run(batch.features, batch.lengths)
+            log_probs = outputs.float()
+            loss = self.settings.ctc * ctc_loss(log_probs, lengths, batch, self.blank)
+            if self.settings.distill > 0:
+                with torch.inference_mode():
+                    targets, _ = self.teacher.run(batch.features, batch.lengths)
+                targets = targets.float().clone()
+                loss = loss + self.settings.distill * distillation_loss(log_probs, targets, lengths)
+        return loss
 
-    def restore(self) -> int:
-        """The step to go on with."""
-        if self.path is None or not self.path.exists():
-            return 0
-        try:
-            state = torch.load(self.path, map_location="cpu", weights_only=True)
-            same = state["key"] == self.key
-        except Exception as error:  # torch.load raises whatever the bytes lead it to
-            raise ModelError(
-                f"{self.path}: found no checkpoint of fine-tuning; remove the file"
-            ) from error
-        if not same:
-            return 0
-        self.executor.load_state_dict(state["executor"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.pruner.load_state_dict(state["pruner"])
-        return int(state["step"])
-
-    def remove(self) -> None:
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
+    def train_step(self, batch: Batch) -> float:
+        """Make one step, and correct the steps of codes where it is time."""
+        loss = super().train_step(batch)
+        if self.pruner.done % HOLD == 0:
+            _hold_bits(self.executor, self.pruner)
+        return loss
 
 
-def _key(model: Model, teacher: Model, settings: FinetuneSettings) -> str:
-    """The same for the same models and settings."""
+def _run_name(model: Model, teacher: Model, settings: FinetuneSettings) -> str:
+    """A text that is the same for the same models and settings, and for no others."""
     parts = (settings.model_dump_json(), model.digest(), teacher.digest())
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
-def _rounding_executor(model: Model, rules: Sequence[QuantizeRule], look: Look) -> Executor:
-    """The model with the matrices that a rule matches rounded: from the codes that they have; where
-    they have none, those chosen by price from the best that are known."""
+def _rounding_executor(model: Model, rules: Sequence[QuantizeRule], calibration: Calibration | None) -> Executor:
+    """An executor that rounds the matrices that a rule matches. They begin with the codes that they
+    have, else with those that the rule's method gives them."""
     if not rules:
         return Executor(model)
     found = {name: rule for name, _ in model.matrices() if (rule := first_match(rules, name))}
@@ -177,7 +144,7 @@ def _rounding_executor(model: Model, rules: Sequence[QuantizeRule], look: Look) 
                 f"finetune: {name} is coded by a trellis, whose codes cannot change one by one; "
                 "expected a matrix coded by entropy, or no quantize rule that matches it"
             )
-    start = dict(_first_codes(model, rules, look).matrices())
+    start = dict(_first_codes(model, rules, calibration).matrices())
     coded = {name: with_all_levels(start[name]) for name in found}
     open_again = leaf_map(lambda leaf: Dense(leaf.decode()))
     opened = {name: open_again(matrix) for name, matrix in matching.items()}
@@ -185,7 +152,7 @@ def _rounding_executor(model: Model, rules: Sequence[QuantizeRule], look: Look) 
     executor.set_rounding(
         coded, {name: r.bits for name, r in found.items() if r.entropy_constrained}
     )
-    for _, leaf in executor.dense_leaves():  # a file that met a size still does afterwards
+    for _, leaf in executor.dense_leaves():  # so that a file that met a size still meets it
         if leaf.rounding is not None and leaf.rounding.bits is not None:
             taken = coded_bits(leaf.rounding.code(leaf.values.detach()))
             leaf.rounding.bits = min(leaf.rounding.bits, taken)
@@ -196,8 +163,8 @@ def _on_trellis(leaf: Dense | Coded) -> bool:
     return isinstance(leaf, Coded) and isinstance(leaf.codebook, Grid) and leaf.codebook.trellis
 
 
-def _first_codes(model: Model, rules: Sequence[QuantizeRule], look: Look) -> Model:
-    """Codes to begin with, for matrices that have none."""
+def _first_codes(model: Model, rules: Sequence[QuantizeRule], calibration: Calibration | None) -> Model:
+    """The model with codes for the matrices that have none yet."""
     known = any(
         rule.entropy_constrained and any(isinstance(leaf, Dense) for leaf in leaves(matrix))
         for name, matrix in model.matrices()
@@ -208,12 +175,15 @@ def _first_codes(model: Model, rules: Sequence[QuantizeRule], look: Look) -> Mod
         rule if rule.entropy_constrained else rule.model_copy(update=blind) for rule in rules
     )
     settings = QuantizeSettings(rules=first, vectors="float32")
-    return quantize(model, settings, look(model) if known else NO_STATISTICS).model
+    return quantize(
+        model, settings, calibration.of(model) if known and calibration else NO_STATISTICS
+    ).model
 
 
 def _hold_bits(executor: Executor, pruner: Pruner, closeness: float = 0.0) -> bool:
-    """Widen the steps of codes that take more bits than they may, and narrow those of others;
-    whether all of them were within."""
+    """Correct the steps of entropy-constrained codes: wider where the codes take more bits than
+    they may, narrower where they take fewer, by more than the share `closeness`. Whether all codes
+    were within their bits before."""
     within = True
     for _, leaf in executor.dense_leaves():
         rounding = leaf.rounding
@@ -228,8 +198,8 @@ def _hold_bits(executor: Executor, pruner: Pruner, closeness: float = 0.0) -> bo
 
 
 def _groups(executor: Executor) -> list[dict[str, object]]:
-    """Parameters and how fast each learns. Row scales, which multiply a whole row, in proportion to
-    their size; the optimizer's steps would otherwise be most of a scale."""
+    """Parameters, each with its relative learning rate. A row scale multiplies a whole row and is
+    small: it learns in proportion to its size, else a step of the optimizer would be most of it."""
     groups: list[dict[str, object]] = []
     for name, parameter in executor.named_parameters():
         if parameter.requires_grad:
@@ -237,30 +207,3 @@ def _groups(executor: Executor) -> list[dict[str, object]]:
             relative = float(parameter.detach().abs().mean()) if is_scale else 1.0
             groups.append({"params": [parameter], "relative": relative})
     return groups
-
-
-def _set_rate(optimizer: torch.optim.Optimizer, step: int, settings: FinetuneSettings) -> None:
-    schedule = Optimization(
-        steps=settings.steps, learning_rate=settings.learning_rate, warmup=settings.steps // 20
-    )
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate(step, schedule) * group["relative"]
-
-
-def _loss(
-    executor: Executor, original: Executor, batch: Batch, blank: int, settings: FinetuneSettings
-) -> Tensor:
-    outputs, lengths = executor.run(batch.features, batch.lengths)
-    log_probs = outputs.float()
-    loss = settings.ctc * ctc_loss(log_probs, lengths, batch, blank)
-    if settings.distill > 0:
-        with torch.inference_mode():
-            targets, _ = original.run(batch.features, batch.lengths)
-        loss = loss + settings.distill * _distance(log_probs, targets.float().clone(), lengths)
-    return loss
-
-
-def _distance(log_probs: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
-    """KL divergence of the outputs from the targets, mean over frames inside the utterances."""
-    divergence = (targets.exp() * (targets - log_probs)).sum(dim=-1)
-    return Frames(divergence, lengths).alive().mean()

@@ -1,4 +1,4 @@
-"""Structured pruning of a model that is being trained: on a schedule, and by group lasso.
+"""Structured pruning while a model is trained: on a schedule, and by group lasso.
 
 In a training loop:
 
@@ -33,16 +33,16 @@ from tinyvox.recipe import GradualPruning, matches, units_kept
 class Pruner:
     """Removes hidden units, neurons and channels of an executor while it is trained.
 
-    What a removed unit owned (its rows in all gates, its biases and normalization, the columns of
-    everything that reads it) is held at zero, is seen as zero also where weights are rounded, and
-    does not count in layer norms. So `model()`, which is smaller, computes what the executor does.
+    A unit owns its rows in all gates, its biases and normalization, and the columns of every matrix
+    that reads it. When it is removed, these stay zero, also where weights are rounded, and it does
+    not count in layer norms. So `model()`, which is smaller, computes what the executor computes.
     """
 
     def __init__(
         self, executor: Executor, settings: GradualPruning | None, steps: int | None = None
     ) -> None:
-        """For a training of so many `steps`, which fractions in the settings need; without settings
-        nothing is pruned. The executor is on its device already.
+        """Prune a training of so many `steps`, which is needed where the settings give fractions of
+        it. Without settings nothing is pruned. The executor must be on its device already.
 
         Raises RecipeError for a pattern that matches no group, a matrix that is coded, or a range
         of steps that does not fit the training.
@@ -57,12 +57,12 @@ class Pruner:
                 leaf.register_forward_hook(functools.partial(_masked, self._masks[parameter]))
 
     def penalty(self) -> Tensor:
-        """`lasso` times the sum of the norms of all units, to be added to the loss; nothing before
+        """`lasso` times the sum of the norms of all units, a scalar to add to the loss; zero before
         `start` and after `stop`.
 
-        A unit's norm is over all its weights in all matrices, each counted once: rows of all
-        gates, and columns of all that read it. Biases do not count: without columns nobody sees
-        them.
+        The norm of a unit is over its weights in all matrices, each counted once: the rows of all
+        gates, and the columns of all matrices that read it. Biases do not count: without the
+        columns they have no effect.
 
         Source: Wen et al., "Learning intrinsic sparse structures within LSTM", 2018, section 3.2.
         """
@@ -74,20 +74,20 @@ class Pruner:
         return lasso * squares[squares > 0].sqrt().sum()
 
     def step(self) -> None:
-        """Take note that the optimizer has made a step, before its gradients are cleared: units go
-        where it is time, and those that are gone are put back to zero."""
+        """Call this after each step of the optimizer, before the gradients are cleared: it removes
+        units where it is time, and sets the weights of removed units back to zero."""
         self.done += 1
         if self.settings is not None:
             with torch.no_grad():
                 self._step(self.settings)
 
     def model(self) -> Model:
-        """The model with the parameters as they are now, without the units that are gone."""
+        """The model with the present parameters, without the removed units."""
         kept = {u.name: u.alive.nonzero().flatten() for u in self._groups if not u.alive.all()}
         return keep_units(self.executor.model(), kept)
 
     def left_of(self, leaf: DenseWeight, coded: Coded) -> Coded:
-        """The codes of a leaf without the rows and columns that units took with them."""
+        """The codes of a leaf without the rows and columns of removed units."""
         mask = self._masks.get(leaf.values)
         if mask is None:
             return coded
@@ -95,7 +95,8 @@ class Pruner:
         return coded.take(rows, columns)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where pruning is: the steps done, which units are left, their importance so far."""
+        """The state of the pruning: steps done, which units are left, and their importance so
+        far."""
         return {
             "done": self.done,
             "alive": {units.name: units.alive for units in self._groups},
@@ -103,9 +104,10 @@ class Pruner:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there; a state without groups is one of training that pruned nothing so far.
+        """Go on from a state. One without groups comes from a training that did not prune so far.
 
-        Raises RecipeError where the state is one of other groups, or comes too late.
+        Raises RecipeError where the state is one of other groups, or where the pruning would be
+        over already.
         """
         found = {name: len(alive) for name, alive in state["alive"].items()}
         mine = {units.name: units.size for units in self._groups}
@@ -129,7 +131,7 @@ class Pruner:
 
     def _step(self, settings: GradualPruning) -> None:
         start, stop = self.span
-        if settings.importance == "taylor" and self.done <= stop:
+        if settings.criterion == "taylor" and self.done <= stop:
             self._weigh()
         due = (self.done - start) % settings.every == 0 or self.done == stop
         if due and start <= self.done <= stop:
@@ -137,9 +139,9 @@ class Pruner:
         self._hold()
 
     def _weigh(self) -> None:
-        """Add what the first-order Taylor term of each weight says of its unit, |weight * gradient|
-        (Molchanov et al., "Importance estimation for neural network pruning", 2019, section 3, with
-        magnitudes for squares)."""
+        """Add the first-order Taylor term of each weight, |weight * gradient|, to the importance of
+        its unit (Molchanov et al., "Importance estimation for neural network pruning", 2019,
+        section 3, with magnitudes instead of squares)."""
         if all(parameter.grad is None for parameter in self._masks):
             raise RecipeError("prune: found no gradients; step the pruner before they are cleared")
         for units in self._groups:
@@ -149,7 +151,7 @@ class Pruner:
         start, stop = self.span
         for units in self._groups:
             norms = units.total(torch.square).sqrt()
-            scores = norms if settings.importance == "norm" else units.importance
+            scores = norms if settings.criterion == "norm" else units.importance
             keep = 1.0 if settings.keep is None else settings.keep
             gone = 1 - units_kept(keep, settings.multiple, units.size) / units.size
             sparsity = cubic_sparsity(self.done, start, stop, gone)
@@ -181,7 +183,7 @@ class Pruner:
 
 
 def cubic_sparsity(step: int, start: int, stop: int, final: float) -> float:
-    """The share that is gone after so many steps: none up to `start`, `final` from `stop` on.
+    """The share of units that is removed after so many steps: 0 up to `start`, `final` from `stop`.
 
     Source: Zhu and Gupta, "To prune, or not to prune", 2017, equation 1.
     """
@@ -190,7 +192,7 @@ def cubic_sparsity(step: int, start: int, stop: int, final: float) -> float:
 
 
 def _span(settings: GradualPruning, steps: int | None) -> tuple[int, int]:
-    """First and last step of the pruning in a training of so many."""
+    """The first and the last step of the pruning, in a training of so many steps."""
     moments = (settings.start, settings.stop)
     if steps is None and any(isinstance(moment, float) for moment in moments):
         raise RecipeError(
@@ -210,19 +212,19 @@ def _rounded_up(count: int, multiple: int) -> int:
 
 @dataclass(frozen=True, eq=False)
 class _Share:
-    """What the units of a group own of one parameter: `lines` int64 [units, lines a unit] of it,
-    rows (axis 0) or columns (axis 1)."""
+    """What the units of a group own in one parameter: rows (axis 0) or columns (axis 1), whose
+    indices are `lines`, int64 [units, lines of a unit]."""
 
     parameter: nn.Parameter
     axis: int
     lines: Tensor
     leaf: DenseWeight | None
-    """Whose values the parameter is, where it is no vector."""
+    """The leaf that the parameter belongs to; None where it is a vector."""
     counted: Tensor | None
-    """Weights that the unit owns by its rows already, bool of the parameter's shape."""
+    """Weights that are counted with the rows of the unit already, bool of the parameter's shape."""
 
     def total(self, measure: Callable[[nn.Parameter], Tensor]) -> Tensor:
-        """Sum of a measure of the weights, each unit's, [units]."""
+        """Sum of a measure over the weights of each unit, [units]."""
         values = measure(self.parameter)
         if self.counted is not None:
             values = values.masked_fill(self.counted, 0)
@@ -230,7 +232,7 @@ class _Share:
 
 
 class _Units:
-    """The units of one group: what they own, which are left, and how important they were."""
+    """The units of one group: what they own, which are left, and their importance so far."""
 
     def __init__(self, group: Group, shares: tuple[_Share, ...]) -> None:
         self.name, self.size, self.shares = group.name, group.size, shares
@@ -238,11 +240,11 @@ class _Units:
         self.importance = torch.zeros(group.size, device=shares[0].parameter.device)
 
     def total(self, measure: Callable[[nn.Parameter], Tensor]) -> Tensor:
-        """Sum of a measure over each unit's weights in all matrices, [units]."""
+        """Sum of a measure over the weights of each unit in all matrices, [units]."""
         return torch.stack([s.total(measure) for s in self.shares if s.leaf is not None]).sum(0)
 
     def keep_best(self, scores: Tensor, count: int) -> None:
-        """Keep so many of those that are left, by score, if they are not fewer already."""
+        """Keep so many of the units that are left, those with the highest scores."""
         count = min(count, int(self.alive.sum()))
         best = scores.cpu().masked_fill(~self.alive, -1).topk(count).indices
         self.alive = torch.zeros_like(self.alive).index_fill(0, best, True)
@@ -265,7 +267,7 @@ def _matching(executor: Executor, settings: GradualPruning) -> list[_Units]:
 
 
 def _shares(executor: Executor, group: Group) -> tuple[_Share, ...]:
-    """What the group's units own of every parameter, rows before columns."""
+    """What the units of the group own in each parameter, rows before columns."""
     weights, vectors = dict(executor.weights()), dict(executor.vectors())
     units = torch.arange(group.size)
     lines: dict[tuple[nn.Parameter, int], list[Tensor]] = {}
@@ -279,7 +281,7 @@ def _shares(executor: Executor, group: Group) -> tuple[_Share, ...]:
             parameter = vectors[member.tensor]
         positions = member.positions(units).view(group.size, -1).to(parameter.device)
         parts = lines.setdefault((parameter, member.axis), [])
-        if not any(torch.equal(part, positions) for part in parts):  # else a factor that is shared
+        if not any(torch.equal(part, positions) for part in parts):  # else it is a shared factor
             parts.append(positions)
     joined = {place: torch.cat(parts, dim=1) for place, parts in lines.items()}
     return tuple(
@@ -289,7 +291,7 @@ def _shares(executor: Executor, group: Group) -> tuple[_Share, ...]:
 
 
 def _leaf(weight: nn.Module, member: Member, group: Group) -> DenseWeight:
-    """The leaf whose rows (axis 0) or columns (axis 1) are those of the member's matrix."""
+    """The leaf that has the rows (axis 0) or columns (axis 1) of the member's matrix."""
     while isinstance(weight, ProductWeight):
         weight = weight.left if member.axis == 0 else weight.right
     if not isinstance(weight, DenseWeight):
@@ -303,7 +305,7 @@ def _leaf(weight: nn.Module, member: Member, group: Group) -> DenseWeight:
 def _crossing(
     parameter: nn.Parameter, axis: int, lines: Mapping[tuple[nn.Parameter, int], Tensor]
 ) -> Tensor | None:
-    """Where a unit's columns cross its own rows, bool [out, in]; None for rows and where not."""
+    """Where the columns of a unit cross its own rows, bool [out, in]; None where they do not."""
     rows = lines.get((parameter, 0))
     if axis == 0 or rows is None:
         return None

@@ -7,7 +7,7 @@ from pathlib import Path
 from tinyvox.calibration import Calibration, OutputDivergence, divergence_on_audio
 from tinyvox.evaluation import lost_words
 from tinyvox.model import Model
-from tinyvox.passes import Finetune, Outcome, apply
+from tinyvox.passes import Finetune, apply
 from tinyvox.planner import Judge, Plan, find_plan
 from tinyvox.progress import Progress, silent
 from tinyvox.recipe import FinetuneSettings, save_recipe, with_finetune
@@ -36,7 +36,7 @@ def run(request: CompressRequest, progress: Progress = silent) -> CompressResult
     tune = None
     if inputs.tuning is not None:
         tune = _finetuner(request, inputs.model, inputs.tuning, calibration, progress)
-    made = Outcome(plan.model, ()) if plan is not None else None
+    made = None if plan is None else plan.model
     small, notes = apply(
         inputs.model, recipe, calibration=calibration, finetune=tune, made=made, progress=progress
     )
@@ -48,7 +48,7 @@ def calibration_of(
 ) -> Calibration:
     """What shows how the model is used: the request's speech, or else synthetic speech."""
     if not inputs.calibration:
-        return Calibration.synthetic(request.seed, request.effort, progress=progress)
+        return Calibration.synthetic(request.seed, progress=progress)
     return Calibration.from_audio(inputs.calibration, cache=request.cache, progress=progress)
 
 

@@ -1,4 +1,4 @@
-"""The smallest parts of records: numbers, texts, rows of floats, packed codes."""
+"""The smallest parts of a record: numbers, texts, floats, packed codes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from tinyvox.errors import ModelError
 
 
 def varint(value: int) -> bytes:
-    """LEB128: seven bits a byte, the lowest first, the high bit where more follow."""
+    """A number in LEB128: seven bits a byte, the lowest first, the high bit set where more follow.
+
+    Raises ModelError where it does not fit 32 bits.
+    """
     if not 0 <= value < 1 << 32:
         raise ModelError(f"{value} does not fit the .tvx format, expected 0 to 4294967295")
     out = bytearray()
@@ -22,12 +25,16 @@ def varint(value: int) -> bytes:
 
 
 def text(text: str) -> bytes:
+    """UTF-8 with its length in bytes before it."""
     data = text.encode()
     return varint(len(data)) + data
 
 
 def floats(values: Tensor) -> tuple[bool, bytes]:
-    """Whether float16 holds the values exactly, and their bytes: float16 if so, else float32."""
+    """The bytes of the values: float16 if that holds every value exactly, else float32.
+
+    The first result says whether it is float16.
+    """
     single = np.ascontiguousarray(values.detach().cpu().numpy(), dtype="<f4")
     with np.errstate(over="ignore"):
         half = single.astype("<f2")
@@ -36,11 +43,11 @@ def floats(values: Tensor) -> tuple[bool, bytes]:
 
 
 def pack(codes: NDArray[np.uint8], bits: int) -> bytes:
-    """Codes of `bits` bits after each other, the lowest bit first."""
+    """Codes of `bits` bits each, without gaps, the lowest bit first."""
     unpacked = np.unpackbits(codes[:, None], axis=1, count=bits, bitorder="little")
     return np.packbits(unpacked, bitorder="little").tobytes()
 
 
 def decimal(value: float) -> float:
-    """The shortest decimal number of this float32: 1e-5 is read back as it was written."""
+    """The shortest decimal number that gives this float32, so that 1e-5 is read back as 1e-5."""
     return float(str(np.float32(value)))

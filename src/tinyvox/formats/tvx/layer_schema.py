@@ -1,7 +1,7 @@
-"""Layers in the file: which field of which class goes where.
+"""How each layer is stored: which of its fields, and in which order.
 
-The order of the classes is that of LayerKind in native/src/file.h, the order of the fields that of
-its Node.
+The classes are in the order of LayerKind in native/src/file.h, and the fields in the order of Node
+there.
 """
 
 from __future__ import annotations
@@ -14,23 +14,26 @@ from tinyvox.model import FeatureKind, Layer, layers
 LOG_PROBABILITIES, NORMALIZED = 1, 2
 """Flags of the speech section."""
 FEATURE_KINDS: tuple[FeatureKind, ...] = ("log_mel", "mfcc", "deepspeech_mfcc")
+"""The kinds of features, by their number in the file."""
 
 
 @dataclass(frozen=True)
 class LayerSchema:
+    """The fields of a layer class, in the order of the file: integers, floats, tensors."""
+
     layer: type[Layer]
     tensors: tuple[str, ...] = ()
     ints: Mapping[str, int] = field(default_factory=dict)
-    """How many numbers each field holds; more than one are a tuple."""
+    """How many numbers each field holds. A field of more than one is a tuple."""
     floats: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
-    """What the number in the field `kind` stands for."""
+    """The texts that the numbers in the field `kind` stand for."""
     since: Mapping[str, int] = field(default_factory=dict)
-    """The version of the format that brought a tensor, where that is not the first."""
+    """The version of the format in which a tensor first appears, where that is not the oldest."""
 
 
 SHARING, PROJECTING = 3, 4
-"""The versions since which products may share factors, and LSTMs be projected."""
+"""The first versions with products that share a factor, and with projected LSTMs."""
 _CELL = ("weight_ih", "weight_hh", "bias", "bias_hn", "weight_hr")
 _SIDES = ("forward", "backward")
 _CELLS = tuple(f"{side}.{tensor}" for side in _SIDES for tensor in _CELL)
@@ -56,4 +59,6 @@ LAYER_SCHEMAS = (
     LayerSchema(layers.Concat),
     LayerSchema(layers.LogSoftmax),
 )
+"""The schema of every layer. Its place in this tuple is the layer's kind in the file."""
 KIND_OF = {schema.layer: kind for kind, schema in enumerate(LAYER_SCHEMAS)}
+"""The kind of a layer in the file, by its class."""

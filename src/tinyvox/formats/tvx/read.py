@@ -1,4 +1,4 @@
-"""A model from what the native parser found in a file."""
+"""A model from the records that the native parser gives."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ from tinyvox.model import INPUT, Cell, Features, Layer, Matrix, Model, Node, Spe
 
 
 def model_of(content: Mapping[str, Any]) -> Model:
+    """The model in a parsed file.
+
+    Raises ModelError or ValueError where its parts do not fit together; pydantic's ValidationError
+    is a ValueError.
+    """
     names = [INPUT, *(record["name"] for record in content["nodes"])]
     factors: list[Matrix] = []
     nodes = tuple(
@@ -27,7 +32,7 @@ def model_of(content: Mapping[str, Any]) -> Model:
 
 def _provenance(text: str) -> dict[str, Any]:
     def refuse(constant: str) -> None:
-        raise ValueError(f"holds {constant}")
+        raise ValueError(f"holds {constant}, expected finite numbers")
 
     try:
         facts = json.loads(text or "{}", parse_constant=refuse)
@@ -55,7 +60,10 @@ def _layer(record: Mapping[str, Any], factors: list[Matrix]) -> Layer:
 
 
 def _nested(tensors: Mapping[str, Matrix | Tensor | None]) -> dict[str, Any]:
-    """Fields of a layer; those called `cell.tensor` make a Cell, or None where all are absent."""
+    """The tensors as fields of a layer.
+
+    Those named `cell.tensor` make up a Cell, or None where the cell is absent.
+    """
     cells: dict[str, dict[str, Any]] = {}
     fields: dict[str, Any] = {}
     for name, tensor in tensors.items():

@@ -1,5 +1,7 @@
-"""Records of tensors: a vector, dense values, codes, or a product of matrices, which may share the
-right factor of another."""
+"""The records of tensors: vectors, dense matrices, quantized matrices, and products of matrices.
+
+A product may share its right factor with a product before it.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +21,11 @@ _VECTOR, _DENSE, _CODED, _PRODUCT, _SHARED = 1, 2, 3, 4, 5
 _HALF_VALUES, _HALF_LEVELS, _SCALE_A_GROUP, _MODEL_A_GROUP = 8, 16, 32, 64
 _QUANTIZERS = ("table", "grid", "trellis", "binary")
 _MAX_CODES_A_BYTE = 4096
+"""A limit of the format: it bounds the memory that a small hostile file can ask for."""
 
 
 def tensor_record(value: Matrix | Tensor, factors: dict[Matrix, int]) -> bytes:
-    """The record of a layer's tensor; `factors` numbers the right factors of those so far."""
+    """The record of a layer's tensor. `factors` numbers the right factors written so far."""
     if isinstance(value, Product):
         if value.right in factors:
             return bytes([_SHARED]) + _record(value.left) + varint(factors[value.right])
@@ -43,7 +46,7 @@ def _record(value: Matrix | Tensor) -> bytes:
 
 def _coded(matrix: Coded) -> bytes:
     matrix = _as_stored(matrix)
-    book, group, groups = matrix.codebook, matrix.group, matrix.groups
+    book, group, groups = matrix.codebook, matrix.row_group, matrix.row_groups
     levels = book.centroids if isinstance(book, Table) else getattr(book, "alphas", torch.empty(0))
     half_levels, level_data = floats(levels)
     first_rows = _first_rows(matrix)
@@ -62,7 +65,7 @@ def _coded(matrix: Coded) -> bytes:
 
 
 def _as_stored(matrix: Coded) -> Coded:
-    """A trellis whose codes the entropy coder does not take is stored as a grid."""
+    """The matrix, as a grid instead of a trellis where its codes cannot be entropy-coded."""
     book = matrix.codebook
     if isinstance(book, Grid) and book.trellis and not _fits_rans(matrix):
         return matrix.with_codes(matrix.codes, without_trellis=True)
@@ -78,33 +81,35 @@ def _kind_of(book: Codebook) -> str:
 def _first_rows(matrix: Coded) -> Tensor:
     """The first row of each group, int64 [groups]."""
     rows = matrix.shape[0]
-    first = torch.full((matrix.groups,), rows)
-    return first.scatter_reduce(0, matrix.group_index, torch.arange(rows), "amin")
+    first = torch.full((matrix.row_groups,), rows)
+    return first.scatter_reduce(0, matrix.row_group_index, torch.arange(rows), "amin")
 
 
 def _codebook_extra(book: Codebook, matrix: Coded, first_rows: Tensor | None) -> bytes:
-    """The number of entries, and what a codebook holds besides levels."""
+    """The number of entries, and the fields of a codebook besides its levels."""
     entries = varint(book.entries)
     if isinstance(book, Binary):
         return entries
     if isinstance(book, Table):
-        return entries + varint(1 if book.centroids.ndim == 1 else matrix.groups)
+        return entries + varint(1 if book.centroids.ndim == 1 else matrix.row_groups)
     zero = book.zero
     if zero.numel() > 1 and first_rows is not None:
         zero = zero[first_rows]
-        if not torch.equal(zero[matrix.group_index], book.zero):
-            raise ModelError("rows of a group have one scale and several zeros")
+        if not torch.equal(zero[matrix.row_group_index], book.zero):
+            raise ModelError(
+                "rows of a group have one scale and several zeros, expected one zero for each scale"
+            )
     return entries + varint(zero.numel()) + bytes(zero.tolist())
 
 
 def _codes(matrix: Coded) -> tuple[bool, bytes]:
-    """Whether each group has a model of its own, and the codes: the shortest of the forms."""
+    """The codes in their shortest form, and whether each group has a model of its own there."""
     book = matrix.codebook
     zero = int(book.zero[0]) if isinstance(book, Grid) and book.trellis else -1
     whole = code_block(matrix.codes, book.entries, zero=zero)
-    if matrix.groups == 1:
+    if matrix.row_groups == 1:
         return False, whole[0]
-    grouped = code_block(matrix.codes, book.entries, matrix.group, matrix.groups, zero)
+    grouped = code_block(matrix.codes, book.entries, matrix.row_group, matrix.row_groups, zero)
     return min((False, whole[0]), (True, grouped[0]), key=lambda form: len(form[1]))
 
 
@@ -115,7 +120,10 @@ def code_block(
     groups: int = 1,
     zero: int = -1,
 ) -> tuple[bytes, bool]:
-    """Codes [rows, columns] with their length before them, and whether they are entropy-coded."""
+    """Codes [rows, columns] with their length before them, and whether they are entropy-coded.
+
+    `zero` is the code of the value 0 where the codes follow a trellis, else -1.
+    """
     array = np.ascontiguousarray(codes.cpu().numpy())
     index = np.empty(0, np.uint8) if group is None else np.ascontiguousarray(group.cpu().numpy())
     payload = _native.rans_encode(array, entries, index, groups, zero)
@@ -128,14 +136,14 @@ def code_block(
 
 
 def _fits_rans(matrix: Coded) -> bool:
-    """Whether the entropy coder takes the codes, which must not shrink without bounds."""
+    """Whether the codes can be entropy-coded: a byte must not stand for too many of them."""
     book = matrix.codebook
     assert isinstance(book, Grid)
     return code_block(matrix.codes, book.entries, zero=int(book.zero[0]))[1]
 
 
 def tensor_of(record: Mapping[str, Any], factors: list[Matrix]) -> Matrix | Tensor | None:
-    """A layer's tensor; `factors` are the right factors of those so far."""
+    """The tensor of a record. `factors` are the right factors read so far."""
     if record["kind"] == "shared":
         return Product(_matrix_of(record["left"]), factors[record["shares_with"]])
     tensor = _tensor_of(record)

@@ -25,10 +25,13 @@ from tinyvox.formats.tvx.tensors import tensor_record
 from tinyvox.model import INPUT, Matrix, Model, Node, SpeechCard
 
 MAGIC = b"\x89TVX\r\n\x1a\n"
+"""The first bytes of every file."""
 OLDEST = 2
+"""The oldest version of the format that is still written and read."""
 
 
 def encode(model: Model) -> bytes:
+    """The bytes of a model's file. Raises ModelError where the format cannot hold the model."""
     version = _version(model)
     sections = [(b"MODL", _model_section(model, version))]
     if model.card is not None:
@@ -45,13 +48,13 @@ def encode(model: Model) -> bytes:
 
 
 def _version(model: Model) -> int:
-    """The lowest that holds the model."""
-    brought = [
+    """The lowest version that can hold the model."""
+    needed = [
         LAYER_SCHEMAS[KIND_OF[type(node.layer)]].since.get(name, OLDEST)
         for node in model.nodes
         for name in node.layer.matrices()
     ]
-    return max(OLDEST, *brought, SHARING if model.shared_factors() else OLDEST)
+    return max(OLDEST, *needed, SHARING if model.shared_factors() else OLDEST)
 
 
 def _metadata(provenance: Mapping[str, Any]) -> bytes:
@@ -94,22 +97,24 @@ def _node(
             raise ModelError(f"layer {node.name!r}: {name}: {error}") from None
     parts += [struct.pack("<f", getattr(layer, name) or 0.0) for name in schema.floats]
     tensors: dict[str, Matrix | Tensor] = {**layer.matrices(), **layer.vectors()}
-    parts += [
-        tensor_record(tensors[name], factors) if name in tensors else b"\0"
-        for name in schema.tensors
-        if schema.since.get(name, OLDEST) <= version
-    ]
+    for name in schema.tensors:
+        if schema.since.get(name, OLDEST) > version:
+            continue
+        try:
+            parts.append(tensor_record(tensors[name], factors) if name in tensors else b"\0")
+        except ModelError as error:
+            raise ModelError(f"layer {node.name!r}: {name}: {error}") from None
     return b"".join(parts)
 
 
 def _speech_section(card: SpeechCard) -> bytes:
     features = card.features
     flags = LOG_PROBABILITIES * card.log_probabilities | NORMALIZED * bool(features.mean)
-    hertz = (features.window_ms, features.hop_ms, features.low_hz, features.high_hz)
+    numbers = (features.window_ms, features.hop_ms, features.low_hz, features.high_hz)
     parts = [
         bytes([flags, FEATURE_KINDS.index(features.kind)]),
         *map(varint, (features.sample_rate, features.bands, features.coefficients)),
-        *(struct.pack("<f", value) for value in (*hertz, *features.mean, *features.deviation)),
+        *(struct.pack("<f", value) for value in (*numbers, *features.mean, *features.deviation)),
         *map(varint, (len(card.tokens), card.blank)),
         *map(text, card.tokens),
     ]

@@ -1,4 +1,4 @@
-"""Operators that work on each value alone: activations, limits, sums, constant factors."""
+"""ATen operators on each value alone: activations, limits, sums, constant factors and offsets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from tinyvox.errors import ImporterError
-from tinyvox.importers.torch.graph import Call, Stream, canonical
+from tinyvox.importers.signal import Stream
+from tinyvox.importers.torch.call import Call, canonical
 from tinyvox.model import Activation, Add, BatchNorm, Linear, Node
 
 
@@ -21,15 +22,18 @@ def activation(kind: str, limit: float | None = None) -> Callable[[Call], Stream
 
 
 def _activated(call: Call, layer: Activation) -> Stream:
-    """Functions that keep zero zero may stand before or after padding and windows."""
+    """An activation. One that maps 0 to 0 may stand before or after padding and windows."""
     stream = call.whole("self") if layer.kind == "sigmoid" else call.stream("self")
     stream = call.graph.finalize(stream)
     node = call.graph.add(layer, stream.node)
-    return dataclasses.replace(stream, example=call.result, node=node)
+    return dataclasses.replace(stream, node=node)
 
 
 def clamp(call: Call) -> Stream:
-    """From 0, to a limit, or both: `clamp`, `hardtanh`, `relu6`, `clamp_min`, `clamp_max`."""
+    """Limits from below, from above, or both: `clamp`, `hardtanh`, `clamp_min`, `clamp_max`.
+
+    The lower limit must be 0; an upper one alone must follow a ReLU.
+    """
     low = _number(call, "min", "min_val")
     high = _number(call, "max", "max_val")
     if low == 0:
@@ -39,13 +43,15 @@ def clamp(call: Call) -> Stream:
 
 
 def minimum(call: Call) -> Stream:
+    """The minimum with a constant: one limit, or one for each channel, on what a ReLU gives."""
     other = call.tensor("other")
     return _limited(call, None, float(other)) if other.numel() == 1 else _limited_each(call, other)
 
 
 def maximum(call: Call) -> Stream:
+    """The maximum with 0: a ReLU."""
     if call.tensor("other").any():
-        raise ImporterError("takes the maximum with something else than 0")
+        raise ImporterError("takes the maximum with something else than 0, expected 0")
     return _activated(call, Activation("relu"))
 
 
@@ -55,7 +61,7 @@ def _number(call: Call, *names: str) -> float | None:
 
 
 def _limited(call: Call, low: float | None, high: float | None) -> Stream:
-    """An upper limit on what a relu puts out makes it a clipped one."""
+    """An upper limit on the output of a ReLU makes it a clipped one."""
     stream = call.graph.finalize(call.stream("self"))
     before = call.graph.layer(stream.node)
     if low is not None or high is None or not isinstance(before, Activation):
@@ -65,11 +71,11 @@ def _limited(call: Call, low: float | None, high: float | None) -> Stream:
     limit = high if before.limit is None else min(high, before.limit)
     source = call.graph.nodes[stream.node].inputs[0]
     node = call.graph.add(Activation("clipped_relu", limit), source)
-    return dataclasses.replace(stream, example=call.result, node=node)
+    return dataclasses.replace(stream, node=node)
 
 
 def _limited_each(call: Call, other: Tensor) -> Stream:
-    """The same, with a limit for each channel."""
+    """As `_limited`, with a limit for each channel."""
     stream = call.whole("self")
     before = call.graph.layer(stream.node)
     if not isinstance(before, Activation) or before.kind not in ("relu", "clipped_relu"):
@@ -79,10 +85,11 @@ def _limited_each(call: Call, other: Tensor) -> Stream:
         limits = limits if known is None else limits.clamp(max=known)
     source = call.graph.nodes[stream.node].inputs[0]
     node = call.graph.add(Activation("clipped_relu", None, limits), source)
-    return call.becomes(stream, node, stream.axes)
+    return stream.becomes(node, stream.axes)
 
 
 def add(call: Call) -> Stream:
+    """The sum of two signals, or of a signal and a constant."""
     if not isinstance(call["self"], Stream):
         return add(_swapped(call))
     if isinstance(call["other"], Stream):
@@ -95,24 +102,27 @@ def _sum(call: Call) -> Stream:
         raise ImporterError(f"adds with alpha {call['alpha']}, expected 1")
     one, two = call.whole("self"), call.whole("other")
     if one.axes != two.axes or one.backwards != two.backwards:
-        raise ImporterError(f"adds {one} and {two}, expected one layout")
-    return call.becomes(one, call.graph.add(Add(), one.node, two.node), one.axes)
+        raise ImporterError(f"adds {one} and {two}, expected equal layouts")
+    return one.becomes(call.graph.add(Add(), one.node, two.node), one.axes)
 
 
 def subtract(call: Call) -> Stream:
+    """A signal minus a constant."""
     scale = _scaled(call["other"], -call.arguments.get("alpha", 1))
     return _affine(call, 1.0, scale)
 
 
 def multiply(call: Call) -> Stream:
+    """A signal times a constant."""
     if not isinstance(call["self"], Stream):
         return multiply(_swapped(call))
     return _affine(call, call["other"], 0.0)
 
 
 def divide(call: Call) -> Stream:
+    """A signal divided by a constant."""
     if isinstance(call["other"], Stream) or call.arguments.get("rounding_mode"):
-        raise ImporterError("divides by a signal, or rounds")
+        raise ImporterError("divides by a signal, or rounds; expected a constant, and no rounding")
     return _affine(call, 1.0 / call["other"], 0.0)
 
 
@@ -128,7 +138,7 @@ def _scaled(value: Any, factor: float) -> Any:
 
 
 def _affine(call: Call, factor: Any, offset: Any) -> Stream:
-    """Constants times and plus a signal."""
+    """A signal times a constant factor plus a constant offset."""
     stream = call.whole("self")
     if isinstance(factor, Stream):
         raise ImporterError("multiplies two signals, which is not supported")
@@ -139,11 +149,11 @@ def _affine(call: Call, factor: Any, offset: Any) -> Stream:
         node = call.graph.add(merged, *before.inputs)
     else:
         node = call.graph.add(_scaling(weight, bias), stream.node)
-    return call.becomes(stream, node, stream.axes)
+    return stream.becomes(node, stream.axes)
 
 
 def _merged(before: Node, weight: Tensor, bias: Tensor) -> Linear | BatchNorm | None:
-    """The layer before with an offset in its bias, or with both in a batch norm's own."""
+    """The layer before with factor and offset in its own numbers; None where it has no such."""
     layer = before.layer
     if isinstance(layer, BatchNorm):
         return dataclasses.replace(
@@ -160,12 +170,15 @@ def _scaling(weight: Tensor, bias: Tensor) -> BatchNorm:
 
 def _per_channel(call: Call, stream: Stream, value: Any) -> Tensor:
     """A constant as one value a channel. Raises ImporterError where it varies otherwise."""
-    spread = torch.as_tensor(value, dtype=torch.float32).expand(stream.example.shape)
+    spread = torch.as_tensor(value, dtype=torch.float32).expand(stream.shape)
     grid = canonical(stream.axes, spread)
     shape = call.graph.signals[stream.node].shape
     per_frame = grid[0, 0].view(shape[0], -1)
     if (grid != grid[0, 0]).any() or (per_frame != per_frame[:, :1]).any():
-        raise ImporterError("a constant that varies over time, batch or bands is not supported")
+        raise ImporterError(
+            "a constant that varies over time, batch or bands is not supported, "
+            "expected one value for each channel"
+        )
     return per_frame[:, 0].clone()
 
 
@@ -182,4 +195,4 @@ ARITHMETIC: dict[str, Callable[[Call], Any]] = {
     "mul": multiply,
     "div": divide,
 }
-"""What an operator on single values does to a stream, by its name without overload."""
+"""The handler of every operator on single values, by the operator's name without overload."""

@@ -19,7 +19,7 @@ from torch.export import ExportedProgram
 
 from tinyvox.errors import ImporterError, ModelError
 from tinyvox.executor import Executor
-from tinyvox.importers.torch.graph import Stream, canonical
+from tinyvox.importers.torch.call import canonical
 from tinyvox.importers.torch.walk import Walk
 from tinyvox.model import Model, SpeechCard
 
@@ -29,33 +29,33 @@ _LAYOUTS: dict[int, tuple[tuple[str, ...], ...]] = {
     3: (("batch", "time", "feature"), ("time", "batch", "feature"), ("batch", "feature", "time")),
     4: (("batch", "", "feature", "time"), ("batch", "", "time", "feature")),
 }
-"""The meanings that a file's input of so many dimensions may have, tried in this order."""
+"""What the dimensions of a file's input may mean, by their number, in the order of the tries."""
 
 _SIZE_EXPRESSION = re.compile(
     r"(?:Symbol\('\w++'(?:, \w++=(?:True|False))*+\)"
     r"|(?:Add|CeilDiv|FloorDiv|Integer|Max|Min|Mod|Mul|Pow|PythonMod|Rational)\("
     r"|[su]?\d++|[\s()+*/,-])*+"
 )
-"""Plain arithmetic over symbols: what torch writes for the sizes of a program."""
+"""Plain arithmetic on symbols: what torch writes for the sizes of a program."""
 
 _TOLERANCE = 1e-3
-"""How far model and program may lie apart, relative to the largest output."""
+"""How much the outputs of model and program may differ, relative to the largest output."""
 
 
 def from_torch(module: nn.Module, example: Tensor, card: SpeechCard | None = None) -> Model:
-    """A module as a model; `example` is an input of it, features [batch, frames, size].
+    """Import a module as a model. `example` is an input for it: features [batch, frames, size].
 
-    The module itself is not changed: a copy in evaluation mode and in float32 is traced, for the
-    number of frames of the example, and its outputs are compared with the model's for that many
-    frames and for twice as many. Raises ImporterError, naming the operator and where it stands,
-    where an operator lies outside the supported set or the outputs differ.
+    The module is not changed. A copy of it, in evaluation mode and in float32, is traced for the
+    example's number of frames. Then the outputs of copy and model are compared, for that many
+    frames and for twice as many. Raises ImporterError, with the operator and its place in the
+    source, where an operator is not supported or the outputs differ.
     """
     name = type(module).__name__
     try:
         module = copy.deepcopy(module).cpu().float().eval()
         example = example.detach().cpu().float()
         with warnings.catch_warnings():
-            # The tracer warns of its own internals (flat weights of an LSTM), never of the model.
+            # The tracer warns about its own internals (flat weights of an LSTM), not the model.
             warnings.simplefilter("ignore")
             program = torch.export.export(module, (example.clone(),), strict=False)
     except Exception as error:  # torch.export raises many kinds, torch's own and Python's
@@ -71,20 +71,20 @@ def from_torch(module: nn.Module, example: Tensor, card: SpeechCard | None = Non
     return dataclasses.replace(model, provenance=facts, card=card)
 
 
-def load_pt2(path: Path, card: SpeechCard | None = None) -> Model:
-    """The model in a `.pt2` file, what `torch.export.save` writes.
+def load_pt2(path: Path) -> Model:
+    """Import a `.pt2` file, as `torch.export.save` writes it.
 
-    Only weights and the graph are read. A file is refused that holds pickled objects, compiled
-    code, or sizes that are no plain arithmetic, for torch evaluates those as code. That closes the
-    ways we know of; a file of unknown origin is best imported in a sandbox. Raises ImporterError,
-    naming the file.
+    Only the graph and its weights are read. A file is refused if it holds pickled objects, compiled
+    code, or sizes that are no plain arithmetic: torch would run these as code. No other way for a
+    file to run code is known, but import a file of unknown origin in a sandbox. Raises
+    ImporterError or ModelError with the file's name.
     """
     program = _open(path)
     try:
         example = _example(program)
         model, _ = _convert(program, example, _LAYOUTS.get(example.ndim, ()))
         facts = {"source": path.name, **_count(program)}
-        return dataclasses.replace(model, provenance=facts, card=card)
+        return dataclasses.replace(model, provenance=facts)
     except ImporterError as error:
         raise ImporterError(f"{path}: {error}") from error
     except ModelError as error:
@@ -95,20 +95,20 @@ def _open(path: Path) -> ExportedProgram:
     try:
         _refuse_code(path)
         with warnings.catch_warnings():
-            # Notes on older formats; where such a file does not load, an error says so.
+            # Warnings about older formats; an error says so where such a file does not load.
             warnings.simplefilter("ignore")
             return torch.export.load(path)
     except ImporterError:
         raise
-    except Exception as error:  # a damaged file fails anywhere within zip, JSON or torch
+    except Exception as error:  # a damaged file raises many kinds, from zip, JSON or torch
         raise ImporterError(
-            f"{path}: not a program that torch.export.save of this torch wrote, or damaged: "
-            f"{_line(error)}; export it again"
+            f"{path}: not a program that torch.export.save wrote with torch {torch.__version__}, "
+            f"or damaged: {_line(error)}; export it again"
         ) from error
 
 
 def _refuse_code(path: Path) -> None:
-    """Raises where torch would unpickle objects or load compiled code, or a part is damaged."""
+    """Raise where torch would unpickle objects or load compiled code, or a part is damaged."""
     with zipfile.ZipFile(path) as archive:
         damaged = archive.testzip()
         if damaged is not None:
@@ -116,7 +116,10 @@ def _refuse_code(path: Path) -> None:
         for name in archive.namelist():
             part = name.split("/", 1)[-1]
             if part.startswith("data/aotinductor/"):
-                raise ImporterError(f"{path}: holds compiled code ({part}), which is not loaded")
+                raise ImporterError(
+                    f"{path}: holds compiled code ({part}), which is not loaded; "
+                    "export without compiling"
+                )
             if part.endswith("_config.json"):
                 _refuse_pickles(path, json.loads(archive.read(name)))
             elif part.endswith(".json"):
@@ -129,11 +132,14 @@ def _refuse_pickles(path: Path, config: Any) -> None:
     for name, entry in config["config"].items():
         objects = entry["path_name"].startswith(("custom_obj", "opaque_obj"))
         if objects or entry["use_pickle"]:
-            raise ImporterError(f"{path}: {name} is a pickled object, which is not loaded")
+            raise ImporterError(
+                f"{path}: {name} is a pickled object, which is not loaded; "
+                "export a module that holds tensors alone"
+            )
 
 
 def _refuse_expressions(path: Path, document: Any) -> None:
-    """Raises for a size that is more than arithmetic; walks without recursion, files being deep."""
+    """Raise for a size that is more than arithmetic. No recursion: a file can be nested deeply."""
     waiting = [document]
     while waiting:
         value = waiting.pop()
@@ -142,7 +148,8 @@ def _refuse_expressions(path: Path, document: Any) -> None:
         text = value.get("expr_str", "") if isinstance(value, dict) else ""
         if not isinstance(text, str) or not _SIZE_EXPRESSION.fullmatch(text):
             raise ImporterError(
-                f"{path}: holds the size {str(text)[:60]!r}, which is no plain arithmetic"
+                f"{path}: holds the size {str(text)[:60]!r}, expected plain arithmetic; "
+                "export it again"
             )
 
 
@@ -158,7 +165,7 @@ def _count(program: ExportedProgram) -> dict[str, Any]:
 
 
 def _example(program: ExportedProgram) -> Tensor:
-    """A random input of the program; a free size gets the value that it was traced with."""
+    """A random input for the program. A free size gets the value that it was traced with."""
     value = _input(program).meta["val"]
     if not isinstance(value, Tensor):
         raise ImporterError(f"takes a {type(value).__name__}, expected one tensor of features")
@@ -182,7 +189,7 @@ def _input(program: ExportedProgram) -> fx.Node:
 def _convert(
     program: ExportedProgram, example: Tensor, layouts: Iterable[tuple[str, ...]]
 ) -> tuple[Model, Walk]:
-    """The model, under the first of these meanings of the input's dimensions that makes sense."""
+    """The model, for the first of these meanings of the input's dimensions that works."""
     entry = _input(program)
     layouts = [
         layout
@@ -201,18 +208,18 @@ def _convert(
         walk = Walk(program, entry, example, layout)
         try:
             model = walk.model()
-            _compare(model, walk.features, walk.output)
+            expected = canonical(walk.output.axes, walk.expected)
+            _compare(model, canonical(walk.features.axes, example), expected)
             return model, walk
         except ImporterError as error:
             failed.append((len(walk.values), -len(failed), error))
     raise max(failed, key=lambda failure: failure[:2])[2]
 
 
-def _compare(model: Model, features: Stream, output: Stream) -> None:
-    """Raises ImporterError where model and program give different outputs."""
-    expected = canonical(output.axes, output.example)
+def _compare(model: Model, features: Tensor, expected: Tensor) -> None:
+    """Raise ImporterError where the model's outputs differ from the program's, `expected`."""
     with torch.no_grad():
-        found = Executor(model)(canonical(features.axes, features.example))
+        found = Executor(model)(features)
     if found.shape != expected.shape:
         raise ImporterError(
             f"the model gives {list(found.shape)}, the program {list(expected.shape)}: "
@@ -227,17 +234,16 @@ def _compare(model: Model, features: Stream, output: Stream) -> None:
 
 
 def _compare_longer(model: Model, walk: Walk, module: nn.Module) -> bool:
-    """Compare for twice as many frames; False where the module takes no other number."""
+    """Compare for twice as many frames. False where the module takes no other number of frames."""
     time = walk.layout.index("time")
-    source = walk.features
-    longer = torch.cat([source.example, source.example.flip(time)], dim=time)
+    longer = torch.cat([walk.example, walk.example.flip(time)], dim=time)
     try:
         with torch.no_grad():
             outputs = module(longer.clone())
-    except Exception:  # whatever a module does when the number of frames is not its own
+    except Exception:  # a module may raise anything for a number of frames that it does not take
         return False
     if isinstance(outputs, tuple | list):
         outputs = outputs[0]
-    features = dataclasses.replace(source, example=longer)
-    _compare(model, features, dataclasses.replace(walk.output, example=outputs))
+    features = canonical(walk.features.axes, longer)
+    _compare(model, features, canonical(walk.output.axes, outputs))
     return True

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import operator
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any
 
@@ -15,16 +14,18 @@ from torch.export import ExportedProgram
 from torch.fx.node import map_aggregate
 
 from tinyvox.errors import ImporterError, ModelError
+from tinyvox.importers.layer_graph import LayerGraph, Place
+from tinyvox.importers.signal import Stream, input_stream
 from tinyvox.importers.torch.arithmetic import ARITHMETIC
-from tinyvox.importers.torch.axes import AXES
-from tinyvox.importers.torch.graph import Axes, Axis, Call, Graph, Stream, Unusable
-from tinyvox.importers.torch.operators import LAYERS
-from tinyvox.model import INPUT, Activation, Layer, Model, Node, Recurrent
+from tinyvox.importers.torch.axis_operators import AXIS_OPERATORS
+from tinyvox.importers.torch.call import Call, Unusable
+from tinyvox.importers.torch.layer_operators import LAYER_OPERATORS
+from tinyvox.model import INPUT, Model
 
-OPERATORS: dict[str, Callable[[Call], Any]] = {**AXES, **LAYERS, **ARITHMETIC}
-"""What is done for an operator on signals, by its name without overload."""
+OPERATORS: dict[str, Callable[[Call], Any]] = {**AXIS_OPERATORS, **LAYER_OPERATORS, **ARITHMETIC}
+"""The handler of every operator on signals, by the operator's name without overload."""
 
-# What may compute a constant: operators without effects, so that a file does no harm through them.
+# The operators that may compute constants. They have no side effects, so no file does harm by them.
 # fmt: off
 _PURE = frozenset((
     "_to_copy", "_weight_norm", "_weight_norm_interface", "abs", "add", "alias", "arange",
@@ -47,56 +48,66 @@ _NUMBERS = frozenset(
 
 
 class Walk:
-    """One way through a program, for one meaning of its input's dimensions.
+    """One import of a program, for one meaning (`layout`) of its input's dimensions.
 
-    Every value is computed for an example as it goes, so that all sizes are plain numbers, and the
-    model can be compared with the program in the end.
+    The program is also run for the example, operator by operator, so that all sizes are plain
+    numbers and that the model's output can be compared with the program's.
     """
 
     def __init__(
         self, program: ExportedProgram, entry: fx.Node, example: Tensor, layout: tuple[str, ...]
     ) -> None:
         self.program, self.entry, self.layout = program, entry, layout
-        self.graph = Graph(example.shape[layout.index("feature")])
-        self.features = Stream(example, INPUT, _axes(layout, example))
+        self.graph = LayerGraph(example.shape[layout.index("feature")])
+        self.example, self.features = example, input_stream(layout, tuple(example.shape))
         self.values: dict[fx.Node, Any] = {}
+        """What each node gives: a stream, an unusable value, a constant, or a tuple of these."""
+        self.computed: dict[fx.Node, Any] = {}
+        """What torch computes for the example."""
 
     def model(self) -> Model:
-        """The model. Raises ImporterError, naming the operator, where there is none."""
+        """The model. Raises ImporterError with the operator that no layer stands for.
+
+        Afterwards `output` is the stream of the model's output, and `expected` the program's.
+        """
         nodes = list(self.program.graph.nodes)
         for node in _needed(nodes):
             if node.op == "output":
                 break
             try:
-                self.values[node] = self._value(node)
+                self._follow(node)
             except (ImporterError, ModelError) as error:
                 raise ImporterError(f"{_where(node)}: {error}") from error
         self.output = self._output(nodes[-1])
-        found = _reachable(self.graph, self.output.node)
-        names = _names(self.graph, found)
-        renamed = [
-            Node(names[n.name], n.layer, tuple(names.get(i, i) for i in n.inputs)) for n in found
-        ]
-        return Model(self.graph.signals[INPUT].size, tuple(renamed))
+        self.expected: Tensor = self.computed[nodes[-1].all_input_nodes[0]]
+        return self.graph.model(self.output.node)
 
-    def _value(self, node: fx.Node) -> Any:
+    def _follow(self, node: fx.Node) -> None:
+        """Set what a node gives, and what torch computes for it."""
         if node is self.entry:
-            return Stream(self.features.example.clone(), INPUT, self.features.axes)
+            self.values[node], self.computed[node] = self.features, self.example.clone()
+            return
         if node.op == "placeholder":
-            return self._constant(node)
-        args = map_aggregate(node.args, self._known)
-        kwargs = map_aggregate(node.kwargs, self._known)
+            self.values[node] = self.computed[node] = self._stored(node)
+            return
         if node.target is operator.getitem:
-            return args[0][args[1]]  # type: ignore[index]
+            for known in (self.values, self.computed):
+                source, index = _with_known(node.args, known)
+                known[node] = source[index]
+            return
         inputs = [self.values[source] for source in node.all_input_nodes]
         if any(isinstance(value, Stream | Unusable | tuple) for value in inputs):
-            return self._operator(node, args, kwargs)
-        return _constant(node, args, kwargs)
+            self._operator(node)
+        else:
+            self.values[node] = self.computed[node] = self._constant(node)
 
-    def _known(self, argument: Any) -> Any:
-        return self.values[argument] if isinstance(argument, fx.Node) else argument
+    def _constant(self, node: fx.Node) -> Any:
+        """The result of an operator on constants."""
+        if node.target not in _NUMBERS and _name(node) not in _PURE:
+            raise ImporterError("is not supported on constants")
+        return self._compute(node)
 
-    def _constant(self, node: fx.Node) -> Tensor:
+    def _stored(self, node: fx.Node) -> Tensor:
         """A parameter, a buffer, or a constant of the program."""
         signature, program = self.program.graph_signature, self.program
         stored = {**program.state_dict, **program.constants}
@@ -107,25 +118,37 @@ class Walk:
         }
         value = stored.get(names.get(node.name, ""))
         if not isinstance(value, Tensor):
-            raise ImporterError("is no tensor of the program")
+            raise ImporterError("is no tensor of the program; export it again")
         return value.detach()
 
-    def _operator(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
-        """An operator on signals."""
+    def _operator(self, node: fx.Node) -> None:
+        """Apply an operator to signals."""
         name = _name(node)
+        args, kwargs = (_with_known(a, self.values) for a in (node.args, node.kwargs))
         for value in [*args, *kwargs.values()]:
             if isinstance(value, Unusable):
                 raise ImporterError(value.reason)
         if name not in OPERATORS:
             raise ImporterError(f"is not supported; supported are {', '.join(sorted(OPERATORS))}")
-        result = _compute(node, *(map_aggregate(a, _example) for a in (args, kwargs)))
+        result = self._compute(node)
         self.graph.place = _place(node)
         first = node.all_input_nodes[0]
         call = Call(self.graph, _bound(node, args, kwargs), result, len(first.users) == 1)
         value = OPERATORS[name](call)
-        if _in_place(node):
-            self.values[first] = value
-        return value
+        _check_shape(value, result)
+        for changed in [node, *([first] if _in_place(node) else [])]:
+            self.values[changed], self.computed[changed] = value, result
+
+    def _compute(self, node: fx.Node) -> Any:
+        """What torch computes for the example."""
+        args, kwargs = (_with_known(a, self.computed) for a in (node.args, node.kwargs))
+        assert callable(node.target)
+        try:
+            with torch.no_grad():
+                return node.target(*args, **kwargs)
+        except (RuntimeError, TypeError, ValueError, IndexError, ZeroDivisionError) as error:
+            text = str(error).strip().splitlines() or [type(error).__name__]
+            raise ImporterError(f"torch cannot compute it: {text[0]}") from error
 
     def _output(self, node: fx.Node) -> Stream:
         signature = self.program.graph_signature
@@ -144,28 +167,29 @@ class Walk:
                 "wrap the module so that it returns its logits alone"
             )
         stream = self.graph.finalize(outputs[0])
-        if stream.span != (0, 0) or stream.bands != (0, 0) or stream.backwards:
-            raise ImporterError("returns padded, cut or turned frames, expected frames as they are")
+        if stream.is_padded or stream.backwards:
+            raise ImporterError(
+                "returns padded, cut or reversed frames, expected the frames of a layer"
+            )
         if stream.node == INPUT:
             raise ImporterError("returns its input; there is no layer to import")
         return stream
 
 
-def _axes(layout: tuple[str, ...], example: Tensor) -> Axes:
-    kinds: dict[str, Callable[[int], tuple[Axis, ...]]] = {
-        "": lambda size: (),
-        "batch": lambda size: (Axis("batch", size),),
-        "time": lambda size: (Axis("time", size),),
-        "feature": lambda size: (Axis("feature", size),),
-    }
-    return tuple(
-        kinds[kind](size) if size > 1 else ()
-        for kind, size in zip(layout, example.shape, strict=True)
-    )
+def _with_known(arguments: Any, known: dict[fx.Node, Any]) -> Any:
+    """Arguments in which the nodes are replaced by what is known of them."""
+    return map_aggregate(arguments, lambda a: known[a] if isinstance(a, fx.Node) else a)
+
+
+def _check_shape(value: Any, result: Any) -> None:
+    """Raise ImporterError where a handler expects another shape than torch computes."""
+    stream, tensor = (value[0], result[0]) if isinstance(value, tuple) else (value, result)
+    if isinstance(stream, Stream) and stream.shape != tuple(tensor.shape):
+        raise ImporterError(f"gives a tensor of shape {list(tensor.shape)}, expected {stream}")
 
 
 def _needed(nodes: list[fx.Node]) -> list[fx.Node]:
-    """What the outputs depend on, operators that change such a tensor in place included."""
+    """The nodes that the outputs depend on, with those that change one of them in place."""
     needed = {nodes[-1]}
     for node in reversed(nodes):
         changes = _in_place(node) and node.args[0] in needed
@@ -175,7 +199,7 @@ def _needed(nodes: list[fx.Node]) -> list[fx.Node]:
 
 
 def _name(node: fx.Node) -> str:
-    """An ATen operator's name without overload, and without the mark of the in-place form."""
+    """An ATen operator's name without overload, and without the underscore of its in-place form."""
     if not isinstance(node.target, torch._ops.OpOverload) or node.target.namespace != "aten":
         return ""
     name = node.target._schema.name.split("::")[1]
@@ -194,87 +218,22 @@ def _bound(node: fx.Node, args: Any, kwargs: Any) -> dict[str, Any]:
     return {**defaults, **{a.name: v for a, v in zip(schema, args, strict=False)}, **kwargs}
 
 
-def _constant(node: fx.Node, args: Any, kwargs: Any) -> Any:
-    """An operator on constants, which torch may compute at once."""
-    if node.target not in _NUMBERS and _name(node) not in _PURE:
-        raise ImporterError("is not supported on constants")
-    return _compute(node, args, kwargs)
-
-
-def _compute(node: fx.Node, args: Any, kwargs: Any) -> Any:
-    assert callable(node.target)
-    try:
-        with torch.no_grad():
-            return node.target(*args, **kwargs)
-    except (RuntimeError, TypeError, ValueError, IndexError, ZeroDivisionError) as error:
-        text = str(error).strip().splitlines() or [type(error).__name__]
-        raise ImporterError(f"torch cannot compute it: {text[0]}") from error
-
-
-def _example(value: Any) -> Any:
-    return value.example if isinstance(value, Stream) else value
-
-
-def _place(node: fx.Node) -> tuple[str, bool]:
-    """The path of the module that a node stands in, and whether it is one layer."""
+def _place(node: fx.Node) -> Place:
+    """The module that a node stands in."""
     stack = node.meta.get("nn_module_stack") or {}
     path, kind = next(reversed(stack.values()), ("", ""))
     if path.startswith("_empty_nn_module_stack"):
-        return "", False
+        return Place()
     kind = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
-    return path.replace("/", ".").strip("."), kind.startswith(("torch.nn.modules.", "tinyvox."))
+    is_layer = kind.startswith(("torch.nn.modules.", "tinyvox."))
+    return Place(path.replace("/", ".").strip("."), is_layer)
 
 
 def _where(node: fx.Node) -> str:
     """Operator, module and line, as far as the program remembers them."""
-    path = _place(node)[0]
+    path = _place(node).path
     frames = re.findall(r'File "(.*)", line (\d+)', node.meta.get("stack_trace") or "")
     lines = [(file, line) for file, line in frames if "/torch/nn/" not in file.replace("\\", "/")]
     module = f" in module {path!r}" if path else ""
     source = f" at {PurePath(lines[-1][0]).name}:{lines[-1][1]}" if lines else ""
     return f"{node.target} (node {node.name!r}{module}{source})"
-
-
-def _reachable(graph: Graph, output: str) -> list[Node]:
-    """The nodes that the output depends on, in the order in which they were found."""
-    needed = {output}
-    for node in reversed(list(graph.nodes.values())):
-        if node.name in needed:
-            needed.update(node.inputs)
-    return [node for node in graph.nodes.values() if node.name in needed]
-
-
-def _names(graph: Graph, nodes: Sequence[Node]) -> dict[str, str]:
-    """Names after the modules: `dense1`; `lstm.0`, `lstm.1` of two layers; `block.relu`."""
-    groups: dict[str, list[Node]] = {}
-    for node in nodes:
-        groups.setdefault(graph.places[node.name][0], []).append(node)
-    names: dict[str, str] = {}
-    for node in nodes:
-        path, own = graph.places[node.name]
-        parent = not own and any(other.startswith(path + ".") for other in groups)
-        title = _title(path, own, parent, groups[path], node)
-        names[node.name] = _unique(title, {INPUT, *names.values()})
-    return names
-
-
-def _title(path: str, own: bool, parent: bool, group: list[Node], node: Node) -> str:
-    if path and len(group) == 1 and not parent:
-        return path
-    if own and all(isinstance(other.layer, Recurrent) for other in group):
-        return f"{path}.{group.index(node)}"
-    if own and node is group[-1]:
-        return path
-    return f"{path}.{_kind(node.layer)}".lstrip(".")
-
-
-def _unique(name: str, taken: set[str]) -> str:
-    numbered = (name if i == 1 else f"{name}_{i}" for i in itertools.count(1))
-    return next(candidate for candidate in numbered if candidate not in taken)
-
-
-def _kind(layer: Layer) -> str:
-    """A layer in words: `relu`, `lstm`, `context_window`."""
-    if isinstance(layer, Activation | Recurrent):
-        return layer.kind
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(layer).__name__).lower()

@@ -7,13 +7,13 @@ Source: Nagel et al., "Data-free quantization through weight equalization and bi
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from tinyvox.calibration import Statistics
+from tinyvox.calibration import Moments
 from tinyvox.model import (
     Activation,
     BatchNorm,
@@ -35,14 +35,14 @@ from tinyvox.passes.moment_propagation import Known, Normal, batch_norm_output
 from tinyvox.passes.outcome import Note
 
 DEVIATIONS = 3
-"""What lies below the mean less so many deviations is cut off: 1 value in 740 of a normal one."""
+"""Values below the mean less so many deviations are cut off: 1 in 740 of a normal distribution."""
 
 _KEEPING = (layers.FrameStacking, layers.Subsample, layers.Flatten, layers.Concat)
-"""Layers that hand values on as they are, and put no zeros among them."""
+"""Layers that pass values on as they are, and pad no zeros."""
 
 
 class Prepared(NamedTuple):
-    """A model, what batch norms said of the outputs of its layers, and notes."""
+    """A model, the moments of the outputs of its layers that batch norms gave, and notes."""
 
     model: Model
     known: Known
@@ -50,7 +50,8 @@ class Prepared(NamedTuple):
 
 
 def fold_batch_norms(model: Model) -> Prepared:
-    """Each batch norm goes into the linear layer or convolution that it alone reads."""
+    """Fold each batch norm into the linear layer or convolution before it, if no other layer reads
+    that."""
     known: dict[str, Normal] = {}
     notes = []
     for node in model.nodes:
@@ -81,7 +82,7 @@ def _reason_against_folding(model: Model, node: Node) -> str | None:
 
 
 def _has_codes(matrix: Matrix) -> bool:
-    """Whether the rows of an expression are coded."""
+    """Whether the leaf that holds the rows of a matrix is coded."""
     return _has_codes(matrix.left) if isinstance(matrix, Product) else isinstance(matrix, Coded)
 
 
@@ -107,7 +108,7 @@ def _folded(model: Model, name: str) -> Model:
 
 
 def scaled_rows(matrix: Matrix, factor: Tensor) -> Matrix:
-    """A dense matrix, or a product with such a left factor, its rows times float64 [out]."""
+    """A dense matrix, or a product whose left factor is dense, its rows times float64 [out]."""
     if isinstance(matrix, Product):
         return Product(scaled_rows(matrix.left, factor), matrix.right)
     assert isinstance(matrix, Dense)
@@ -115,15 +116,18 @@ def scaled_rows(matrix: Matrix, factor: Tensor) -> Matrix:
 
 
 def absorb_biases(
-    model: Model, known: Known, statistics: Statistics, chosen: Callable[[Group], bool]
+    model: Model,
+    known: Known,
+    statistics: Mapping[str, Moments],
+    chosen: Callable[[Group], bool],
 ) -> Prepared:
-    """High biases before a relu, moved into the layers that read it, for the groups `chosen`.
+    """Move high biases before a relu into the layers that read it, for the groups `chosen`.
 
-    A unit that lies at least c above zero but for 1 frame in 740 passes a relu as it is; so c comes
-    off its bias, and what readers make of c goes into theirs. c is the mean less three deviations,
-    of the unit before the relu as its batch norm knew them, or of what the readers are given as
-    statistics has it. A clipped relu's limit falls by c, which is at most half of it. Needs clipped
-    relus with a limit for each channel (`equalize.spell_limits`).
+    A unit that is above c > 0 in all but 1 of 740 frames passes a relu unchanged. So c is
+    subtracted from its bias, and the product of c and the readers' weights is added to the readers'
+    biases. c is the mean less three deviations: of the unit before the relu by its batch norm, or
+    of the readers' inputs by their statistics. The limit of a clipped relu falls by c, which is at
+    most half of it. Clipped relus need a limit for each channel (`spell_limits`).
     """
     notes, known = [], dict(known)
     for group in filter(chosen, all_groups(model)):
@@ -144,24 +148,15 @@ def absorb_biases(
     return Prepared(model, known, tuple(notes))
 
 
-def owners(model: Model) -> dict[str, Node]:
-    """The node of each tensor, by the tensor's full name."""
-    return {
-        f"{node.name}.{name}": node
-        for node in model.nodes
-        for name in (*node.layer.matrices(), *node.layer.vectors())
-    }
-
-
 def producers(model: Model, group: Group) -> list[Node]:
-    """The nodes whose matrices compute the group's units."""
-    matrices, nodes = dict(model.matrices()), owners(model)
-    found = [nodes[m.tensor] for m in group.produced() if m.tensor in matrices]
+    """The nodes whose matrices compute the units of a group."""
+    matrices = {name for name, _ in model.matrices()}
+    found = [model.owner(m.tensor) for m in group.produced() if m.tensor in matrices]
     return list({node.name: node for node in found}.values())
 
 
-def _surplus(model: Model, group: Group, known: Known, statistics: Statistics) -> Tensor:
-    """What each unit has above zero in all frames but few, float64 [size]; 0 where unknown."""
+def _surplus(model: Model, group: Group, known: Known, statistics: Mapping[str, Moments]) -> Tensor:
+    """How far each unit is above zero in nearly all frames, float64 [size]; 0 where unknown."""
     found = []
     if group.name in known:
         normal = known[group.name]
@@ -204,11 +199,10 @@ def _reason_against_absorbing(model: Model, group: Group) -> str | None:
             return f"{node.name!r} lies between"
     if not relus:
         return "no relu follows"
-    nodes = owners(model)
     for member in group.members:
-        padding = getattr(nodes[member.tensor].layer, "padding", ())
-        if member.axis == 1 and any(padding):
-            return f"{nodes[member.tensor].name!r} puts zeros around them"
+        node = model.owner(member.tensor)
+        if member.axis == 1 and any(getattr(node.layer, "padding", ())):
+            return f"{node.name!r} puts zeros around them"
     return None
 
 
@@ -217,19 +211,19 @@ def _is_relu(layer: layers.Layer) -> bool:
 
 
 def _absorbed(model: Model, group: Group, surplus: Tensor) -> Model:
-    nodes, old = owners(model), dict(model.vectors())
+    old = dict(model.vectors())
     amounts: dict[str, Tensor] = {f"{group.name}.bias": -surplus}
     for member, _ in _limits(model, group):
         where = amounts.setdefault(member.tensor, torch.zeros_like(old[member.tensor]).double())
         _put(where, group, member, -surplus)
     offsets: dict[str, Tensor] = {}
     for member in (m for m in group.members if m.axis == 1):
-        size = columns(nodes[member.tensor], member.tensor)
+        size = columns(model.owner(member.tensor), member.tensor)
         where = offsets.setdefault(member.tensor, torch.zeros(size, dtype=torch.float64))
         _put(where, group, member, surplus)
     for tensor, offset in offsets.items():
         bias = tensor.removesuffix("weight").removesuffix("weight_ih") + "bias"
-        amounts[bias] = _product(nodes[tensor], dict(model.matrices())[tensor], offset)
+        amounts[bias] = _product(model.owner(tensor), model.matrix(tensor), offset)
     changed: dict[str, Matrix | Tensor] = {
         name: (old[name].double() + amount if name in old else amount).float()
         for name, amount in amounts.items()
@@ -243,18 +237,19 @@ def _put(where: Tensor, group: Group, member: Member, amounts: Tensor) -> None:
 
 
 def blocks(node: Node) -> int:
-    """Groups of a grouped convolution, whose columns are counted on through them; else 1."""
+    """The number of groups of a convolution, whose columns are numbered through all groups; 1 for
+    other layers."""
     return node.layer.groups if isinstance(node.layer, Conv1d) else 1
 
 
 def columns(node: Node, tensor: str) -> int:
-    """How many columns the matrix of this full name has, those of all its groups."""
+    """The number of columns of the matrix of this full name, those of all groups."""
     matrix = node.layer.matrices()[tensor.removeprefix(f"{node.name}.")]
     return matrix.shape[1] * blocks(node)
 
 
 def _product(node: Node, matrix: Matrix, offset: Tensor) -> Tensor:
-    """The matrix times one value for each of its columns, float64 [out]."""
+    """The product of a matrix and one value for each of its columns, float64 [out]."""
     weight = matrix.decode().double()
     weight = weight.view(blocks(node), -1, matrix.shape[1])
     return (weight @ offset.view(blocks(node), -1, 1)).flatten()

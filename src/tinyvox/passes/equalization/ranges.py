@@ -1,8 +1,8 @@
-"""Equalization: each unit's weights are brought to one range where it is made and where it is read.
+"""Equalization: the weights that compute a unit and the weights that read it get equal ranges.
 
-What comes before a relu may be divided by s > 0 for a unit, and what reads the unit multiplied by
-it: the function stays the same. Units that a quantizer would round to nothing beside large ones
-come to lie beside their like.
+Before a relu, the weights that compute a unit may be divided by s > 0, and those that read it
+multiplied by s: the function stays the same. Without it, a quantizer would round the weights of
+small units to zero beside those of large ones.
 
 Source: Nagel et al., "Data-free quantization through weight equalization and bias correction",
 2019, section 4.1; the hidden units of a relu network, residual sums and clipped relus are ours.
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import Tensor
 
-from tinyvox.calibration import NO_STATISTICS, Statistics
+from tinyvox.calibration import NO_STATISTICS, Moments
 from tinyvox.model import (
     Activation,
     Dense,
@@ -37,7 +37,6 @@ from tinyvox.passes.equalization.fold import (
     blocks,
     columns,
     fold_batch_norms,
-    owners,
     producers,
 )
 from tinyvox.passes.moment_propagation import Known, Normal
@@ -46,34 +45,34 @@ from tinyvox.recipe import EqualizeSettings, matches
 
 SWEEPS = 200
 TOLERANCE = 2e-4
-"""Sweeps over the groups end where no unit is scaled by more than this share any more."""
+"""Sweeps over the groups end when no unit is scaled by more than this share in a sweep."""
 LARGEST = 1024.0
-"""A unit is scaled by 1 / LARGEST to LARGEST: ranges a million times apart meet, and biases and
-limits stay inside what float16 holds."""
+"""A unit is scaled by 1 / LARGEST to LARGEST: ranges that differ by a factor of a million become
+equal, and biases and limits stay within float16."""
 
 _LINEAR = (
     layers.BatchNorm, layers.ContextWindow, layers.FrameStacking, layers.Subsample,
     layers.Flatten, layers.Add, layers.Concat,
 )  # fmt: skip
-"""Layers that give s y for s x, with their own offsets divided as well."""
+"""Layers that give s y for s x, where their own offsets are scaled as well."""
 
 
 def equalize(
-    model: Model, settings: EqualizeSettings, statistics: Statistics = NO_STATISTICS
+    model: Model, settings: EqualizeSettings, statistics: Mapping[str, Moments] = NO_STATISTICS
 ) -> Outcome:
     """Fold batch norms, absorb high biases if asked, and equalize the groups that match.
 
-    Every group that is left alone is named. Only absorbing changes what the model computes, and
-    for few frames. Raises RecipeError for a pattern that matches no group.
+    Notes name every group that is left alone. Only absorbing changes what the model computes, and
+    only in few frames. Raises RecipeError for a pattern that matches no group.
     """
     return equalize_known(model, settings, statistics)[0]
 
 
 def equalize_known(
-    model: Model, settings: EqualizeSettings, statistics: Statistics = NO_STATISTICS
+    model: Model, settings: EqualizeSettings, statistics: Mapping[str, Moments] = NO_STATISTICS
 ) -> tuple[Outcome, Known]:
-    """The same, and what the folded batch norms said of the outputs of layers as they are now;
-    `correct_biases` takes it."""
+    """`equalize`, and the moments of layers' outputs that the folded batch norms gave, as they are
+    after it, for `correct_biases`."""
 
     def chosen(group: Group) -> bool:
         return matches(settings.layers, group.name)
@@ -98,7 +97,7 @@ def _with_producers(model: Model) -> list[Group]:
 
 
 def spell_limits(model: Model) -> Model:
-    """Every clipped relu with a limit for each channel."""
+    """The model with a limit for each channel in every clipped relu."""
 
     def spelled(layer: Layer, channels: int) -> Layer:
         if not isinstance(layer, Activation) or layer.limit is None:
@@ -113,7 +112,7 @@ def spell_limits(model: Model) -> Model:
 
 
 def _restore_limits(model: Model, before: Model) -> Model:
-    """Those limits in one number again that are what they were."""
+    """The model with limits that have not changed as one number again."""
     spelled = dict(spell_limits(before).vectors())
     nodes = []
     for node, old in zip(model.nodes, before.nodes, strict=True):
@@ -124,7 +123,7 @@ def _restore_limits(model: Model, before: Model) -> Model:
 
 
 def _sort(model: Model, chosen: Callable[[Group], bool]) -> tuple[list[Group], list[Note]]:
-    """The groups that can be equalized and are asked for, and why the others are left alone."""
+    """The groups that can be equalized and are asked for, and notes why the others are not."""
     found, notes = [], []
     for group in _with_producers(model):
         reason = _reason_against(model, group, chosen)
@@ -136,7 +135,7 @@ def _sort(model: Model, chosen: Callable[[Group], bool]) -> tuple[list[Group], l
 
 
 def _names(model: Model, group: Group) -> list[str]:
-    """The layers that compute a group, or its cell where a layer has two."""
+    """The names of the layers that compute a group; of the cell where a layer has two."""
     names = [group.name, *(node.name for node in producers(model, group))]
     return [n for n in dict.fromkeys(names) if not group.name.startswith(f"{n}.")]
 
@@ -144,9 +143,8 @@ def _names(model: Model, group: Group) -> list[str]:
 def _reason_against(model: Model, group: Group, chosen: Callable[[Group], bool]) -> str | None:
     if not chosen(group):
         return "no pattern matches it"
-    nodes = owners(model)
     for member in group.produced():
-        node = nodes[member.tensor]
+        node = model.owner(member.tensor)
         if not isinstance(node.layer, Recurrent) or is_projection(member.tensor):
             continue
         if node.layer.kind != "rnn_relu":
@@ -178,19 +176,21 @@ def _reason_in_matrices(model: Model, group: Group) -> str | None:
 
 
 def _outer(matrix: Matrix, axis: int) -> Matrix:
-    """The leaf that holds the rows (axis 0) or the columns (axis 1) of an expression."""
+    """The leaf that holds the rows (axis 0) or the columns (axis 1) of a matrix."""
     *_, last = parts = list(leaves(matrix))
     return parts[0] if axis == 0 else last
 
 
 class _Scales:
-    """How much each row and column of each matrix is scaled so far, float64: rows are divided by
-    theirs, columns multiplied. Of a product the left factor has the rows, the right the columns."""
+    """The scales of all rows and columns of all matrices so far, float64.
+
+    Rows are divided by their scales, columns multiplied by theirs. In a product the left factor
+    holds the rows, the right one the columns."""
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self.nodes = owners(model)
         self.matrices = dict(model.matrices())
+        self.nodes = {name: model.owner(name) for name in self.matrices}
         self.magnitudes = _magnitudes(self.matrices)
         ones = {name: (matrix.shape[0], columns(self.nodes[name], name))
                 for name, matrix in self.matrices.items()}  # fmt: skip
@@ -200,7 +200,7 @@ class _Scales:
         self.factors: dict[tuple[Matrix, int, tuple[float, ...]], Matrix] = {}
 
     def finalize(self, groups: Iterable[Group]) -> None:
-        """Scale until every group's two ranges are equal."""
+        """Scale until both ranges of every group are equal."""
         groups = list(groups)
         self.units = {g.name: torch.ones(g.size, dtype=torch.float64) for g in groups}
         for _ in range(SWEEPS):
@@ -209,11 +209,11 @@ class _Scales:
                 return
 
     def _step(self, group: Group) -> float:
-        """One group's units to equal ranges; the largest change, as a logarithm."""
+        """Scale the units of one group; returns the largest change, as a logarithm."""
         made, read = self.ranges(group)
         alive = (made > 0) & (read > 0)
-        # Where a matrix holds a unit's row and column both, as W_hh does, a step moves the ranges
-        # of two units towards each other from both sides: the whole step would overshoot.
+        # Where one matrix holds both the row and the column of a unit, as W_hh does, a step moves
+        # both ranges from both sides: a whole step would overshoot.
         power = 0.25 if self._reads_itself(group) else 0.5
         step = torch.where(alive, made / read.clamp(min=1e-300), 1.0).pow(power)
         before = self.units[group.name]
@@ -227,7 +227,7 @@ class _Scales:
         return any((tensor, 1 - axis) in axes for tensor, axis in axes)
 
     def ranges(self, group: Group) -> tuple[Tensor, Tensor]:
-        """The largest weight that makes each unit, and the largest that reads it, [size] each."""
+        """The largest weight that computes each unit, and the largest that reads it, [size]."""
         found: tuple[list[Tensor], list[Tensor]] = ([], [])
         for member in group.members:
             if member.tensor in self.matrices:
@@ -237,7 +237,7 @@ class _Scales:
         return made, read
 
     def _range(self, member: Member) -> Tensor:
-        """The largest magnitude in each row or column of a matrix as it is scaled now."""
+        """The largest magnitude in each row or column of a matrix with its present scales."""
         name, axis = member.tensor, member.axis
         sides = (1 / self.rows[name], self.columns[name])
         largest = self.magnitudes[name, axis]
@@ -248,7 +248,7 @@ class _Scales:
         return largest.amax(2 - axis).flatten().double() * sides[axis]
 
     def _scaled(self, values: Tensor, name: str, axis: int | None = None) -> Tensor:
-        """A leaf with the rows' scales (axis 0), the columns' (1), or both where it has both."""
+        """A leaf with the scales of its rows (axis 0), its columns (1), or both if it has both."""
         count = blocks(self.nodes[name])
         both = not isinstance(self.matrices[name], Product)
         if both or axis == 0:
@@ -267,7 +267,7 @@ class _Scales:
                 side[member.tensor][positions] *= step.repeat_interleave(member.width)
 
     def apply(self, groups: Iterable[Group]) -> Model:
-        """The model with its matrices and vectors scaled."""
+        """The model with scaled matrices and vectors."""
         changed: dict[str, Matrix | Tensor] = {
             name: self._apply_matrix(name, matrix) for name, matrix in self.matrices.items()
         }
@@ -297,7 +297,7 @@ class _Scales:
         return _map_outer(matrix, 0, lambda values: self._scaled(values, name))
 
     def _apply_factor(self, name: str, factor: Matrix) -> Matrix:
-        """A right factor with its columns scaled; products that share one share it still."""
+        """A right factor with scaled columns; products that shared one still share one."""
         scales = tuple(self.columns[name].tolist())
         key = factor, blocks(self.nodes[name]), scales
         if key not in self.factors:
@@ -310,13 +310,14 @@ class _Scales:
         return self.factors[key]
 
     def apply_known(self, name: str, normal: Normal) -> Normal:
-        """What is known of a layer's output, divided as the layer's rows are."""
+        """The moments of a layer's output, divided by the scales of the layer's rows."""
         scale = self.rows[f"{name}.weight"]
         return Normal(normal.mean / scale, normal.variance / scale.square())
 
 
 def _magnitudes(matrices: Mapping[str, Matrix]) -> dict[tuple[str, int], Tensor]:
-    """Of the leaf with the rows (axis 0) and of that with the columns (1), by name and axis."""
+    """Magnitudes of the leaf that holds the rows (axis 0) and of that which holds the columns (1),
+    by name and axis."""
     found: dict[tuple[str, int], Tensor] = {}
     for name, matrix in matrices.items():
         found[name, 0] = _outer(matrix, 0).decode().abs()
@@ -326,8 +327,8 @@ def _magnitudes(matrices: Mapping[str, Matrix]) -> dict[tuple[str, int], Tensor]
 
 
 def _map_outer(matrix: Matrix, axis: int, change: Callable[[Tensor], Tensor]) -> Matrix:
-    """An expression in which the leaf with its rows or columns is changed, in float64; a coded one
-    stays."""
+    """A matrix in which the leaf that holds its rows or columns is changed, in float64. A leaf that
+    is coded stays as it is."""
     if not isinstance(matrix, Product):
         dense = isinstance(matrix, Dense)
         return Dense(change(matrix.decode().double()).float()) if dense else matrix

@@ -8,16 +8,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tinyvox.calibration import NO_STATISTICS, Statistics, energy
+from tinyvox.calibration import NO_STATISTICS, Moments, energy
 from tinyvox.model import Coded, Dense, Matrix, Model, Product
-from tinyvox.passes.error_compensation import importance_of, second_moment_of
+from tinyvox.passes.least_squares import UNWEIGHTED, Weighting
 from tinyvox.passes.lowrank.shared_projection import readers, stack
 from tinyvox.passes.outcome import Note, Outcome, check_patterns
 from tinyvox.recipe import FactorizeSettings, matches
 
 
 class Decomposition(NamedTuple):
-    """`left * singular @ right`: [out, full], [full] falling, [full, in]."""
+    """A matrix as `left * singular @ right`: [out, full], [full] in falling order, [full, in]."""
 
     left: Tensor
     singular: Tensor
@@ -28,20 +28,18 @@ class Decomposition(NamedTuple):
         return float(self.singular[rank:].double().square().sum())
 
 
-def decompose(
-    values: Tensor, second_moment: Tensor | None = None, importance: Tensor | None = None
-) -> Decomposition:
-    """The singular value decomposition of a matrix.
+def decompose(values: Tensor, weighting: Weighting = UNWEIGHTED) -> Decomposition:
+    """The singular value decomposition of a matrix, float32 [out, in].
 
-    With `second_moment`, the second moment of its inputs (float64 [in, in], positive definite), of its
-    outputs rather: truncation then loses the least of their energy, and `right` has no longer rows
-    of length 1. `importance`, [out], says how much the energy of each output counts; columns of
-    `left` have no longer length 1 then.
+    With a weighting, truncation loses the least of the energy of the outputs, for inputs of its
+    second moment, each output weighted by its importance. The rows of `right` and the columns of
+    `left` then do not have length 1.
 
     Source: Eckart and Young in the second moment's norm, as in Acharya et al., "Online embedding
     compression", 2019, and Chen et al., "DRONE", 2021; with Fisher information of rows, Hsu et al.,
     "Language model compression with weighted low-rank factorization", 2022.
     """
+    second_moment, importance = weighting.second_moment, weighting.importance
     if second_moment is None and importance is None:
         return Decomposition(*torch.linalg.svd(values, full_matrices=False))
     weight = torch.ones(len(values)) if importance is None else importance.sqrt()
@@ -59,18 +57,18 @@ def decompose(
 def factorize(
     model: Model,
     settings: FactorizeSettings,
-    statistics: Statistics = NO_STATISTICS,
+    statistics: Mapping[str, Moments] = NO_STATISTICS,
     *,
     known: Callable[[str], Decomposition] | None = None,
 ) -> Outcome:
-    """Replace the dense matrices that match by their best approximation of a lower rank: best for
-    their inputs where there is statistics of them. `known` gives decompositions made before.
+    """Replace the dense matrices that match by their best approximation of a lower rank, for their
+    inputs where there are statistics of them. `known` gives decompositions that were made before.
 
-    Both factors get the square root of the singular values, so that quantization finds them alike.
-    Left alone where the factors would hold as many weights as the matrix, or more. With
-    `settings.shared_projection`, matrices that read the same hidden state are factorized as one
-    (`passes.shared_projection`), and share the right factor. Raises RecipeError for a pattern that matches no
-    matrix.
+    Both factors get the square root of the singular values, so that they have like scales for
+    quantization. A matrix is left alone where the factors would hold as many weights as it has, or
+    more. With `settings.shared_projection`, matrices that read the same hidden state are factorized
+    as one (`shared_projection.stack`), and share the right factor. Raises RecipeError for a pattern
+    that matches no matrix.
 
     Source: Eckart and Young, 1936 (the approximation); Prabhavalkar et al., "On the compression of
     recurrent neural networks", 2016, section 2 (for recurrent acoustic models).
@@ -97,14 +95,15 @@ def _alone(
     name: str,
     matrix: Matrix,
     settings: FactorizeSettings,
-    statistics: Statistics,
+    statistics: Mapping[str, Moments],
     known: Callable[[str], Decomposition] | None,
 ) -> tuple[Matrix, str]:
-    """What becomes of a matrix, and what to say of it."""
+    """The factors of a matrix, or itself, and the note about it."""
     reason = _reason_against(name, matrix, settings)
     if reason is None:
         assert isinstance(matrix, Dense)
-        parts = _parts(name, matrix, statistics) if known is None else known(name)
+        weighting = Weighting.of(statistics.get(name))
+        parts = decompose(matrix.values, weighting) if known is None else known(name)
         rank = _fixed_rank(matrix.shape, settings) or _rank_for(parts, settings.energy or 1.0)
         reason = _too_large(matrix.shape, rank)
     if reason is not None:
@@ -114,21 +113,14 @@ def _alone(
     return product(parts, rank), what
 
 
-def _parts(name: str, matrix: Dense, statistics: Statistics) -> Decomposition:
-    return decompose(
-        matrix.values, second_moment_of(statistics, [name]), importance_of(statistics, name)
-    )
-
-
 def _shared_sets(
     model: Model, settings: FactorizeSettings
 ) -> tuple[list[tuple[str, ...]], dict[str, str]]:
-    """The names of the matrices that are to share a factor, and why others that read the state of
-    a cell do not."""
-    matrices = dict(model.matrices())
+    """The names of the matrices that are to share a factor, and remarks on those that read the
+    state of a cell but do not share one."""
 
     def free(name: str) -> bool:
-        return matches(settings.layers, name) and isinstance(matrices[name], Dense)
+        return matches(settings.layers, name) and isinstance(model.matrix(name), Dense)
 
     sets: list[tuple[str, ...]] = []
     remarks: dict[str, str] = {}
@@ -144,12 +136,12 @@ def _shared_sets(
 
 
 def _together(
-    matrices: Mapping[str, Matrix], settings: FactorizeSettings, statistics: Statistics
+    matrices: Mapping[str, Matrix], settings: FactorizeSettings, statistics: Mapping[str, Moments]
 ) -> Iterator[tuple[str, Matrix, str]]:
-    """Matrices of one input with one right factor, and what to say of each."""
+    """Matrices of one input with one right factor, and the note about each."""
     whole = stack(matrices, statistics)
     shape = whole.values.shape[0], whole.values.shape[1]
-    parts = decompose(whole.values, whole.second_moment, whole.importance)
+    parts = decompose(whole.values, whole.weighting)
     rank = _fixed_rank(shape, settings) or _rank_for(parts, settings.energy or 1.0)
     reason = _too_large(shape, rank)
     factors = product(parts, rank)
@@ -162,14 +154,14 @@ def _together(
         factored = Product(Dense(left), factors.right)
         values = matrix.decode()
         least = torch.finfo(torch.float64).tiny
-        lost = energy(values - factored.decode(), whole.second_moment)
-        lost /= max(energy(values, whole.second_moment), least)
+        lost = energy(values - factored.decode(), whole.weighting.second_moment)
+        lost /= max(energy(values, whole.weighting.second_moment), least)
         what = f"rank {rank} of {parts.singular.numel()}, the right factor shared with {others}"
         yield name, factored, f"{what}, relative squared error {lost:.3g}"
 
 
 def _reason_against(name: str, matrix: Matrix, settings: FactorizeSettings) -> str | None:
-    """Why a matrix is left alone, where that is known before it is decomposed."""
+    """Why a matrix is left alone, where no decomposition is needed to know it."""
     if not matches(settings.layers, name):
         return "no pattern matches it"
     if isinstance(matrix, Product):
@@ -188,7 +180,7 @@ def _too_large(shape: tuple[int, int], rank: int) -> str | None:
 
 
 def _fixed_rank(shape: tuple[int, int], settings: FactorizeSettings) -> int | None:
-    """The rank that does not depend on the values, if one was asked for."""
+    """The rank that was asked for as a number or a share; None where it depends on the values."""
     if settings.rank is None:
         return None
     if isinstance(settings.rank, int):
@@ -202,7 +194,7 @@ def _rank_for(parts: Decomposition, energy: float) -> int:
 
 
 def product(parts: Decomposition, rank: int) -> Product:
-    """The approximation of this rank, balanced."""
+    """The best approximation of this rank, both factors with the root of the singular values."""
     root = parts.singular[:rank].sqrt()
     left, right = parts.left[:, :rank] * root, root[:, None] * parts.right[:rank]
     return Product(Dense(left.contiguous()), Dense(right.contiguous()))

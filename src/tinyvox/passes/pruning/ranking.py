@@ -1,47 +1,47 @@
-"""Which units of a group go first, and what is lost when they do.
+"""Unit ranking: the order in which the units of a group are removed, and the loss on the way.
 
-A unit is missed where it is read. For each matrix that reads it (a consumer: columns, those of a
-recurrent layer's own matrix included) the loss is the energy of the error of its outputs, each
-output weighed by its Fisher information where that is known. What units cost together is not what
-they cost one by one: those that cost least alone are rare ones, and often the same rare frames'.
+The loss arises in the matrices that read a unit, its consumers; the recurrent matrix of the unit's
+own layer is one of them. For each consumer it is the energy of the error of the outputs, each
+output weighted by its Fisher information where that is known. The loss of several units is not the
+sum of their losses: units that cost least alone are rarely active, and often in the same frames.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from tinyvox.calibration import Moments, Statistics
+from tinyvox.calibration import Moments
 from tinyvox.errors import RecipeError
 from tinyvox.model import Group, Matrix, Model, is_projection
 from tinyvox.passes.bias_correction import moments_of
-from tinyvox.recipe import Importance
+from tinyvox.recipe import Criterion
 
 BLOCK = 64
-"""Columns that are eliminated before the rest is brought up to date in one product."""
+"""Columns that are eliminated before the other columns are updated in one product."""
 NATS, ENERGY, NORM = "nats a frame", "of its readers' output energy", "of its norm"
-"""What losses are counted in; of the last two, shares."""
+"""Units of losses; the last two are shares."""
 
 
 @dataclass(frozen=True)
 class UnitRanking:
-    """The order in which a group's units go, int64 [size], and what is lost once each is gone with
-    all before it, float64 [size], counted in `unit`: NATS, ENERGY or NORM."""
+    """The order in which the units of a group are removed, int64 [size], and the loss once each of
+    them and all before it are removed, float64 [size], in `unit`: NATS, ENERGY or NORM."""
 
     order: Tensor
     loss: Tensor
     unit: str
 
     def kept(self, count: int) -> Tensor:
-        """The units that stay where `count` do, rising."""
+        """The units that remain when `count` are kept, in rising order."""
         return self.order[len(self.order) - count :].sort().values
 
     def lost(self, count: int) -> float:
-        """The loss where `count` units stay."""
+        """The loss when `count` units are kept."""
         gone = len(self.order) - count
         return float(self.loss[gone - 1]) if gone else 0.0
 
@@ -49,28 +49,28 @@ class UnitRanking:
 def rank_units(
     model: Model,
     group: Group,
-    statistics: Statistics,
-    importance: Importance = "reconstruction",
+    statistics: Mapping[str, Moments],
+    importance: Criterion = "reconstruction",
     *,
     seed: int = 0,
     refit: bool = True,
 ) -> UnitRanking:
-    """The order in which the units of a group go by an importance, least important first, and what
-    is lost on the way, where consumers are refitted to the units that stay, or else as they are.
+    """Rank the units of a group by an importance, the least important first, with the loss on the
+    way. With `refit`, consumers are refitted to the units that are left.
 
-    - `norm`: of all that a unit owns (`norms`);
-    - `energy`: each time the unit goes with which the least energy is missing at its consumers'
-      outputs, as shares of it, given what has gone before;
-    - `fisher`: what each unit alone costs to first order, by its saliency at its consumers;
-    - `reconstruction`: each time the unit goes whose removal costs least, the consumers refitted on
-      those that stay, so what these cannot take over; or as they are;
-    - `random`: any order, by `seed`.
+    - `norm`: the norm of all weights of a unit (`norms`);
+    - `energy`: the next unit is the one without which the outputs of the consumers lose the least
+      energy, as a share of it, given the units that are removed already;
+    - `fisher`: the first-order loss of each unit alone, from its saliency at its consumers;
+    - `reconstruction`: the next unit is the one whose removal adds the least loss, after the refit
+      if there is one;
+    - `random`: an order drawn by `seed`.
 
-    Losses are nats a frame where the Fisher information of all consumers is known, else shares of
-    the energy of each consumer's outputs, summed. Consumers without statistics do not count; where
-    there is none of any, `energy` and `reconstruction` go by norm, and the loss is the share of the
-    squared norms. Losses of single groups add up only as far as errors stay small, and rows of
-    units that are gone count on in a recurrent matrix.
+    Losses are in nats a frame where the Fisher information of all consumers is known, otherwise
+    sums over the consumers of shares of the energy of their outputs. Consumers without statistics
+    do not count; where no consumer has any, `energy` and `reconstruction` rank by norm, and the
+    loss is the share of the squared norms. The losses of groups add up only while errors are small.
+    Rows of removed units still count in a recurrent matrix.
 
     Raises RecipeError for `fisher` without Fisher information, ModelError for statistics of other
     sizes than the model's.
@@ -85,7 +85,7 @@ def rank_units(
     if importance == "fisher" and not (informed and all(r.knows_saliency() for r in readers)):
         raise RecipeError(
             f"prune: importance fisher of {group.name!r} needs the Fisher information of what "
-            "reads it; observe speech with fisher='outputs', or take another importance"
+            "reads it; calibrate with fisher='outputs', or take another importance"
         )
     if not readers:
         return _by_norm(model, group, _shuffled(group, seed) if importance == "random" else None)
@@ -100,9 +100,9 @@ def rank_units(
 
 
 def _order(
-    model: Model, group: Group, readers: Sequence[_Reader], importance: Importance, seed: int
+    model: Model, group: Group, readers: Sequence[_Reader], importance: Criterion, seed: int
 ) -> Tensor | None:
-    """The order, where it does not depend on whether consumers are refitted."""
+    """The order; None where it depends on whether consumers are refitted."""
     if importance == "reconstruction":
         return None
     if importance == "random":
@@ -126,11 +126,11 @@ def _by_norm(model: Model, group: Group, order: Tensor | None) -> UnitRanking:
 
 
 def norms(model: Model, group: Group) -> Tensor:
-    """The norm of each unit over every matrix that it has a part in, float64 [size].
+    """The norm of the weights of each unit in all matrices, float64 [size].
 
-    Each weight in its rows (how it is computed) and columns (who reads it) counts alike, over the
-    root mean square of its matrix, so that the scales of matrices do not matter; vectors do not
-    count.
+    Weights in its rows (which compute it) and in its columns (which read it) count alike. Each is
+    divided by the root mean square of its matrix, so that the scales of matrices do not matter.
+    Vectors do not count.
 
     Sources: Li et al., "Pruning filters for efficient ConvNets", 2017, section 3.1 (the norm);
     Wen et al., "Learning intrinsic sparse structures within LSTM", 2018, section 3.1 (which rows
@@ -145,7 +145,7 @@ def norms(model: Model, group: Group) -> Tensor:
 
 
 def _shares(model: Model, group: Group) -> Iterator[tuple[str, Matrix, int, Tensor]]:
-    """Each matrix and axis that the group has members on, with the positions of every unit there,
+    """Each matrix and axis on which the group has members, and the positions of every unit there,
     int64 [size, positions]."""
     matrices = dict(model.matrices())
     places: dict[tuple[str, int], list[Tensor]] = {}
@@ -157,13 +157,13 @@ def _shares(model: Model, group: Group) -> Iterator[tuple[str, Matrix, int, Tens
         yield name, matrices[name], axis, torch.cat(parts, dim=1)
 
 
-# What reads a unit.
+# The matrices that read a unit.
 
 
 @dataclass(frozen=True)
 class _Reader:
-    """A consumer: its full name, its values, float64 [out, in], what is known of its inputs, and
-    which of them each unit is, int64 [size, width]."""
+    """A consumer: its full name, its values, float64 [out, in], its statistics, and the columns of
+    each unit, int64 [size, width]."""
 
     name: str
     values: Tensor
@@ -174,12 +174,12 @@ class _Reader:
         return self.moments.saliency is not None
 
     def saliency(self) -> Tensor:
-        """What each unit alone costs by way of this consumer, nats a frame, float64 [size]."""
+        """The loss of each unit alone at this consumer, in nats a frame, float64 [size]."""
         assert self.moments.saliency is not None
         return self.moments.saliency[self.columns].sum(1) / 2
 
     def problem(self, *, nats: bool) -> _Problem:
-        """The loss in nats a frame, or as a share of the energy of the outputs."""
+        """The loss at this consumer, in nats a frame, or as a share of the outputs' energy."""
         if nats:
             assert self.moments.fisher is not None
             weights = self.moments.fisher / 2
@@ -191,31 +191,32 @@ class _Reader:
 
 @dataclass(frozen=True)
 class _Problem:
-    """A reader, and how much the squared error of each of its outputs counts, float64 [out]."""
+    """A consumer, and the weight of the squared error of each of its outputs, float64 [out]."""
 
     reader: _Reader
     weights: Tensor
 
     @property
     def width(self) -> int:
+        """Columns a unit."""
         return self.reader.columns.shape[1]
 
     def gram(self) -> Tensor:
-        """W^T F W over the units' columns, [size * width, size * width]; F are the weights."""
+        """W^T F W over the units' columns, [size * width, size * width], F being the weights."""
         values = self.reader.values[:, self.reader.columns.flatten()]
         return values.T @ (self.weights[:, None] * values)
 
     def inverse(self) -> Tensor:
-        """The inverse of the inputs' spread at those columns. Inputs other than the units stay, and
-        take over as well."""
+        """The inverse of the inputs' covariance at those columns. Inputs that are not units of the
+        group stay, and compensate as well."""
         spread = spread_of(self.reader.name, self.reader.moments)
         inverse = torch.cholesky_inverse(torch.linalg.cholesky(spread))
         columns = self.reader.columns.flatten()
         return inverse[columns][:, columns]
 
 
-def _readers(model: Model, group: Group, statistics: Statistics) -> list[_Reader]:
-    """The consumers that something is known of."""
+def _readers(model: Model, group: Group, statistics: Mapping[str, Moments]) -> list[_Reader]:
+    """The consumers that have statistics."""
     found = []
     for name, matrix, axis, columns in _shares(model, group):
         moments = moments_of(statistics, name, matrix.shape[1]) if axis == 1 else None
@@ -225,20 +226,20 @@ def _readers(model: Model, group: Group, statistics: Statistics) -> list[_Reader
 
 
 def spread_of(name: str, moments: Moments) -> Tensor:
-    """What the matrix of this full name is refitted by, float64 [in, in], damped and positive
-    definite: the covariance of its inputs, as a bias makes up for their mean, or their second
-    moment where it has none."""
+    """The matrix that a refit of the matrix of this full name uses, float64 [in, in], damped and
+    positive definite: the covariance of its inputs, as a bias corrects the mean, or their second
+    moment where there is no bias."""
     if is_projection(name):
         return moments.damped
     return moments.damped - torch.outer(moments.mean, moments.mean)
 
 
-# The loss where nothing makes up for the units.
+# The loss without a refit.
 
 
 def _together(problems: Sequence[_Problem]) -> Tensor:
-    """What pairs of units bring to the outputs together, float64 [size, size]: summed over those
-    that have gone, the weighed energy of what the missing columns would have added."""
+    """The weighted energy that pairs of units add to the outputs together, float64 [size, size].
+    Summed over all pairs of removed units, it is the loss."""
     size = len(problems[0].reader.columns)
     total = torch.zeros(size, size, dtype=torch.float64)
     for problem in problems:
@@ -249,13 +250,13 @@ def _together(problems: Sequence[_Problem]) -> Tensor:
 
 
 def _loss_as_they_are(together: Tensor, order: Tensor) -> Tensor:
-    """The loss once each unit is gone with all before it, [size]."""
+    """The loss once each unit and all before it are removed, float64 [size]."""
     ordered = together[order][:, order]
     return (2 * ordered.tril(-1).sum(1) + ordered.diagonal()).cumsum(0)
 
 
 def _least_first(together: Tensor) -> Tensor:
-    """The order in which each unit that goes adds least to the loss, int64 [size]."""
+    """The order in which each next unit adds least to the loss, int64 [size]."""
     added = together.diagonal().clone()
     order: list[int] = []
     for _ in range(len(added)):
@@ -265,12 +266,12 @@ def _least_first(together: Tensor) -> Tensor:
     return torch.tensor(order)
 
 
-# Elimination.
+# The loss with a refit.
 
 
 def _eliminate(problems: Sequence[_Problem], order: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Units in the order in which they go (that which is given, or each time the one that costs
-    least), and the loss so far, consumers refitted each time."""
+    """The order of the units, which is the given one or has the unit of least loss next, and the
+    loss on the way, with the consumers refitted after each unit."""
     eliminations = [_Elimination(p.gram(), p.inverse(), p.width) for p in problems]
     size = len(problems[0].reader.columns)
     gone: list[int] = []
@@ -286,16 +287,16 @@ def _eliminate(problems: Sequence[_Problem], order: Tensor | None) -> tuple[Tens
 
 
 class _Elimination:
-    """One consumer's least squares while units go.
+    """The least squares of one consumer while units are removed.
 
-    With S^-1 the inverse of the inputs' covariance and G = W^T F W, the removal of a unit's columns
-    u costs tr(G_uu (S^-1_uu)^-1) when the other columns are refitted. Then, K being
-    (S^-1_uu)^-1 S^-1_u: and R being G_u: - G_uu K / 2,
+    S^-1 is the inverse of the inputs' covariance, and G = W^T F W. To remove the columns u of a
+    unit and refit the other columns costs tr(G_uu (S^-1_uu)^-1). Then, where
+    K = (S^-1_uu)^-1 S^-1_u: and R = G_u: - G_uu K / 2,
 
         S^-1 becomes S^-1 - K^T S^-1_u:    and    G becomes G - K^T R - R^T K.
 
-    The diagonal blocks, which tell the costs, follow at once; the rest every BLOCK columns, in one
-    product.
+    The diagonal blocks, from which the costs come, are updated at once; the rest every BLOCK
+    columns, in one product.
 
     Source: Hassibi and Stork, "Optimal brain surgeon", 1993; Kurtic et al., "ZipLM", 2023,
     equations 2 to 4 (blocks of columns). G in place of W is ours.
@@ -303,9 +304,9 @@ class _Elimination:
 
     def __init__(self, gram: Tensor, inverse: Tensor, width: int) -> None:
         self.width = width
-        self.units = torch.arange(len(gram) // width)  # whose rows are held
-        self.place = self.units.clone()  # where a unit's rows are
-        self.gone: list[int] = []  # since the last product
+        self.units = torch.arange(len(gram) // width)  # units whose rows are held
+        self.place = self.units.clone()  # the place of each unit's rows
+        self.gone: list[int] = []  # units removed since the last product
         self._hold(gram, inverse)
 
     def _hold(self, gram: Tensor, inverse: Tensor) -> None:
@@ -320,7 +321,7 @@ class _Elimination:
         self.count = 0
 
     def costs(self) -> Tensor:
-        """What each unit costs, float64 [size]; infinite where it has gone."""
+        """The cost of each unit, float64 [size]; infinite for units that are removed."""
         costs = self.gram.new_full(self.place.shape, torch.inf)
         if self.width == 1:
             shares = self.gram_blocks / self.inverse_blocks
@@ -331,7 +332,7 @@ class _Elimination:
         return costs
 
     def remove(self, unit: int) -> None:
-        """Take a unit away and refit what stays."""
+        """Remove a unit and refit the other columns."""
         if self.count + self.width > self.waiting.shape[1]:
             self._catch_up()
         start = int(self.place[unit]) * self.width
@@ -356,7 +357,7 @@ class _Elimination:
         self.gram_blocks -= across + across.mT
 
     def _catch_up(self) -> None:
-        """Bring what is held up to date, without the rows of units that have gone."""
+        """Update all that is held, and drop the rows of the units that are removed."""
         stays = torch.ones(len(self.units), dtype=torch.bool)
         stays[self.place[self.gone]] = False
         rows = stays.repeat_interleave(self.width).nonzero().flatten()

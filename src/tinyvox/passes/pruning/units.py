@@ -1,4 +1,5 @@
-"""Structured pruning: whole hidden units, neurons and channels go, and what read them makes up."""
+"""Structured pruning: whole hidden units, neurons and channels are removed, and the matrices that
+read them are refitted."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from tinyvox.calibration import NO_STATISTICS, Statistics
+from tinyvox.calibration import NO_STATISTICS, Moments
 from tinyvox.errors import RecipeError
 from tinyvox.model import (
     Coded,
@@ -31,17 +32,19 @@ from tinyvox.passes.pruning.ranking import NORM, UnitRanking, rank_units, spread
 from tinyvox.recipe import PruneSettings, matches, units_kept
 
 
-def prune(model: Model, settings: PruneSettings, statistics: Statistics = NO_STATISTICS) -> Outcome:
-    """Remove the least important units of every group that matches, as `ranking.rank_units` says.
+def prune(
+    model: Model, settings: PruneSettings, statistics: Mapping[str, Moments] = NO_STATISTICS
+) -> Outcome:
+    """Remove the least important units of every group that matches, by `rank_units`.
 
-    `keep` leaves so many units in each group; `budget` so many weights in all matrices together
-    that the groups have a part in: the units go whose loss is the least for each weight they free.
-    With `refit` the matrices that read the units are then fitted by least squares to those that
-    stay (of a product the right factor), and biases make up for the means, where there is statistics
-    of their inputs. A layer without a bias gets one.
+    `keep` is the number or share of units that stay in each group. `budget` is the number or share
+    of weights that stay in all matrices in which the groups have a part: units are removed in the
+    order of their loss for each weight that they free. With `refit`, the matrices that read the
+    units (the right factors of products) are refitted to the other units by least squares, and
+    biases correct the means, where there are statistics. A layer without a bias gets one.
 
-    Raises RecipeError for a pattern that matches no group, an importance without its statistics, and
-    a budget that is too small or compares groups whose losses are not counted alike.
+    Raises RecipeError for a pattern that matches no group, an importance without its statistics,
+    and a budget that is too small or compares groups whose losses have different units.
     """
     found = groups(model)
     check_patterns(settings.layers, [group.name for group in found], "prune")
@@ -57,29 +60,30 @@ def prune(model: Model, settings: PruneSettings, statistics: Statistics = NO_STA
     if settings.refit:
         refitted, more = _refitted(model, list(cuts.values()), statistics)
         notes += more
-    keep = {name: cut.path.kept(cut.count) for name, cut in cuts.items()}
+    keep = {name: cut.ranking.kept(cut.count) for name, cut in cuts.items()}
     return Outcome(keep_units(refitted, keep), tuple(notes))
 
 
 FIXED = "left alone: its units are tied to the model's input, output or a grouped layer"
+"""The note about a layer none of whose units can be removed."""
 
 
 @dataclass(frozen=True)
 class _Cut:
-    """A group that loses units: the order in which they go, and how many stay."""
+    """A group that loses units: their ranking, and how many of them stay."""
 
     group: Group
-    path: UnitRanking
+    ranking: UnitRanking
     count: int
 
 
 def _what(model: Model, group: Group, settings: PruneSettings, cut: _Cut | None) -> str:
-    """What became of a group that matches."""
+    """The note about a group that matches."""
     if cut is None:
         return f"left alone: all {group.size} units are kept"
-    loss = f"{cut.path.lost(cut.count):.3g} {cut.path.unit}"
+    loss = f"{cut.ranking.lost(cut.count):.3g} {cut.ranking.unit}"
     what = f"kept {cut.count} of {group.size} units, predicted loss {loss}"
-    if cut.path.unit == NORM and settings.importance not in ("norm", "random"):
+    if cut.ranking.unit == NORM and settings.criterion not in ("norm", "random"):
         what += "; by norm: nothing is known of the inputs of what reads them"
     norms = [name for name in group.through if isinstance(model.node(name).layer, LayerNorm)]
     if norms:
@@ -91,20 +95,23 @@ def _what(model: Model, group: Group, settings: PruneSettings, cut: _Cut | None)
 
 
 def _cuts(
-    model: Model, matching: Sequence[Group], settings: PruneSettings, statistics: Statistics
+    model: Model,
+    matching: Sequence[Group],
+    settings: PruneSettings,
+    statistics: Mapping[str, Moments],
 ) -> dict[str, _Cut]:
     """The groups that lose units, by name."""
 
     def whole(group: Group) -> _Cut:
-        path = rank_units(
+        ranking = rank_units(
             model,
             group,
             statistics,
-            settings.importance,
+            settings.criterion,
             seed=settings.seed,
             refit=settings.refit,
         )
-        return _Cut(group, path, group.size)
+        return _Cut(group, ranking, group.size)
 
     if settings.budget is not None:
         return _cut_down(model, [whole(group) for group in matching], settings)
@@ -115,8 +122,8 @@ def _cuts(
 
 
 def _cut_down(model: Model, whole: Sequence[_Cut], settings: PruneSettings) -> dict[str, _Cut]:
-    """What loses units until the matrices fit the budget: each time the group whose units, down to
-    the next multiple, cost least for each weight that they free."""
+    """The groups that lose units until the matrices fit the budget. Each time the units down to the
+    next multiple are removed from the group where that costs least for each weight it frees."""
     _check_comparable(whole)
     cuts = {cut.group.name: cut for cut in whole}
     weights = _Weights(model, whole)
@@ -135,12 +142,12 @@ def _cut_down(model: Model, whole: Sequence[_Cut], settings: PruneSettings) -> d
 
 def _check_comparable(cuts: Sequence[_Cut]) -> None:
     for cut in cuts:
-        if cut.path.unit != cuts[0].path.unit:
-            first = cuts[0]
+        first = cuts[0]
+        if cut.ranking.unit != first.ranking.unit:
             raise RecipeError(
-                f"prune: the loss of {first.group.name!r} is a number {first.path.unit}, that of "
-                f"{cut.group.name!r} {cut.path.unit}, and a budget compares them; give statistics "
-                f"of all matrices, or keep in place of budget"
+                f"prune: the loss of {first.group.name!r} is a number {first.ranking.unit}, that "
+                f"of {cut.group.name!r} {cut.ranking.unit}, and a budget compares them; give "
+                f"statistics of all matrices, or keep in place of budget"
             )
 
 
@@ -152,21 +159,21 @@ def _limit(weights: int, settings: PruneSettings) -> int:
 
 
 def _next(cut: _Cut, settings: PruneSettings) -> _Cut | None:
-    """The group with the next smaller multiple of units, if one is left."""
+    """The group with the next smaller multiple of units; None where no unit would be left."""
     count = (cut.count - 1) // settings.multiple * settings.multiple
     return replace(cut, count=count) if count else None
 
 
 def _rate(cuts: Mapping[str, _Cut], smaller: _Cut, weights: _Weights) -> float:
-    """What the next smaller group costs for each weight that it frees."""
+    """The loss that a smaller group adds for each weight that it frees."""
     name = smaller.group.name
     freed = weights.count(cuts, name) - weights.count({**cuts, name: smaller}, name)
-    return (smaller.path.lost(smaller.count) - smaller.path.lost(cuts[name].count)) / freed
+    return (smaller.ranking.lost(smaller.count) - smaller.ranking.lost(cuts[name].count)) / freed
 
 
 class _Weights:
-    """The weights of the matrices that groups have a part in, by how many units these keep; a
-    factor that products share counts once."""
+    """The number of weights in the matrices in which groups have a part, by how many units they
+    keep. A factor that products share counts once."""
 
     def __init__(self, model: Model, cuts: Sequence[_Cut]) -> None:
         self.matrices = dict(model.matrices())
@@ -183,7 +190,7 @@ class _Weights:
         self.again = {name for users in shared for name in users[1:]}
 
     def count(self, cuts: Mapping[str, _Cut], group: str | None = None) -> int:
-        """The weights of all matrices, or of those that one group has a part in."""
+        """The weights of all these matrices, or of those in which one group has a part."""
         return sum(self._of(name, cuts) for name in (self.owned[group] if group else self.shares))
 
     def _of(self, name: str, cuts: Mapping[str, _Cut]) -> int:
@@ -198,28 +205,28 @@ class _Weights:
 
 
 def _size(matrix: Matrix, rows: int, columns: int) -> int:
-    """How many weights a matrix holds that keeps so many rows and columns."""
+    """The number of weights of a matrix that keeps so many rows and columns."""
     if isinstance(matrix, Product):
         return _size(matrix.left, rows, matrix.rank) + _size(matrix.right, matrix.rank, columns)
     return rows * columns
 
 
-# What reads the units makes up for them.
+# The refit of the matrices that read the units.
 
 
 def _refitted(
-    model: Model, cuts: Sequence[_Cut], statistics: Statistics
+    model: Model, cuts: Sequence[_Cut], statistics: Mapping[str, Moments]
 ) -> tuple[Model, tuple[Note, ...]]:
-    """The model with zeros in the columns that go, those that stay fitted to do without them, and
-    biases that make up for the means; and which matrices could not be refitted.
+    """The model with zeros in the columns that are removed, the other columns refitted, and biases
+    that correct the means; and notes on matrices that could not be refitted.
 
-    Of a product the right factor is refitted, whose least squares are those of the product; one
-    that products share once, to the mean of what is known of their inputs.
+    In a product the right factor is refitted, whose least squares are those of the product. A
+    factor that products share is refitted once, to the mean covariance of their inputs.
     """
-    matrices, notes = dict(model.matrices()), []
+    notes: list[Note] = []
     users: dict[tuple[Matrix, tuple[int, ...]], list[str]] = defaultdict(list)
     for name, gone in _columns_gone(model, cuts).items():
-        matrix = matrices[name]
+        matrix = model.matrix(name)
         right = matrix.right if isinstance(matrix, Product) else matrix
         users[right, gone].append(name)
     refitted: dict[str, Matrix | Tensor] = {}
@@ -231,34 +238,36 @@ def _refitted(
             notes += [Note(name, f"cut, not refitted: {why}") for name in names]
             continue
         for name in names:
-            matrix = matrices[name]
+            matrix = model.matrix(name)
             refitted[name] = Product(matrix.left, found) if isinstance(matrix, Product) else found
     changed = model.with_tensors(refitted)
     return correct_biases(model, changed, statistics).model, tuple(notes)
 
 
 def _columns_gone(model: Model, cuts: Sequence[_Cut]) -> dict[str, tuple[int, ...]]:
-    """Which columns of each matrix go."""
-    matrices = dict(model.matrices())
+    """The columns that are removed, by the matrix's full name."""
+    matrices = {name for name, _ in model.matrices()}
     gone: dict[str, list[int]] = defaultdict(list)
     for cut in cuts:
-        units = cut.path.order[: cut.group.size - cut.count].sort().values
+        units = cut.ranking.order[: cut.group.size - cut.count].sort().values
         for member in cut.group.members:
             if member.axis == 1 and member.tensor in matrices:
                 gone[member.tensor] += member.positions(units).tolist()
     return {name: tuple(columns) for name, columns in gone.items()}
 
 
-def _covariance(statistics: Statistics, names: Sequence[str], inputs: int) -> Tensor | None:
-    """The mean of how the inputs of these matrices spread, as far as is known, [in, in]."""
+def _covariance(
+    statistics: Mapping[str, Moments], names: Sequence[str], inputs: int
+) -> Tensor | None:
+    """The mean covariance of the inputs of these matrices, [in, in], of those that are known."""
     known = {name: moments_of(statistics, name, inputs) for name in names}
     found = [spread_of(name, moments) for name, moments in known.items() if moments is not None]
     return torch.stack(found).mean(0) if found else None
 
 
 def _refit(matrix: Matrix, gone: Sequence[int], covariance: Tensor) -> Matrix | None:
-    """The matrix with zeros in the columns that are gone, the others fitted by least squares to
-    inputs of this covariance, float64 [in, in]; None where it is coded."""
+    """The matrix with zeros in the columns that are removed, and the other columns refitted by
+    least squares for inputs of this covariance, float64 [in, in]; None where it is coded."""
     if isinstance(matrix, Coded):
         return None
     if isinstance(matrix, Product):
@@ -267,7 +276,7 @@ def _refit(matrix: Matrix, gone: Sequence[int], covariance: Tensor) -> Matrix | 
     stays = torch.ones(matrix.shape[1], dtype=torch.bool)
     stays[list(gone)] = False
     root = torch.linalg.cholesky(covariance[stays][:, stays])
-    shares = torch.cholesky_solve(covariance[stays][:, ~stays], root)  # of each in the gone ones
+    shares = torch.cholesky_solve(covariance[stays][:, ~stays], root)
     values = matrix.values.double()
     refitted = torch.zeros_like(values)
     refitted[:, stays] = values[:, stays] + values[:, ~stays] @ shares.T

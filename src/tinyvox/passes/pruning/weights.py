@@ -1,7 +1,7 @@
-"""Weight pruning: single weights become zero, and those that stay make up for them.
+"""Sparsification: single weights become zero, and the others are refitted.
 
-A zero costs next to nothing once codes are entropy-coded. The loss of a matrix is the energy of
-(W - V) x over its inputs x, as in `passes.error_compensation`.
+A zero costs almost no bits once codes are entropy-coded. The loss of a matrix W that becomes V is
+the energy of (W - V) x over its inputs x, as in `passes.least_squares`.
 """
 
 from __future__ import annotations
@@ -12,44 +12,45 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from tinyvox.calibration import NO_STATISTICS, Statistics, energy
+from tinyvox.calibration import NO_STATISTICS, Moments, energy
 from tinyvox.model import Coded, Dense, Matrix, Model, Product
-from tinyvox.passes.error_compensation import (
-    inner_second_moment,
-    second_moment_of,
-    shared_importance,
+from tinyvox.passes.least_squares import (
+    UNWEIGHTED,
+    Weighting,
+    shared_weighting,
+    with_factor,
     with_right,
 )
 from tinyvox.passes.outcome import Note, Outcome, check_patterns
 from tinyvox.recipe import SparsifySettings, matches
 
 ROUNDS = 30
-"""Of choosing zeros and making up for them; 100 mostly gain another hundredth."""
+"""Rounds of choosing zeros and refitting; 100 rounds mostly gain another hundredth."""
 RISE = 0.75
-"""The share of the rounds in which the number of zeros rises to what was asked for."""
+"""Share of the rounds in which the number of zeros rises to the one that was asked for."""
 REFITS = 60
 """Steps of conjugate gradients at most."""
 ACCURACY = 1e-4
-"""Of the refit, at which its gradient is small enough, relative to the first one."""
+"""The refit ends when its gradient is this small, relative to the first one."""
 
 
 def sparsify(
-    model: Model, settings: SparsifySettings, statistics: Statistics = NO_STATISTICS
+    model: Model, settings: SparsifySettings, statistics: Mapping[str, Moments] = NO_STATISTICS
 ) -> Outcome:
     """Set the weights of the least saliency to zero in the dense matrices that match, factors of
     products included.
 
-    `fraction` zeroes so many of each leaf's weights; `budget` keeps so many of all of them, those
-    whose loss is the largest share of their matrix's energy. What is zero already counts among the
-    zeros. Where there is statistics of what a matrix is multiplied by, the second-order saliency is
-    the loss when the other weights make up for a zero, and the survivors are refitted, whatever
-    the saliency; without, it is the square of the weight, and so for `magnitude`. A factor that
-    products share counts as one of the first of them.
+    `fraction` is the share of zeros in each leaf; `budget` is the number or share of weights that
+    stay in all leaves together, those whose loss is the largest share of their matrix's energy.
+    Weights that are zero already count as zeros. Where there are statistics of a matrix, the
+    second-order saliency is the loss after the other weights are refitted, and the other weights
+    are refitted in any case. Without statistics, and for `magnitude`, the saliency is the square of
+    the weight. A factor that products share counts as one of the first of them.
 
     Raises RecipeError for a pattern that matches no matrix.
 
-    Sources: Hassibi and Stork, "Optimal brain surgeon", 1993 (the loss, and making up for it);
-    Frantar and Alistarh, "SparseGPT", 2023 (matrix by matrix); `_Alternation` for how.
+    Sources: Hassibi and Stork, "Optimal brain surgeon", 1993 (the loss, and the refit); Frantar and
+    Alistarh, "SparseGPT", 2023 (matrix by matrix); `_Alternation` names that of the algorithm.
     """
     check_patterns(settings.layers, [name for name, _ in model.matrices()], "sparsify")
     shared = _shared_leaves(model, settings, statistics)
@@ -57,17 +58,15 @@ def sparsify(
     for factor, side in shared.items():
         work.factors[factor] = factor
         if side is not None:
-            work.factors[factor] = work.thin(side.name, factor, side.second_moment, side.importance)
+            work.factors[factor] = work.thin(side.name, factor, side.weighting)
     changed: dict[str, Matrix | Tensor] = {}
     for name, matrix in model.matrices():
-        second_moment = second_moment_of(statistics, [name])
+        weighting = _of_inputs(statistics, name)
         if matches(settings.layers, name):
-            thin = work.thin(name, matrix, second_moment, None)
+            thin = work.thin(name, matrix, weighting)
         else:
-            thin, what = (
-                work.with_factor(matrix, second_moment),
-                "left alone: no pattern matches it",
-            )
+            thin = with_factor(matrix, work.factors, weighting.second_moment)
+            what = "left alone: no pattern matches it"
             what += "; a factor that it shares is thinned" if thin is not matrix else ""
             work.notes.append(Note(name, what))
         if thin is not matrix:
@@ -75,49 +74,40 @@ def sparsify(
     return Outcome(model.with_tensors(changed), tuple(work.notes))
 
 
+def _of_inputs(statistics: Mapping[str, Moments], name: str) -> Weighting:
+    """The weighting of a matrix by its inputs alone: all of its outputs count alike."""
+    return Weighting(Weighting.of(statistics.get(name)).second_moment)
+
+
 @dataclass(frozen=True)
 class _Work:
-    """What a pass over a model's leaves knows and collects."""
+    """The state of a pass over the leaves of a model."""
 
     settings: SparsifySettings
     zeros: dict[str, int]
-    """How many weights of each dense leaf become zero."""
+    """The number of zeros of each dense leaf, by its name."""
     notes: list[Note]
     factors: dict[Matrix, Matrix] = field(default_factory=dict)
-    """Right factors that products share, and what became of them."""
+    """Right factors that products share, and the same with zeros."""
 
-    def with_factor(self, matrix: Matrix, second_moment: Tensor | None) -> Matrix:
-        """A matrix that stays, with what became of the factor that it shares."""
-        if not isinstance(matrix, Product):
-            return matrix
-        right = self.factors.get(matrix.right, matrix.right)
-        return matrix if right is matrix.right else _with_right(matrix, right, second_moment)
-
-    def thin(
-        self, name: str, matrix: Matrix, second_moment: Tensor | None, importance: Tensor | None
-    ) -> Matrix:
-        """The matrix with its zeros; itself where nothing changes. The left factor of a product
-        makes up for what its right one lost, unless that would fill zeros of its own."""
+    def thin(self, name: str, matrix: Matrix, weighting: Weighting) -> Matrix:
+        """The matrix with its zeros; itself where nothing changes. The left factor of a product is
+        refitted to the right one, unless it has zeros, which have to stay zero."""
         if isinstance(matrix, Coded):
             self.notes.append(Note(name, "left alone: it is coded already; sparsify before that"))
             return matrix
         if isinstance(matrix, Dense):
-            return self._thin_leaf(name, matrix, second_moment, importance)
+            return self._thin_leaf(name, matrix, weighting)
         right = self.factors.get(matrix.right)
         if right is None:
-            rows = _right_importance(matrix, second_moment, importance)
-            right = self.thin(f"{name}.right", matrix.right, second_moment, rows)
-        left = _with_right(matrix, right, second_moment).left
-        inner = (
-            None if second_moment is None else inner_second_moment(right.decode(), second_moment)
-        )
-        thin = self.thin(f"{name}.left", left, inner, importance)
+            of_right = weighting.for_right(matrix.left.decode())
+            right = self.thin(f"{name}.right", matrix.right, of_right)
+        left = with_right(matrix, right, weighting.second_moment).left
+        thin = self.thin(f"{name}.left", left, weighting.for_left(right.decode()))
         unchanged = right is matrix.right and thin is matrix.left
         return matrix if unchanged else Product(thin, right)
 
-    def _thin_leaf(
-        self, name: str, leaf: Dense, second_moment: Tensor | None, importance: Tensor | None
-    ) -> Dense:
+    def _thin_leaf(self, name: str, leaf: Dense, weighting: Weighting) -> Dense:
         values, zeros = leaf.values, self.zeros[name]
         there = int((values == 0).sum())
         if zeros <= there:
@@ -125,7 +115,8 @@ class _Work:
             self.notes.append(Note(name, f"left alone: {zeros} zeros were asked for, {held}"))
             return leaf
         by_loss = self.settings.saliency == "second_order"
-        thin = zeroed(values, zeros, second_moment, second_order=by_loss, importance=importance)
+        thin = zeroed(values, zeros, weighting, second_order=by_loss)
+        second_moment = weighting.second_moment
         share = f"{zeros} of {values.numel()} weights are zero ({zeros / values.numel():.1%})"
         lost = energy(values - thin, second_moment) / max(energy(values, second_moment), _tiny())
         what = f"{share}, relative squared error {lost:.3g}"
@@ -137,27 +128,15 @@ class _Work:
         return Dense(thin)
 
 
-def _with_right(product: Product, right: Matrix, second_moment: Tensor | None) -> Product:
-    """The product with another right factor; the left one makes up for it, unless that would fill
-    zeros of its own."""
-    full = isinstance(product.left, Dense) and bool(product.left.values.all())
-    return with_right(product, right, second_moment) if full else Product(product.left, right)
-
-
 def zeroed(
-    values: Tensor,
-    zeros: int,
-    second_moment: Tensor | None = None,
-    *,
-    second_order: bool = True,
-    importance: Tensor | None = None,
+    values: Tensor, zeros: int, weighting: Weighting = UNWEIGHTED, *, second_order: bool = True
 ) -> Tensor:
     """The values with the `zeros` least salient ones set to zero, and the others refitted.
 
-    `values` is float32 [out, in]; `second_moment`, float64 [in, in] and positive definite, is the second
-    moment of the inputs. Without it nothing is refitted. `importance`, float64 [out], weighs the
-    losses of rows. Values that are zero stay so where no more than `zeros` are.
+    `values` is float32 [out, in]. Without a second moment in `weighting`, nothing is refitted.
+    Values that are zero stay zero where there are no more than `zeros` of them.
     """
+    second_moment, importance = weighting.second_moment, weighting.importance
     if second_moment is None or not second_order:
         kept = ~lowest(values.square(), zeros)
         if second_moment is None:
@@ -171,7 +150,7 @@ def zeroed(
 
 
 def lowest(losses: Tensor, count: int) -> Tensor:
-    """Where the `count` smallest losses are, bool of their shape; of equal ones the first."""
+    """Where the `count` smallest losses are, bool of the same shape; of equal ones the first."""
     flat = losses.flatten()
     if count == 0:
         return torch.zeros_like(losses, dtype=torch.bool)
@@ -185,10 +164,10 @@ def lowest(losses: Tensor, count: int) -> Tensor:
 class _Alternation:
     """The alternating direction method of multipliers for zeros in one matrix.
 
-    Columns are scaled to inputs of energy 1. `free` minimizes the loss plus its distance from the
-    zeroed values, which are the nearest ones to `free` and the differences `summed` so far. On
-    random matrices this loses 8 to 64% less than SparseGPT's sweep over the columns with the
-    survivors refitted.
+    Columns are scaled so that inputs have energy 1. `free` minimizes the loss plus the distance
+    from the zeroed values. The zeroed values are those nearest to the sum of `free` and `summed`,
+    which adds up the differences so far. On random matrices the loss is 8 to 64% less than that of
+    SparseGPT's sweep over the columns with the other weights refitted.
 
     Source: Boza, "Fast and effective weight update for pruned large language models", 2024
     (arXiv:2401.02938: the updates, scaled columns, zeros whose number rises).
@@ -204,11 +183,11 @@ class _Alternation:
         self.fixed, self.summed = self.free @ scaled, torch.zeros_like(self.free)
 
     def losses(self) -> Tensor:
-        """What a zero costs in each place, float64 [out, in]; nothing where one was before."""
+        """The loss of a zero in each place, float64 [out, in]; 0 where the value was zero."""
         return ((self.free + self.summed) * self.alive).square()
 
     def step(self, gone: Tensor) -> Tensor:
-        """Make up for these zeros; the zeroed values before it."""
+        """Refit for these zeros; returns the zeroed values before the refit."""
         zeroed = (self.free + self.summed) * (self.alive & ~gone)
         self.summed += self.free - zeroed
         self.free = (self.fixed + zeroed - self.summed) @ self.inverse
@@ -216,7 +195,7 @@ class _Alternation:
 
 
 def _rising(zeros: int, rounds: int) -> Iterator[int]:
-    """How many zeros there are in each round: a cubic curve (Zhu and Gupta, 2018, equation 1)."""
+    """The number of zeros in each round: a cubic curve (Zhu and Gupta, 2018, equation 1)."""
     for round_ in range(1, rounds + 1):
         left = max(0.0, 1 - round_ / (RISE * rounds))
         yield round(zeros * (1 - left**3))
@@ -232,10 +211,10 @@ def _alternated(values: Tensor, zeros: int, second_moment: Tensor) -> Tensor:
 
 
 def refit(values: Tensor, start: Tensor, kept: Tensor, second_moment: Tensor) -> Tensor:
-    """The matrix of least loss among those that are zero where not `kept`; all float64 [out, in].
+    """The matrix of least loss among those that are zero where `kept` is false; float64 [out, in].
 
-    A least-squares problem for each row, all of them solved at once by conjugate gradients with
-    the diagonal as preconditioner, from `start`. No step makes the loss larger.
+    Each row is a least-squares problem; all are solved at once from `start`, by conjugate gradients
+    with the diagonal as preconditioner. No step makes the loss larger.
 
     Source: Hestenes and Stiefel, "Methods of conjugate gradients", 1952; Shewchuk's
     introduction of 1994, section B3 (preconditioned).
@@ -258,16 +237,16 @@ def refit(values: Tensor, start: Tensor, kept: Tensor, second_moment: Tensor) ->
     return found
 
 
-# How many zeros each leaf gets.
+# The number of zeros in each leaf.
 
 
 def _zeros(
-    model: Model, settings: SparsifySettings, statistics: Statistics, shared: _Shared
+    model: Model, settings: SparsifySettings, statistics: Mapping[str, Moments], shared: _Shared
 ) -> dict[str, int]:
     """The number of zeros of every dense leaf that is to be sparsified, by its name."""
     sides = [side for side in shared.values() if side is not None]
     sides += [
-        _Side(name, matrix, second_moment_of(statistics, [name]), None)
+        _Side(name, matrix, _of_inputs(statistics, name))
         for name, matrix in model.matrices()
         if matches(settings.layers, name)
     ]
@@ -289,82 +268,58 @@ def _kept(size: int, budget: float) -> int:
 
 @dataclass(frozen=True)
 class _Leaf:
-    """Dense values, what is known of their inputs, and how much their rows matter."""
+    """Dense values and their weighting."""
 
     name: str
     values: Tensor
-    second_moment: Tensor | None
-    importance: Tensor | None
+    weighting: Weighting
 
 
 @dataclass(frozen=True)
 class _Side:
-    """A matrix or a factor, what is known of its inputs, and how much its rows matter."""
+    """A matrix or a factor, and its weighting."""
 
     name: str
     matrix: Matrix
-    second_moment: Tensor | None
-    importance: Tensor | None
+    weighting: Weighting
 
 
 _Shared = Mapping[Matrix, _Side | None]
 """Right factors that products share; None for those that are left alone."""
 
 
-def _shared_leaves(model: Model, settings: SparsifySettings, statistics: Statistics) -> _Shared:
-    """Their rows matter as much as they do to all the products together."""
-    matrices = dict(model.matrices())
+def _shared_leaves(
+    model: Model, settings: SparsifySettings, statistics: Mapping[str, Moments]
+) -> _Shared:
+    """The shared right factors, whose rows count as much as they do for all products together."""
     shared: dict[Matrix, _Side | None] = {}
     for factor, names in model.shared_factors().items():
-        second_moment = second_moment_of(statistics, names)
-        users = [m for m in map(matrices.get, names) if isinstance(m, Product)]
-        rows = None if second_moment is None else shared_importance(users, second_moment)
-        side = _Side(f"{names[0]}.right", factor, second_moment, rows)
+        products = [m for m in map(model.matrix, names) if isinstance(m, Product)]
+        weighting = shared_weighting(products, [_of_inputs(statistics, name) for name in names])
+        side = _Side(f"{names[0]}.right", factor, weighting)
         shared[factor] = side if matches(settings.layers, names[0]) else None
     return shared
 
 
 def _leaves(side: _Side, shared: _Shared) -> Iterator[_Leaf]:
-    """The dense leaves, but for those of shared factors inside."""
-    name, matrix, second_moment, importance = (
-        side.name,
-        side.matrix,
-        side.second_moment,
-        side.importance,
-    )
+    """The dense leaves of a side, but for those of shared factors in it."""
+    name, matrix, weighting = side.name, side.matrix, side.weighting
     if isinstance(matrix, Dense):
-        yield _Leaf(name, matrix.values, second_moment, importance)
+        yield _Leaf(name, matrix.values, weighting)
     elif isinstance(matrix, Product):
         if matrix.right not in shared:
-            rows = _right_importance(matrix, second_moment, importance)
-            yield from _leaves(_Side(f"{name}.right", matrix.right, second_moment, rows), shared)
-        inner = (
-            None
-            if second_moment is None
-            else inner_second_moment(matrix.right.decode(), second_moment)
-        )
-        yield from _leaves(_Side(f"{name}.left", matrix.left, inner, importance), shared)
-
-
-def _right_importance(
-    matrix: Product, second_moment: Tensor | None, importance: Tensor | None
-) -> Tensor | None:
-    """How much each row of the right factor matters, float64 [rank]: the squared norm of the column
-    that multiplies it; None where nothing is known of the inputs."""
-    if second_moment is None:
-        return None
-    squares = matrix.left.decode().double().square()
-    if importance is not None:
-        squares = squares * importance[:, None]
-    return squares.sum(0)
+            of_right = weighting.for_right(matrix.left.decode())
+            yield from _leaves(_Side(f"{name}.right", matrix.right, of_right), shared)
+        of_left = weighting.for_left(matrix.right.decode())
+        yield from _leaves(_Side(f"{name}.left", matrix.left, of_left), shared)
 
 
 def _shared_out(found: list[_Leaf], zeros: int, second_order: bool) -> list[int]:
-    """How many zeros each leaf gets of so many together, by the share of its matrix's energy that
-    each costs, which makes matrices of any scale comparable.
+    """The number of zeros in each leaf, `zeros` in all. The loss of a zero is counted as a share of
+    the energy of its matrix, so that matrices of different scales are comparable.
 
-    By second order all leaves go through the rounds at once, so that what a zero costs is known
-    as it is when its neighbors are gone too.
+    By second order all leaves go through the rounds together, so that the loss of a zero is what it
+    is when its neighbors are zero too.
     """
     problems = [_problem(leaf, second_order) for leaf in found]
     scales = [1 / max(energy(*problem), _tiny()) for problem in problems]
@@ -379,12 +334,13 @@ def _shared_out(found: list[_Leaf], zeros: int, second_order: bool) -> list[int]
 
 
 def _problem(leaf: _Leaf, second_order: bool) -> tuple[Tensor, Tensor]:
-    """Values and second moment whose loss is the leaf's, as the saliency sees it; float64."""
+    """Values and second moment whose loss is that of the leaf by this saliency; float64."""
     values = leaf.values.double()
-    if leaf.second_moment is None or not second_order:
+    second_moment, importance = leaf.weighting.second_moment, leaf.weighting.importance
+    if second_moment is None or not second_order:
         return values, torch.eye(values.shape[1], dtype=torch.float64)
-    rows = 1.0 if leaf.importance is None else leaf.importance.sqrt()[:, None]
-    return values * rows, leaf.second_moment
+    rows = 1.0 if importance is None else importance.sqrt()[:, None]
+    return values * rows, second_moment
 
 
 def _tiny() -> float:

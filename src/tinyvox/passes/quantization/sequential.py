@@ -1,17 +1,18 @@
-"""Matrices coded in the order in which they are computed, each fitted to what then reaches it.
+"""Sequential fitting: matrices are coded in the order in which they are computed, and each is
+fitted to the inputs that it has by then.
 
-A matrix W that was given x is given y once those before it are coded. The one that makes the most
-of y,
+A matrix W had inputs x in the original model, and has inputs y once the matrices before it are
+coded. The matrix V that does best with y,
 
     V = argmin E |W x - V y|^2 = E[W x y^T] E[y y^T]^-1,
 
-takes its place before ranks are cut and codes are chosen, so that each matrix makes up for the
-errors of those before it as far as its inputs allow. Means are the business of biases: moments are
-taken around them, and what the mean of the outputs still moves by is taken off the bias.
+takes the place of W before its rank is reduced and its codes are chosen. So each matrix compensates
+for the errors of those before it, as far as its inputs allow. Biases correct the means: moments are
+taken around the means, and the change of the mean output that is left is subtracted from the bias.
 
 Sources: Zhang et al., "Accelerating very deep convolutional networks", 2016 (asymmetric
-reconstruction); Li et al., "GPTAQ", 2025 (with codes). The recurrent layers are ours: what the
-input's matrix leaves, W x less its codes times y, is part of what the recurrent one has to say.
+reconstruction); Li et al., "GPTAQ", 2025 (with codes). The recurrent layers are ours: the recurrent
+matrix also compensates for W x - V y of the input matrix, as far as it can.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from tinyvox.calibration import Batch, CalibratedStatistics, Moments, Together
+from tinyvox.calibration import Batch, CrossMoments, Moments, Statistics
+from tinyvox.errors import ModelError
 from tinyvox.executor import Executor, Frames
 from tinyvox.model import (
     INPUT,
@@ -36,96 +38,106 @@ from tinyvox.model import (
     is_projection,
 )
 from tinyvox.passes.bias_correction import take_off
-from tinyvox.passes.error_compensation import least_squares_left
+from tinyvox.passes.least_squares import Weighting, least_squares_left
 from tinyvox.passes.lowrank import decompose, product
 
 FRAMES, LEAST_FRAMES, WORK = 40_000, 4_000, 2e11
-"""Frames that are heard: so many, but of large networks no more, down to the least, than make this
-many products with all weights."""
+"""Frames that matrices are fitted on: FRAMES, but for large networks no more than make WORK
+products with all weights, and not fewer than LEAST_FRAMES."""
 
 _Signals = dict[str, Frames]
 
 
 class SequentialFit:
-    """A model that becomes the compressed one, matrix by matrix, beside the one that was heard.
+    """A model that becomes the compressed one, matrix by matrix, beside the original.
 
-    `fit` gives a matrix as it is best for what reaches it now, then `put` takes it as it was coded;
-    in the order of the model, whatever is left out.
+    `fit` gives a matrix as it is best for its inputs by now, then `put` takes it as it was coded.
+    Matrices come in the order of the model; any of them may be left out.
     """
 
-    def __init__(self, model: Model, calibrated: CalibratedStatistics) -> None:
-        self.model, self.calibrated = model, calibrated
-        self._before = dict(calibrated.model.matrices())
+    def __init__(self, model: Model, statistics: Statistics) -> None:
+        """`statistics` are those of the original, whose matrices and layers `model` has, as they
+        are or factorized. Raises ModelError for statistics that come without their batches."""
+        if statistics.model is None:
+            raise ModelError("sequential fitting needs the batches of its statistics, found none")
+        self.model, self.before, self.statistics = model, statistics.model, statistics
         self._shared = {n for names in model.shared_factors().values() for n in names}
-        self._owners = {
-            f"{node.name}.{field}": node for node in model.nodes for field in node.layer.matrices()
-        }
         self._left = list(model.nodes)
-        self._signals = [_Pair.of(batch) for batch in _some(calibrated, model.count_parameters())]
-        self._original = Executor(calibrated.model).eval()
+        self._signals = [_Pair.of(batch) for batch in _some(statistics, model.count_parameters())]
+        self._original = Executor(statistics.model).eval()
         self._means: dict[str, tuple[Tensor, Tensor]] = {}  # of inputs, before and now
 
     def fit(self, name: str) -> tuple[Matrix, Moments | None]:
-        """The matrix of this full name, what is known of its inputs, around their means where a
-        bias follows, and of its outputs. The very same matrix where its inputs are not told
-        (grouped convolutions, embeddings), or single weights of it are zero and have to stay so."""
-        matrix, known, node = (
-            dict(self.model.matrices())[name],
-            self.calibrated.get(name),
-            self._owners[name],
-        )
+        """The fitted matrix of this full name, and the statistics of its inputs by now, around
+        their means where a bias follows, and of its outputs.
+
+        The very same matrix where its inputs are not known (grouped convolutions), and where some
+        of its weights are zero, which have to stay zero.
+        """
+        matrix, known = self.model.matrix(name), self.statistics.get(name)
         if known is None:
             return matrix, known
+        node = self.model.owner(name)
         self._advance(node)
         partner = _partner(name) if isinstance(node.layer, Recurrent) else None
-        sums = self._listen(node, [name, *([partner] if partner else [])])
-        inputs = sums[name, name]
-        self._means[name] = inputs.mean_before, inputs.mean
+        sums = self._cross_moments(node, [name, *([partner] if partner else [])])
+        self._means[name] = sums[name].mean_before, sums[name].mean_after
         centered = not is_projection(name)
-        moments = dataclasses.replace(known, second=inputs.after(centered), mean=inputs.mean)
+        second, mean = sums[name].after(centered), sums[name].mean_after
+        moments = dataclasses.replace(known, second=second, mean=mean)
         if not all(isinstance(leaf, Dense) and leaf.values.all() for leaf in self._changing(name)):
             return matrix, moments
-        weights = self._before[name].decode().double()
-        wanted = weights @ inputs.across(centered)
+        weights = self._weights_before(name)
+        wanted = weights @ sums[name].before(centered)
         if partner:
-            now = dict(self.model.matrices())[partner].decode().double()
-            left = self._before[partner].decode().double() @ sums[partner, name].across(True)
-            left -= now @ sums[partner, name].after(True)
-            wanted += _added(node.layer, left)
+            wanted += _added(node.layer, self._left_over(partner, sums[partner]))
         ridge = moments.damped - moments.second
         values = torch.linalg.solve(moments.damped, wanted + weights @ ridge, left=False).float()
         return self._in_form(name, matrix, values, moments), moments
 
     def put(self, name: str, matrix: Matrix) -> None:
-        """The matrix as it is from now on; the mean that its error adds goes off the bias."""
+        """Replace a matrix by its coded form. What its error adds to the mean of the outputs is
+        subtracted from the bias."""
         self.replace(name, matrix)
         if name in self._means and not is_projection(name):
-            before, after = self._means[name]
-            moved = matrix.decode().double() @ after - self._before[name].decode().double() @ before
-            node = self._owners[name]
+            before, now = self._means[name]
+            moved = matrix.decode().double() @ now - self._weights_before(name) @ before
+            node = self.model.owner(name)
             self.model = take_off(self.model, node, name.removeprefix(f"{node.name}."), moved)
 
     def replace(self, name: str, matrix: Matrix) -> None:
-        """Another matrix, whose error no bias makes up for."""
+        """Replace a matrix, and leave the bias as it is."""
         self.model = self.model.with_tensors({name: matrix})
 
+    def _weights_before(self, name: str) -> Tensor:
+        """A matrix of the original, float64."""
+        return self.before.matrix(name).decode().double()
+
+    def _left_over(self, partner: str, sums: CrossMoments) -> Tensor:
+        """E[(W x - V y) z^T] of the input matrix of a recurrent layer, z being the inputs of the
+        recurrent one: what is left for the recurrent matrix to compensate for."""
+        now = self.model.matrix(partner).decode().double()
+        left = self._weights_before(partner) @ sums.before(True)
+        left -= now @ sums.after(True)
+        return left
+
     def _changing(self, name: str) -> tuple[Matrix, ...]:
-        """What of a matrix may change: a right factor stays that is coded, or that products
+        """The parts of a matrix that may change: not a right factor that is coded, or that products
         share."""
-        matrix = dict(self.model.matrices())[name]
+        matrix = self.model.matrix(name)
         if not isinstance(matrix, Product):
             return (matrix,)
         stays = name in self._shared or isinstance(matrix.right, Coded)
         return (matrix.left,) if stays else (matrix.left, matrix.right)
 
     def _in_form(self, name: str, matrix: Matrix, values: Tensor, moments: Moments) -> Matrix:
-        """Values as what the matrix is: dense, or a product of the same rank."""
+        """Values in the form of a matrix: dense, or a product of the same rank."""
         if not isinstance(matrix, Product):
             return Dense(values)
         if len(self._changing(name)) == 1:
             right = matrix.right.decode()
             return Product(Dense(least_squares_left(values, right, moments.damped)), matrix.right)
-        return product(decompose(values, moments.damped, moments.importance()), matrix.rank)
+        return product(decompose(values, Weighting.of(moments)), matrix.rank)
 
     def _advance(self, until: Node) -> None:
         """Run the layers before one, as they are now."""
@@ -136,25 +148,25 @@ class SequentialFit:
             for pair in self._signals:
                 pair.run(node.name, self._original, executor, needed)
 
-    def _listen(self, node: Node, names: list[str]) -> Mapping[tuple[str, str], Together]:
-        """What the matrices of a layer are given, the first one now beside each one before and
-        now."""
+    def _cross_moments(self, node: Node, names: list[str]) -> Mapping[str, CrossMoments]:
+        """Of the inputs of each of these matrices of a layer, before and now, with the inputs that
+        the first of them has now."""
         executor = Executor(self.model).eval()
-        sums = {(name, names[0]): Together() for name in names}
+        sums = {name: CrossMoments() for name in names}
         for pair in self._signals:
             before = pair.inputs_before(node, self._original)
-            after, _ = _told(executor, node.name, pair.after)
+            now, _ = _run_layer(executor, node.name, pair.now)
             for name in names:
-                sums[name, names[0]].add(before[name], after[name], after[names[0]])
+                sums[name].add(before[name], now[name], now[names[0]])
         return sums
 
 
 class _Pair:
-    """Signals that layers to come read, of one batch: of the model as it was heard, and as it
-    is."""
+    """The signals of one batch that later layers read: those of the original model, and those of
+    the model as it is now."""
 
-    def __init__(self, before: _Signals, after: _Signals) -> None:
-        self.before, self.after = before, after
+    def __init__(self, before: _Signals, now: _Signals) -> None:
+        self.before, self.now = before, now
         self._known: dict[str, tuple[dict[str, Tensor], Frames]] = {}
 
     @classmethod
@@ -163,28 +175,30 @@ class _Pair:
         return cls({INPUT: features}, {INPUT: features})
 
     def inputs_before(self, node: Node, original: Executor) -> dict[str, Tensor]:
-        """What the matrices of a layer were multiplied by. Cells, which take longest, are run
-        once."""
+        """The inputs that the matrices of a layer had. Recurrent layers, which take longest, are
+        run once."""
         if node.name in self._known:
             return self._known[node.name][0]
-        found = _told(original, node.name, self.before)
+        found = _run_layer(original, node.name, self.before)
         if isinstance(node.layer, Recurrent):
             self._known[node.name] = found
         return found[0]
 
     def run(self, name: str, original: Executor, executor: Executor, needed: set[str]) -> None:
-        _, before = self._known.get(name) or _told(original, name, self.before)
+        """Run a layer in both models, and forget the signals that are not needed any more."""
+        _, before = self._known.get(name) or _run_layer(original, name, self.before)
         self._known.clear()
         self.before[name] = before
-        _, self.after[name] = _told(executor, name, self.after)
-        for signals in (self.before, self.after):
+        _, self.now[name] = _run_layer(executor, name, self.now)
+        for signals in (self.before, self.now):
             for gone in signals.keys() - needed:
                 del signals[gone]
 
 
-def _told(executor: Executor, layer: str, signals: _Signals) -> tuple[dict[str, Tensor], Frames]:
-    """What the matrices of a layer are multiplied by, [frames, in], by their full names, and what
-    it gives."""
+def _run_layer(
+    executor: Executor, layer: str, signals: _Signals
+) -> tuple[dict[str, Tensor], Frames]:
+    """The inputs of the matrices of a layer, [frames, in], by full name, and its output."""
     found: dict[str, Tensor] = {}
     executor.watch(lambda name, x: found.update({name: x.flatten(0, -2)}))
     with torch.inference_mode():
@@ -192,10 +206,10 @@ def _told(executor: Executor, layer: str, signals: _Signals) -> tuple[dict[str, 
     return found, outputs
 
 
-def _some(calibrated: CalibratedStatistics, parameters: int) -> Iterator[Batch]:
-    """Batches from all over what was heard, until they have frames enough."""
+def _some(statistics: Statistics, parameters: int) -> Iterator[Batch]:
+    """Batches from all over the speech, until they have enough frames."""
     left = min(FRAMES, max(LEAST_FRAMES, WORK / max(parameters, 1)))
-    batches = list(calibrated.batches())
+    batches = list(statistics.batches())
     order = torch.randperm(len(batches), generator=torch.Generator().manual_seed(0))
     for i in order.tolist():
         if left <= 0:
@@ -205,13 +219,13 @@ def _some(calibrated: CalibratedStatistics, parameters: int) -> Iterator[Batch]:
 
 
 def _partner(name: str) -> str | None:
-    """The matrix whose outputs are added to those of a recurrent one."""
+    """The input matrix whose outputs are added to those of a recurrent matrix."""
     return name.removesuffix("hh") + "ih" if name.endswith(".weight_hh") else None
 
 
 def _added(layer: object, left: Tensor) -> Tensor:
-    """The rows to which a recurrent matrix's outputs are merely added: not those of a GRU's new
-    gate, which are multiplied by the reset gate first."""
+    """The rows where the outputs of both matrices are simply added: not those of the new gate of a
+    GRU, where the reset gate multiplies the outputs of the recurrent matrix first."""
     if isinstance(layer, Recurrent) and layer.kind == "gru":
         left = left.clone()
         left[2 * len(left) // 3 :] = 0

@@ -1,0 +1,1 @@
+"""What the benchmarks share. Scripts in `bench/` import it; nothing else does."""

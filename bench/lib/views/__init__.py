@@ -1,0 +1,44 @@
+"""The tables of each benchmark, made from its results: small ones, for the screen and the docs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+
+from lib.results import Results
+from lib.table import Table
+from lib.views import (
+    commands,
+    curve,
+    large_then_small,
+    limits,
+    lstm_lm,
+    planner_speed,
+    pruning,
+    quantized_wer,
+    quantizer_speed,
+    quantizers,
+    runtime,
+)
+
+VIEWS: Mapping[str, Callable[[Results], Iterable[Table]]] = MappingProxyType(
+    {
+        "commands": commands.tables,
+        "curve": curve.tables,
+        "large_then_small": large_then_small.tables,
+        "limits": limits.tables,
+        "lstm_lm": lstm_lm.tables,
+        "planner_speed": planner_speed.tables,
+        "pruning": pruning.tables,
+        "quantized_wer": quantized_wer.tables,
+        "quantizer_speed": quantizer_speed.tables,
+        "quantizers": quantizers.tables,
+        "runtime": runtime.tables,
+    }
+)
+"""By the name of the script."""
+
+
+def tables_of(results: Results) -> list[Table]:
+    """The tables that these results have rows for."""
+    return [table for table in VIEWS[results.name](results) if table.rows]

@@ -1,0 +1,208 @@
+"""The layers that an importer has found so far, and the model that they make.
+
+See `signal` for how an importer uses it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tinyvox.errors import ImporterError
+from tinyvox.importers.signal import Axis, Stream, in_order
+from tinyvox.model import (
+    INPUT,
+    Activation,
+    Flatten,
+    Layer,
+    Model,
+    Node,
+    Recurrent,
+    Signal,
+    Unflatten,
+)
+
+ColumnOrder = tuple[int, ...] | None
+"""The order of a weight's columns: `weight[:, order]` takes the features as the node gives them.
+
+None where the tensor and the node have the same order.
+"""
+
+
+class Place(NamedTuple):
+    """Where a layer stands in the source, from which it gets its name."""
+
+    path: str = ""
+    """Such as `encoder.lstm`."""
+    is_layer: bool = False
+    """Whether this is one layer of the source, and not a module with parts."""
+
+
+class LayerGraph:
+    """The nodes found so far, under provisional names. `model` gives the final ones.
+
+    Errors name no place in the source; the importer adds that.
+    """
+
+    def __init__(self, input_size: int) -> None:
+        self.nodes: dict[str, Node] = {}
+        self.signals: dict[str, Signal] = {INPUT: Signal((input_size,))}
+        self.place = Place()
+        """Where the layers that are added next stand."""
+        self._places: dict[str, Place] = {}
+        self._without_tensors: dict[object, str] = {}
+
+    def add(self, layer: Layer, *inputs: str) -> str:
+        """Add a node for a layer, and return its name.
+
+        A layer without tensors is added once for the same inputs. Raises ModelError where layer and
+        inputs do not fit.
+        """
+        bare = not layer.matrices() and not layer.vectors()
+        key = (type(layer), *dataclasses.astuple(layer), inputs) if bare else object()
+        if key not in self._without_tensors:
+            name = f"#{len(self.nodes)}"
+            self.signals[name] = layer.infer(*(self.signals[i] for i in inputs))
+            self.nodes[name] = Node(name, layer, inputs)
+            self._places[name] = self.place
+            self._without_tensors[key] = name
+        return self._without_tensors[key]
+
+    def layer(self, name: str) -> Layer | None:
+        """The layer of a node; None for the model's input."""
+        return self.nodes[name].layer if name in self.nodes else None
+
+    def model(self, output: str) -> Model:
+        """The model whose output this node is. Nodes that it does not need are left out.
+
+        Nodes are named after their places: `dense1`; `lstm.0` and `lstm.1` for two layers in one
+        place; `block.relu` for a layer that has no place of its own.
+        """
+        found = self._needed(output)
+        names = self._names(found)
+        renamed = (Node(names[n.name], n.layer, tuple(names[i] for i in n.inputs)) for n in found)
+        return Model(self.signals[INPUT].size, tuple(renamed))
+
+    def flatten(self, name: str) -> str:
+        """A node with the same features in one axis."""
+        if len(self.signals[name].shape) == 1:
+            return name
+        if isinstance(self.layer(name), Unflatten):
+            return self.nodes[name].inputs[0]
+        return self.add(Flatten(), name)
+
+    def window(self, name: str, *layers: Layer) -> str:
+        """The flat node that gives a node's frames in windows; `layers` make the windows."""
+        name = self.flatten(name)
+        for layer in layers:
+            name = self.add(layer, name)
+        return name
+
+    def columns(self, stream: Stream) -> tuple[str, ColumnOrder]:
+        """The flat node that holds a stream's features, and the order of a weight's columns."""
+        found = stream.features()
+        node = stream.window or self.flatten(stream.node)
+        return node, None if found == in_order(found) else _column_order(found)
+
+    def flat(self, stream: Stream, dim: int) -> tuple[str, ColumnOrder]:
+        """As `columns`. Raises ImporterError where `dim` does not hold all features of a frame."""
+        if stream.features() and stream.feature_dim() != stream.dim(dim):
+            raise ImporterError(f"takes all features of a frame in dimension {dim}, found {stream}")
+        return self.columns(stream)
+
+    def finalize(self, stream: Stream) -> Stream:
+        """The stream as that of a node alone: its window is made.
+
+        Features that lie in one dimension become one axis. Raises ImporterError where features lie
+        in an order that no node has.
+        """
+        dim = stream.feature_dim()
+        if dim is None and not stream.window:
+            return stream
+        node, order = self.columns(stream)
+        if dim is None or order is not None:
+            raise ImporterError(
+                "the features are in an order that only a linear or recurrent layer can take in; "
+                "flatten windows frame by frame, and channels before bands"
+            )
+        axes = stream.with_axis(dim, Axis("feature", stream.shape[dim]))
+        return dataclasses.replace(stream, node=node, axes=axes, window=None)
+
+    def whole(self, stream: Stream) -> Stream:
+        """The stream finalized. Raises ImporterError also where it was padded or cut."""
+        return self.finalize(stream.unpadded())
+
+    def image(self, stream: Stream, channel: int, band: int) -> str:
+        """The node of shape (channels, bands) for a tensor that has them in these dimensions.
+
+        Raises ImporterError where the dimensions hold something else.
+        """
+        found = [list(stream.axes[stream.dim(dim)]) for dim in (channel, band)]
+        shape = self.signals[stream.node].shape
+        if stream.window or any(a.kind != "feature" for dim in found for a in dim):
+            raise ImporterError(
+                f"takes channels and bands in two dimensions of their own, found {stream}"
+            )
+        if len(shape) == 1 and (not found[0] or not found[1]):
+            return self.add(Unflatten(shape[0] if found[0] else 1), stream.node)
+        if [a.index for dim in found for a in dim] != [i for i in (0, 1) if shape[i] > 1]:
+            raise ImporterError(f"takes channels, then bands, found frames of shape {shape}")
+        return stream.node
+
+    def _needed(self, output: str) -> list[Node]:
+        """The nodes that the output depends on, in the order in which they were found."""
+        needed = {output}
+        for node in reversed(list(self.nodes.values())):
+            if node.name in needed:
+                needed.update(node.inputs)
+        return [node for node in self.nodes.values() if node.name in needed]
+
+    def _names(self, nodes: Sequence[Node]) -> dict[str, str]:
+        """The final name of every node, by its provisional one."""
+        groups: dict[str, list[Node]] = {}
+        for node in nodes:
+            groups.setdefault(self._places[node.name].path, []).append(node)
+        names = {INPUT: INPUT}
+        for node in nodes:
+            place = self._places[node.name]
+            title = _title(place, node, groups)
+            names[node.name] = _unique(title, set(names.values()))
+        return names
+
+
+def _column_order(found: Sequence[Axis]) -> tuple[int, ...]:
+    """For every feature in the node's order, its number in the tensor's."""
+    steps = {axis: math.prod(a.size for a in found[i + 1 :]) for i, axis in enumerate(found)}
+    order = [0]
+    for axis in in_order(found):
+        order = [start + i * steps[axis] for start in order for i in range(axis.size)]
+    return tuple(order)
+
+
+def _title(place: Place, node: Node, groups: dict[str, list[Node]]) -> str:
+    """The name that a node would like; another may have it. `groups` are the nodes of each path."""
+    path, group = place.path, groups[place.path]
+    has_parts = not place.is_layer and any(other.startswith(path + ".") for other in groups)
+    if path and len(group) == 1 and not has_parts:
+        return path
+    if place.is_layer and all(isinstance(other.layer, Recurrent) for other in group):
+        return f"{path}.{group.index(node)}"
+    if place.is_layer and node is group[-1]:
+        return path
+    return f"{path}.{_kind(node.layer)}".lstrip(".")
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    numbered = (name if i == 1 else f"{name}_{i}" for i in itertools.count(1))
+    return next(candidate for candidate in numbered if candidate not in taken)
+
+
+def _kind(layer: Layer) -> str:
+    """A layer in words: `relu`, `lstm`, `context_window`."""
+    if isinstance(layer, Activation | Recurrent):
+        return layer.kind
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(layer).__name__).lower()

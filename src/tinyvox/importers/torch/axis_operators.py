@@ -1,0 +1,150 @@
+"""ATen operators that are no layers of their own: they move, merge, cut and pad axes.
+
+What each does to a stream is in `importers.axis_operations`; here are ATen's names and arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tinyvox.errors import ImporterError
+from tinyvox.importers import axis_operations as operations
+from tinyvox.importers.axis_operations import Zeros
+from tinyvox.importers.signal import Stream
+from tinyvox.importers.torch.call import Call
+
+
+def unchanged(call: Call) -> Stream:
+    """An operator that changes nothing: copies, and types that are float32 already."""
+    stream = call.stream(next(iter(call.arguments)))
+    if tuple(call.result.shape) != stream.shape:
+        raise ImporterError(
+            f"repeats values: {stream} becomes {list(call.result.shape)}, expected the same shape"
+        )
+    if call.result.dtype != torch.float32:
+        raise ImporterError(f"converts to {call.result.dtype}, expected float32; export in float32")
+    return stream
+
+
+def dropout(call: Call) -> Stream:
+    """Dropout, which does nothing in evaluation mode."""
+    if call["train"] and call["p"]:
+        raise ImporterError("dropout in training mode; call .eval() on the module before export")
+    return unchanged(call)
+
+
+def constant(call: Call) -> Any:
+    """An operator whose result depends on the shape of its input alone."""
+    return call.result
+
+
+def permute(call: Call) -> Stream:
+    """`permute(dims)`."""
+    return operations.permute(call.stream("self"), call["dims"])
+
+
+def transpose(call: Call) -> Stream:
+    """`transpose(dim0, dim1)`."""
+    return operations.transpose(call.stream("self"), call["dim0"], call["dim1"])
+
+
+def transpose_last(call: Call) -> Stream:
+    """The last two dimensions exchanged; less than two stay as they are."""
+    stream = call.stream("self")
+    return operations.transpose(stream, -2, -1) if len(stream.axes) > 1 else stream
+
+
+def reshape(call: Call) -> Stream:
+    """Any view of the same values; the shape is the one that torch computes."""
+    return operations.reshape(call.graph, call.stream("self"), tuple(call.result.shape))
+
+
+def select(call: Call) -> Stream:
+    """`select(dim, index)`."""
+    return operations.select(call.stream("self"), call["dim"])
+
+
+def cut(call: Call) -> Stream:
+    """`slice(dim, start, end, step)`."""
+    part = slice(call["start"], call["end"], call["step"])
+    return operations.cut(call.graph, call.stream("self"), call["dim"], part)
+
+
+def flip(call: Call) -> Stream:
+    """`flip(dims)`."""
+    return operations.flip(call.graph, call.stream("self"), call["dims"])
+
+
+def pad(call: Call) -> Stream:
+    """`pad(pad)`: amounts before and after for each dimension, the last dimension first."""
+    stream = call.stream("self")
+    if call.arguments.get("mode", "constant") != "constant" or call["value"]:
+        raise ImporterError("pads with something else than zeros; pad with zeros")
+    amounts = list(call["pad"])
+    for i, (before, after) in enumerate(zip(amounts[::2], amounts[1::2], strict=True)):
+        stream = operations.pad(stream, -1 - i, before, after)
+    return stream
+
+
+def unfold(call: Call) -> Stream:
+    """`unfold(dimension, size, step)`."""
+    stream = call.stream("self")
+    return operations.unfold(call.graph, stream, call["dimension"], call["size"], call["step"])
+
+
+def concatenate(call: Call) -> Stream:
+    """`cat(tensors, dim)`."""
+    dim = next(t for t in call["tensors"] if isinstance(t, Stream)).dim(call["dim"])
+    parts = [t if isinstance(t, Stream) else _zeros(t, dim) for t in call["tensors"]]
+    return operations.concatenate(call.graph, parts, dim)
+
+
+def _zeros(values: Tensor, dim: int) -> Zeros:
+    if values.any():
+        raise ImporterError(
+            "joins a signal with a constant that is not zero; only zeros can be put around one"
+        )
+    return Zeros(values.shape[dim])
+
+
+def stack(call: Call) -> Stream:
+    """`stack(tensors, dim)`."""
+    streams = [t for t in call["tensors"] if isinstance(t, Stream)]
+    if len(streams) != len(call["tensors"]):
+        raise ImporterError("stacks signals and constants, expected signals alone")
+    return operations.stack(call.graph, streams, call["dim"])
+
+
+def total(call: Call) -> Stream:
+    """`sum(dim, keepdim)`."""
+    stream, dims = call.stream("self"), call["dim"] or ()
+    return operations.sum_directions(call.graph, stream, dims, call["keepdim"])
+
+
+AXIS_OPERATORS: dict[str, Callable[[Call], Any]] = {
+    **dict.fromkeys(
+        ("alias", "clone", "contiguous", "detach", "expand", "expand_as", "lift_fresh"), unchanged
+    ),
+    **dict.fromkeys(("lift_fresh_copy", "to", "_to_copy"), unchanged),
+    **dict.fromkeys(("dropout", "feature_dropout", "alpha_dropout"), dropout),
+    **dict.fromkeys(("sym_size", "new_zeros", "new_ones", "new_full", "zeros_like"), constant),
+    "permute": permute,
+    "transpose": transpose,
+    **dict.fromkeys(("t", "mT", "numpy_T", "matrix_H"), transpose_last),
+    **dict.fromkeys(
+        ("view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze"), reshape
+    ),
+    "select": select,
+    "slice": cut,
+    "flip": flip,
+    **dict.fromkeys(("pad", "constant_pad_nd"), pad),
+    "unfold": unfold,
+    **dict.fromkeys(("cat", "concat"), concatenate),
+    "stack": stack,
+    "sum": total,
+}
+"""The handler of every operator that is no layer, by the operator's name without overload."""

@@ -1,0 +1,87 @@
+"""Layers that work on each frame by itself and have no matrix: normalization, activations."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from tinyvox.errors import ModelError
+from tinyvox.model.layers.base import Layer, Signal, expect, flat_size
+
+
+@dataclass(frozen=True, eq=False)
+class BatchNorm(Layer):
+    """`(x - mean) / sqrt(variance + eps) * weight + bias`, each [channels], statistics fixed."""
+
+    mean: Tensor
+    variance: Tensor
+    weight: Tensor
+    bias: Tensor
+    eps: float = 1e-5
+
+    def _infer(self, *inputs: Signal) -> Signal:
+        for name, vector in self.vectors().items():
+            expect(f"{name} shape", tuple(vector.shape), (inputs[0].shape[0],))
+        least = float(self.variance.min())
+        if not (self.eps >= 0 and least >= 0 and least + self.eps > 0):
+            raise ModelError(f"variance {least} with eps {self.eps}, expected a sum above 0")
+        return inputs[0]
+
+
+@dataclass(frozen=True, eq=False)
+class LayerNorm(Layer):
+    """Each frame scaled to mean 0 and variance 1, times weight [size] plus bias [size]."""
+
+    weight: Tensor
+    bias: Tensor
+    eps: float = 1e-5
+
+    def _infer(self, *inputs: Signal) -> Signal:
+        for name, vector in self.vectors().items():
+            expect(f"{name} shape", tuple(vector.shape), (flat_size(inputs[0]),))
+        return inputs[0]
+
+
+ACTIVATIONS = ("relu", "clipped_relu", "tanh", "sigmoid")
+"""The kinds of activation."""
+
+
+@dataclass(frozen=True, eq=False)
+class Activation(Layer):
+    """An elementwise function, `kind` of ACTIVATIONS; clipped_relu is `min(max(x, 0), limit)`.
+
+    A clipped_relu has one `limit` for all channels, or `limits` [channels]; both are above 0.
+    """
+
+    kind: str
+    limit: float | None = None
+    limits: Tensor | None = None
+
+    def _infer(self, *inputs: Signal) -> Signal:
+        if self.kind not in ACTIVATIONS:
+            raise ModelError(f"kind is {self.kind!r}, expected one of {', '.join(ACTIVATIONS)}")
+        self._check_limit()
+        if self.limits is not None:
+            expect("limits shape", tuple(self.limits.shape), (inputs[0].shape[0],))
+        return inputs[0]
+
+    def _check_limit(self) -> None:
+        if self.limits is not None and self.limit is not None:
+            raise ModelError(f"{self.kind} has limit {self.limit} and limits, expected one of them")
+        found = self.limit if self.limits is None else float(self.limits.min())
+        limited = found is not None and 0 < found < math.inf
+        if limited != (self.kind == "clipped_relu") or (found is not None and not limited):
+            raise ModelError(
+                f"{self.kind} has limit {found}; clipped_relu alone needs one, above 0"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class LogSoftmax(Layer):
+    """The logarithm of the softmax of each frame."""
+
+    def _infer(self, *inputs: Signal) -> Signal:
+        flat_size(inputs[0])
+        return inputs[0]

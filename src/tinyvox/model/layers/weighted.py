@@ -1,0 +1,86 @@
+"""Layers that multiply by one matrix: linear layers and convolutions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from tinyvox.errors import ModelError
+from tinyvox.model.layers.base import Layer, Signal, expect, expect_least, flat_size
+from tinyvox.model.matrix import Matrix
+
+
+@dataclass(frozen=True, eq=False)
+class Linear(Layer):
+    """`y = W x + b`: weight [out, in], bias [out]."""
+
+    weight: Matrix
+    bias: Tensor | None = None
+
+    def _infer(self, *inputs: Signal) -> Signal:
+        rows, columns = self.weight.shape
+        expect("input size", flat_size(inputs[0]), columns)
+        if self.bias is not None:
+            expect("bias shape", tuple(self.bias.shape), (rows,))
+        return Signal((rows,), inputs[0].stride)
+
+
+@dataclass(frozen=True, eq=False)
+class Conv1d(Layer):
+    """Convolution over time: weight [out, in / groups * kernel], kernel positions varying fastest.
+
+    `padding` is the number of zero frames (before, after) the utterance.
+    """
+
+    weight: Matrix
+    bias: Tensor | None
+    kernel: int
+    stride: int = 1
+    dilation: int = 1
+    padding: tuple[int, int] = (0, 0)
+    groups: int = 1
+
+    def _infer(self, *inputs: Signal) -> Signal:
+        expect_least(1, kernel=self.kernel, stride=self.stride, dilation=self.dilation)
+        expect_least(1, groups=self.groups)
+        expect_least(0, padding=min(self.padding))
+        rows, columns = self.weight.shape
+        expect("input channels", flat_size(inputs[0]), columns // self.kernel * self.groups)
+        expect("weight columns modulo kernel", columns % self.kernel, 0)
+        expect("output channels modulo groups", rows % self.groups, 0)
+        if self.bias is not None:
+            expect("bias shape", tuple(self.bias.shape), (rows,))
+        return Signal((rows,), inputs[0].stride * self.stride)
+
+
+@dataclass(frozen=True, eq=False)
+class Conv2d(Layer):
+    """Convolution over time and bands: weight [out, in * kernel time * kernel band].
+
+    Frames have the shape (channels, bands). Pairs are (time, band); `padding` is (before, after) in
+    time, then (below, above) in bands.
+    """
+
+    weight: Matrix
+    bias: Tensor | None
+    kernel: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+    def _infer(self, *inputs: Signal) -> Signal:
+        if len(inputs[0].shape) != 2:
+            raise ModelError(f"takes frames of shape (channels, bands), found {inputs[0].shape}")
+        expect_least(1, kernel=min(self.kernel), stride=min(self.stride))
+        expect_least(0, padding=min(self.padding))
+        channels, bands = inputs[0].shape
+        rows, columns = self.weight.shape
+        expect("weight columns", columns, channels * math.prod(self.kernel))
+        if self.bias is not None:
+            expect("bias shape", tuple(self.bias.shape), (rows,))
+        room = bands + self.padding[2] + self.padding[3] - self.kernel[1]
+        if room < 0:
+            raise ModelError(f"a kernel of {self.kernel[1]} bands does not fit {bands} bands")
+        out = room // self.stride[1] + 1
+        return Signal((rows, out), inputs[0].stride * self.stride[0])

@@ -1,0 +1,119 @@
+"""The codes of one dense matrix, by a rule of a recipe."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tinyvox.model import Coded, Grid
+from tinyvox.passes.least_squares import UNWEIGHTED, Weighting
+from tinyvox.passes.quantization.error_compensation import compensate
+from tinyvox.passes.quantization.finalizing import finalize_leaf
+from tinyvox.quantizers import (
+    QUANTIZERS,
+    choose,
+    coded_bits,
+    compact,
+    price_codes,
+    trimmed,
+    widened,
+)
+from tinyvox.recipe import QuantizeRule
+
+CORRECTIONS, CLOSE = 8, 0.99
+"""How often a step is tried with error compensation, at most; the share of the bits asked for that
+is close enough."""
+
+
+def code_leaf(
+    values: Tensor, rule: QuantizeRule, weighting: Weighting = UNWEIGHTED, tries: int = CORRECTIONS
+) -> Coded:
+    """The codes that a rule gives for a matrix, float32 [out, in].
+
+    Errors are compensated where the rule asks for it and the second moment of the inputs is known.
+    `tries` is how often the step is changed, at most, to come to the bits of the rule.
+    """
+    second_moment = weighting.second_moment if rule.error_compensation else None
+    coded = finalize_leaf(codes_by_rule(values, rule, weighting.importance))
+    if second_moment is not None and rule.entropy_constrained and isinstance(coded.codebook, Grid):
+        coded = _compensate_within(values, coded, second_moment, rule.bits, tries)
+    elif second_moment is not None:
+        coded = compensate(values, coded, second_moment)
+    return unbiased(values, coded, second_moment) if rule.unbiased else coded
+
+
+def _compensate_within(
+    values: Tensor, coded: Coded, second_moment: Tensor, bits: float, tries: int
+) -> Coded:
+    """Error compensation with entropy-constrained codes. It changes how many bits the codes take in
+    the file, so the step is changed until they take as many as were asked for."""
+    base = widened(coded)
+    prices = price_codes(base)
+    low, high, factor = 0.0, math.inf, 1.0  # of the step: bits too many, bits that fit
+    found: list[tuple[float, float, Coded]] = []
+    for _ in range(tries):
+        wide = replace(base, scale=compact(base.scale * factor))
+        fed = compensate(values, wide, second_moment, functools.partial(_choose, wide, prices))
+        found.append((coded_bits(fed), factor, fed))
+        if CLOSE * bits <= found[-1][0] <= bits:
+            break
+        low, high = (low, factor) if found[-1][0] <= bits else (factor, high)
+        factor *= _step_factor([pair[:2] for pair in found], bits)
+        if not low < factor < high:
+            factor = math.sqrt(low * high)
+    inside = [each for each in found if each[0] <= bits]
+    best = max(inside, key=lambda f: f[0]) if inside else min(found, key=lambda f: f[0])
+    return trimmed(best[2])
+
+
+def _choose(wide: Coded, prices: NDArray[np.float32], column: Tensor, weights: Tensor) -> Tensor:
+    return choose(wide, column, prices, weights)
+
+
+def _step_factor(found: list[tuple[float, float]], bits: float) -> float:
+    """By how much the step has to grow, from the pairs of bits and steps that were found: by the
+    slope of the bits over the logarithm of the step."""
+    slope = min(1.0, 0.3 + 0.4 * bits)
+    if len(found) > 1:
+        (before, a), (now, b) = found[-2:]
+        moved = math.log2(b / a)
+        if abs(moved) > 1e-4:
+            slope = min(max((before - now) / moved, 0.1), 2.0)
+    wanted = 2.0 ** min(max((found[-1][0] - 0.997 * bits) / slope, -1.0), 1.0)
+    return float(wanted)
+
+
+def codes_by_rule(values: Tensor, rule: QuantizeRule, importance: Tensor | None = None) -> Coded:
+    """The codes that the method of a rule gives for a matrix, float32 [out, in], without error
+    compensation. Entropy-constrained methods weight the errors of outputs by `importance` [out]."""
+    method = QUANTIZERS[rule.method]
+    options = {name: getattr(rule, name) for name in method.options}
+    if method.entropy_constrained:
+        options["importance"] = importance
+    options = {name: value for name, value in options.items() if value is not None}
+    return method.quantize_values(values, rule.bits, **options)
+
+
+def unbiased(values: Tensor, coded: Coded, second_moment: Tensor | None = None) -> Coded:
+    """The same codes with row scales such that no row is shorter along its original than that.
+
+    Least squares make a row q of codes too short along its original w: <q, w> = (1 - D) |w|^2 at a
+    relative error D, and these losses add up over layers and frames. Times |w|^2 / <q, w>, only an
+    error at right angles to w is left. Scalar products are over inputs of this second moment.
+
+    Source of the scale: Vargaftik et al., "EDEN", 2022, section 3 (there for gradients).
+    """
+    wide, decoded = values.double(), coded.decode().double()
+    weighed = wide if second_moment is None else wide @ second_moment
+    own, along = (weighed * wide).sum(1), (weighed * decoded).sum(1)
+    if coded.shares_scale and len(own) > 1:
+        index = coded.row_group_index
+        own, along = (torch.bincount(index, each)[index] for each in (own, along))
+    gain = torch.where(along > 0.1 * own, own / along, 1.0).float()
+    return replace(coded, scale=compact(coded.scale * gain))

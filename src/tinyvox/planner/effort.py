@@ -1,0 +1,5 @@
+"""How long the planner searches."""
+
+from typing import Literal
+
+Effort = Literal["fast", "normal", "thorough"]

@@ -1,0 +1,197 @@
+"""Batches of utterances, drawn from a corpus; and random changes of their features."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tinyvox.model import SpeechCard
+from tinyvox.progress import Progress, Update, silent
+from tinyvox.runtime import extract_features
+from tinyvox.speech import Corpus
+from tinyvox.training.configuration import TrainConfig
+
+POOL = 4
+"""Batches that are drawn at once and sorted by length."""
+FRAMES_MULTIPLE = 16
+"""Batches are padded to multiples of it, as oneDNN compiles a kernel for every new shape."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """A place in the stream of batches: the state of the random generator (JSON) before a pool of
+    batches was drawn, and how many batches of that pool have been taken."""
+
+    generator: str
+    taken: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Features, float32 [batch, frames, size], and their lengths, int64 [batch]; the targets of all
+    utterances one after the other, int64, and their lengths, int64 [batch].
+
+    `position` is the place in the stream of batches after this one.
+    """
+
+    features: Tensor
+    lengths: Tensor
+    targets: Tensor
+    target_lengths: Tensor
+    position: Position | None = None
+
+
+Items = list[tuple[Tensor, list[int]]]
+"""Features, [frames, size], and target of each utterance of a batch."""
+
+
+class Batches:
+    """An endless stream of batches of about `seconds` of audio each.
+
+    Utterances of like length are in one batch. A thread draws the next batches while the present
+    ones are trained on. The stream begins with `seed`, or goes on from `position`.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        card: SpeechCard,
+        seconds: float,
+        seed: int,
+        position: Position | None = None,
+    ) -> None:
+        self.corpus, self.card, self.seconds = corpus, card, seconds
+        self.rng = np.random.default_rng(seed)
+        self.taken = 0 if position is None else position.taken
+        if position is not None:
+            self.rng.bit_generator.state = json.loads(position.generator)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The batches, each with its position."""
+        with ThreadPoolExecutor(1) as thread:
+            ahead = thread.submit(self._pool)
+            while True:
+                generator, pool = ahead.result()
+                ahead = thread.submit(self._pool)
+                # Padding is done in this thread: torch's parallel operators in a second thread let
+                # the threads of OpenMP sleep between steps, which took half as long again.
+                for taken, items in enumerate(pool[self.taken :], self.taken + 1):
+                    yield _padded(items, Position(generator, taken))
+                self.taken = 0
+
+    def _pool(self) -> tuple[str, list[Items]]:
+        """The state of the random generator, and the batches that are then drawn."""
+        generator = json.dumps(self.rng.bit_generator.state)
+        drawn: Items = []
+        total = 0.0
+        while total < self.seconds * POOL:
+            audio, text = self.corpus.draw(self.rng)
+            features = torch.from_numpy(extract_features(self.card.features.model_dump(), audio))
+            target = self.card.encode(text)
+            if len(features) >= _frames_needed(target):
+                drawn.append((features, target))
+                total += len(audio) / self.corpus.rate
+        drawn.sort(key=lambda item: len(item[0]))
+        batches = list(self._cut(drawn))
+        self.rng.shuffle(batches)
+        return generator, batches
+
+    def _cut(self, drawn: Items) -> Iterator[Items]:
+        frames_a_batch = self.seconds * 1000 / self.card.features.hop_ms
+        batch: Items = []
+        for item in drawn:
+            if batch and (len(batch) + 1) * len(item[0]) > frames_a_batch:
+                yield batch
+                batch = []
+            batch.append(item)
+        yield batch
+
+
+def _frames_needed(target: list[int]) -> int:
+    """The fewest frames for a target: CTC needs a blank between equal neighbors."""
+    return len(target) + sum(a == b for a, b in itertools.pairwise(target))
+
+
+def _padded(items: Items, position: Position) -> Batch:
+    features = torch.nn.utils.rnn.pad_sequence([f for f, _ in items], batch_first=True)
+    return Batch(
+        F.pad(features, [0, 0, 0, -features.shape[1] % FRAMES_MULTIPLE]),
+        torch.tensor([len(f) for f, _ in items]),
+        torch.tensor([token for _, target in items for token in target]),
+        torch.tensor([len(target) for _, target in items]),
+        position,
+    )
+
+
+def open_corpus(config: TrainConfig) -> Corpus:
+    """The speech of a configuration: manifests are read and checked, audio is read when it is drawn.
+
+    Raises DataError where a manifest cannot be read, or a transcript has a character that is no
+    token.
+    """
+    card = config.card()
+    alphabet = set(card.tokens) - {card.tokens[card.blank]}
+    return Corpus(config.data, config.augment, alphabet, config.features.sample_rate)
+
+
+def load_audio(corpus: Corpus, progress: Progress = silent) -> None:
+    """Read all audio of a corpus into memory, where it is not there yet.
+
+    `progress` is told of each file, in the stage "reading audio". Raises DataError for a file that
+    cannot be read.
+    """
+    total = sum(len(utterances) for utterances in corpus.kept)
+    for done, _ in enumerate(corpus.load(), 1):
+        progress(Update("reading audio", done, total))
+
+
+def load_corpus(config: TrainConfig, progress: Progress = silent) -> Corpus:
+    """`open_corpus`, then `load_audio`."""
+    corpus = open_corpus(config)
+    load_audio(corpus, progress)
+    return corpus
+
+
+def normalized(card: SpeechCard, corpus: Corpus, seed: int, utterances: int = 400) -> SpeechCard:
+    """The card with the mean and the standard deviation of each feature, measured on so many
+    augmented utterances."""
+    rng = np.random.default_rng(seed)
+    plain = card.features.model_copy(update={"mean": (), "deviation": ()})
+    settings = plain.model_dump()
+    frames = np.concatenate(
+        [extract_features(settings, corpus.draw(rng)[0]) for _ in range(utterances)]
+    )
+    mean = tuple(round(float(v), 4) for v in frames.mean(axis=0))
+    deviation = tuple(round(float(v), 4) for v in frames.std(axis=0) + 1e-3)
+    features = plain.model_copy(update={"mean": mean, "deviation": deviation})
+    return card.model_copy(update={"features": features})
+
+
+def shift_channel(features: Tensor, deviation: float, rng: torch.Generator) -> Tensor:
+    """Add to each feature a random constant with this standard deviation, another for every
+    utterance. Shape [batch, frames, size]."""
+    batch, _, size = features.shape
+    return features + deviation * torch.randn(batch, 1, size, generator=rng)
+
+
+def mask_time(features: Tensor, count: int, longest: int, rng: torch.Generator) -> Tensor:
+    """Set `count` random stretches of each utterance, of up to `longest` frames, to zero. Shape
+    [batch, frames, size].
+
+    Source: Park et al., "SpecAugment", 2019, section 2.
+    """
+    batch, frames, _ = features.shape
+    index = torch.arange(frames)[None]
+    for _ in range(count):
+        size = torch.randint(0, longest + 1, (batch, 1), generator=rng)
+        start = torch.randint(0, max(1, frames), (batch, 1), generator=rng)
+        features = features * ((index < start) | (index >= start + size))[:, :, None]
+    return features

@@ -1,0 +1,248 @@
+"""The training loop, and its checkpoints. Training and fine-tuning both run it.
+
+A run that was stopped and goes on from its checkpoint computes the same numbers as one that was
+never stopped: the checkpoint has the random generators and the place in the stream of batches too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import signal
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tinyvox.errors import FileError, RecipeError
+from tinyvox.executor import Executor
+from tinyvox.progress import Progress, Update
+from tinyvox.storage import atomic_writer
+from tinyvox.training.batches import Batch, Position
+from tinyvox.training.configuration import Optimization
+from tinyvox.training.gradual_pruning import Pruner
+
+
+def learning_rate(step: int, schedule: Optimization) -> float:
+    """The learning rate of a step, counted from 0: linear warm-up, then half a cosine down to zero.
+
+    Source: Loshchilov and Hutter, "SGDR", 2017, equation 5.
+    """
+    bounds = (0, *schedule.restarts, schedule.steps)
+    start = max((bound for bound in bounds[:-1] if bound <= step), default=0)
+    length = min((bound for bound in bounds[1:] if bound > step), default=schedule.steps) - start
+    warmup = min(schedule.warmup, length // 4)
+    step -= start
+    if step < warmup:
+        return schedule.learning_rate * (step + 1) / warmup
+    done = min(1.0, (step - warmup) / max(1, length - warmup))
+    return schedule.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+class Learner(ABC):
+    """A model in training: its executor, its optimizer, and the pruning; a subclass has the loss.
+
+    `generators` are the random generators that `loss` draws from, by name. A group of parameters
+    with a `relative` rate learns at this factor times the rate of the schedule.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        optimizer: torch.optim.Optimizer,
+        pruner: Pruner,
+        generators: Mapping[str, torch.Generator],
+        clip_norm: float,
+    ) -> None:
+        self.executor, self.optimizer, self.pruner = executor, optimizer, pruner
+        self.generators, self.clip_norm = generators, clip_norm
+
+    @abstractmethod
+    def loss(self, batch: Batch) -> Tensor:
+        """What a step reduces, a scalar with gradients, without the penalty of the pruning."""
+
+    def set_rate(self, rate: float) -> None:
+        """Set the learning rate of the next step."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group.get("relative", 1.0)
+
+    def train_step(self, batch: Batch) -> float:
+        """Make one step; the loss before it."""
+        loss = self.loss(batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        (loss + self.pruner.penalty()).backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.executor.parameters(), self.clip_norm)
+        self.optimizer.step()
+        self.pruner.step()
+        return float(loss.detach())
+
+
+class Checkpoint:
+    """How far a training run is, and everything that a step changes; in a file, if there is a path.
+
+    `run` says which run it is: a file of another run is passed over. `facts` are texts that are
+    kept in the file, and come back with it.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        learner: Learner,
+        run: str,
+        facts: Mapping[str, str] | None = None,
+    ) -> None:
+        self.path, self.learner, self.run = path, learner, run
+        self.facts: dict[str, str] = dict(facts or {})
+        self.done = 0
+        self.position: Position | None = None
+
+    def save(self) -> None:
+        """Write the file; the old one stays until the new one is whole. Raises FileError."""
+        if self.path is None:
+            return
+        learner = self.learner
+        state = {
+            "run": self.run,
+            "step": self.done,
+            "facts": self.facts,
+            "executor": learner.executor.state_dict(),
+            "optimizer": learner.optimizer.state_dict(),
+            "pruner": learner.pruner.state_dict(),
+            "generators": {name: g.get_state() for name, g in learner.generators.items()},
+            "position": self.position and dataclasses.asdict(self.position),
+        }
+        with atomic_writer(self.path) as file:
+            torch.save(state, file)
+
+    def restore(self) -> bool:
+        """Go on from the file; whether there was one of this run.
+
+        Settings of the optimizer, such as the weight decay, stay those of the learner. Raises
+        FileError where the file is no checkpoint, and RecipeError where it is one of another
+        architecture or of other pruning.
+        """
+        if self.path is None or not self.path.exists():
+            return False
+        state = _read(self.path)
+        if state["run"] != self.run:
+            return False
+        try:
+            self._load(state)
+        except RecipeError as error:
+            raise RecipeError(f"{self.path}: {error}") from None
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise RecipeError(
+                f"{self.path}: is a checkpoint of another architecture; remove it, or set another "
+                "folder for checkpoints"
+            ) from error
+        return True
+
+    def remove(self) -> None:
+        """Delete the file, if there is one."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        learner = self.learner
+        learner.executor.load_state_dict(state["executor"])
+        _load_optimizer(learner.optimizer, state["optimizer"])
+        learner.pruner.load_state_dict(state["pruner"])
+        for name, generator in learner.generators.items():
+            generator.set_state(state["generators"][name])
+        position = state["position"]
+        self.position = None if position is None else Position(**position)
+        self.done, self.facts = int(state["step"]), state["facts"]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        keys = set(state)
+    except Exception as error:  # torch.load raises many kinds, depending on the bytes
+        raise FileError(f"{path}: found no checkpoint of a training; remove the file") from error
+    if not keys >= {"run", "step", "facts", "executor", "generators", "position"}:
+        raise FileError(
+            f"{path}: found no checkpoint of a training by this version of tinyvox; remove the file"
+        )
+    return dict(state)
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Load the moments; the settings of each group of parameters stay."""
+    settings = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, own in zip(optimizer.param_groups, settings, strict=True):
+        group.update(own)
+
+
+class Loop:
+    """Steps of a learner by a schedule, and the checkpoint that holds its state.
+
+    The state is written every `save_seconds` seconds, and where the loop is interrupted: by Ctrl-C,
+    or by an exception that `progress` or the batches raise.
+    """
+
+    def __init__(
+        self, learner: Learner, schedule: Optimization, checkpoint: Checkpoint, save_seconds: float
+    ) -> None:
+        self.learner, self.schedule, self.checkpoint = learner, schedule, checkpoint
+        self.save_seconds = save_seconds
+        self._whole = True  # False while a step changes the state
+
+    def advance(self, batch: Batch) -> float:
+        """Make one step with the rate of the schedule, and count it; the loss before it.
+
+        Ctrl-C takes effect after the step.
+        """
+        with _interrupted_afterwards():
+            self._whole = False
+            self.learner.set_rate(learning_rate(self.checkpoint.done, self.schedule))
+            loss = self.learner.train_step(batch)
+            self.checkpoint.done += 1
+            self.checkpoint.position = batch.position
+            self._whole = True
+        return loss
+
+    def run(self, batches: Iterable[Batch], stage: str, progress: Progress) -> None:
+        """Make the steps that are left; `progress` is told of each one, with its loss."""
+        saved = time.monotonic()
+        stream = iter(batches)
+        try:
+            while self.checkpoint.done < self.schedule.steps:
+                loss = self.advance(next(stream))
+                progress(Update(stage, self.checkpoint.done, self.schedule.steps, best_loss=loss))
+                if time.monotonic() - saved > self.save_seconds:
+                    self.checkpoint.save()
+                    saved = time.monotonic()
+        except BaseException:
+            if self._whole:
+                self.checkpoint.save()
+            raise
+
+
+@contextmanager
+def _interrupted_afterwards() -> Iterator[None]:
+    """Let Ctrl-C raise KeyboardInterrupt only at the end of the block.
+
+    Signals reach the main thread alone; another thread, or a program with its own handler of the
+    signal, is left as it is.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or before is not signal.default_int_handler:
+        yield
+        return
+    pressed: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt

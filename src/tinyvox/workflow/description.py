@@ -1,0 +1,108 @@
+"""A model, or a .tvx file, as the facts that `compress` and `inspect` print.
+
+The keys are a contract: other programs read them from the JSON output.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from tinyvox.formats import tvx
+from tinyvox.model import Dense, Model, leaves
+from tinyvox.recipe import Recipe, rule_of
+
+BYTES_A_PARAMETER = 4
+"""The size of an original is counted as float32."""
+
+
+def left_float(model: Model) -> list[str]:
+    """Full names of the matrices that still hold float32 values."""
+    return [
+        name
+        for name, matrix in model.matrices()
+        if any(isinstance(leaf, Dense) for leaf in leaves(matrix))
+    ]
+
+
+def describe_file(path: Path, model: Model) -> dict[str, Any]:
+    """The facts of a .tvx file that holds this model.
+
+    The bytes of `tensors` and `overhead` add up to `file_bytes`. Raises FileError.
+    """
+    rows = tvx.sizes(path)
+    tensors = [_row(row) | _coding(row, model) for row in rows if row.shape]
+    return _facts(path, model, tensors, [_row(row) for row in rows if not row.shape])
+
+
+def _row(row: tvx.Row) -> dict[str, Any]:
+    shape = list(row.shape) or None
+    facts = {"name": row.name, "shape": shape, "kind": row.kind}
+    return {**facts, "bits_per_weight": row.bits_per_weight, "bytes": row.bytes}
+
+
+def _coding(row: tvx.Row, model: Model) -> dict[str, Any]:
+    """How a quantized tensor was coded, and the relative squared error of its whole matrix.
+
+    The method comes from the recipe in the file. The error is None where it was not measured.
+    """
+    if row.code_bits is None:
+        return {}
+    name = row.name
+    while name.endswith((".left", ".right")):
+        name = name.rpartition(".")[0]
+    errors = model.provenance.get("errors", {})
+    return {
+        "method": _method(name, row, model),
+        "code_bits": row.code_bits,
+        "coded_bits": row.coded_bits,
+        "relative_mse": errors.get(name) if isinstance(errors, dict) else None,
+    }
+
+
+def _method(name: str, row: tvx.Row, model: Model) -> str | None:
+    """The method that the recipe names.
+
+    It is k-means instead where a matrix was too small for entropy-constrained codes.
+    """
+    try:
+        rule = rule_of(Recipe.model_validate(model.provenance.get("recipe")), name)
+    except ValidationError:
+        return None
+    if rule is None:
+        return None
+    return "kmeans" if rule.entropy_constrained and row.codebook == "table" else rule.method
+
+
+def describe_model(path: Path, model: Model) -> dict[str, Any]:
+    """The same facts of a model in another file. Its matrices are counted as float32."""
+    tensors = [
+        {
+            "name": name,
+            "shape": list(matrix.shape),
+            "kind": type(matrix).__name__.lower(),
+            "bits_per_weight": 32.0,
+            "bytes": BYTES_A_PARAMETER * matrix.shape[0] * matrix.shape[1],
+        }
+        for name, matrix in model.matrices()
+    ]
+    return _facts(path, model, tensors, [])
+
+
+def _facts(
+    path: Path, model: Model, tensors: list[dict[str, Any]], overhead: list[dict[str, Any]]
+) -> dict[str, Any]:
+    file_bytes = path.stat().st_size
+    original = BYTES_A_PARAMETER * model.original_parameters
+    return {
+        "file": str(path),
+        "file_bytes": file_bytes,
+        "original_bytes": original,
+        "ratio": original / file_bytes,
+        "parameters": model.count_parameters(),
+        "tensors": tensors,
+        "overhead": overhead,
+        "left_float": left_float(model),
+    }
