@@ -154,11 +154,12 @@ std::optional<RdoTable> RdoTable::of(const Rdo& rdo, float weight) {
   return table;
 }
 
-// Level l costs weight (x - l)^2 + cost at x. Less what all levels share, that is a line in x, steeper
-// downwards the higher the level; those that are lowest somewhere are found in one sweep.
+// A value x costs weight (x - l)^2 + cost at level l. Without weight x^2, which all levels share, this
+// is a line in x, which falls more steeply the higher the level is. So the levels that are the best
+// ones somewhere are the lower envelope of these lines, which one sweep over the levels finds.
 void RdoTable::fill(std::span<const float> cost, float weight, std::span<int16_t> entries) const {
   const auto level = [&](int code) { return static_cast<double>(code) - rdo_.zero; };
-  const auto meet = [&](int low, int high) {  // from here on the higher level costs less
+  const auto meet = [&](int low, int high) {  // the value from which on the higher level costs less
     const double apart = level(high) - level(low);
     const double more = static_cast<double>(cost[high]) - cost[low];
     return (level(high) + level(low)) / 2 + more / (2 * weight * apart);
@@ -170,8 +171,8 @@ void RdoTable::fill(std::span<const float> cost, float weight, std::span<int16_t
       winners.pop_back();
     winners.push_back(code);
   }
-  // Two levels differ by 2 weight d or more at a distance d from where they meet; sums of float32
-  // are off by some 1e-7 of what they are, and a place in the table by 2^-13 of a step.
+  // At a distance d from where two levels meet, their costs differ by 2 weight d or more. A cost in
+  // float32 has a relative error of some 1e-7, a place in the table one of 2^-15 of a step.
   const double most = *std::ranges::max_element(cost);
   const double doubt = 1e-3 + 1e-5 * (1 + most / weight);
   const auto bin = [](double x) {

@@ -26,26 +26,28 @@ struct Rdo {
 void choose_codes(const Rdo& rdo, std::span<const float> values, std::span<const float> weights,
                   std::span<uint8_t> codes);
 
-// The same codes for many values that have one weight, without a trellis: a table tells the code of
-// all values between two thirty-seconds of a step, where they have one code.
+// The same codes, for many values of one weight and without a trellis, from a table: where all values
+// of a bin, a small part of a step, have one code, the bin has it as its entry.
 //
-// As all squared errors have one weight, the codes that win anywhere win on intervals, which lie in
-// the order of the levels. Bins near the end of an interval, where rounding might decide, have no
-// entry; `choose_codes` decides there, and outside the table.
+// As all squared errors have the same weight, the values that take a code form an interval, and the
+// intervals are in the order of the levels. Bins that the end of an interval is in, or so close to
+// that rounding might decide, have no entry. Their values, and those outside the table, are compared
+// with the levels one by one, as `choose_codes` does.
 class RdoTable {
  public:
-  // Nothing where weights or costs are not what a table takes: positive, zero or above, finite.
+  // Nothing where a table cannot be used: the weight has to be positive, costs zero or above, and
+  // all of them finite.
   static std::optional<RdoTable> of(const Rdo& rdo, float weight);
 
-  // As `choose_codes`; every one of `weights` is the weight of the table.
+  // As `choose_codes`. All `weights` are the weight of the table.
   void choose(std::span<const float> values, std::span<const float> weights,
               std::span<uint8_t> codes) const;
 
-  // Values from which on a table pays.
-  static size_t pays(size_t models) { return bins * models; }
+  // The number of values from which on a table takes less time than it saves.
+  static size_t least_values(size_t models) { return 1024 * models; }
 
  private:
-  static constexpr int bins_per_step = 32, reach = 128, bins = 2 * reach * bins_per_step;
+  static constexpr int bins_per_step = 64, reach = 128, bins = 2 * reach * bins_per_step;
   static constexpr int16_t open = -1;
 
   explicit RdoTable(const Rdo& rdo) : rdo_(rdo) {}

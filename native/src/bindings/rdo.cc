@@ -28,9 +28,9 @@ void check(const Rdo& rdo, size_t rows, size_t models) {
   if (models < (most + 1) * (rdo.trellis ? 2 : 1)) throw nb::value_error("costs for every model");
 }
 
-// A table where there are values enough for one, all of one weight.
+// A table, where there are values enough for one and all of them have the same weight.
 std::optional<RdoTable> table_for(const Rdo& rdo, std::span<const float> weights) {
-  if (weights.size() < RdoTable::pays(rdo.cost.size() / rdo.entries)) return std::nullopt;
+  if (weights.size() < RdoTable::least_values(rdo.cost.size() / rdo.entries)) return std::nullopt;
   const auto other = [&](float weight) { return weight != weights[0]; };
   return std::ranges::any_of(weights, other) ? std::nullopt : RdoTable::of(rdo, weights[0]);
 }
