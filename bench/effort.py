@@ -19,9 +19,9 @@ from lib.errors import facts_by_set, file_errors, word_errors
 from lib.places import test_sets_in
 from lib.results import Row
 from lib.script import finish, options_of, parser_of, say
-from tinyvox.planner import Effort, Plan
 
 from tinyvox.model import Model
+from tinyvox.planner import Effort, Plan
 
 EFFORTS: tuple[Effort, ...] = ("fast", "normal", "thorough")
 RATIOS = (20.0, 50.0)
