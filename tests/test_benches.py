@@ -209,11 +209,25 @@ def test_error_against_size(tmp_path: Path, cache: Path) -> None:
 def test_how_long_a_plan_takes(tmp_path: Path) -> None:
     rows = run("planner_speed.py", tmp_path)
     stages = {row["stage"]: row["seconds"] for row in rows["stages"]}
-    assert list(stages) == ["calibrate", "plan", "compress", "save"]
+    assert list(stages) == ["calibrate and plan", "save"]
     (total,) = rows["total"]
     assert total["seconds"] == pytest.approx(sum(stages.values()))
     assert 12 <= total["ratio"] < 13
     assert total["ratio"] == pytest.approx(4 * total["parameters"] / total["bytes"])
+
+
+@needs_speech
+def test_what_an_effort_takes_and_loses(tmp_path: Path, cache: Path) -> None:
+    rows = run("effort.py", tmp_path, "--cache", cache)
+    (row,), (large,) = rows["bundled"], rows["large"]
+    parameters = 50_861  # of the small network that stands for the bundled model
+    assert 0.9 < row["bytes"] / (4 * parameters / 20) <= 1
+    assert row["effort"] == large["effort"] == "fast"
+    assert row["processor_seconds"] > 0
+    assert 0 < row["kl"] < 0.1
+    assert row["sets"].keys() == SETS
+    assert large["parameters"] == parameters
+    assert large["ratio"] == 50
 
 
 def test_a_smoke_run_never_overwrites_what_was_measured() -> None:
@@ -231,8 +245,8 @@ def lines_of(picture: Path) -> list[str]:
 
 
 MEASURED = {
-    "commands", "curve", "large_then_small", "limits", "lstm_lm", "planner_speed", "pruning",
-    "quantized_wer", "quantizer_speed", "quantizers", "runtime",
+    "commands", "curve", "effort", "large_then_small", "limits", "lstm_lm", "planner_speed",
+    "pruning", "quantized_wer", "quantizer_speed", "quantizers", "runtime",
 }  # fmt: skip
 
 

@@ -37,7 +37,17 @@ LAYERS: dict[str, set[str]] = {
     "exporters": {"executor", "model", "storage"},
     "importers": {"errors", "executor", "formats", "model"},
     "passes": {"calibration", "errors", "executor", "model", "progress", "quantizers", "recipe"},
-    "planner": {"calibration", "errors", "formats", "model", "passes", "quantizers", "recipe"},
+    "planner": {
+        "calibration",
+        "errors",
+        "formats",
+        "model",
+        "passes",
+        "progress",
+        "quantizers",
+        "recipe",
+        "storage",
+    },
     "training": {
         "calibration",
         "errors",

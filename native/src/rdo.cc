@@ -62,15 +62,18 @@ class Row {
 
 size_t group_of(const Rdo& rdo, size_t row) { return rdo.group.empty() ? 0 : rdo.group[row]; }
 
+uint8_t choose_one(const Rdo& rdo, size_t model, float weight, float value) {
+  const Row row(rdo, &rdo.cost[model * rdo.entries], weight, value);
+  Choice best{std::numeric_limits<float>::infinity(), static_cast<uint8_t>(rdo.zero)};
+  row.consider(best, 0);
+  row.consider_run(best, 1, 1);
+  return best.code;
+}
+
 void choose_alone(const Rdo& rdo, std::span<const float> values, std::span<const float> weights,
                   std::span<uint8_t> codes) {
-  for (size_t i = 0; i < values.size(); ++i) {
-    const Row row(rdo, &rdo.cost[group_of(rdo, i) * rdo.entries], weights[i], values[i]);
-    Choice best{std::numeric_limits<float>::infinity(), static_cast<uint8_t>(rdo.zero)};
-    row.consider(best, 0);
-    row.consider_run(best, 1, 1);
-    codes[i] = best.code;
-  }
+  for (size_t i = 0; i < values.size(); ++i)
+    codes[i] = choose_one(rdo, group_of(rdo, i), weights[i], values[i]);
 }
 
 // The best codes of one row for each quantizer and bit. A state depends on nothing else.
@@ -136,6 +139,70 @@ void choose_path(const Rdo& rdo, std::span<const float> values, std::span<const 
 void choose_codes(const Rdo& rdo, std::span<const float> values, std::span<const float> weights,
                   std::span<uint8_t> codes) {
   (rdo.trellis ? choose_path : choose_alone)(rdo, values, weights, codes);
+}
+
+std::optional<RdoTable> RdoTable::of(const Rdo& rdo, float weight) {
+  const auto fits = [](float cost) { return std::isfinite(cost) && cost >= 0; };
+  if (rdo.trellis || !std::isfinite(weight) || weight <= 0 || !std::ranges::all_of(rdo.cost, fits))
+    return std::nullopt;
+  RdoTable table(rdo);
+  const size_t models = rdo.cost.size() / rdo.entries;
+  table.entries_.assign(models * bins, open);
+  for (size_t model = 0; model < models; ++model)
+    table.fill(rdo.cost.subspan(model * rdo.entries, rdo.entries), weight,
+               std::span(table.entries_).subspan(model * bins, bins));
+  return table;
+}
+
+// A value x costs weight (x - l)^2 + cost at level l. Without weight x^2, which all levels share, this
+// is a line in x, which falls more steeply the higher the level is. So the levels that are the best
+// ones somewhere are the lower envelope of these lines, which one sweep over the levels finds.
+void RdoTable::fill(std::span<const float> cost, float weight, std::span<int16_t> entries) const {
+  const auto level = [&](int code) { return static_cast<double>(code) - rdo_.zero; };
+  const auto meet = [&](int low, int high) {  // the value from which on the higher level costs less
+    const double apart = level(high) - level(low);
+    const double more = static_cast<double>(cost[high]) - cost[low];
+    return (level(high) + level(low)) / 2 + more / (2 * weight * apart);
+  };
+  std::vector<int> winners;
+  for (int code = 0; code < static_cast<int>(rdo_.entries); ++code) {
+    while (winners.size() > 1 &&
+           meet(winners.back(), code) <= meet(winners[winners.size() - 2], winners.back()))
+      winners.pop_back();
+    winners.push_back(code);
+  }
+  // At a distance d from where two levels meet, their costs differ by 2 weight d or more. A cost in
+  // float32 has a relative error of some 1e-7, a place in the table one of 2^-15 of a step.
+  const double most = *std::ranges::max_element(cost);
+  const double doubt = 1e-3 + 1e-5 * (1 + most / weight);
+  const auto bin = [](double x) {
+    return static_cast<int>(std::clamp((x + reach) * bins_per_step, 0.0, bins * 1.0));
+  };
+  int first = 0;
+  for (size_t i = 0; i < winners.size(); ++i) {
+    const double end = i + 1 < winners.size() ? meet(winners[i], winners[i + 1]) : 1e9;
+    for (const int last = bin(end - doubt); first < last; ++first)
+      entries[first] = static_cast<int16_t>(winners[i]);
+    first = std::max(first, std::min(bin(end + doubt) + 1, bins));
+  }
+}
+
+void RdoTable::choose(std::span<const float> values, std::span<const float> weights,
+                      std::span<uint8_t> codes) const {
+  // A byte that is stored may be any object's: what the loop reads is held here.
+  const int16_t* const entries = entries_.data();
+  const uint8_t* const group = rdo_.group.empty() ? nullptr : rdo_.group.data();
+  const float* const from = values.data();
+  uint8_t* const to = codes.data();
+  for (size_t i = 0, count = values.size(); i < count; ++i) {
+    const size_t model = group == nullptr ? 0 : group[i];
+    const float place = from[i] * bins_per_step + reach * bins_per_step;
+    const int16_t entry = place >= 0 && place < bins  // neither holds for NaN
+                              ? entries[model * bins + static_cast<size_t>(static_cast<int>(place))]
+                              : open;
+    to[i] = entry != open ? static_cast<uint8_t>(entry)
+                          : choose_one(rdo_, model, weights[i], from[i]);
+  }
 }
 
 }  // namespace tinyvox

@@ -10,6 +10,7 @@ from small_models import speech_model
 from tinyvox.calibration import (
     NO_STATISTICS,
     Calibration,
+    SyntheticAmount,
     synthesize_speech,
     synthetic_batches,
     synthetic_features,
@@ -61,7 +62,7 @@ def test_babble_is_made_by_its_seed() -> None:
 
 def test_made_up_speech_is_normalized_as_the_card_says() -> None:
     model = with_card(speech_model())
-    sounds = synthetic_batches(model, 0, sounds=20, utterances=0)
+    sounds = synthetic_batches(model, 0, SyntheticAmount(sounds=20, features=0))
     frames = torch.cat(
         [row[:n] for b in sounds for row, n in zip(b.features, b.lengths.tolist(), strict=True)]
     )

@@ -98,10 +98,12 @@ def test_size_is_never_exceeded(folder: Path) -> None:
 def test_a_plan_is_shown_and_its_recipe_replayed_without_searching(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With speech, which makes it another plan than none does."""
+    """With speech, which makes it another plan than none does; all of it calibrates both times, as
+    the plans are judged on speech of their own."""
     monkeypatch.setattr("tinyvox.cli.progress_display.SECONDS_A_LINE", 0.0)
     recipe, cache = folder / "found.yaml", folder / "cache"
-    out = ["--data", folder / "set.jsonl", "--cache", cache, "-o"]
+    speech = folder / "set.jsonl"
+    out = ["--data", speech, "--dev", speech, "--cache", cache, "-o"]
     printed, progress = run_both(
         "compress", folder / "net.pt2", "--ratio", 8, "--save-recipe", recipe, *out,
         folder / "heard.tvx",

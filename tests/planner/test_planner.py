@@ -19,7 +19,8 @@ from tinyvox.model import Dense, Model, layers
 from tinyvox.passes import compress
 from tinyvox.passes.lowrank import factorize
 from tinyvox.passes.quantization import quantize, relative_error
-from tinyvox.planner import BITS, FRAMES, Planner, find_plan, plan
+from tinyvox.planner import BITS, Effort, Planner, find_plan, plan, settings_of
+from tinyvox.progress import Update
 from tinyvox.recipe import (
     FactorizeSettings,
     PruneSettings,
@@ -53,8 +54,8 @@ def loss(model: Model, small: Model) -> float:
 def planner() -> Planner:
     """Of a wide model; what it measured for one budget serves for others."""
     model = wide_model()
-    divergence = OutputDivergence(model, synthetic_batches(model, 1, 24, 6))
-    return Planner(model, Calibration.synthetic(), divergence, 0, None, lambda _: None)
+    divergence = OutputDivergence(model, synthetic_batches(model, 1, settings_of("normal").judging))
+    return Planner(model, Calibration.synthetic(), divergence)
 
 
 def test_a_budget_is_used_to_two_percent_and_a_tighter_one_never_loses_less(
@@ -107,7 +108,7 @@ def uniform() -> tuple[Planner, list[tuple[int, float]]]:
         for bits in BITS[::2]:
             small = quantize(thin, QuantizeSettings(method="entropy", bits=bits), statistics).model
             settings.append((tvx.size(small), divergence.distance(small)))
-    return Planner(model, calibration, divergence, 0, None, lambda _: None), settings
+    return Planner(model, calibration, divergence), settings
 
 
 def test_no_setting_for_all_matrices_that_fits_loses_less(
@@ -140,8 +141,9 @@ def test_matrices_of_low_rank_are_factored() -> None:
 def test_rows_tell_what_each_matrix_takes_and_does() -> None:
     model = wide_model()
     found = find_plan(model, ratio=15)
-    divergence = OutputDivergence(model, synthetic_batches(model, 1, 24, 6))
-    short = divergence.shorter(model, FRAMES)
+    settings = settings_of("normal")
+    divergence = OutputDivergence(model, synthetic_batches(model, 1, settings.judging))
+    short = divergence.shorter(model, settings.measurements.frames)
     assert [row.name for row in found.rows] == [name for name, _ in model.matrices()]
     small = dict(found.model.matrices())
     for row in found.rows:
@@ -152,33 +154,70 @@ def test_rows_tell_what_each_matrix_takes_and_does() -> None:
     assert sum(row.bytes for row in found.rows) == pytest.approx(found.size, rel=0.2)
 
 
-def test_a_search_that_was_interrupted_goes_on(tmp_path: Path) -> None:
+def test_a_search_that_was_interrupted_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, state = speech_model(32), tmp_path / "plan.json"
-    fresh: list[str] = []
-    whole = find_plan(model, ratio=10, progress=fresh.append)
-    seen = 0
+    files = counted_files(monkeypatch)
+    whole = find_plan(model, ratio=10)
+    made = files.pop_all()
 
-    def interrupt(what: str) -> None:
-        nonlocal seen
-        seen += what == "planning: listening to what it costs"
-        if seen == 2:
+    def interrupt(update: Update) -> None:
+        if update.best_loss is not None and update.done > len(list(model.matrices())) + 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         find_plan(model, ratio=10, state=state, progress=interrupt)
     assert state.exists()
-    tries: list[str] = []
-    again = find_plan(model, ratio=10, state=state, progress=tries.append)
-    assert again.recipe == whole.recipe
-    assert tries.count("planning: trying a recipe") < fresh.count("planning: trying a recipe")
+    files.pop_all()
+    assert find_plan(model, ratio=10, state=state).recipe == whole.recipe
+    assert files.pop_all() < made
     state.write_text("{not a search")
     assert find_plan(model, ratio=10, state=state).recipe == whole.recipe
+    assert files.pop_all() == made
+
+
+class Counted:
+    """Counts calls."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def pop_all(self) -> int:
+        """How many calls there were since this was last asked."""
+        calls, self.calls = self.calls, 0
+        return calls
+
+
+def counted_files(monkeypatch: pytest.MonkeyPatch) -> Counted:
+    """Counts the files whose sizes the planner measures."""
+    counted, size = Counted(), tvx.size
+
+    def counting(model: Model) -> int:
+        counted.calls += 1
+        return size(model)
+
+    monkeypatch.setattr(tvx, "size", counting)
+    return counted
+
+
+def counted_distances(monkeypatch: pytest.MonkeyPatch) -> Counted:
+    """Counts the changed models whose outputs are compared with the original's."""
+    counted, distance = Counted(), OutputDivergence.distance
+
+    def counting(divergence: OutputDivergence, changed: Model) -> float:
+        counted.calls += 1
+        return distance(divergence, changed)
+
+    monkeypatch.setattr(OutputDivergence, "distance", counting)
+    return counted
 
 
 def test_the_smallest_plan_within_a_loss() -> None:
     model = speech_model()
-    divergence = OutputDivergence(model, synthetic_batches(model, 1, 24, 6))
-    planner = Planner(model, Calibration.synthetic(), divergence, 0, None, lambda _: None)
+    batches = synthetic_batches(model, 1, settings_of("normal").judging)
+    divergence = OutputDivergence(model, batches)
+    planner = Planner(model, divergence=divergence)
     tight = planner.smallest_within(0.002, divergence.distance)
     loose = planner.smallest_within(0.02, divergence.distance)
     assert divergence.distance(tight.model) <= 0.002
@@ -203,13 +242,45 @@ def test_the_same_model_gives_the_same_plan_and_stays_as_it_is() -> None:
     assert all(torch.equal(m.decode(), before[name]) for name, m in model.matrices())
 
 
-def test_progress_is_told_of_every_matrix() -> None:
-    told: list[str] = []
-    find_plan(speech_model(), ratio=4, progress=told.append)
-    names = [name for name, _ in speech_model().matrices()]
-    assert told[0] == "planning: listening to what each matrix does"
-    assert told[1 : len(names) + 1] == [f"planning: {name}" for name in names]
-    assert {"planning: trying a recipe", "planning: listening to what it costs"} <= set(told)
+def test_progress_is_told_of_every_step_and_of_the_best_plan() -> None:
+    told: list[Update] = []
+    found = find_plan(speech_model(), ratio=4, progress=told.append)
+    matrices = len(list(speech_model().matrices()))
+    assert {update.stage for update in told} == {"planning"}
+    assert [update.done for update in told] == list(range(1, len(told) + 1))
+    assert all(update.total is not None and update.done <= update.total for update in told)
+    assert all(update.best_loss is None for update in told[: matrices + 1])
+    losses = [update.best_loss for update in told if update.best_loss is not None]
+    assert losses == sorted(losses, reverse=True)
+    assert (told[-1].best_bytes, losses[-1]) == (found.size, found.distance)
+
+
+@pytest.mark.parametrize(("effort", "sizes", "distances"), [("fast", 6, 26), ("normal", 45, 70)])
+def test_an_effort_stays_within_its_work(
+    effort: Effort, sizes: int, distances: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, models = counted_files(monkeypatch), counted_distances(monkeypatch)
+    find_plan(wide_model(), ratio=15, effort=effort)
+    assert files.calls <= sizes
+    assert models.calls <= distances
+
+
+@pytest.mark.parametrize("budget", [60_000, 30_000, 16_000])
+def test_fast_comes_within_2_per_cent_of_the_size_and_not_above(budget: int) -> None:
+    found = find_plan(wide_model(), size=budget, effort="fast")
+    assert 0.98 * budget <= found.size <= budget
+
+
+def test_more_effort_does_not_lose_more() -> None:
+    model = speech_model(48)
+    batches = synthetic_batches(model, 5)
+    judge = OutputDivergence(model, batches)
+    efforts: tuple[Effort, ...] = ("fast", "normal")
+    fast, normal = (
+        judge.distance(find_plan(model, ratio=9, effort=effort, divergence=judge).model)
+        for effort in efforts
+    )
+    assert normal <= 1.02 * fast
 
 
 def test_fewer_units_are_kept_where_units_say_the_same() -> None:

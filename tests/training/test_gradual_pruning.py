@@ -205,12 +205,12 @@ def test_taylor_importance_is_weight_times_gradient_summed_over_the_steps() -> N
         expected += (one * one.grad).abs().sum(1).detach()
         expected += (out * out.grad).abs().sum(0).detach()
         if step == 2:
-            found = pruner.state_dict()["importance"]["one"] + 0
+            found = pruner.state_dict()["scores"]["one"] + 0
         pruner.step()
     assert not torch.equal(found, expected)
     kept = expected.topk(3).indices.sort().values
     assert torch.equal(pruner.state_dict()["alive"]["one"].nonzero().flatten(), kept)
-    assert bool((pruner.state_dict()["importance"]["one"] == 0).all())
+    assert bool((pruner.state_dict()["scores"]["one"] == 0).all())
 
 
 def saved(state: dict[str, object]) -> dict[str, object]:

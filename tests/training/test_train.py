@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ import yaml
 from tinyvox.errors import FileError, RecipeError
 from tinyvox.executor import Executor
 from tinyvox.exporters import export_pt2
-from tinyvox.importers import signal
 from tinyvox.model import Model, card_path, groups, save_card
 from tinyvox.progress import Progress, Update
 from tinyvox.recipe import GradualPruning

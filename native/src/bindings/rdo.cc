@@ -4,6 +4,8 @@
 #include <nanobind/ndarray.h>
 
 #include <algorithm>
+#include <optional>
+#include <span>
 #include <vector>
 
 #include "bindings.h"
@@ -26,6 +28,13 @@ void check(const Rdo& rdo, size_t rows, size_t models) {
   if (models < (most + 1) * (rdo.trellis ? 2 : 1)) throw nb::value_error("costs for every model");
 }
 
+// A table, where there are values enough for one and all of them have the same weight.
+std::optional<RdoTable> table_for(const Rdo& rdo, std::span<const float> weights) {
+  if (weights.size() < RdoTable::least_values(rdo.cost.size() / rdo.entries)) return std::nullopt;
+  const auto other = [&](float weight) { return weight != weights[0]; };
+  return std::ranges::any_of(weights, other) ? std::nullopt : RdoTable::of(rdo, weights[0]);
+}
+
 void choose(Floats2d values, Floats2d weights, Codes codes, Floats2d cost, Bytes1d group,
             uint32_t zero, bool trellis) {
   const Rdo rdo{static_cast<uint32_t>(cost.shape(1)),
@@ -39,9 +48,16 @@ void choose(Floats2d values, Floats2d weights, Codes codes, Floats2d cost, Bytes
       weights.shape(0) != values.shape(0) || weights.shape(1) != rows)
     throw nb::value_error("as many codes and weights as values");
   const nb::gil_scoped_release unlocked;
-  for (size_t column = 0; column < values.shape(0); ++column)
-    choose_codes(rdo, {values.data() + column * rows, rows}, {weights.data() + column * rows, rows},
-                 {codes.data() + column * rows, rows});
+  const std::optional<RdoTable> table = table_for(rdo, {weights.data(), weights.size()});
+  for (size_t column = 0; column < values.shape(0); ++column) {
+    const std::span<const float> some{values.data() + column * rows, rows};
+    const std::span<const float> heed{weights.data() + column * rows, rows};
+    const std::span<uint8_t> chosen{codes.data() + column * rows, rows};
+    if (table)
+      table->choose(some, heed, chosen);
+    else
+      choose_codes(rdo, some, heed, chosen);
+  }
 }
 
 }  // namespace

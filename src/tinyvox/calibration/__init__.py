@@ -12,7 +12,11 @@ from tinyvox.calibration.statistics import (
     Statistics,
     energy,
 )
-from tinyvox.calibration.synthetic import synthetic_batches, synthetic_features
+from tinyvox.calibration.synthetic import (
+    SyntheticAmount,
+    synthetic_batches,
+    synthetic_features,
+)
 from tinyvox.calibration.synthetic_speech import synthesize_speech
 
 __all__ = [
@@ -26,6 +30,7 @@ __all__ = [
     "OutputDivergence",
     "Source",
     "Statistics",
+    "SyntheticAmount",
     "divergence_on_audio",
     "energy",
     "features_of",

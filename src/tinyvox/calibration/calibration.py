@@ -13,7 +13,7 @@ from tinyvox.calibration.audio import AudioSource, Fisher
 from tinyvox.calibration.gathering import gather
 from tinyvox.calibration.statistics import DAMPING, NO_STATISTICS, Batch, Moments, Statistics
 from tinyvox.calibration.stored import as_stored, read_moments, write_moments
-from tinyvox.calibration.synthetic import SyntheticSource
+from tinyvox.calibration.synthetic import SYNTHETIC_AMOUNT, SyntheticAmount, SyntheticSource
 from tinyvox.errors import FileError
 from tinyvox.model import Model
 from tinyvox.progress import Progress, silent
@@ -98,10 +98,16 @@ class Calibration:
         return cls(source, cache=folder, seed=seed, progress=progress)
 
     @classmethod
-    def synthetic(cls, seed: int = 0, *, progress: Progress = silent) -> Self:
-        """Calibration on synthetic speech, drawn by `seed`. Nothing is known of a model without a
-        speech card."""
-        return cls(SyntheticSource(seed), seed=seed, progress=progress)
+    def synthetic(
+        cls,
+        seed: int = 0,
+        amount: SyntheticAmount = SYNTHETIC_AMOUNT,
+        *,
+        progress: Progress = silent,
+    ) -> Self:
+        """Calibration on synthetic speech, so much of it, drawn by `seed`. Nothing is known of a
+        model without a speech card."""
+        return cls(SyntheticSource(seed, amount), seed=seed, progress=progress)
 
     @classmethod
     def from_batches(

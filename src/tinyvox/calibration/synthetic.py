@@ -9,6 +9,7 @@ card that normalizes its features says what the features of speech are like: of 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,10 +22,10 @@ from tinyvox.model import Model, SpeechCard
 from tinyvox.progress import Progress, Update, silent
 from tinyvox.runtime import extract_features
 
-SOUNDS, SECONDS = 160, 3.0
-"""Synthetic utterances, and about how many seconds each lasts."""
-UTTERANCES, FRAMES = 32, 150
-"""Utterances of random features, and the frames of each."""
+SECONDS = 3.0
+"""About how many seconds a synthetic utterance lasts."""
+FRAMES = 150
+"""The frames of an utterance of random features."""
 BATCH = 32
 CORRELATION = 0.7
 """Of each random feature from one frame to the next; about that of cepstra every 20 ms."""
@@ -33,18 +34,30 @@ DAMPING = 0.05
 of real speech."""
 
 
-class SyntheticSource:
-    """Synthetic speech as a source of batches, drawn by `seed`."""
+@dataclass(frozen=True)
+class SyntheticAmount:
+    """How many utterances are made: `sounds` of a vocal tract, `features` at random."""
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
+    sounds: int = 160
+    features: int = 32
+
+
+SYNTHETIC_AMOUNT = SyntheticAmount()
+"""What is made where nothing else is asked for."""
+
+
+class SyntheticSource:
+    """Synthetic speech as a source of batches, so much of it, drawn by `seed`."""
+
+    def __init__(self, seed: int, amount: SyntheticAmount = SYNTHETIC_AMOUNT) -> None:
+        self.seed, self.amount = seed, amount
         self._last: tuple[SpeechCard | None, int, list[Batch]] | None = None
 
     def batches(self, model: Model, progress: Progress = silent) -> Iterator[Batch]:
         """Features for the model. They are kept for other models of the same card."""
         wanted = model.card, model.input_size
         if self._last is None or self._last[:2] != wanted:
-            self._last = *wanted, synthetic_batches(model, self.seed)
+            self._last = *wanted, synthetic_batches(model, self.seed, self.amount)
         done, total = 0, sum(len(batch.lengths) for batch in self._last[2])
         for batch in self._last[2]:
             progress(Update("calibrating", done, total))
@@ -65,14 +78,14 @@ class SyntheticSource:
 
 
 def synthetic_batches(
-    model: Model, seed: int, sounds: int = SOUNDS, utterances: int = UTTERANCES
+    model: Model, seed: int, amount: SyntheticAmount = SYNTHETIC_AMOUNT
 ) -> list[Batch]:
     """Features of synthetic speech; for a model without a card, random features alone."""
     found: list[Tensor] = []
     if model.card is not None:
-        found = _sounds(model.card, sounds, seed)
+        found = _sounds(model.card, amount.sounds, seed)
     if model.card is None or model.card.features.mean:
-        found += synthetic_features(utterances, model.input_size, seed)
+        found += synthetic_features(amount.features, model.input_size, seed)
     return [Batch.of(found[start : start + BATCH]) for start in range(0, len(found), BATCH)]
 
 

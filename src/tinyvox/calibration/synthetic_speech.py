@@ -161,12 +161,13 @@ def _filtered(source: Track, response: Track, hop: int) -> Track:
     """Each stretch of four hops through its own filter, overlapped and added."""
     window = np.sqrt(0.5) * np.sin(np.pi * (np.arange(4 * hop) + 0.5) / (4 * hop))
     padded = np.pad(source, (2 * hop, 4 * hop))
-    result = np.zeros(len(padded))
-    for index, magnitudes in enumerate(response):
-        place = slice(index * hop, index * hop + 4 * hop)
-        spectrum = np.fft.rfft(padded[place] * window) * magnitudes
-        result[place] += np.fft.irfft(spectrum) * window
-    filtered: Track = result[2 * hop : 2 * hop + len(source)]
+    stretches = np.lib.stride_tricks.sliding_window_view(padded, 4 * hop)[::hop][: len(response)]
+    spectra = np.fft.rfft(stretches * window) * response
+    pieces = (np.fft.irfft(spectra) * window).reshape(len(response), 4, hop)
+    result = np.zeros((len(response) + 3, hop))
+    for quarter in (3, 2, 1, 0):  # the earlier stretches first
+        result[quarter : quarter + len(response)] += pieces[:, quarter]
+    filtered: Track = result.reshape(-1)[2 * hop : 2 * hop + len(source)]
     return filtered
 
 

@@ -1,8 +1,19 @@
 """A budget in, a recipe and its model out."""
 
-from tinyvox.planner.choices import BITS
-from tinyvox.planner.effort import Effort
+from tinyvox.planner.effort import BITS, Effort, Measurements, SearchSettings, settings_of
 from tinyvox.planner.planner import Judge, Planner, find_plan, plan
-from tinyvox.planner.search import FRAMES, Plan, Row
+from tinyvox.planner.plans import Plan, Row
 
-__all__ = ["Effort", "Judge", "Plan", "Row", "BITS", "FRAMES", "Planner", "find_plan", "plan"]
+__all__ = [
+    "BITS",
+    "Effort",
+    "Judge",
+    "Measurements",
+    "Plan",
+    "Planner",
+    "Row",
+    "SearchSettings",
+    "find_plan",
+    "plan",
+    "settings_of",
+]

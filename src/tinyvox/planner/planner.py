@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tinyvox.calibration import Calibration, OutputDivergence
+from tinyvox.calibration import Calibration, OutputDivergence, synthetic_batches
 from tinyvox.errors import RecipeError
 from tinyvox.formats import tvx
 from tinyvox.model import Model
 from tinyvox.passes.pruning import prune
-from tinyvox.planner.search import Plan, Row, Search, State, divergence_batches
-from tinyvox.recipe import PruneSettings, Recipe
+from tinyvox.planner.effort import Effort, settings_of
+from tinyvox.planner.plans import Plan
+from tinyvox.planner.search import Search
+from tinyvox.planner.state import State
+from tinyvox.planner.tracking import Tracker
+from tinyvox.progress import Progress, silent
+from tinyvox.recipe import PruneSettings, Recipe, Settings
 
-KEEPS = (0.9, 0.7, 0.5)
-"""Shares of the weights that pruning leaves, in the order in which they are tried."""
 PRUNING = 0.5
-"""Pruning that alone costs more of what the best plan costs is not tried further."""
-LARGE = 20_000_000
-"""Parameters of a network beyond which fewer units are not tried, nor matrices fitted to those
-before them: either takes about as long as the rest."""
+"""Where pruning alone costs more than this share of what the best plan costs, no further pruning is
+tried."""
 CLEARLY = 0.9
-"""How much less a plan with fewer units has to cost: its readers were fitted to much the same
-speech as it is held against."""
+"""A plan with fewer units has to cost less than this share of what one with all units costs: the
+matrices that read the units were fitted on much the same speech as plans are judged on."""
 HALVINGS = 6
 """Sizes that are tried for a loss."""
+FIRST_RATIO, LEAST_RATIO = 12, 16
+"""By how much the first of them is smaller than the file without compression, and each of the next
+smaller than the smallest that has been enough, at most."""
 
 Judge = Callable[[Model], float]
 """How much worse a compressed model is than the original, in the unit of the loss allowed."""
-
-__all__ = ["Judge", "Plan", "Planner", "Row", "find_plan", "plan"]
 
 
 def plan(
@@ -39,13 +41,14 @@ def plan(
     ratio: float | None = None,
     size: int | None = None,
     calibration: Calibration | None = None,
+    effort: Effort = "normal",
 ) -> Recipe:
     """The recipe that loses least among those that reach a ratio or a size.
 
     `ratio` counts 4 bytes a parameter of the original, `size` is in bytes. `find_plan` tells what
     the recipe does, and takes a loss in place of a size.
     """
-    return find_plan(model, ratio=ratio, size=size, calibration=calibration).recipe
+    return find_plan(model, ratio=ratio, size=size, calibration=calibration, effort=effort).recipe
 
 
 def find_plan(
@@ -57,26 +60,48 @@ def find_plan(
     judge: Judge | None = None,
     calibration: Calibration | None = None,
     divergence: OutputDivergence | None = None,
+    effort: Effort = "normal",
     seed: int = 0,
     state: Path | None = None,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress = silent,
 ) -> Plan:
     """The plan that loses least among those that reach a ratio or a size, or the smallest that
     loses at most `max_loss`, as `judge` tells it of a compressed model.
 
-    Units of every group, and a rank and coded bits of every matrix: those that minimize the sum
-    over the matrices of the relative error of what they give times what the model's outputs suffer
-    from it, a Lagrange multiplier for the bytes (Shoham and Gersho, "Efficient bit allocation for
-    an arbitrary set of quantizers", 1988). What they suffer is measured on `divergence`, by default
-    synthetic speech: first with noise, then with what the plan does to each matrix, until the plan
-    gets no better. Sizes are those of the packed file, which the recipe makes byte for byte.
+    The units of every group, and a rank and coded bits of every matrix, are those that minimize the
+    sum over the matrices of the relative error of their outputs times what such an error costs. The
+    cost is how far it moves the outputs of the model, which is measured on `divergence`, by default
+    on synthetic speech: first with noise, then with what the plan does to each matrix, until plans
+    get no better. Sizes are those of the packed file, which the recipe makes byte for byte where it
+    is applied with the same calibration.
 
-    Statistics of the matrices come from `calibration`, by default on synthetic speech.
+    Statistics of the matrices come from `calibration`, by default on synthetic speech. `effort`
+    says how much is measured and tried, and how much synthetic speech is made (`settings_of`).
     `state` is a file in which the search is kept, and from which the same call goes on after it was
-    interrupted. Deterministic by `seed`. Raises RecipeError with the smallest size that can be
-    reached.
+    interrupted. `progress` is told of every step, with the size and the loss of the best plan so
+    far. Deterministic by `seed`. Raises RecipeError with the smallest size that can be reached.
     """
-    original = 4 * model.original_parameters
+    budget = _budget(model, ratio, size, max_loss)
+    planner = Planner(
+        model, calibration, divergence, effort=effort, seed=seed, state=state, progress=progress
+    )
+    if max_loss is not None:
+        if judge is None:
+            raise RecipeError("a loss allowed has to be judged; give --dev MANIFEST")
+        return planner.smallest_within(max_loss, judge)
+    found = planner.best_within(budget)
+    if found is None:
+        reached = 4 * model.original_parameters / planner.smallest
+        raise RecipeError(
+            f"no plan fits {budget} bytes; the smallest that can be reached without fine-tuning is "
+            f"about {planner.smallest} bytes, a ratio of {reached:.1f}"
+        )
+    return found
+
+
+def _budget(model: Model, ratio: float | None, size: int | None, max_loss: float | None) -> int:
+    """The bytes that a ratio or a size comes to; 0 for a loss. Raises RecipeError unless exactly
+    one of the three is given, and in range."""
     asked = {"ratio": ratio, "size": size, "max_loss": max_loss}
     if sum(value is not None for value in asked.values()) != 1:
         raise RecipeError("a plan needs one of ratio, size and max_loss")
@@ -84,21 +109,7 @@ def find_plan(
         least = "0 or more" if name == "max_loss" else "a number above 0"
         if value is not None and not (0 <= value < math.inf and (value or name == "max_loss")):
             raise RecipeError(f"the {name} to reach is {value}, expected {least}")
-    calibration = calibration or Calibration.synthetic(seed)
-    planner = Planner(model, calibration, divergence, seed, state, progress or (lambda _: None))
-    if max_loss is not None:
-        if judge is None:
-            raise RecipeError("a loss allowed has to be judged; give --dev MANIFEST")
-        return planner.smallest_within(max_loss, judge)
-    budget = int(original / ratio) if ratio is not None else size
-    assert budget is not None
-    found = planner.best_within(budget)
-    if found is None:
-        raise RecipeError(
-            f"no plan fits {budget} bytes; the smallest that can be reached without fine-tuning is "
-            f"about {planner.smallest} bytes, a ratio of {original / planner.smallest:.1f}"
-        )
-    return found
+    return int(4 * model.original_parameters / ratio) if ratio is not None else size or 0
 
 
 class Planner:
@@ -108,45 +119,52 @@ class Planner:
     def __init__(
         self,
         model: Model,
-        calibration: Calibration,
-        divergence: OutputDivergence | None,
-        seed: int,
-        state: Path | None,
-        progress: Callable[[str], None],
+        calibration: Calibration | None = None,
+        divergence: OutputDivergence | None = None,
+        *,
+        effort: Effort = "normal",
+        seed: int = 0,
+        state: Path | None = None,
+        progress: Progress = silent,
     ) -> None:
-        self.model, self.calibration, self.progress = model, calibration, progress
-        progress("planning: listening to what each matrix does")
-        self.statistics = calibration.of(model)
-        self.divergence = divergence or OutputDivergence(model, divergence_batches(model, seed + 1))
-        self.state = State(state, f"{model.digest()} {seed}")
-        self.whole = Search(model, calibration, self.divergence, self.state, progress)
-        self.thin: dict[float, Model | None] = {}
-        self.pruned: dict[float, Search] = {}
+        """Measure every matrix of the model."""
+        self.model, self.settings = model, settings_of(effort)
+        self._tracker = Tracker(progress)
+        self._tracker.expect(1 + len(list(model.matrices())))
+        self.calibration = calibration or Calibration.synthetic(seed, self.settings.calibration)
+        self.statistics = self.calibration.of(model)
+        self.divergence = divergence or OutputDivergence(
+            model, synthetic_batches(model, seed + 1, self.settings.judging)
+        )
+        self._tracker.step()
+        self._state = State(state, f"{model.digest()} {seed}")
+        self.whole = self._search(model)
+        self._thin: dict[float, Model | None] = {}
+        self._moved: dict[float, float] = {}  # by the pruning alone
+        self._pruned: dict[float, Search] = {}
 
     @property
     def smallest(self) -> int:
         """Bytes of the smallest plan that was tried."""
-        tried = [s.smallest for s in (self.whole, *self.pruned.values()) if s.smallest]
+        tried = [s.smallest for s in (self.whole, *self._pruned.values()) if s.smallest]
         return min(tried)
 
     def best_within(self, budget: int) -> Plan | None:
         """The plan that loses least in so many bytes; None where none fits.
 
-        Fewer and fewer units are tried, as long as that alone does not cost most of what the best
-        plan costs. In the end each matrix is fitted to those before it, where that loses less.
-        Neither is done to networks that are LARGE.
+        In the end the matrices are fitted in sequence, where that loses less. Fewer and fewer units
+        are tried, as long as pruning alone does not cost most of what the best plan costs. The
+        settings of the effort say up to which size of network each is done.
         """
         plain = self.whole.best_within(budget)
-        if self.model.count_parameters() > LARGE:
-            return plain
         best = plain and self.whole.refitted(plain, budget)
-        for keep in KEEPS:
-            thin = self._thin(keep)
-            if thin is None or (
-                plain and self.divergence.distance(thin) > PRUNING * plain.distance
-            ):
+        if self.model.count_parameters() > self.settings.pruned_up_to:
+            return best
+        for keep in self.settings.keeps:
+            thin = self._thinner(keep)
+            if thin is None or (plain and self._moved[keep] > PRUNING * plain.distance):
                 break
-            search = self._search(keep, thin)
+            search = self._pruned_search(keep, thin)
             thinner = search.best_within(budget)
             if thinner is None or (plain and thinner.distance > CLEARLY * plain.distance):
                 continue
@@ -155,42 +173,53 @@ class Planner:
                 plain, best = thinner, found
         return best
 
-    def _thin(self, keep: float) -> Model | None:
-        """The model with the units that stay where so many weights do; None where units cannot
+    def _search(self, model: Model, first: Sequence[Settings] = ()) -> Search:
+        return Search(
+            model,
+            self.calibration,
+            self.divergence,
+            self.settings,
+            self._state,
+            self._tracker,
+            first,
+        )
+
+    def _thinner(self, keep: float) -> Model | None:
+        """The model with the units that stay where so many weights do; None where no units can
         go."""
-        if keep not in self.thin:
-            self.progress(f"planning: the units that {keep:.0%} of the weights leave")
+        if keep not in self._thin:
+            self._tracker.expect(1)
             try:
                 settings = PruneSettings(budget=keep)
-                self.thin[keep] = prune(self.model, settings, self.statistics).model
+                thin = prune(self.model, settings, self.statistics).model
+                self._thin[keep], self._moved[keep] = thin, self.divergence.distance(thin)
             except RecipeError:
-                self.thin[keep] = None
-        return self.thin[keep]
+                self._thin[keep] = None
+            self._tracker.step()
+        return self._thin[keep]
 
-    def _search(self, keep: float, thin: Model) -> Search:
-        if keep not in self.pruned:
-            first = (PruneSettings(budget=keep),)
-            self.pruned[keep] = Search(
-                thin, self.calibration, self.divergence, self.state, self.progress, first
-            )
-        return self.pruned[keep]
+    def _pruned_search(self, keep: float, thin: Model) -> Search:
+        if keep not in self._pruned:
+            self._tracker.expect(len(list(thin.matrices())))
+            self._pruned[keep] = self._search(thin, (PruneSettings(budget=keep),))
+        return self._pruned[keep]
 
     def smallest_within(self, most: float, judge: Judge) -> Plan:
-        """The smallest plan, to some per cent, that a judge says loses no more than `most`."""
+        """The smallest plan, to some per cent, that a judge says loses no more than `most`.
+
+        Raises RecipeError where none does.
+        """
         whole = tvx.size(self.whole.rounded)
         low, high = 0.0, float(whole)  # bytes: too few, enough
         best: Plan | None = None
-        size = whole / 12
+        size = whole / FIRST_RATIO
         for _ in range(HALVINGS):
             found = self.best_within(int(size))
-            loss = math.inf if found is None else judge(found.model)
-            if found is not None:
-                self.progress(f"planning: {found.size} bytes lose {loss:.4g}, {most:.4g} allowed")
-            if loss <= most:
+            if found is not None and judge(found.model) <= most:
                 best, high = found, size
             else:
                 low = size
-            size = math.sqrt(max(low, high / 16) * high)
+            size = math.sqrt(max(low, high / LEAST_RATIO) * high)
         if best is None:
             raise RecipeError(
                 f"no plan of up to {round(low)} bytes loses as little as {most:g}; allow more"

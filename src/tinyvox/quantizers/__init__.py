@@ -6,16 +6,14 @@ from tinyvox.quantizers.entropy_constrained import (
     LEAST_BITS,
     MOST_BITS,
     MOST_TRELLIS_BITS,
-    choose,
-    coded_bits,
     entropy,
-    price_codes,
     trellis,
     trimmed,
     widened,
 )
 from tinyvox.quantizers.k_means import kmeans
 from tinyvox.quantizers.methods import QUANTIZERS, Quantizer
+from tinyvox.quantizers.pricing import choose, coded_bits, price_codes
 from tinyvox.quantizers.uniform import asymmetric, omse, symmetric
 from tinyvox.quantizers.values import SMALLEST_NORMAL, Granularity, compact
 

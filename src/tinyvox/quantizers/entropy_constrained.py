@@ -16,16 +16,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tinyvox import _native
-from tinyvox.model import MAX_ROW_GROUPS, Codebook, Coded, Grid
+from tinyvox.model import MAX_ROW_GROUPS, Coded, Grid
 from tinyvox.quantizers.k_means import kmeans
+from tinyvox.quantizers.pricing import (
+    choose_in_steps,
+    coded_bits,
+    counts_of,
+    each_weight,
+    entropy_bits,
+    in_steps,
+    prices_of,
+)
 from tinyvox.quantizers.uniform import omse
 from tinyvox.quantizers.values import check_bits, check_values, compact, without_loss
 
-PRICE = 0.1
-"""The price of a bit (a Lagrange multiplier), in squared steps of the quantizer. The best value at
-high rates is 0.1155: one bit more halves the step, so it is worth 2 ln 2 times an error of 1/12.
-Other values close to it give almost the same result."""
 SAMPLE = 1 << 17
 """Values on which the search for the step is made before the whole matrix is coded."""
 SEARCH, ADAPTATIONS = 12, 5
@@ -48,7 +52,6 @@ EDGE = 127
 """The outermost level; all 255 levels fit a byte."""
 ALL_LEVELS = 2 * EDGE + 1
 """The number of all levels."""
-_NO_GROUP = np.empty(0, np.uint8)
 
 
 def entropy(
@@ -140,87 +143,6 @@ def _fineness(importance: Tensor, count: int, bits: float) -> tuple[Tensor | Non
     return (index.to(torch.uint8) if len(levels) > 1 else None), fineness
 
 
-def price_codes(coded: Coded) -> NDArray[np.float32]:
-    """The price of each code, in squared steps, from how often `coded` has it: float32
-    [models, codes].
-
-    There is a model for each row group, and two for each with a trellis. The codebook must be a
-    grid.
-    """
-    grid = coded.codebook
-    assert isinstance(grid, Grid)
-    counts = _counts(coded, grid)
-    return _prices(counts, grid.trellis)
-
-
-def choose(
-    coded: Coded, values: Tensor, prices: NDArray[np.float32], error_weights: Tensor | None = None
-) -> Tensor:
-    """The codes uint8 [out, n] of whole columns of values [out, n] that minimize error plus price.
-
-    Levels, scales and row groups are those of `coded`, whose codebook is a grid with one zero.
-    `prices` are those of `price_codes`. Squared errors are in steps of the row and are multiplied
-    by `error_weights`, which broadcast to the values; prices are not.
-    """
-    grid = coded.codebook
-    assert isinstance(grid, Grid)
-    scale = coded.scale[:, None]
-    steps = torch.where(scale > 0, values / scale, 0).T.contiguous()
-    if error_weights is None:
-        error_weights = torch.ones(1, 1)
-    weights = error_weights.expand_as(values).T.contiguous()
-    codes = np.empty(steps.shape, np.uint8)
-    row_group = _NO_GROUP if coded.row_group is None else coded.row_group.numpy()
-    _native.choose_codes(
-        steps.numpy(), weights.numpy(), codes, prices, row_group, int(grid.zero[0]), grid.trellis
-    )
-    return torch.from_numpy(codes).T.contiguous()
-
-
-def coded_bits(coded: Coded) -> float:
-    """The bits for each value that the codes take in a file, approximately, without the scales."""
-    counts = _counts(coded, coded.codebook)
-    entries = _entropy(counts) + _overhead(counts, coded.shape[0], coded.row_groups)
-    return entries / max(1, coded.codes.numel())
-
-
-def _counts(coded: Coded, book: Codebook) -> NDArray[np.uint64]:
-    """How often each model codes each code, uint64 [models, codes]."""
-    row_group = _NO_GROUP if coded.row_group is None else coded.row_group.numpy()
-    zero = int(book.zero[0]) if isinstance(book, Grid) and book.trellis else -1
-    counts: NDArray[np.uint64] = _native.count_codes(
-        coded.codes.numpy(), book.entries, row_group, coded.row_groups, zero
-    )
-    return counts
-
-
-def _prices(counts: NDArray[np.uint64], trellis: bool) -> NDArray[np.float32]:
-    """Prices of codes from their counts, both [models, codes].
-
-    A subset of a trellis is twice as coarse as its grid. A code that does not occur has the price
-    of one that occurs very rarely.
-    """
-    share = counts + 0.05
-    bits = -np.log2(share / share.sum(axis=1, keepdims=True))
-    prices: NDArray[np.float32] = (PRICE * (4 if trellis else 1) * bits).astype(np.float32)
-    return prices
-
-
-def _entropy(counts: NDArray[np.uint64]) -> float:
-    """The bits of all codes, with the best static models."""
-    counts = counts[counts.sum(axis=1) > 0].astype(np.float64)
-    share = counts / counts.sum(axis=1, keepdims=True)
-    return float(-(counts * np.log2(share, where=share > 0, out=np.zeros_like(share))).sum())
-
-
-def _overhead(counts: NDArray[np.uint64], rows: int, row_groups: int) -> float:
-    """The bits of the record without its codes, approximately: frequencies, states, row groups."""
-    used = counts > 0
-    frequencies = 8 * float(used.any(axis=0).sum() * 1.6 * len(counts))
-    index = rows * math.log2(row_groups) if row_groups > 1 else 0.0
-    return frequencies + index + 16 * row_groups + 8 * 44
-
-
 class _Try(NamedTuple):
     """A matrix coded at one step."""
 
@@ -273,7 +195,7 @@ class _Fit:
         for _ in range(SEARCH):
             middle = math.sqrt(low * high)
             counts = self._run(part, error_weights, middle, self.row_group).counts
-            too_many = _entropy(counts) / part.numel() > self.bits
+            too_many = entropy_bits(counts) / part.numel() > self.bits
             low, high = (middle, high) if too_many else (low, middle)
         return high
 
@@ -324,10 +246,11 @@ class _Fit:
         scale = torch.full((rows,), step)
         coded = Coded(torch.zeros(values.shape, dtype=torch.uint8), grid, scale, row_group)
         prices = self._first_prices(values, step, coded.row_groups)
+        steps, weights = in_steps(values, scale), each_weight(error_weights, values)
         for _ in range(ADAPTATIONS):
-            coded = coded.with_codes(choose(coded, values, prices, error_weights))
-            found = _counts(coded, grid)
-            prices = _prices(found, self.trellis)
+            coded = coded.with_codes(choose_in_steps(coded, steps, weights, prices))
+            found = counts_of(coded, grid)
+            prices = prices_of(found, self.trellis)
         return _Try(coded, found, coded_bits(coded))
 
     def _first_prices(self, values: Tensor, step: float, row_groups: int) -> NDArray[np.float32]:
@@ -335,7 +258,7 @@ class _Fit:
         mean = max(float(values.abs().double().mean()) / step, 1e-3)
         share = np.exp(-np.abs(np.arange(ALL_LEVELS) - EDGE) / mean)
         models = row_groups * (1 + self.trellis)
-        return _prices(np.tile(1e6 * share / share.sum(), (models, 1)), self.trellis)
+        return prices_of(np.tile(1e6 * share / share.sum(), (models, 1)), self.trellis)
 
     def _classes(self, found: _Try) -> Tensor | None:
         """The row groups of similar size that save most bits; None where none saves any."""

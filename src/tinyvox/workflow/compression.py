@@ -8,7 +8,7 @@ from tinyvox.calibration import Calibration, OutputDivergence, divergence_on_aud
 from tinyvox.evaluation import lost_words
 from tinyvox.model import Model
 from tinyvox.passes import Finetune, apply
-from tinyvox.planner import Judge, Plan, find_plan
+from tinyvox.planner import Judge, Plan, find_plan, settings_of
 from tinyvox.progress import Progress, silent
 from tinyvox.recipe import FinetuneSettings, save_recipe, with_finetune
 from tinyvox.speech import Corpus
@@ -48,7 +48,8 @@ def calibration_of(
 ) -> Calibration:
     """What shows how the model is used: the request's speech, or else synthetic speech."""
     if not inputs.calibration:
-        return Calibration.synthetic(request.seed, progress=progress)
+        amount = settings_of(request.effort).calibration
+        return Calibration.synthetic(request.seed, amount, progress=progress)
     return Calibration.from_audio(inputs.calibration, cache=request.cache, progress=progress)
 
 
@@ -59,7 +60,9 @@ def _planned(
     state = _beside(request.output, ".plan.json")
     plan = find_plan(
         inputs.model,
-        **request.budget(),
+        ratio=request.ratio,
+        size=request.size,
+        max_loss=request.max_loss,
         judge=_judge(request, inputs),
         calibration=calibration,
         divergence=_divergence(inputs),

@@ -154,8 +154,11 @@ class SequentialFit:
         executor = Executor(self.model).eval()
         sums = {name: CrossMoments() for name in names}
         for pair in self._signals:
-            before = pair.inputs_before(node, self._original)
-            now, _ = _run_layer(executor, node.name, pair.now)
+            if all(name.endswith(".weight_ih") for name in names):  # no cell has to be run
+                before, now = (_cell_inputs(node, names[0], s) for s in (pair.before, pair.now))
+            else:
+                before = pair.inputs_before(node, self._original)
+                now, _ = _run_layer(executor, node.name, pair.now)
             for name in names:
                 sums[name].add(before[name], now[name], now[names[0]])
         return sums
@@ -204,6 +207,13 @@ def _run_layer(
     with torch.inference_mode():
         outputs = executor.run_layer(layer, signals)
     return found, outputs
+
+
+def _cell_inputs(node: Node, name: str, signals: _Signals) -> dict[str, Tensor]:
+    """The inputs of an input matrix of a recurrent layer, [frames, in], under its full name."""
+    inputs = signals[node.inputs[0]]
+    backward = name.endswith(".backward.weight_ih")
+    return {name: (inputs.reversed() if backward else inputs).alive()}
 
 
 def _some(statistics: Statistics, parameters: int) -> Iterator[Batch]:
