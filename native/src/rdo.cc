@@ -205,4 +205,33 @@ void RdoTable::choose(std::span<const float> values, std::span<const float> weig
   }
 }
 
+void choose_compensated(const Rdo& rdo, const RdoBlock& block) {
+  const size_t rows = block.scale.size(), columns = block.weights.size();
+  const size_t models = rdo.cost.size() / rdo.entries;
+  std::vector<float> steps(rows), weights(rows);
+  for (size_t i = 0; i < columns; ++i) {
+    const float* const column = block.values.data() + i * rows;
+    uint8_t* const codes = block.codes.data() + i * rows;
+    float* const errors = block.errors.data() + i * rows;
+    for (size_t row = 0; row < rows; ++row)
+      steps[row] = block.scale[row] > 0 ? column[row] / block.scale[row] : 0;
+    std::ranges::fill(weights, block.weights[i]);
+    std::optional<RdoTable> table;
+    if (rows >= RdoTable::least_values(models)) table = RdoTable::of(rdo, block.weights[i]);
+    if (table)
+      table->choose(steps, weights, {codes, rows});
+    else
+      choose_codes(rdo, steps, weights, {codes, rows});
+    const float* const spread = block.spread.data() + i * columns;
+    for (size_t row = 0; row < rows; ++row) {
+      const float level = static_cast<float>(codes[row]) - static_cast<float>(rdo.zero);
+      errors[row] = (column[row] - level * block.scale[row]) / spread[i];
+    }
+    for (size_t j = i + 1; j < columns; ++j) {
+      float* const later = block.values.data() + j * rows;
+      for (size_t row = 0; row < rows; ++row) later[row] -= errors[row] * spread[j];
+    }
+  }
+}
+
 }  // namespace tinyvox

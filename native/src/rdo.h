@@ -57,4 +57,21 @@ class RdoTable {
   std::vector<int16_t> entries_;  // [models, bins], codes
 };
 
+// Columns of a matrix whose errors are compensated for by the columns after them; [columns, rows] where
+// nothing else is said. A code stands for its level times the scale of the row.
+struct RdoBlock {
+  std::span<float> values;         // on return, less what the columns before have spread over them
+  std::span<const float> spread;   // [columns, columns], of each column's error over those after it
+  std::span<const float> weights;  // [columns]
+  std::span<const float> scale;    // [rows]
+  std::span<uint8_t> codes;        // written
+  std::span<float> errors;         // written, over the diagonal of `spread`
+};
+
+// Chooses the codes of each column as `choose_codes` does, values being over the scales, and subtracts
+// its error, spread, from the columns after it. Without a trellis.
+//
+// Source: Frantar et al., "GPTQ", 2022, algorithm 1.
+void choose_compensated(const Rdo& rdo, const RdoBlock& block);
+
 }  // namespace tinyvox

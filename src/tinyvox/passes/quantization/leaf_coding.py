@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from dataclasses import replace
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from tinyvox.model import Coded, Grid
@@ -17,7 +14,6 @@ from tinyvox.passes.quantization.error_compensation import compensate
 from tinyvox.passes.quantization.finalizing import finalize_leaf
 from tinyvox.quantizers import (
     QUANTIZERS,
-    choose,
     coded_bits,
     compact,
     price_codes,
@@ -59,7 +55,7 @@ def _compensate_within(
     found: list[tuple[float, float, Coded]] = []
     for _ in range(tries):
         wide = replace(base, scale=compact(base.scale * factor))
-        fed = compensate(values, wide, second_moment, functools.partial(_choose, wide, prices))
+        fed = compensate(values, wide, second_moment, prices)
         found.append((coded_bits(fed), factor, fed))
         if CLOSE * bits <= found[-1][0] <= bits:
             break
@@ -70,10 +66,6 @@ def _compensate_within(
     inside = [each for each in found if each[0] <= bits]
     best = max(inside, key=lambda f: f[0]) if inside else min(found, key=lambda f: f[0])
     return trimmed(best[2])
-
-
-def _choose(wide: Coded, prices: NDArray[np.float32], column: Tensor, weights: Tensor) -> Tensor:
-    return choose(wide, column, prices, weights)
 
 
 def _step_factor(found: list[tuple[float, float]], bits: float) -> float:
