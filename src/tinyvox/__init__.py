@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Calibration", "DataError", "Executor", "FeatureStream", "FileError", "GradualPruning", "ImporterError",
-    "Model", "ModelError", "Pruner", "Recipe", "RecipeError", "Session", "SpeechCard", "Stream",
-    "TinyvoxError", "compress", "evaluate", "finetune", "from_torch", "load", "load_recipe", "open",
-    "plan", "save",
+    "Calibration", "DataError", "Executor", "FeatureStream", "FileError", "GradualPruning",
+    "ImporterError", "Model", "ModelError", "Pruner", "Recipe", "RecipeError", "Session",
+    "SpeechCard", "Stream", "TinyvoxError", "compress", "evaluate", "finetune", "from_torch",
+    "load", "load_recipe", "open", "plan", "save",
 ]  # fmt: skip
 
 _LATER = {
