@@ -24,13 +24,13 @@ from lib.results import Row
 from lib.script import finish, options_of, parser_of, say
 from lib.timing import Contestant, median_of, race, speedup
 from numpy.typing import NDArray
-from tinyvox.executor import Executor
-from tinyvox.formats import tvx
-from tinyvox.speech import read_audio
 
 from tinyvox import files, runtime
+from tinyvox.executor import Executor
+from tinyvox.formats import tvx
 from tinyvox.model import Model
 from tinyvox.recipe import QuantizeSettings, Recipe
+from tinyvox.speech import read_audio
 
 RATIO = 20
 QUICK = Recipe.of(QuantizeSettings(method="entropy", bits=1.5))
@@ -110,7 +110,7 @@ def small_model(original: Model, quick: bool) -> Model:
     """20 times smaller by a plan, without audio."""
     say("compressing")
     if quick:
-        return ours.compress(original, QUICK, ours.nothing_known)
+        return ours.compress(original, QUICK, None)
     return ours.plan(original, RATIO).model
 
 

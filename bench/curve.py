@@ -32,12 +32,12 @@ from lib.places import COMMANDS, calibration_in, test_sets_in
 from lib.results import Row
 from lib.script import add_pictures, finish, options_of, parser_of, say
 from lib.strategies import UNIFORM, Fitting, tuned_after_each_step
-from tinyvox.planner import Planner
-from tinyvox.speech import Corpus
 
 from tinyvox import training
 from tinyvox.errors import TinyvoxError
+from tinyvox.planner import Planner
 from tinyvox.recipe import Recipe
+from tinyvox.speech import Corpus
 
 RATIOS = (10.0, 20.0, 30.0, 50.0, 80.0, 120.0, 200.0)
 PLANNER = "planner"

@@ -28,11 +28,11 @@ from lib.ours import Calibrate, Tune
 from lib.places import BUNDLED, calibration_in, networks_in, test_sets_in
 from lib.results import Row
 from lib.script import add_pictures, finish, options_of, parser_of, say
-from tinyvox.planner import Planner
-from tinyvox.training import TrainConfig, load_config, load_corpus
 
 from tinyvox.model import Model
+from tinyvox.planner import Planner
 from tinyvox.recipe import FinetuneSettings, QuantizeSettings, Recipe, with_finetune
+from tinyvox.training import TrainConfig, load_config, load_corpus
 
 LARGE, FLOAT, EIGHT, COMPRESSED, TUNED = (
     "large, float32", "small dense, float32", "small dense, 8-bit", "large compressed",
@@ -72,7 +72,7 @@ def dense_files(models: Mapping[int, Model], sets: Sets) -> Iterator[File]:
     """Each small network in float32 and in 8 bits."""
     for width, model in models.items():
         yield measure(FLOAT, f"{width} wide", model, sets)
-        eight = ours.compress(model, EIGHT_BITS, ours.nothing_known)
+        eight = ours.compress(model, EIGHT_BITS, None)
         yield measure(EIGHT, f"{width} wide", eight, sets)
 
 

@@ -34,12 +34,13 @@ from lib.places import language_model_in
 from lib.results import Row
 from lib.script import finish, options_of, parser_of, say
 from lib.views.lstm_lm import COMPENSATED, FLOAT, UNBIASED
-from tinyvox.formats import tvx
-from tinyvox.passes.quantization import code_leaf
-from tinyvox.quantizers import QUANTIZERS
 from torch import Tensor
 
+from tinyvox.formats import tvx
 from tinyvox.model import INPUT, Cell, Dense, Linear, Matrix, Model, Node, Recurrent
+from tinyvox.passes import Weighting
+from tinyvox.passes.quantization import code_leaf
+from tinyvox.quantizers import QUANTIZERS
 from tinyvox.recipe import GRANULAR, QuantizeRule
 
 PLAIN = {"error_compensation": False, "unbiased": False}
@@ -81,7 +82,7 @@ def measure(
 ) -> Row:
     """Bits a weight in the file, relative squared error of the matrices, perplexity."""
     values: dict[str, Tensor] = {name: getattr(model, name) for name in MATRICES}
-    coded = {name: code_leaf(w, rule, known.get(name)) for name, w in values.items()}
+    coded = {name: code_leaf(w, rule, Weighting(known.get(name))) for name, w in values.items()}
     decoded = {name: matrix.decode() for name, matrix in coded.items()}
     return {
         "file_bits": bits_a_weight(model, coded),

@@ -1,10 +1,11 @@
 """How long a large network takes from audio to a file, and how much memory.
 
-    python bench/planner_speed.py [--width 2048] [--ratio 50] [--utterances 60]
+    python bench/planner_speed.py [--width 2048] [--ratio 50] [--utterances 60] [--effort normal]
                                   [--json [PATH]] [--quick]
 
-A DeepSpeech of 47 million random weights: calibrate (utterances of AN4's training split), plan for
-the ratio, compress by the plan's recipe, save. Seconds of each, and the largest resident memory.
+A DeepSpeech of 47 million random weights, compressed as a user does it: calibrate on utterances of
+AN4's training split, or on synthetic speech (`--utterances 0`), plan for the ratio, save. Seconds
+of each stage, and the largest resident memory.
 """
 
 from __future__ import annotations
@@ -20,17 +21,16 @@ from lib.places import SPEECH
 from lib.results import Row
 from lib.script import finish, options_of, parser_of, say
 from lib.timing import once
-from tinyvox.formats import tvx
-from tinyvox.speech import Utterance, read_manifest, spread
 
+from tinyvox.formats import tvx
 from tinyvox.model import Model
+from tinyvox.planner import Effort
+from tinyvox.speech import read_manifest, spread, write_manifest
 
 T = TypeVar("T")
-JUDGED = 12
-"""Utterances that plans are judged by."""
 
 
-def measure(model: Model, speech: list[Utterance], ratio: float) -> dict[str, list[Row]]:
+def measure(model: Model, data: Path | None, ratio: float, effort: Effort) -> dict[str, list[Row]]:
     """Seconds of each stage, and what they come to."""
     stages: list[Row] = []
 
@@ -40,15 +40,9 @@ def measure(model: Model, speech: list[Utterance], ratio: float) -> dict[str, li
         say(f"{what}: {seconds:.1f} s")
         return found
 
-    calibrate = ours.from_audio(speech)
-    stage("calibrate", lambda: calibrate(model))
-    plan = stage(
-        "plan",
-        lambda: ours.plan(model, ratio, calibrate, ours.divergence_on(model, speech, JUDGED)),
-    )
-    small = stage("compress", lambda: ours.compress(model, plan.recipe, calibrate))
+    plan = stage("calibrate and plan", lambda: ours.plan(model, ratio, data, effort))
     with tempfile.TemporaryDirectory() as folder:
-        size = stage("save", lambda: tvx.save(small, Path(folder) / "small.tvx"))
+        size = stage("save", lambda: tvx.save(plan.model, Path(folder) / "small.tvx"))
     total = {
         "parameters": model.count_parameters(),
         "seconds": sum(row["seconds"] for row in stages),
@@ -64,13 +58,20 @@ def main() -> None:
     parser = parser_of(__doc__, "48 units, 4 utterances, 12 times smaller")
     parser.add_argument("--width", type=int, default=2048)
     parser.add_argument("--ratio", type=float, default=50)
-    parser.add_argument("--utterances", type=int, default=60)
+    parser.add_argument("--utterances", type=int, default=60, help="0 for synthetic speech")
+    parser.add_argument("--effort", choices=("fast", "normal", "thorough"), default="normal")
     options = options_of(parser)
     if options.quick:
         options.width, options.utterances, options.ratio = ours.QUICK_WIDTH, 4, 12
-    speech = spread(read_manifest(SPEECH / "an4" / "train.jsonl"), options.utterances)
-    rows = measure(ours.random_network(options.width), list(speech), options.ratio)
-    settings = {key: getattr(options, key) for key in ("width", "ratio", "utterances")}
+    model = ours.random_network(options.width)
+    with tempfile.TemporaryDirectory() as folder:
+        data = None
+        if options.utterances:
+            data = Path(folder) / "speech.jsonl"
+            speech = read_manifest(SPEECH / "an4" / "train.jsonl")
+            write_manifest(data, spread(speech, options.utterances))
+        rows = measure(model, data, options.ratio, options.effort)
+    settings = {key: getattr(options, key) for key in ("width", "ratio", "utterances", "effort")}
     finish("planner_speed", options, rows, settings)
 
 

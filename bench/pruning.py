@@ -29,11 +29,11 @@ from lib.journal import Journal
 from lib.places import calibration_in, test_sets_in
 from lib.results import Row
 from lib.script import finish, options_of, parser_of, say
+
 from tinyvox.calibration import NO_STATISTICS, Statistics
+from tinyvox.model import Model
 from tinyvox.passes.lowrank import factorize
 from tinyvox.passes.pruning import prune
-
-from tinyvox.model import Model
 from tinyvox.recipe import FactorizeSettings, PruneSettings
 
 IMPORTANCES = ("norm", "energy", "fisher", "reconstruction")
@@ -58,9 +58,9 @@ class Bench:
         self.digits = {"digits": sets["digits"][: QUICK_SCORED if quick else None]}
         speech = testsets.calibration(place, quick)
         audio = ours.from_audio(speech, calibration_in(options.cache))
-        self.known = {"audio": audio(self.model)}
+        self.known = {"audio": audio.of(self.model)}
         if not quick:
-            self.known["synthetic"] = ours.synthetic()(self.model)
+            self.known["synthetic"] = ours.synthetic().of(self.model)
         self.journal = Journal(
             options.cache / f"pruning{'-quick' if quick else ''}.jsonl", ("model",)
         )
@@ -102,12 +102,12 @@ class Bench:
             yield head | {"calibration": calibration} | _summary(base, base)
 
     def factors(self, rank: float) -> Iterator[Row]:
-        """A row a decomposition, held against the plain one."""
+        """A row for each decomposition, compared with the plain one."""
         say(f"rank {rank:g}")
         base = [self.factorized(rank, NO_STATISTICS)]
         yield {"rank": rank, "weighted_by": "nothing", "calibration": None} | _summary(base, base)
         for calibration, known in self.known.items():
-            inputs = {name: replace(each, fisher=None) for name, each in known.items()}
+            inputs = Statistics({name: replace(each, fisher=None) for name, each in known.items()})
             for what, each in {"inputs": inputs, "inputs and outputs": known}.items():
                 found = _summary([self.factorized(rank, each)], base)
                 yield {"rank": rank, "weighted_by": what, "calibration": calibration} | found

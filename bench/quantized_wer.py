@@ -19,11 +19,11 @@ from lib.errors import SetErrors, Sets, facts_by_set, file_errors, word_errors
 from lib.places import test_sets_in
 from lib.results import Row
 from lib.script import finish, options_of, parser_of, say
-from tinyvox.calibration import Statistics
+
+from tinyvox.calibration import NO_STATISTICS, Statistics
+from tinyvox.model import Model
 from tinyvox.passes.quantization import quantize
 from tinyvox.quantizers import QUANTIZERS
-
-from tinyvox.model import Model
 from tinyvox.recipe import MOST_TRELLIS_BITS, QuantizeSettings
 
 SETS = ("digits", "an4")
@@ -79,11 +79,11 @@ def main() -> None:
     before = word_errors(model, sets)
     speech = testsets.calibration(place, options.quick)
     calibrations = {
-        "no": ours.nothing_known,
+        "no": None,
         "synthetic": ours.synthetic(),
         "audio": ours.from_audio(speech, outputs=False),
     }
-    known = {name: calibrate(model) for name, calibrate in calibrations.items()}
+    known = {name: each.of(model) if each else NO_STATISTICS for name, each in calibrations.items()}
     rows = [
         row
         for case in cases(options.methods, options.bits)

@@ -19,12 +19,12 @@ from lib.results import Row
 from lib.script import finish, options_of, parser_of, say
 from lib.timing import once
 from numpy.typing import NDArray
-from tinyvox.calibration import NO_STATISTICS, Statistics
-from tinyvox.formats import tvx
-from tinyvox.passes.quantization import quantize
 
 from tinyvox import _native
+from tinyvox.calibration import NO_STATISTICS, Statistics
+from tinyvox.formats import tvx
 from tinyvox.model import Coded, Grid, Model
+from tinyvox.passes.quantization import quantize
 from tinyvox.recipe import QuantizeSettings
 
 CASES = (("kmeans", 4), ("alternating", 3), ("omse", 4), ("entropy", 2), ("trellis", 2))
@@ -34,12 +34,12 @@ DECODINGS = 5
 def codes_a_second(matrix: Coded) -> float:
     """Of decoding, one thread. Raises ValueError where codes come back changed."""
     group: NDArray[np.uint8] = (
-        np.empty(0, np.uint8) if matrix.group is None else matrix.group.numpy()
+        np.empty(0, np.uint8) if matrix.row_group is None else matrix.row_group.numpy()
     )
     book = matrix.codebook
     zero = int(book.zero[0]) if isinstance(book, Grid) and book.trellis else -1
     rows, columns = matrix.shape
-    entries, groups = book.entries, matrix.groups
+    entries, groups = book.entries, matrix.row_groups
     data = _native.rans_encode(matrix.codes.numpy(), entries, group, groups, zero)
 
     def decode() -> NDArray[np.uint8]:
@@ -85,7 +85,7 @@ def main() -> None:
     parser.set_defaults(threads=2)
     options = options_of(parser)
     model = ours.random_network(64 if options.quick else options.width)
-    seconds, known = once(lambda: ours.synthetic()(model))
+    seconds, known = once(lambda: ours.synthetic().of(model))
     rest: list[Row] = [{"what": "statistics from synthetic speech", "seconds": seconds}]
     rows, small = [], model
     for method, bits in CASES:

@@ -21,12 +21,12 @@ from lib import ours
 from lib.errors import file_bits, relative_error
 from lib.results import Row
 from lib.script import finish, options_of, parser_of, say
-from tinyvox.passes.pruning import sparsify
-from tinyvox.passes.quantization import code_leaf
-from tinyvox.quantizers import QUANTIZERS
 from torch import Tensor
 
 from tinyvox.model import Model
+from tinyvox.passes.pruning import sparsify
+from tinyvox.passes.quantization import code_leaf
+from tinyvox.quantizers import QUANTIZERS
 from tinyvox.recipe import MOST_TRELLIS_BITS, QuantizeRule, SparsifySettings
 
 LLOYD_MAX = {1: 0.3634, 2: 0.1175, 3: 0.03454, 4: 0.009497, 5: 0.002499}
@@ -46,7 +46,7 @@ def rule_of(method: str, bits: float, unbiased: bool = False) -> QuantizeRule:
 
 def measure(values: Values, rule: QuantizeRule) -> Row:
     """Relative squared error and file bits a weight."""
-    coded = {name: code_leaf(v, rule, None) for name, v in values.items()}
+    coded = {name: code_leaf(v, rule) for name, v in values.items()}
     return {"relative_mse": relative_error(values, coded), "file_bits": file_bits(coded)}
 
 
@@ -85,7 +85,7 @@ def zeros(model: Model) -> Iterator[Row]:
         for method, bits in WITH_ZEROS:
             # The same step as without zeros: fewer bits are what zeros are for.
             rule = rule_of(method, _entropy_bits(method, bits, share), unbiased=True)
-            coded = {name: code_leaf(v, rule, None) for name, v in values.items()}
+            coded = {name: code_leaf(v, rule) for name, v in values.items()}
             lost = sum(int((coded[n].decode()[v == 0] != 0).sum()) for n, v in values.items())
             if lost:
                 raise ValueError(f"{method}: {lost} zeros were not kept")

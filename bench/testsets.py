@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 
 from lib import testsets
+
 from tinyvox.speech import write_manifest
 
 

@@ -208,7 +208,7 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 def _schema(model: type[BaseModel], title: str) -> str:
     documented = _field_texts(model)
     rows = [
-        (f"`{name}`", *documented.get(name, ("", ""))[:1], _default(field), documented[name][1])
+        (f"`{field.alias or name}`", documented[name][0], _default(field), documented[name][1])
         for name, field in model.model_fields.items()
         if name in documented
     ]

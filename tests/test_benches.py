@@ -1,96 +1,325 @@
-"""The benchmarks, run quickly, so that none rots."""
+"""The benchmarks, run quickly, so that none rots; and the tables of the docs that are made of them.
+
+No figure of a peer is asserted: what other tools compute, and how fast, is their affair.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+BENCH = ROOT / "bench"
 SPEECH = ROOT.parent / "shared" / "speech"
+SETS = {"digits", "an4", "commands"}
+SHIPPED = [ROOT / "models" / "commands" / f"commands-{ratio}x.tvx" for ratio in (60, 100)]
+
+pytestmark = pytest.mark.bench
+needs_speech = pytest.mark.skipif(
+    not SPEECH.exists(), reason=f"{SPEECH.name} does not lie beside the project"
+)
 
 
-def run(script: str, *arguments: object) -> str:
-    command = [sys.executable, str(ROOT / "bench" / script), *map(str, arguments)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "160"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder of test sets for all."""
+    return tmp_path_factory.mktemp("cache")
+
+
+def start(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(BENCH / script), *map(str, arguments)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+
+def run(script: str, out: Path, *arguments: object) -> dict[str, Any]:
+    """The rows that a smoke run writes."""
+    done = start(script, "--quick", "--json", out / "out.json", *arguments)
     assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
+    found = json.loads((out / "out.json").read_text())
+    assert found["name"] == Path(script).stem
+    assert found["quick"]
+    assert found["machine"]["cores"] == os.cpu_count()
+    assert {"processor", "date", "commit"} <= found["machine"].keys()
+    assert done.stdout.count("━┓") >= 1, "no table was printed"
+    rows: dict[str, Any] = found["rows"]
+    return rows
 
 
-def test_errors_against_file_bits() -> None:
-    printed = run("quantizers.py", "--quick")
-    assert "N(0, 1), 128 x 128" in printed
-    assert "trellis" in printed
+def test_errors_against_file_bits(tmp_path: Path) -> None:
+    rows = run("quantizers.py", tmp_path)
+    normal = {row["method"]: row for row in rows["normal"] if row["bits"] == 2}
+    assert normal["bound"]["relative_mse"] == 1 / 16
+    assert normal["Lloyd and Max"]["relative_mse"] == 0.1175
+    assert normal["kmeans"]["relative_mse"] == pytest.approx(0.1175, rel=0.03)
+    found = [row for row in rows["normal"] if row.get("decibels")]
+    assert len(found) == 9
+    for row in found:
+        decibels = 10 * math.log10(row["relative_mse"] * 4 ** row["file_bits"])
+        assert row["decibels"] == pytest.approx(decibels)
+        assert decibels > 0, f"{row['method']} is beyond the bound"
+    errors = [normal[method]["relative_mse"] for method in ("greedy", "refined", "alternating")]
+    assert errors == sorted(errors, reverse=True)
+    assert len(rows["commands"]) == 9
 
 
-def test_the_speed_of_quantizing() -> None:
-    printed = run("quantizer_speed.py", "--quick", "--threads", 1)
-    assert "packing" in printed
-    assert "million codes a second" in printed
+def test_the_speed_of_quantizing(tmp_path: Path) -> None:
+    rows = run("quantizer_speed.py", tmp_path, "--threads", 1)
+    methods = [(row["method"], row["bits"]) for row in rows["methods"]]
+    assert methods == [
+        ("kmeans", 4), ("alternating", 3), ("omse", 4), ("entropy", 2), ("trellis", 2)
+    ]  # fmt: skip
+    keys = ("seconds", "compensated_seconds", "codes_a_second")
+    assert all(row[key] > 0 for row in rows["methods"] for key in keys)
+    rest = [row["what"] for row in rows["rest"]]
+    assert rest == ["statistics from synthetic speech", "packing", "parsing", "opening"]
 
 
 def test_the_runtime_against_its_peers(tmp_path: Path) -> None:
-    out = tmp_path / "out.json"
-    options = ("--sizes", 32, "--seconds", 0.01, "--cache", tmp_path, "--json", out)
     parts = ["lstm", "dense", *(["hour"] if SPEECH.exists() else [])]
-    printed = run("runtime.py", "--only", *parts, "--minutes", 0.05, *options)
-    assert "lstm 2048, 50 frames a call" in printed
-    assert "the same, " in printed or not SPEECH.exists()
-    layers = json.loads(out.read_text())["layers"]
-    assert [(cell["layer"], cell["chunk"]) for cell in layers] == [
+    rows = run("runtime.py", tmp_path, "--only", *parts, "--cache", tmp_path)
+    layers: dict[tuple[str, int], dict[str, Any]] = {}
+    for row in rows["layers"]:
+        layers.setdefault((row["layer"], row["chunk"]), {})[row["name"]] = row
+    assert list(layers) == [
         *(("lstm 32", chunk) for chunk in (1, 4, 16, 50)),
         *(("dense 32 x 32", chunk) for chunk in (1, 16, 50)),
     ]
-    assert all(min(times) > 0 for cell in layers for times in cell["seconds_a_frame"].values())
+    for where, contestants in layers.items():
+        ours = {name for name in contestants if name.startswith("tinyvox")}
+        assert ours == {f"tinyvox, {bits} bits" for bits in (8, 4, 3, 2)}, where
+        for name, row in contestants.items():
+            low, high = row["ms_a_frame_quartiles"]
+            assert 0 < low <= row["ms_a_frame"] <= high, (where, name)
+        for name in ours:
+            assert contestants[name]["error"] < 0.03, (where, name)
+            assert contestants[name]["times_as_fast"].keys() == contestants.keys() - ours
+    for row in rows["hour"]:
+        assert row["same_text"], "text depends on the pieces"
+        assert row["minutes"] == 0.05
 
 
-@pytest.mark.skipif(not SPEECH.exists(), reason=f"{SPEECH.name} does not lie beside the project")
-def test_word_errors_of_quantized_files(tmp_path: Path) -> None:
-    options = ("--quick", "--cache", tmp_path, "--bits", 4, "--methods", "omse")
-    rows = run("quantized_wer.py", *options).splitlines()
-    assert [row.split()[:3] for row in rows[2:]] == [
-        ["omse", "4", "no"], ["omse", "4", "made"], ["omse", "4", "audio"]
-    ]  # fmt: skip
+def test_what_the_machine_can_do(tmp_path: Path) -> None:
+    done = start("limits.py", "--quick", "--seconds", 0.05, "--json", tmp_path / "out.json")
+    if done.returncode:
+        assert "limits: cannot be measured here: " in done.stderr
+        return
+    rows = json.loads((tmp_path / "out.json").read_text())["rows"]["limits"]
+    assert [row["what"] for row in rows] == ["reading 16,384 bytes", "reading 65,536 bytes", "VNNI"]
+    assert all(row["giga_a_second"] > 0.1 for row in rows)
 
 
-@pytest.mark.skipif(not SPEECH.exists(), reason=f"{SPEECH.name} does not lie beside the project")
-def test_large_networks_against_small_ones(tmp_path: Path) -> None:
-    picture = tmp_path / "picture.svg"
-    options = ("--widths", 8, 32, "--steps", 2, "--threads", 1, "--picture", picture)
-    printed = run("large_then_small.py", "--quick", "--cache", tmp_path, *options)
-    assert "to 8 wide, float32" in printed
-    assert ElementTree.parse(picture).getroot().tag.endswith("svg")
+@needs_speech
+def test_what_compression_costs_and_gains(tmp_path: Path, cache: Path) -> None:
+    rows = run("commands.py", tmp_path, "--cache", cache)
+    assert [row["bytes"] for row in rows["errors"][2:]] == [path.stat().st_size for path in SHIPPED]
+    assert all(row[name]["utterances"] == 10 for row in rows["errors"] for name in SETS)
+    original, _, *shipped = rows["errors"]
+    for row in shipped:
+        for name in SETS:
+            change = 100 * (row[name]["wer"] - original[name]["wer"])
+            assert row[name]["change"] == pytest.approx(change)
+            assert change < 10, f"{row['model']} misunderstands {name}"
+    whole, *coded = rows["agreement"]
+    assert whole["frames"] >= 1000
+    assert whole["difference"] < 1e-3
+    assert whole["agree"] == 1
+    assert all(row["agree"] > 0.99 for row in coded)
+    files = ["float.tvx", "20x.tvx", *(path.name for path in SHIPPED)]
+    assert [row["file"] for row in rows["agreement"]] == files
+    assert [row["file"] for row in rows["speed"]] == files
+    assert all(row["ms_a_frame"] > 0 < row["times_as_fast"] for row in rows["speed"])
 
 
-@pytest.mark.skipif(not SPEECH.exists(), reason=f"{SPEECH.name} does not lie beside the project")
-def test_what_pruning_and_factors_cost(tmp_path: Path) -> None:
-    options = ("--quick", "--cache", tmp_path, "--rank", 0.25)
-    rows = run("pruning.py", *options, "--keep", 0.5, "--seeds", 1).splitlines()
-    names = [row.split()[0] for row in rows if row.count("|") == 2]
+@needs_speech
+def test_word_errors_of_quantized_files(tmp_path: Path, cache: Path) -> None:
+    options = ("--cache", cache, "--bits", 4, "--methods", "omse")
+    rows = run("quantized_wer.py", tmp_path, *options)
+    found = [(row["method"], row["bits"], row["calibration"]) for row in rows["files"]]
+    assert found == [("omse", 4, known) for known in ("no", "synthetic", "audio")]
+    original = {row["set"]: row["wer"] for row in rows["original"]}
+    assert original.keys() == {"digits", "an4"}
+    for row in rows["files"]:
+        assert 3.3 < row["file_bits"] < 3.6
+        for name, before in original.items():
+            assert row[name]["change"] == pytest.approx(100 * (row[name]["wer"] - before))
+            assert row[name]["utterances"] == 10
+
+
+@needs_speech
+def test_large_networks_against_small_ones(tmp_path: Path, cache: Path) -> None:
+    options = ("--widths", 8, 32, "--steps", 2, "--threads", 1, "--pictures", tmp_path)
+    files = run("large_then_small.py", tmp_path, "--cache", cache, *options)["files"]
+    sizes = {(row["line"], row["title"]): row["bytes"] for row in files}
+    for depth in ("float32", "8-bit"):
+        dense = sizes[f"small dense, {depth}", "8 wide"]
+        small = sizes["large compressed", f"to 8 wide, {depth}"]
+        assert 0.9 * dense < small <= dense, depth
+    assert set(lines_of(tmp_path / "large_then_small.svg")) == {
+        "large, float32", "small dense, float32", "small dense, 8-bit", "large compressed"
+    }  # fmt: skip
+
+
+@needs_speech
+def test_what_pruning_and_factors_cost(tmp_path: Path, cache: Path) -> None:
+    options = ("--cache", cache, "--rank", 0.25)
+    rows = run("pruning.py", tmp_path, *options, "--keep", 0.5, "--seeds", 1)
     importances = ["norm", "energy", "fisher", "reconstruction", "random"]
-    assert names[-5:] == importances
-    kept = (tmp_path / "pruning-quick.jsonl").read_text()
-    factors = run("pruning.py", *options, "--keep").splitlines()[1:]
-    assert factors == rows[-len(factors) :]
-    assert sum(row.count("|") == 1 for row in factors) == 1 + 3
-    assert (tmp_path / "pruning-quick.jsonl").read_text() == kept, "measured again"
+    assert [row["importance"] for row in rows["units"]] == 2 * importances
+    cut, refitted = rows["units"][:5], rows["units"][5:]
+    for one, other in zip(cut, refitted, strict=True):
+        assert not one["refit"]
+        assert other["refit"]
+        assert other["kl"] < one["kl"], f"{one['importance']}: a refit brings nothing"
+        assert one["bytes"] == other["bytes"]
+    assert [row["times"] for row in rows["units"][4::5]] == [1, 1]
+    assert [row["weighted_by"] for row in rows["factors"]] == [
+        "nothing", "inputs", "inputs and outputs"
+    ]  # fmt: skip
+    kept = (cache / "pruning-quick.jsonl").read_text()
+    again = run("pruning.py", tmp_path, *options, "--keep")
+    assert again["factors"] == rows["factors"]
+    assert (cache / "pruning-quick.jsonl").read_text() == kept, "measured again"
 
 
-@pytest.mark.skipif(not SPEECH.exists(), reason=f"{SPEECH.name} does not lie beside the project")
-def test_error_against_size(tmp_path: Path) -> None:
-    options = ("--ratios", 20, "--strategies", "quantization", "--threads", 1)
-    printed = run("curve.py", "--quick", "--cache", tmp_path, "--pictures", tmp_path, *options)
-    assert "quantization" in printed.splitlines()[-1]
-    assert ElementTree.parse(tmp_path / "curve.svg").getroot().tag.endswith("svg")
+@needs_speech
+def test_error_against_size(tmp_path: Path, cache: Path) -> None:
+    options = ("--ratios", 12, "--strategies", "quantization", "--threads", 1)
+    rows = run("curve.py", tmp_path, "--cache", cache, "--pictures", tmp_path, *options)
+    (point,) = rows["points"]
+    assert {row["set"] for row in rows["original"]} == SETS
+    assert point["strategy"] == "quantization"
+    parameters = 50_861  # of the small network that stands for the bundled model
+    assert 0.95 < point["bytes"] / (4 * parameters / 12) <= 1
+    assert 0 < point["distance"] < 0.1
+    assert all(0 < point[name]["kl"] < 0.1 for name in SETS)
+    assert lines_of(tmp_path / "curve.svg") == ["quantization"]
+    assert not (tmp_path / "curve_tuned.svg").exists()
 
 
-@pytest.mark.skipif(not SPEECH.exists(), reason=f"{SPEECH.name} does not lie beside the project")
-def test_how_long_a_plan_takes() -> None:
-    printed = run("planner_speed.py", "--width", 48, "--utterances", 4, "--ratio", 12)
-    assert " s in all" in printed
+@needs_speech
+def test_how_long_a_plan_takes(tmp_path: Path) -> None:
+    rows = run("planner_speed.py", tmp_path)
+    stages = {row["stage"]: row["seconds"] for row in rows["stages"]}
+    assert list(stages) == ["calibrate and plan", "save"]
+    (total,) = rows["total"]
+    assert total["seconds"] == pytest.approx(sum(stages.values()))
+    assert 12 <= total["ratio"] < 13
+    assert total["ratio"] == pytest.approx(4 * total["parameters"] / total["bytes"])
+
+
+@needs_speech
+def test_what_an_effort_takes_and_loses(tmp_path: Path, cache: Path) -> None:
+    rows = run("effort.py", tmp_path, "--cache", cache)
+    (row,), (large,) = rows["bundled"], rows["large"]
+    parameters = 50_861  # of the small network that stands for the bundled model
+    assert 0.9 < row["bytes"] / (4 * parameters / 20) <= 1
+    assert row["effort"] == large["effort"] == "fast"
+    assert row["processor_seconds"] > 0
+    assert 0 < row["kl"] < 0.1
+    assert row["sets"].keys() == SETS
+    assert large["parameters"] == parameters
+    assert large["ratio"] == 50
+
+
+def test_a_smoke_run_never_overwrites_what_was_measured() -> None:
+    done = start("quantizers.py", "--quick", "--json")
+    assert done.returncode == 2
+    assert "--quick needs a path after --json" in done.stderr
+
+
+def lines_of(picture: Path) -> list[str]:
+    """Names of the lines in an SVG's legend, which stays text."""
+    root = ElementTree.parse(picture).getroot()
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    (legend,) = (g for g in root.iter() if g.get("id") == "legend_1")
+    return [text.text or "" for text in legend.iter("{http://www.w3.org/2000/svg}text")]
+
+
+MEASURED = {
+    "commands", "curve", "effort", "large_then_small", "limits", "lstm_lm", "planner_speed",
+    "pruning", "quantized_wer", "quantizer_speed", "quantizers", "runtime",
+}  # fmt: skip
+
+
+def test_every_benchmark_has_its_results_and_they_say_where_they_come_from() -> None:
+    names = {path.stem for path in (BENCH / "results").glob("*.json")}
+    assert names == MEASURED
+    scripts = {path.stem for path in BENCH.glob("*.py")} - {"tables", "testsets"}
+    assert scripts == MEASURED
+    for name in names:
+        found = json.loads((BENCH / "results" / f"{name}.json").read_text())
+        assert found["name"] == name
+        assert not found["quick"]
+        known = found["machine"]["date"] and found["machine"]["commit"]
+        assert known or found["measured"], f"{name}: nobody knows when it was measured"
+
+
+def measured(name: str) -> dict[str, Any]:
+    rows: dict[str, Any] = json.loads((BENCH / "results" / f"{name}.json").read_text())["rows"]
+    return rows
+
+
+def cells_of(text: str, column: int) -> list[str]:
+    """A column of the one table in a Markdown text, without its head."""
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    return [line.strip("| ").split(" | ")[column] for line in lines[2:]]
+
+
+PAGE = """# Speed
+
+<!-- table: limits -->
+| old |
+<!-- end -->
+
+Between.
+
+<!-- table: curve.tuned -->
+<!-- end -->
+"""
+
+
+def test_tables_of_the_docs_are_made_from_results(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(PAGE)
+    assert start("tables.py", page, "--check").returncode == 1
+    assert page.read_text() == PAGE
+    assert start("tables.py", page).returncode == 0
+    first, second = page.read_text().split("Between.")
+    assert "old" not in first
+    assert cells_of(first, 0) == [row["what"] for row in measured("limits")["limits"]]
+    tuned = [
+        f"{row['bytes']:,}"
+        for row in sorted(measured("curve")["points"], key=lambda row: float(row["ratio"]))
+        if row["strategy"] == "planner" and row["steps"] and "tuned" not in row
+    ]
+    assert cells_of(second, 1) == tuned
+    done = start("tables.py", page, "--check", "--pictures", tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert lines_of(tmp_path / "curve_tuned.svg")[0] == "planner"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("<!-- table: nonsense -->\n<!-- end -->\n", "no table is called nonsense"),
+        ("<!-- table: limits -->\n", "no <!-- end --> of its own"),
+        ("<!-- table: limits -->\n<!-- table: curve -->\n<!-- end -->\n", "no <!-- end -->"),
+    ],
+)
+def test_a_marker_that_cannot_be_filled_is_named(tmp_path: Path, text: str, said: str) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(text)
+    done = start("tables.py", page)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert str(page) in done.stderr
+    assert page.read_text() == text

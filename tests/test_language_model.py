@@ -15,8 +15,8 @@ import torch.nn.functional as F
 BENCH = Path(__file__).resolve().parents[1] / "bench"
 sys.path.insert(0, str(BENCH))
 
-import language_model  # noqa: E402
-from language_model import LanguageModel, Options, Training  # noqa: E402
+from lib import language_model  # noqa: E402
+from lib.language_model import LanguageModel, Options, Training  # noqa: E402
 
 SMALL = Options(words=12, hidden=6, streams=4, unroll=5, epochs=2.0, dropout=0.2, warmup=3)
 
@@ -76,6 +76,7 @@ def test_perplexity_and_moments_are_those_of_a_loop_by_hand(
 
 
 @pytest.mark.skipif(not language_model.TEXT.exists(), reason="../shared/text is not there")
+@pytest.mark.bench
 def test_the_table_is_printed() -> None:
     command = [sys.executable, str(BENCH / "lstm_lm.py"), "--quick", "--threads", "1"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

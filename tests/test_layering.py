@@ -26,43 +26,75 @@ LAYERS: dict[str, set[str]] = {
     "progress": set(),
     "runtime": {"_native", "errors"},
     "storage": {"errors"},
-    "speech": {"errors"},
     "model": {"errors", "storage"},
-    "executor": {"model"},
     "recipe": {"errors", "storage"},
-    "quantizers": {"_native", "errors", "model"},
-    "calibration": {"errors", "executor", "model", "runtime", "speech"},
-    "passes": {"calibration", "errors", "executor", "model", "quantizers", "recipe"},
+    "speech": {"errors", "storage"},
+    "executor": {"model"},
     "formats": {"_native", "errors", "model", "storage"},
-    "importers": {"errors", "executor", "model"},
-    "exporters": {"executor", "model"},
-    "evaluation": {"errors", "executor", "model", "runtime", "speech"},
-    "planner": {"calibration", "errors", "formats", "model", "passes", "quantizers", "recipe"},
-    "files": {"errors", "formats", "importers", "model", "recipe"},
+    "quantizers": {"_native", "errors", "model"},
+    "calibration": {"errors", "executor", "model", "progress", "runtime", "speech", "storage"},
+    "evaluation": {"errors", "executor", "model", "progress", "runtime", "speech"},
+    "exporters": {"executor", "model", "storage"},
+    "importers": {"errors", "executor", "formats", "model"},
+    "passes": {"calibration", "errors", "executor", "model", "progress", "quantizers", "recipe"},
+    "planner": {
+        "calibration",
+        "errors",
+        "formats",
+        "model",
+        "passes",
+        "progress",
+        "quantizers",
+        "recipe",
+        "storage",
+    },
     "training": {
-        "calibration", "errors", "executor", "files", "model", "passes", "quantizers", "recipe",
-        "runtime", "speech", "storage",
+        "calibration",
+        "errors",
+        "executor",
+        "importers",
+        "model",
+        "passes",
+        "progress",
+        "quantizers",
+        "recipe",
+        "runtime",
+        "speech",
+        "storage",
     },
-    "console": set(),
-    "demo": {
-        "console", "errors", "evaluation", "files", "formats", "planner", "runtime", "speech",
+    "workflow": {
+        "calibration",
+        "errors",
+        "evaluation",
+        "formats",
+        "importers",
+        "model",
+        "passes",
+        "planner",
+        "progress",
+        "recipe",
+        "runtime",
+        "speech",
+        "storage",
+        "training",
     },
-}  # fmt: skip
+}
 """Packages and single modules from the bottom up, and those below that each may import."""
 
 FREE = {"__init__", "__main__", "cli"}
 """They may import every layer, and no layer imports them."""
 
 INSIDE_PASSES: dict[str, set[str]] = {
-    "outcome": set(),
+    "least_squares": set(),
     "moment_propagation": set(),
+    "outcome": set(),
     "bias_correction": {"moment_propagation", "outcome"},
-    "error_compensation": set(),
+    "checks": {"outcome"},
     "equalization": {"moment_propagation", "outcome"},
-    "lowrank": {"equalization", "error_compensation", "outcome"},
-    "pruning": {"bias_correction", "error_compensation", "outcome"},
-    "quantization": {"bias_correction", "error_compensation", "lowrank", "outcome"},
-    "apply": {"bias_correction", "equalization", "lowrank", "outcome", "pruning", "quantization"},
+    "lowrank": {"least_squares", "outcome"},
+    "pruning": {"bias_correction", "least_squares", "outcome"},
+    "quantization": {"bias_correction", "least_squares", "lowrank", "outcome"},
+    "recipe_steps": {"equalization", "lowrank", "outcome", "pruning", "quantization"},
 }
 """The same inside `passes`."""
 
@@ -243,13 +275,13 @@ def test_other_packages_are_imported_by_their_public_names() -> None:
 @pytest.mark.parametrize(
     ("importer", "module", "name", "private"),
     [
-        ("tinyvox.passes.apply", "tinyvox.model", "Dense", False),
-        ("tinyvox.passes.apply", "tinyvox.model", "layers", False),
-        ("tinyvox.passes.apply", "tinyvox.model.graph", "Model", True),
-        ("tinyvox.passes.apply", "tinyvox.model", "graph", True),
-        ("tinyvox.passes.apply", "tinyvox.passes.outcome", "Note", False),
-        ("tinyvox.passes.apply", "tinyvox.passes.pruning", "prune", False),
-        ("tinyvox.passes.apply", "tinyvox.passes.pruning.units", "prune", True),
+        ("tinyvox.passes.recipe_steps", "tinyvox.model", "Dense", False),
+        ("tinyvox.passes.recipe_steps", "tinyvox.model", "layers", False),
+        ("tinyvox.passes.recipe_steps", "tinyvox.model.graph", "Model", True),
+        ("tinyvox.passes.recipe_steps", "tinyvox.model", "graph", True),
+        ("tinyvox.passes.recipe_steps", "tinyvox.passes.outcome", "Note", False),
+        ("tinyvox.passes.recipe_steps", "tinyvox.passes.pruning", "prune", False),
+        ("tinyvox.passes.recipe_steps", "tinyvox.passes.pruning.units", "prune", True),
         ("tinyvox.planner.search", "tinyvox.passes.outcome", "Note", True),
         ("tinyvox.planner.search", "tinyvox.formats", "tvx", False),
         ("tinyvox.planner.search", "tinyvox.formats.tvx", "size", False),
@@ -375,3 +407,12 @@ if __name__ == "__main__":
         now = {name: rooms for name, rooms in arrows(parent).items() if name not in FREE}
         for name in in_order(now):
             print(f'    "{name}": {{{", ".join(map(repr, sorted(now[name])))}}},')
+
+
+def test_the_architecture_names_files_that_exist() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:src|tests|native|docs|bench)/[\w./-]+)`", text)
+    missing = [name for name in named if "NAME" not in name and not (ROOT / name).exists()]
+    missing = [name for name in missing if not (ROOT / "native" / name).exists()]
+    assert missing == []
+    assert len(named) > 30

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
-import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -59,24 +57,10 @@ def test_every_name_survives_the_import_of_every_submodule() -> None:
     run(READ_TWICE + IMPORT_ALL + READ_TWICE)
 
 
-def test_no_public_name_is_that_of_a_submodule_in_any_package() -> None:
-    clashes = []
-    for init in PACKAGE.rglob("__init__.py"):
-        names = {module.name for module in pkgutil.iter_modules([str(init.parent)])}
-        exported = {
-            alias.asname or alias.name
-            for node in ast.walk(ast.parse(init.read_text(encoding="utf-8")))
-            if isinstance(node, ast.ImportFrom)
-            for alias in node.names
-        }
-        own = {name for name in exported & names if init.parent != PACKAGE or name in tv.__all__}
-        clashes += [f"{init.parent.name}.{name}" for name in sorted(own)]
-    assert clashes == []
-
-
 def test_what_users_need_is_exported() -> None:
     asked = {
-        "Model", "SpeechCard", "Recipe", "load_recipe", "compress", "evaluate", "finetune",
+        "Calibration", "Model", "SpeechCard", "Recipe", "load_recipe", "compress", "evaluate",
+        "finetune",
         "TinyvoxError", "Executor", "FeatureStream", "GradualPruning", "Pruner", "Session",
         "Stream", "from_torch", "load", "open", "plan", "save",
     }  # fmt: skip
@@ -113,15 +97,23 @@ def test_every_public_callable_has_a_docstring_and_types() -> None:
 
 
 @pytest.mark.parametrize("rates", [(44100, 16000), (8000, 16000), (48000, 16000), (11025, 8000)])
-def test_resampling_is_that_of_soxr_for_speech_band_signals(rates: tuple[int, int]) -> None:
+def test_speech_band_signals_are_resampled_exactly(rates: tuple[int, int]) -> None:
+    """Against the signal itself; soxr, whose gain is not 1 near the end of the band, is near."""
     rate, wanted = rates
-    time = np.arange(2 * rate + 17) / rate
-    tones = sum(np.sin(2 * np.pi * hertz * time + hertz) for hertz in (100, 440, 1234, 3000))
-    samples = (0.2 * tones * np.hanning(len(time))).astype(np.float32)
-    found, expected = resample(samples, rate, wanted), soxr.resample(samples, rate, wanted)
-    count = min(len(found), len(expected))
-    assert abs(len(found) - len(expected)) <= 1
-    assert np.abs(found[:count] - expected[:count]).max() < 1e-5
+    length = 2 * rate + 17
+
+    def sampled(at: int, count: int) -> np.ndarray:
+        time = np.arange(count) / at
+        tones = sum(np.sin(2 * np.pi * hertz * time + hertz) for hertz in (100, 440, 1234, 3000))
+        fade = 0.5 - 0.5 * np.cos(2 * np.pi * time * rate / (length - 1))
+        return (0.2 * tones * fade).astype(np.float32)
+
+    samples = sampled(rate, length)
+    found, by_soxr = resample(samples, rate, wanted), soxr.resample(samples, rate, wanted)
+    count = min(len(found), len(by_soxr))
+    assert abs(len(found) - len(by_soxr)) <= 1
+    assert np.abs(found - sampled(wanted, len(found))).max() < 1e-6
+    assert np.abs(found[:count] - by_soxr[:count]).max() < 1e-4
 
 
 def test_a_rate_that_is_none_is_refused() -> None:
@@ -129,6 +121,7 @@ def test_a_rate_that_is_none_is_refused() -> None:
         resample(np.zeros(10, np.float32), 0, 16000)
 
 
+@pytest.mark.runtime
 def test_a_closed_session_says_so_and_its_streams_go_on() -> None:
     path = ROOT / "models" / "commands" / "commands-60x.tvx"
     samples = np.zeros(16000, np.float32)
@@ -141,6 +134,7 @@ def test_a_closed_session_says_so_and_its_streams_go_on() -> None:
     assert stream.finish() == expected
 
 
+@pytest.mark.runtime
 def test_audio_at_another_rate_gives_the_same_text() -> None:
     soundfile = pytest.importorskip("soundfile")
     folder = ROOT / "models" / "commands"

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 import soundfile
+from places import COMMANDS
 
-COMMANDS = Path(__file__).parent.parent / "models" / "commands"
 SCRIPT = COMMANDS / "synthesize.py"
 CLIPS = COMMANDS / "clips"
 LETTERS = set("abcdefghijklmnopqrstuvwxyz")

@@ -8,18 +8,27 @@ were set for a width of 512, are weaker, and the rate is higher: small networks 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tinyvox.exporters import export_pt2
-from tinyvox.speech import Corpus
-from tinyvox.training import Batch, Batches, TrainConfig, Trainer, load_corpus, normalized
-
 from lib.places import COMMANDS
 from lib.script import say
-from tinyvox import files
+from tinyvox.exporters import export_pt2
+from tinyvox.importers import load
 from tinyvox.model import Model, SpeechCard, card_path, save_card
+from tinyvox.progress import Update
+from tinyvox.speech import Corpus
+from tinyvox.training import (
+    Batch,
+    Batches,
+    Loop,
+    TrainConfig,
+    Trainer,
+    load_corpus,
+    normalized,
+)
 
 CONFIG = COMMANDS / "train.yaml"
 WIDTHS = (64, 96, 128)
@@ -59,51 +68,50 @@ def train_or_load(configs: Sequence[TrainConfig], corpus: Corpus | None = None) 
         card = normalized(missing[0].card(), corpus, missing[0].optimization.seed)
         for first in range(0, len(missing), SIDE_BY_SIDE):
             _train(missing[first : first + SIDE_BY_SIDE], corpus, card)
-    return [files.load(config.output) for config in configs]
+    return [load(config.output) for config in configs]
 
 
 def _train(configs: Sequence[TrainConfig], corpus: Corpus, card: SpeechCard) -> None:
-    trainers = [_resumed(config, card) for config in configs]
+    loops = [_resumed(config, card) for config in configs]
     options = configs[0].optimization
-    seed = options.seed + 1000 * min(trainer.step for trainer in trainers)
-    _run(trainers, Batches(corpus, card, options.batch_seconds, seed))
-    for trainer in trainers:
-        trainer.save(_checkpoint(trainer.config))
-        export_pt2(trainer.executor.model(), trainer.config.output)
-        save_card(card, card_path(trainer.config.output))
+    behind = min(loops, key=lambda loop: loop.checkpoint.done)
+    start = behind.checkpoint.position
+    _run(loops, Batches(corpus, card, options.batch_seconds, options.seed, start))
+    for config, loop in zip(configs, loops, strict=True):
+        loop.checkpoint.save()
+        export_pt2(loop.learner.executor.model(), config.output)
+        save_card(card, card_path(config.output))
 
 
-def _run(trainers: Sequence[Trainer], batches: Iterable[Batch]) -> None:
+def _run(loops: Sequence[Loop], batches: Iterable[Batch]) -> None:
     start = time.monotonic()
     for done, batch in enumerate(batches, 1):
-        left = [t for t in trainers if t.step < t.config.optimization.steps]
+        left = [loop for loop in loops if loop.checkpoint.done < loop.schedule.steps]
         if not left:
             return
-        losses = {t.config.model.width: t.train_step(batch) for t in left}
+        losses = [loop.advance(batch) for loop in left]
         if done % STEPS_A_REPORT == 0:
             rate = (time.monotonic() - start) / done
-            _report_step(left[0].step, left[0].config.optimization.steps, rate, losses)
+            _report_step(left[0].checkpoint.done, left[0].schedule.steps, rate, losses)
         if done % STEPS_A_CHECKPOINT == 0:
-            for trainer in left:
-                trainer.save(_checkpoint(trainer.config))
+            for loop in left:
+                loop.checkpoint.save()
 
 
-def _resumed(config: TrainConfig, card: SpeechCard) -> Trainer:
+def _resumed(config: TrainConfig, card: SpeechCard) -> Loop:
+    """A training at its checkpoint, if there is one."""
     trainer = Trainer(config, card)
-    if _checkpoint(config).exists():
-        trainer.restore(_checkpoint(config))
-    return trainer
+    checkpoint = trainer.checkpoint(config.checkpoints / "last.pt")
+    checkpoint.restore()
+    config.checkpoints.mkdir(parents=True, exist_ok=True)
+    return Loop(trainer, config.optimization, checkpoint, math.inf)
 
 
-def _checkpoint(config: TrainConfig) -> Path:
-    return config.checkpoints / "last.pt"
+def _report_reading(update: Update) -> None:
+    if update.done % 1000 == 0:
+        say(f"{update.stage}: {update.done} of {update.total}")
 
 
-def _report_reading(done: int, total: int) -> None:
-    if done % 1000 == 0:
-        say(f"reading audio: {done} of {total}")
-
-
-def _report_step(step: int, steps: int, seconds: float, losses: dict[int, float]) -> None:
-    of_widths = ", ".join(f"{width}: {loss:.3f}" for width, loss in losses.items())
-    say(f"step {step} of {steps}, {seconds:.2f} s each, loss by width {of_widths}")
+def _report_step(step: int, steps: int, seconds: float, losses: Sequence[float]) -> None:
+    of_widths = ", ".join(f"{loss:.3f}" for loss in losses)
+    say(f"step {step} of {steps}, {seconds:.2f} s each, losses in the order of widths {of_widths}")

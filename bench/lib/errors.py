@@ -8,15 +8,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinyvox.evaluation import Errors, change_interval, evaluate
-from tinyvox.formats import tvx
-from tinyvox.speech import Utterance
 from torch import Tensor
 
 from lib.ours import Divergence
 from lib.results import Row
 from tinyvox import runtime
+from tinyvox.evaluation import Errors, change_interval, evaluate
+from tinyvox.formats import tvx
 from tinyvox.model import INPUT, Linear, Matrix, Model, Node
+from tinyvox.speech import Utterance
 
 Sets = Mapping[str, Sequence[Utterance]]
 """Test sets by name."""

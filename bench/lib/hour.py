@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tinyvox.speech import read_audio, read_manifest
 
 from lib.places import SPEECH
 from lib.results import Row
 from lib.timing import once
 from tinyvox import runtime
+from tinyvox.speech import read_audio, read_manifest
 
 SETS = ("an4/test", "commands/test", "fsdd/test", "librispeech/test-other", "speechocean762/test")
 PARTS = 12

@@ -22,11 +22,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from tinyvox.training import autocast, product_precision
 from torch import Tensor, nn
 
 from lib.places import TEXT
 from lib.script import say
+from tinyvox.training import autocast, product_precision
 
 UNKNOWN, END = "<unk>", "<eos>"
 CPU = torch.device("cpu")

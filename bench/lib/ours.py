@@ -1,34 +1,28 @@
 """How a whole job is done with tinyvox: calibrate, plan, compress, fine-tune, compare outputs.
 
-The one file of the benchmarks that puts these together.
+The one file of the benchmarks that puts these together, by `tinyvox.workflow` wherever a script
+asks what a user asks; a planner for many budgets at once is the planner's own.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tinyvox.calibration import (
-    NO_STATISTICS,
-    OutputDivergence,
-    Statistics,
-    divergence_on_audio,
-    statistics_from_audio,
-    synthetic_statistics,
-)
-from tinyvox.planner import Plan, Planner, find_plan
-from tinyvox.speech import Corpus, Utterance
-from tinyvox.training import Architecture, Progress, deepspeech, finetune
-
 from lib.places import BUNDLED
-from tinyvox import files
+from tinyvox.calibration import Calibration, OutputDivergence, divergence_on_audio
+from tinyvox.importers import load
 from tinyvox.model import Model
-from tinyvox.passes import Look, apply
+from tinyvox.passes import apply
+from tinyvox.planner import Effort, Plan, Planner
+from tinyvox.progress import Update
 from tinyvox.recipe import FinetuneSettings, Recipe
+from tinyvox.speech import Corpus, Utterance
+from tinyvox.training import Architecture, deepspeech, finetune
+from tinyvox.workflow import CompressRequest, run
 
-Calibrate = Look
-"""What finds out the statistics of a model's matrices."""
+Calibrate = Calibration | None
+"""What finds out the statistics of a model's matrices; None where nothing does."""
 Divergence = OutputDivergence
 """Speech, and what a model gives for it: `distance(changed)` is the mean over the frames of how far
 a changed model's outputs are, `apart(changed)` besides the share of frames with another token."""
@@ -41,7 +35,7 @@ SAID_EVERY = 50
 
 def bundled() -> Model:
     """The commands model, with its speech card."""
-    return files.load(BUNDLED)
+    return load(BUNDLED)
 
 
 def random_network(width: int) -> Model:
@@ -51,28 +45,16 @@ def random_network(width: int) -> Model:
     return deepspeech(Architecture(width=width), card, seed=0)
 
 
-def nothing_known(_: Model) -> Statistics:
-    """Calibration that knows nothing."""
-    return NO_STATISTICS
-
-
 def from_audio(
     utterances: Sequence[Utterance], cache: Path | None = None, outputs: bool = True
-) -> Calibrate:
-    """Calibration from speech; with the Fisher information of the model's own `outputs`."""
-
-    @functools.lru_cache(maxsize=4)
-    def calibrate(model: Model) -> Statistics:
-        return statistics_from_audio(
-            model, utterances, fisher="outputs" if outputs else None, cache=cache
-        )
-
-    return calibrate
+) -> Calibration:
+    """Calibration on speech; with the Fisher information of the model's own `outputs`."""
+    return Calibration.from_audio(utterances, fisher="outputs" if outputs else None, cache=cache)
 
 
-def synthetic() -> Calibrate:
-    """Calibration from synthetic speech."""
-    return functools.lru_cache(maxsize=4)(synthetic_statistics)
+def synthetic() -> Calibration:
+    """Calibration on synthetic speech."""
+    return Calibration.synthetic()
 
 
 def divergence_on(
@@ -87,33 +69,30 @@ def held_back(original: Model, utterances: Sequence[Utterance]) -> Divergence:
     return divergence_on_audio(original, utterances)
 
 
-def plan(
-    model: Model,
-    ratio: float,
-    calibrate: Calibrate | None = None,
-    divergence: Divergence | None = None,
-) -> Plan:
-    """The plan that loses least at a ratio; by default with synthetic speech alone."""
-    return find_plan(
-        model, ratio=ratio, look=calibrate or synthetic_statistics, divergence=divergence
-    )
+def plan(model: Model, ratio: float, data: Path | None = None, effort: Effort = "normal") -> Plan:
+    """The plan that a user gets for a ratio; without `data`, a manifest, by synthetic speech."""
+    found = run(CompressRequest(model, ratio=ratio, data=data, effort=effort)).plan
+    assert found is not None
+    return found
 
 
 def planner(model: Model, calibrate: Calibrate, divergence: Divergence) -> Planner:
     """One planner for several budgets: `best_within(bytes)` is a plan, or None."""
-    return Planner(model, calibrate, divergence, 0, None, lambda _: None)
+    return Planner(model, calibrate, divergence)
 
 
 def compress(model: Model, recipe: Recipe, calibrate: Calibrate, tune: Tune | None = None) -> Model:
-    """What a recipe makes of a model."""
-    return apply(model, recipe, look=calibrate, finetune=tune).model
+    """The model that a recipe makes of another."""
+    return apply(model, recipe, calibration=calibrate, finetune=tune).model
 
 
 def tuner(teacher: Model, corpus: Corpus, calibrate: Calibrate, say: Callable[[str], None]) -> Tune:
     """Fine-tuning on a corpus, with the original as the teacher."""
 
-    def tell(progress: Progress) -> None:
-        if progress.step % SAID_EVERY == 0:
-            say(f"  fine-tuning, step {progress.step}: loss {progress.loss:.3f}")
+    def tell(update: Update) -> None:
+        if update.done % SAID_EVERY == 0 and update.best_loss is not None:
+            say(f"  fine-tuning, step {update.done}: loss {update.best_loss:.3f}")
 
-    return lambda model, settings: finetune(model, settings, corpus, teacher, tell, look=calibrate)
+    return lambda model, settings: finetune(
+        model, settings, corpus, teacher, progress=tell, calibration=calibrate
+    )

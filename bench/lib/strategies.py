@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from tinyvox.formats import tvx
-
 from lib import ours
 from lib.ours import Calibrate, Divergence
+from tinyvox.formats import tvx
 from tinyvox.model import Model
 from tinyvox.recipe import (
     FactorizeSettings,

@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 import numpy as np
 import soundfile
-from tinyvox.speech import Utterance, join_takes, read_audio, read_manifest, spread, write_manifest
 
 from lib.places import SPEECH
+from tinyvox.speech import Utterance, join_takes, read_audio, read_manifest, spread, write_manifest
 
 RATE = 16000
 STRINGS = 200

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
-from tinyvox.executor import Executor
-from tinyvox.formats import tvx
-from tinyvox.passes.quantization import quantize
 from torch import nn
 
 from lib.entrants import Entrant, Frames, Meaning
 from tinyvox import runtime
+from tinyvox.executor import Executor
+from tinyvox.formats import tvx
 from tinyvox.model import INPUT, Cell, Dense, Layer, Linear, Model, Node, Recurrent
+from tinyvox.passes.quantization import quantize
 from tinyvox.recipe import QuantizeSettings
 
 TOLERANCE = 0.03

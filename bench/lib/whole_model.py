@@ -18,11 +18,6 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from onnx import helper
-from tinyvox.formats import tvx
-from tinyvox.passes.lowrank import Decomposition, factorize
-from tinyvox.passes.quantization import quantize
-from tinyvox.speech import read_audio
-from tinyvox.training import Architecture
 from torch import Tensor, nn
 
 from lib import onnx_entrants, ours, tinyvox_entrants, torch_entrants
@@ -31,8 +26,13 @@ from lib.places import COMMANDS
 from lib.results import Row
 from lib.timing import Contestant, Times, fastest, median_of, once, quartiles, race, speedup
 from tinyvox import files, runtime
+from tinyvox.formats import tvx
 from tinyvox.model import Coded, Model
+from tinyvox.passes.lowrank import Decomposition, factorize
+from tinyvox.passes.quantization import quantize
 from tinyvox.recipe import FactorizeSettings, QuantizeSettings
+from tinyvox.speech import read_audio
+from tinyvox.training import Architecture
 
 RATIO, BITS = 50, 4
 SECONDS = 5.0

@@ -84,27 +84,33 @@ Rule = Callable[[Random], str]
 
 
 def training_voices() -> list[str]:
+    """The voices that speak the training set: every language in every variant."""
     return [f"{language}+{variant}" for language in LANGUAGES for variant in TRAIN_VARIANTS]
 
 
 def letters(rng: Random, low: int = 1, high: int = 6) -> str:
+    """Between `low` and `high` letters, spelled."""
     return " ".join(rng.choice(LETTERS) for _ in range(rng.randint(low, high)))
 
 
 def spelled(rng: Random) -> str:
+    """A name, letter by letter."""
     return " ".join(rng.choice(NAMES))
 
 
 def apostrophe(rng: Random) -> str:
+    """A spelled name like O'Neil."""
     return f"{rng.choice('od')} apostrophe {spelled(rng)}"
 
 
 def digits(rng: Random, low: int = 1, high: int = 7) -> str:
+    """Between `low` and `high` digits; zero is `oh` now and then."""
     words = ["oh" if rng.random() < 0.08 else rng.choice(DIGITS) for _ in range(high)]
     return " ".join(words[: rng.randint(low, high)])
 
 
 def below_hundred(rng: Random) -> str:
+    """A number from 1 to 99 in words."""
     kind = rng.random()
     if kind < 0.2:
         return rng.choice(DIGITS[1:])
@@ -115,6 +121,7 @@ def below_hundred(rng: Random) -> str:
 
 
 def number(rng: Random) -> str:
+    """A number up to some hundred thousand in words."""
     kind = rng.random()
     if kind < 0.5:
         return below_hundred(rng)
@@ -136,10 +143,12 @@ def pairs(rng: Random) -> str:
 
 
 def ordinal(rng: Random) -> str:
+    """The ordinal of a day of the month."""
     return rng.choice(LATE_DAYS if rng.random() < 0.15 else ORDINALS)
 
 
 def year(rng: Random) -> str:
+    """A year of the twentieth century, or 2000."""
     if rng.random() < 0.1:
         return "two thousand"
     tail = below_hundred(rng)
@@ -147,6 +156,7 @@ def year(rng: Random) -> str:
 
 
 def date(rng: Random) -> str:
+    """A date as Americans say it."""
     month = rng.choice(MONTHS)
     if rng.random() < 0.3:
         return f"{ordinal(rng)} of {month} {year(rng)}"
@@ -163,11 +173,13 @@ def census_command(rng: Random) -> str:
 
 
 def commands(rng: Random) -> str:
+    """One to six command words."""
     count = rng.choice([1, 2, 3, 4, 5, 6])
     return " ".join(rng.choice(COMMANDS) for _ in range(count))
 
 
 def control(rng: Random) -> str:
+    """A control phrase of the census recordings."""
     phrases = [f"area code {digits(rng, 3, 3)}", f"{number(rng)} and one half", apostrophe(rng)]
     return rng.choice([*CONTROLS, *phrases])
 
@@ -213,6 +225,7 @@ class Utterance:
 
     @property
     def command(self) -> list[str]:
+        """The command that speaks it to standard output."""
         # Half of the default amplitude of 100: at 100 the louder variants clip.
         options = {"-v": self.voice, "-s": self.speed, "-p": self.pitch, "-g": self.gap, "-a": 50}
         flags = [str(part) for option in options.items() for part in option]
@@ -220,6 +233,7 @@ class Utterance:
 
 
 def draw(rng: Random, voice: str, rule: Rule = sentence) -> Utterance:
+    """An utterance of a voice: a sentence, and how it is spoken."""
     text = rule(rng)
     spelling = any(len(word) == 1 for word in text.split())
     gap = rng.choice([0, 0, 1, 3, 6, 12]) + (rng.choice([2, 6, 12]) if spelling else 0)
@@ -245,10 +259,12 @@ def save(utterance: Utterance, audio: Audio, path: Path) -> Row:
 
 
 def speak(utterance: Utterance, path: Path) -> Row:
+    """Synthesize an utterance and write it; its line of the manifest."""
     return save(utterance, render(utterance), path)
 
 
 def train(out: Path, hours: float, seed: int, workers: int) -> list[Row]:
+    """Write the training set and its manifest; its lines."""
     rng = Random(seed)
     voices = training_voices()
     paths = [out / f"{i:05d}.flac" for i in range(round(hours * 3600 / MEAN_SECONDS))]
@@ -271,6 +287,7 @@ def clips(out: Path) -> list[Row]:
 
 
 def draw_clip(rng: Random, voice: str, rule: Rule) -> tuple[Utterance, Audio]:
+    """One of the bundled clips: what is said, and how."""
     while True:
         utterance = draw(rng, voice, rule)
         if utterance.speed <= 180:
@@ -280,6 +297,7 @@ def draw_clip(rng: Random, voice: str, rule: Rule) -> tuple[Utterance, Audio]:
 
 
 def parse() -> argparse.Namespace:
+    """The arguments of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=RawDescriptionHelpFormatter
     )
@@ -294,6 +312,7 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> None:
+    """Write the training set, or the bundled clips."""
     options = parse()
     if shutil.which("espeak-ng") is None:
         sys.exit("synthesize: espeak-ng is not on PATH; install the package espeak-ng")

@@ -154,9 +154,9 @@ std::optional<RdoTable> RdoTable::of(const Rdo& rdo, float weight) {
   return table;
 }
 
-// A value x costs weight (x - l)^2 + cost at level l. Without weight x^2, which all levels share, this
-// is a line in x, which falls more steeply the higher the level is. So the levels that are the best
-// ones somewhere are the lower envelope of these lines, which one sweep over the levels finds.
+// A value x costs weight (x - l)^2 + cost at level l. Without weight x^2, which all levels share,
+// this is a line in x, which falls more steeply the higher the level is. So the levels that are the
+// best ones somewhere are the lower envelope of these lines, which one sweep over the levels finds.
 void RdoTable::fill(std::span<const float> cost, float weight, std::span<int16_t> entries) const {
   const auto level = [&](int code) { return static_cast<double>(code) - rdo_.zero; };
   const auto meet = [&](int low, int high) {  // the value from which on the higher level costs less

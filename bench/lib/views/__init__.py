@@ -10,6 +10,7 @@ from lib.table import Table
 from lib.views import (
     commands,
     curve,
+    effort,
     large_then_small,
     limits,
     lstm_lm,
@@ -25,6 +26,7 @@ VIEWS: Mapping[str, Callable[[Results], Iterable[Table]]] = MappingProxyType(
     {
         "commands": commands.tables,
         "curve": curve.tables,
+        "effort": effort.tables,
         "large_then_small": large_then_small.tables,
         "limits": limits.tables,
         "lstm_lm": lstm_lm.tables,

@@ -77,7 +77,7 @@ void choose_compensated_columns(Values values, Floats2d spread, Floats1d weights
   };
   if (!fits(values) || !fits(codes) || !fits(errors) || spread.shape(0) != columns ||
       spread.shape(1) != columns)
-    throw nb::value_error("values, codes and errors are [columns, rows], spread [columns, columns]");
+    throw nb::value_error("values, codes, errors are [columns, rows], spread [columns, columns]");
   const nb::gil_scoped_release unlocked;
   choose_compensated(rdo, {{values.data(), values.size()},
                            {spread.data(), spread.size()},

@@ -36,7 +36,7 @@ of real speech."""
 
 @dataclass(frozen=True)
 class SyntheticAmount:
-    """How many utterances are made of each kind: `sounds` of a vocal tract, `features` at random."""
+    """How many utterances are made: `sounds` of a vocal tract, `features` at random."""
 
     sounds: int = 160
     features: int = 32

@@ -3,6 +3,6 @@
 Exit status: 0 done, 1 the work failed (one line says why), 2 wrong usage.
 """
 
-from tinyvox.cli.app import app, main
+from tinyvox.cli.application import app, main
 
 __all__ = ["app", "main"]

@@ -35,7 +35,8 @@ def demo(
     clip = models / "commands" / "clips" / "00.opus"
     screen.print(
         f"{entries[0].score['utterances']} clips by espeak-ng voices that were not in the training "
-        f"data, greedy decoding, one thread.\nKept: {fresh}   Try: tinyvox transcribe {fresh} {clip}",
+        "data, greedy decoding, one thread.\n"
+        f"Kept: {fresh}   Try: tinyvox transcribe {fresh} {clip}",
         highlight=False,
     )
 

@@ -1,15 +1,15 @@
-"""Options that several commands share."""
+"""Options of the commands: what each is called, takes and means."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 AsJson = Annotated[
     bool,
-    typer.Option("--json", help="Print one JSON object on standard output, and nothing else there."),
+    typer.Option("--json", help="Print one JSON object on standard output, nothing else."),
 ]
 Card = Annotated[
     Path | None,
@@ -19,4 +19,48 @@ FormerCard = Annotated[Path | None, typer.Option("--speech", hidden=True)]
 """The former name of --card."""
 Data = Annotated[
     Path, typer.Option("--data", help="Manifest with transcripts: JSON lines, or DeepSpeech CSV.")
+]
+Trained = Annotated[Path, typer.Argument(help="The trained model: .pt2 or .tvx.")]
+Output = Annotated[Path, typer.Option("-o", "--output", help="The .tvx file to write.")]
+Ratio = Annotated[float | None, typer.Option("--ratio", help="How many times smaller.")]
+Size = Annotated[int | None, typer.Option("--size", help="Bytes of the file, at most.")]
+MaxLoss = Annotated[
+    float | None,
+    typer.Option("--max-loss", help="Points of word error rate that may be lost on --dev."),
+]
+RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="A recipe to follow, YAML.")]
+Calibrate = Annotated[
+    Path | None,
+    typer.Option("--data", help="Manifest of speech to calibrate with; it needs no transcripts."),
+]
+Dev = Annotated[
+    Path | None,
+    typer.Option(
+        "--dev", help="Manifest of speech to judge plans on. [default: a fifth of --data]"
+    ),
+]
+Finetune = Annotated[
+    Path | None,
+    typer.Option(
+        "--finetune",
+        help="Manifest with transcripts, or training configuration, to fine-tune on.",
+    ),
+]
+EffortOption = Annotated[
+    Literal["fast", "normal", "thorough"],
+    typer.Option(
+        "--effort", help="How long to search for a plan: seconds, minutes, or up to an hour."
+    ),
+]
+SaveRecipe = Annotated[
+    Path | None, typer.Option("--save-recipe", help="Write the recipe that was found to this file.")
+]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache", help="Folder of calibration statistics. [default: the user's cache folder]"
+    ),
+]
+Seed = Annotated[
+    int, typer.Option("--seed", help="Seed of synthetic speech and of everything drawn at random.")
 ]

@@ -14,6 +14,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from tinyvox.passes import Note
     from tinyvox.planner import Plan
+    from tinyvox.workflow import CompressResult
 
 error_console = Console(stderr=True)
 """Where progress goes."""
@@ -142,6 +143,16 @@ def print_next_steps(model: Path, small: Path, has_card: bool, out: Console) -> 
     out.print("What to do next:")
     for command in commands:
         out.print(f"  {command}", soft_wrap=True, highlight=False, markup=False)
+
+
+def print_result(result: CompressResult, facts: dict[str, Any], model: Path, small: Path) -> None:
+    """Print what a compression did, where the bytes of its file are, and what to do next."""
+    out = people()
+    if result.plan is not None:
+        print_plan(result.plan, out)
+    print_notes(result.notes, out)
+    print_sizes(facts, out)
+    print_next_steps(model, small, result.model.card is not None, out)
 
 
 def print_score(title: str, score: dict[str, Any], out: Console) -> None:

@@ -72,9 +72,7 @@ class PlainLines:
             self._stage, self._began = update.stage, now
         if now - self._printed >= SECONDS_A_LINE:
             self._printed = now
-            self._console.print(
-                line_of(update, now - self._began), highlight=False, soft_wrap=True
-            )
+            self._console.print(line_of(update, now - self._began), highlight=False, soft_wrap=True)
 
 
 def line_of(update: Update, seconds: float) -> str:

@@ -93,7 +93,10 @@ def _split(
 def _stacked(graph: LayerGraph, stream: Stream, count: int) -> Stream:
     """Stacks of `count` frames; some frames at the end may have been cut off."""
     if stream.span[0] or not -count < stream.span[1] <= 0 or stream.backwards:
-        raise ImporterError(f"stacks {count} frames of padded or shifted frames {stream.span}")
+        raise ImporterError(
+            f"stacks {count} frames of padded or shifted frames {stream.span}, expected frames "
+            f"of a layer, of which at most the last {count - 1} are cut off"
+        )
     window = graph.window(stream.node, FrameStacking(count, count))
     return dataclasses.replace(stream, span=(0, 0), window=window)
 
@@ -102,7 +105,9 @@ def select(stream: Stream, dim: int) -> Stream:
     """One step of a dimension, which is dropped. The dimension must have size 1."""
     dim = stream.dim(dim)
     if stream.axes[dim]:
-        raise ImporterError(f"takes one step out of dimension {dim} of {stream}")
+        raise ImporterError(
+            f"takes one step out of dimension {dim} of {stream}, expected a dimension of size 1"
+        )
     return dataclasses.replace(stream, axes=(*stream.axes[:dim], *stream.axes[dim + 1 :]))
 
 
@@ -114,7 +119,9 @@ def cut(graph: LayerGraph, stream: Stream, dim: int, part: slice) -> Stream:
     if count == size:
         return stream
     if not stream.is_time(dim):
-        raise ImporterError(f"keeps {first}:{last} of dimension {dim} of {stream}")
+        raise ImporterError(
+            f"keeps {first}:{last} of dimension {dim} of {stream}, expected all of it"
+        )
     if step == 1 and not stream.window and not stream.backwards:
         span = (stream.span[0] + first, stream.span[1] + last - size)
         return dataclasses.replace(stream, axes=stream.with_size(dim, count), span=span)
@@ -142,7 +149,10 @@ def pad(stream: Stream, dim: int, before: int, after: int) -> Stream:
         first, last = stream.span
         cut_before = (before and first > 0) or (after and last < 0)
         if min(before, after) < 0 or cut_before or stream.backwards:
-            raise ImporterError("pads frames that were cut before, or cuts by padding")
+            raise ImporterError(
+                "pads frames that were cut before, or cuts by padding; "
+                "expected zeros around all frames"
+            )
         return dataclasses.replace(stream, axes=axes, span=(first - before, last + after))
     bands = max(stream.features(), key=lambda axis: axis.index, default=None)
     if stream.axes[dim] != (bands,) or stream.bands != (0, 0) or min(before, after) < 0:
@@ -226,7 +236,9 @@ def _shifts(graph: LayerGraph, streams: Sequence[Stream], dim: int, merged: bool
     if any(s.window or s.bands != (0, 0) or s.backwards or s.axes != base.axes for s in streams):
         raise ImporterError("joins shifted signals of different layouts, expected one layout")
     if merged and base.feature_dim() not in (None, dim):
-        raise ImporterError(f"joins shifted signals in dimension {dim} of {base}")
+        raise ImporterError(
+            f"joins shifted signals in dimension {dim} of {base}, expected that of the features"
+        )
     axis = Axis("window", len(streams))
     new = (axis, *base.axes[dim]) if merged else (axis,)
     axes = (*base.axes[:dim], new, *base.axes[dim + merged :])

@@ -90,7 +90,7 @@ class Allocation:
         }
 
     def _best_step(self, chosen: Chosen, left: float) -> tuple[str, Choice] | None:
-        """The larger choice for one matrix that gains most for each byte and fits in what is left."""
+        """The larger choice for one matrix that gains most for each byte, and still fits."""
         best: tuple[float, str, Choice] | None = None
         for name, now in chosen.items():
             for choice in self.hulls[name]:

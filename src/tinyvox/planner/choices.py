@@ -120,8 +120,8 @@ class Choices:
         whole = max(float(singular.square().sum()), TINY)
 
         def spread(rank: int) -> float:
-            """Noise of the left factor is multiplied by the outputs of the right one, whose energies
-            are the singular values, and the other way round."""
+            """Noise of the left factor is multiplied by the outputs of the right one, the energies
+            of which are the singular values, and the other way round."""
             return max(float(singular[:rank].sum()) ** 2 / rank / whole, TINY)
 
         places = (round(i * (len(ranks) - 1)) for i in self._measured.truncations)

@@ -47,17 +47,17 @@ class SearchSettings:
     `patience` plans in a row are not better. Up to `sizes` files are made for one plan, to come
     close to the budget.
 
-    `noise_shares` are shares of what coding costs alone that it is taken to cost where later
-    matrices are fitted to their inputs; a plan is made and fitted in sequence for each, until one is
-    not better. The lower the share, the fewer bits and the larger ranks a plan has. Networks of more
-    than `fitted_up_to` parameters are not fitted.
+    Where later matrices are fitted to their inputs, coding costs less than it does alone.
+    `noise_shares` are the shares of that cost that are assumed. A plan is made for each share and
+    fitted in sequence, until one is not better. The lower the share, the fewer bits and the larger
+    ranks a plan has. Networks of more than `fitted_up_to` parameters are not fitted.
 
     `keeps` are the shares of the weights that pruning leaves, in the order in which they are tried;
     networks of more than `pruned_up_to` parameters are not pruned.
     """
 
-    calibration: SyntheticAmount = SyntheticAmount()
-    judging: SyntheticAmount = SyntheticAmount(24, 6)
+    calibration: SyntheticAmount
+    judging: SyntheticAmount
     measurements: Measurements = Measurements()
     corrections: int = 5
     patience: int = 2
@@ -68,7 +68,7 @@ class SearchSettings:
     pruned_up_to: float = 20e6
 
 
-NORMAL = SearchSettings()
+NORMAL = SearchSettings(calibration=SyntheticAmount(), judging=SyntheticAmount(24, 6))
 FAST = SearchSettings(
     calibration=SyntheticAmount(48, 12),
     measurements=Measurements(

@@ -14,6 +14,7 @@ from tinyvox.quantizers.entropy_constrained import (
 from tinyvox.quantizers.k_means import kmeans
 from tinyvox.quantizers.methods import QUANTIZERS, Quantizer
 from tinyvox.quantizers.pricing import choose, choose_compensated, coded_bits, price_codes
+from tinyvox.quantizers.step_search import StepSearch, expected_slope
 from tinyvox.quantizers.uniform import asymmetric, omse, symmetric
 from tinyvox.quantizers.values import SMALLEST_NORMAL, Granularity, compact
 
@@ -26,6 +27,7 @@ __all__ = [
     "MOST_TRELLIS_BITS",
     "Quantizer",
     "SMALLEST_NORMAL",
+    "StepSearch",
     "alternating",
     "asymmetric",
     "choose",
@@ -33,6 +35,7 @@ __all__ = [
     "coded_bits",
     "compact",
     "entropy",
+    "expected_slope",
     "greedy",
     "kmeans",
     "omse",

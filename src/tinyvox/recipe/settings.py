@@ -158,8 +158,8 @@ class SparsifySettings(_Settings):
 
     layers: Patterns = ("*",)
     fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """The fraction of weights in each dense matrix that is zero afterwards. Each factor of a product
-    counts as a matrix."""
+    """The fraction of weights in each dense matrix that is zero afterwards; factors of products are
+    matrices too."""
     budget: Share | None = None
     """Weights to keep of all dense matrices that match together, a fraction or a count."""
     saliency: Literal["magnitude", "second_order"] = "second_order"
@@ -184,7 +184,7 @@ class _Coding(_Settings):
     """The rows that share a scale (symmetric, asymmetric, omse) or a table (k-means): all rows of a
     matrix, single rows, or so many consecutive rows."""
     percentile: Annotated[float, Field(gt=0, le=100)] | None = None
-    """The percentile of the magnitudes that a symmetric or asymmetric grid spans; 100 by default."""
+    """The percentile of the magnitudes that a symmetric or asymmetric grid spans; default 100."""
     error_compensation: Annotated[bool, _also("feedback", "error_compensation")] = True
     """Compensate each error by codes chosen later, where the inputs of the matrix are known."""
     unbiased: bool = True

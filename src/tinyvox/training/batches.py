@@ -132,7 +132,7 @@ def _padded(items: Items, position: Position) -> Batch:
 
 
 def open_corpus(config: TrainConfig) -> Corpus:
-    """The speech of a configuration: manifests are read and checked, audio is read when it is drawn.
+    """The speech of a configuration: manifests are checked now, audio is read when it is drawn.
 
     Raises DataError where a manifest cannot be read, or a transcript has a character that is no
     token.

@@ -16,7 +16,7 @@ from tinyvox.executor import Executor
 from tinyvox.model import Coded, Dense, Grid, Model, leaf_map, leaves
 from tinyvox.passes.quantization import quantize, with_all_levels
 from tinyvox.progress import Progress, silent
-from tinyvox.quantizers import coded_bits
+from tinyvox.quantizers import StepSearch, coded_bits, expected_slope
 from tinyvox.recipe import FinetuneSettings, QuantizeRule, QuantizeSettings, first_match
 from tinyvox.speech import Corpus
 from tinyvox.training.batches import Batch, Batches, shift_channel
@@ -53,8 +53,9 @@ def finetune(
     the same; their centroids and row scales are trained. With `quantize`, the matrices that a rule
     matches are rounded while they are trained, their codebooks are trained too, and they come out
     coded. They begin with the codes that they have. A matrix without codes is quantized first; for
-    the method `entropy`, with the statistics that `calibration` has of the model. The steps of `entropy`
-    are set so that the codes take no more bits than the rule says, and no more than at the start.
+    the method `entropy`, with the statistics that `calibration` has of the model. The steps of
+    `entropy` are set so that the codes take no more bits than the rule says, and no more than at
+    the start.
 
     `progress` is told of every step, in the stage "fine-tuning". With `checkpoint`, the state is
     written to this file every minute, and when the work is interrupted. The same call then goes on
@@ -131,7 +132,9 @@ def _run_name(model: Model, teacher: Model, settings: FinetuneSettings) -> str:
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
-def _rounding_executor(model: Model, rules: Sequence[QuantizeRule], calibration: Calibration | None) -> Executor:
+def _rounding_executor(
+    model: Model, rules: Sequence[QuantizeRule], calibration: Calibration | None
+) -> Executor:
     """An executor that rounds the matrices that a rule matches. They begin with the codes that they
     have, else with those that the rule's method gives them."""
     if not rules:
@@ -163,7 +166,9 @@ def _on_trellis(leaf: Dense | Coded) -> bool:
     return isinstance(leaf, Coded) and isinstance(leaf.codebook, Grid) and leaf.codebook.trellis
 
 
-def _first_codes(model: Model, rules: Sequence[QuantizeRule], calibration: Calibration | None) -> Model:
+def _first_codes(
+    model: Model, rules: Sequence[QuantizeRule], calibration: Calibration | None
+) -> Model:
     """The model with codes for the matrices that have none yet."""
     known = any(
         rule.entropy_constrained and any(isinstance(leaf, Dense) for leaf in leaves(matrix))
@@ -192,8 +197,8 @@ def _hold_bits(executor: Executor, pruner: Pruner, closeness: float = 0.0) -> bo
         found = coded_bits(pruner.left_of(leaf, rounding.code(leaf.values.detach())))
         within &= found <= rounding.bits
         if not rounding.bits * (1 - closeness) <= found <= rounding.bits:
-            slope = min(1.0, 0.25 + 0.5 * rounding.bits)
-            rounding.widen(2.0 ** ((found - AIM * rounding.bits) / slope))
+            search = StepSearch(rounding.bits, 1.0, expected_slope(rounding.bits), AIM)
+            rounding.widen(search.next(found))
     return within
 
 

@@ -95,12 +95,12 @@ class Pruner:
         return coded.take(rows, columns)
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of the pruning: steps done, which units are left, and their importance so
+        """The state of the pruning: steps done, which units are left, and their scores so
         far."""
         return {
             "done": self.done,
             "alive": {units.name: units.alive for units in self._groups},
-            "importance": {units.name: units.importance for units in self._groups},
+            "scores": {units.name: units.scores for units in self._groups},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -124,7 +124,7 @@ class Pruner:
         self.done = state["done"]
         for units in self._groups if found else ():
             units.alive = state["alive"][units.name].cpu()
-            units.importance.copy_(state["importance"][units.name])
+            units.scores.copy_(state["scores"][units.name])
         with torch.no_grad():
             self._mask()
             self._hold()
@@ -139,19 +139,19 @@ class Pruner:
         self._hold()
 
     def _weigh(self) -> None:
-        """Add the first-order Taylor term of each weight, |weight * gradient|, to the importance of
+        """Add the first-order Taylor term of each weight, |weight * gradient|, to the scores of
         its unit (Molchanov et al., "Importance estimation for neural network pruning", 2019,
         section 3, with magnitudes instead of squares)."""
         if all(parameter.grad is None for parameter in self._masks):
             raise RecipeError("prune: found no gradients; step the pruner before they are cleared")
         for units in self._groups:
-            units.importance += units.total(_taylor)
+            units.scores += units.total(_taylor)
 
     def _remove(self, settings: GradualPruning) -> None:
         start, stop = self.span
         for units in self._groups:
             norms = units.total(torch.square).sqrt()
-            scores = norms if settings.criterion == "norm" else units.importance
+            scores = norms if settings.criterion == "norm" else units.scores
             keep = 1.0 if settings.keep is None else settings.keep
             gone = 1 - units_kept(keep, settings.multiple, units.size) / units.size
             sparsity = cubic_sparsity(self.done, start, stop, gone)
@@ -160,7 +160,7 @@ class Pruner:
                 left = norms[units.alive]
                 large = int((left >= settings.threshold * left.max()).sum())
                 units.keep_best(norms, _rounded_up(large, settings.multiple))
-            units.importance.zero_()
+            units.scores.zero_()
         self._mask()
 
     def _mask(self) -> None:
@@ -232,12 +232,12 @@ class _Share:
 
 
 class _Units:
-    """The units of one group: what they own, which are left, and their importance so far."""
+    """The units of one group: what they own, which are left, and their scores so far."""
 
     def __init__(self, group: Group, shares: tuple[_Share, ...]) -> None:
         self.name, self.size, self.shares = group.name, group.size, shares
         self.alive = torch.ones(group.size, dtype=torch.bool)
-        self.importance = torch.zeros(group.size, device=shares[0].parameter.device)
+        self.scores = torch.zeros(group.size, device=shares[0].parameter.device)
 
     def total(self, measure: Callable[[nn.Parameter], Tensor]) -> Tensor:
         """Sum of a measure over the weights of each unit in all matrices, [units]."""

@@ -60,7 +60,9 @@ def _planned(
     state = _beside(request.output, ".plan.json")
     plan = find_plan(
         inputs.model,
-        **request.budget(),
+        ratio=request.ratio,
+        size=request.size,
+        max_loss=request.max_loss,
         judge=_judge(request, inputs),
         calibration=calibration,
         divergence=_divergence(inputs),

@@ -104,7 +104,9 @@ class Walk:
     def _constant(self, node: fx.Node) -> Any:
         """The result of an operator on constants."""
         if node.target not in _NUMBERS and _name(node) not in _PURE:
-            raise ImporterError("is not supported on constants")
+            raise ImporterError(
+                "is not supported on constants; compute its result before the export"
+            )
         return self._compute(node)
 
     def _stored(self, node: fx.Node) -> Tensor:

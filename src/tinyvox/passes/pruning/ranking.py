@@ -50,12 +50,12 @@ def rank_units(
     model: Model,
     group: Group,
     statistics: Mapping[str, Moments],
-    importance: Criterion = "reconstruction",
+    criterion: Criterion = "reconstruction",
     *,
     seed: int = 0,
     refit: bool = True,
 ) -> UnitRanking:
-    """Rank the units of a group by an importance, the least important first, with the loss on the
+    """Rank the units of a group by a criterion, the least important first, with the loss on the
     way. With `refit`, consumers are refitted to the units that are left.
 
     - `norm`: the norm of all weights of a unit (`norms`);
@@ -82,16 +82,16 @@ def rank_units(
     """
     readers = _readers(model, group, statistics)
     informed = bool(readers) and all(reader.moments.fisher is not None for reader in readers)
-    if importance == "fisher" and not (informed and all(r.knows_saliency() for r in readers)):
+    if criterion == "fisher" and not (informed and all(r.knows_saliency() for r in readers)):
         raise RecipeError(
-            f"prune: importance fisher of {group.name!r} needs the Fisher information of what "
-            "reads it; calibrate with fisher='outputs', or take another importance"
+            f"prune: criterion fisher of {group.name!r} needs the Fisher information of what "
+            "reads it; calibrate with fisher='outputs', or take another criterion"
         )
     if not readers:
-        return _by_norm(model, group, _shuffled(group, seed) if importance == "random" else None)
+        return _by_norm(model, group, _shuffled(group, seed) if criterion == "random" else None)
     problems = [reader.problem(nats=informed) for reader in readers]
     unit = NATS if informed else ENERGY
-    order = _order(model, group, readers, importance, seed)
+    order = _order(model, group, readers, criterion, seed)
     if refit:
         return UnitRanking(*_eliminate(problems, order), unit)
     together = _together(problems)
@@ -100,16 +100,16 @@ def rank_units(
 
 
 def _order(
-    model: Model, group: Group, readers: Sequence[_Reader], importance: Criterion, seed: int
+    model: Model, group: Group, readers: Sequence[_Reader], criterion: Criterion, seed: int
 ) -> Tensor | None:
     """The order; None where it depends on whether consumers are refitted."""
-    if importance == "reconstruction":
+    if criterion == "reconstruction":
         return None
-    if importance == "random":
+    if criterion == "random":
         return _shuffled(group, seed)
-    if importance == "norm":
+    if criterion == "norm":
         return norms(model, group).argsort(stable=True)
-    if importance == "energy":
+    if criterion == "energy":
         return _least_first(_together([reader.problem(nats=False) for reader in readers]))
     return torch.stack([reader.saliency() for reader in readers]).sum(0).argsort(stable=True)
 

@@ -43,7 +43,7 @@ def prune(
     units (the right factors of products) are refitted to the other units by least squares, and
     biases correct the means, where there are statistics. A layer without a bias gets one.
 
-    Raises RecipeError for a pattern that matches no group, an importance without its statistics,
+    Raises RecipeError for a pattern that matches no group, a criterion without its statistics,
     and a budget that is too small or compares groups whose losses have different units.
     """
     found = groups(model)

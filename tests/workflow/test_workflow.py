@@ -1,0 +1,219 @@
+"""The workflow: faults are found before the work, the planner's model is the result, and speech
+that calibrates does not judge."""
+
+from __future__ import annotations
+
+import shutil
+from collections import namedtuple
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import tinyvox as tv
+from tinyvox.exporters import export_pt2
+from tinyvox.formats.tvx import encode
+from tinyvox.model import Model, card_path, save_card
+from tinyvox.progress import Update
+from tinyvox.speech import Source, Utterance, write_manifest
+from tinyvox.training import Architecture, TrainConfig, deepspeech
+from tinyvox.workflow import CompressRequest, read_inputs, run
+
+RATE = 16000
+SPEAKERS = ("ann", "ben", "cal", "dee", "eve")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small untrained recognizer with its card, ten clips by five speakers, their manifest."""
+    folder = tmp_path_factory.mktemp("workflow")
+    card = TrainConfig(data=(Source(manifest=Path("x")),), output=Path("y")).card()
+    export_pt2(deepspeech(Architecture(width=48, context=2), card, 0), folder / "net.pt2")
+    save_card(card, card_path(folder / "net.pt2"))
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(10):
+        soundfile.write(folder / f"{i}.wav", rng.standard_normal(RATE // 2) * 0.1, RATE)
+        rows.append(Utterance(folder / f"{i}.wav", 0.5, "one two", SPEAKERS[i % 5]))
+    write_manifest(folder / "set.jsonl", rows)
+    write_manifest(folder / "one.jsonl", rows[:1])
+    return folder
+
+
+@pytest.fixture
+def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever takes time fails the test."""
+
+    def forbidden(*_: object, **__: object) -> None:
+        raise AssertionError("work began before all inputs were checked")
+
+    for name in ("find_plan", "apply", "finetune", "load_audio"):
+        monkeypatch.setattr(f"tinyvox.workflow.compression.{name}", forbidden)
+
+
+Change = Callable[[Path], dict[str, object]]
+
+
+def _written(name: str, text: str, option: str) -> Change:
+    def change(folder: Path) -> dict[str, object]:
+        (folder / name).write_text(text)
+        return {option: folder / name}
+
+    return change
+
+
+FAULTS: dict[str, tuple[Change, type[tv.TinyvoxError], str]] = {
+    "no budget": (lambda f: {"ratio": None}, tv.RecipeError, "give one of ratio, size, max_loss"),
+    "two budgets": (lambda f: {"size": 10000}, tv.RecipeError, "give one of ratio, size, max_loss"),
+    "a ratio of nothing": (lambda f: {"ratio": 0.0}, tv.RecipeError, "the ratio to reach is 0.0"),
+    "no such folder": (
+        lambda f: {"output": f / "none" / "x.tvx"}, tv.FileError, "there is no folder .*none"),
+    "a folder": (lambda f: {"output": f}, tv.FileError, "is a folder"),
+    "its own input": (
+        lambda f: {"output": f / "net.pt2"}, tv.FileError, "net.pt2: is an input, and would be"),
+    "a manifest as the recipe's file": (
+        lambda f: {"save_recipe": f / "set.jsonl", "data": f / "set.jsonl"}, tv.FileError,
+        "set.jsonl: is an input"),
+    "no such model": (lambda f: {"model": f / "no.pt2"}, tv.TinyvoxError, "no.pt2"),
+    "no such manifest": (lambda f: {"data": f / "no.jsonl"}, tv.DataError, "no.jsonl"),
+    "no such speech to judge on": (lambda f: {"dev": f / "no.jsonl"}, tv.DataError, "no.jsonl"),
+    "no such speech to tune on": (lambda f: {"finetune": f / "no.jsonl"}, tv.DataError, "no.jsonl"),
+    "missing audio": (
+        _written("gone.jsonl", '{"audio_filepath": "a.wav", "text": "one"}\n', "data"),
+        tv.DataError, "gone.jsonl: there is no audio file .*a.wav$"),
+    "missing audio to tune on": (
+        _written("gone.jsonl", '{"audio_filepath": "a.wav", "text": "one"}\n' * 3, "finetune"),
+        tv.DataError, "gone.jsonl: there is no audio file .*a.wav, and 2 more"),
+    "characters that are no tokens": (
+        _written("odd.jsonl", '{"audio_filepath": "0.wav", "text": "fu\\u00dfball"}\n', "finetune"),
+        tv.DataError, "odd.jsonl: 0.wav: transcript has 'ß'"),
+    "a training configuration of another kind": (
+        _written("train.yaml", "steps: 3\n", "finetune"), tv.RecipeError, "train.yaml: .*steps"),
+    "a loss without transcripts": (
+        lambda f: {"ratio": None, "max_loss": 1.0}, tv.RecipeError, "give --dev MANIFEST"),
+    "a recipe that is none": (
+        lambda f: _written("bad.yaml", "steps:\n  - quantize: {bits: 9}\n", "recipe")(f)
+        | {"ratio": None}, tv.RecipeError, "bad.yaml: step 1, quantize.bits: found 9"),
+    "a pattern of a later step": (
+        lambda f: _written(
+            "late.yaml", "steps:\n- prune: {keep: 0.9}\n- quantize: {layers: lost, bits: 2}\n",
+            "recipe")(f) | {"ratio": None}, tv.RecipeError,
+        "step 2 of the recipe: quantize: 'lost' matches nothing"),
+    "a step without speech": (
+        lambda f: _written("tune.yaml", "steps:\n  - finetune: {steps: 2}\n", "recipe")(f)
+        | {"ratio": None}, tv.RecipeError, "step 1 of the recipe fine-tunes; give --finetune"),
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("no_work")
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_one_line_before_any_work(folder: Path, fault: str) -> None:
+    change, kind, message = FAULTS[fault]
+    options: dict[str, object] = {"model": folder / "net.pt2", "output": folder / "x.tvx",
+                                  "ratio": 8.0}  # fmt: skip
+    options |= change(folder)
+    with pytest.raises(kind, match=message) as error:
+        run(CompressRequest(**options))  # type: ignore[arg-type]
+    assert "\n" not in str(error.value)
+    assert not (folder / "x.tvx").exists()
+
+
+@pytest.mark.usefixtures("no_work")
+def test_a_full_disk_is_said_before_any_work(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10, 9, 1))
+    request = CompressRequest(folder / "net.pt2", folder / "x.tvx", size=20000)
+    with pytest.raises(tv.FileError, match="the disk has 1 bytes free, expected 20,000"):
+        run(request)
+
+
+def test_the_planners_model_is_the_result_and_its_recipe_makes_the_same(folder: Path) -> None:
+    model = tv.load(folder / "net.pt2")
+    result = tv.compress(model, ratio=9, effort="fast")
+    assert result.plan is not None
+    assert result.plan.size == result.save(folder / "a.tvx") <= 4 * model.original_parameters / 9
+    again = tv.compress(model, recipe=result.recipe, effort="fast")
+    assert again.plan is None
+    assert encode(again.model) == encode(result.model) == (folder / "a.tvx").read_bytes()
+    assert again.notes
+    assert tv.plan(model, ratio=9, effort="fast") == result.recipe
+
+
+def test_nothing_is_quantized_again_once_the_plan_is_found(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Model] = []
+    real = tv.workflow.compression.find_plan  # type: ignore[attr-defined]
+
+    def find(*arguments: object, **options: object) -> object:
+        plan = real(*arguments, **options)
+        made.append(plan.model)
+        return plan
+
+    monkeypatch.setattr("tinyvox.workflow.compression.find_plan", find)
+    result = run(CompressRequest(folder / "net.pt2", ratio=9, effort="fast"))
+    ours, planned = (dict(model.matrices()) for model in (result.model, made[0]))
+    assert ours.keys() == planned.keys()
+    assert all(ours[name] is planned[name] for name in ours)
+
+
+def test_a_fifth_of_the_speech_is_held_back_by_speaker(folder: Path) -> None:
+    inputs = read_inputs(CompressRequest(folder / "net.pt2", ratio=8, data=folder / "set.jsonl"))
+    speakers = [{each.speaker for each in part} for part in (inputs.calibration, inputs.judging)]
+    assert len(inputs.judging) == 2
+    assert len(inputs.calibration) == 8
+    assert not speakers[0] & speakers[1]
+
+
+def test_all_speech_calibrates_where_other_speech_judges_or_nothing_is_planned(
+    folder: Path,
+) -> None:
+    data = {"data": folder / "set.jsonl"}
+    judged = read_inputs(
+        CompressRequest(folder / "net.pt2", ratio=8, dev=folder / "one.jsonl", **data)
+    )
+    assert (len(judged.calibration), len(judged.judging)) == (10, 1)
+    (folder / "r.yaml").write_text("steps:\n  - quantize: {bits: 3}\n")
+    followed = read_inputs(CompressRequest(folder / "net.pt2", recipe=folder / "r.yaml", **data))
+    assert len(followed.calibration) == 10
+    alone = read_inputs(CompressRequest(folder / "net.pt2", ratio=8, data=folder / "one.jsonl"))
+    assert (len(alone.calibration), len(alone.judging)) == (1, 1)
+
+
+def test_fine_tuning_goes_on_from_the_plan(folder: Path) -> None:
+    model = tv.load(folder / "net.pt2")
+    request = CompressRequest(
+        model, folder / "t.tvx", ratio=9, finetune=folder / "set.jsonl", effort="fast"
+    )
+    short = tv.Recipe.model_validate(
+        {"steps": [{"quantize": {"bits": 3}}, {"finetune": {"steps": 1, "batch_seconds": 4}}]}
+    )
+    tuned = run(CompressRequest(model, folder / "t.tvx", recipe=short,
+                                finetune=folder / "set.jsonl"))  # fmt: skip
+    assert [step.name for step in tuned.recipe.steps] == ["quantize", "finetune"]
+    assert any("fine-tuned for 1 steps" in note.what for note in tuned.notes)
+    assert request.budget() == {"ratio": 9}
+
+
+def test_progress_names_its_stages_and_never_goes_back(folder: Path) -> None:
+    updates: list[Update] = []
+    tv.compress(folder / "net.pt2", ratio=9, effort="fast", progress=updates.append)
+    stages = list(dict.fromkeys(update.stage for update in updates))
+    assert "planning" in stages
+    planning = [update for update in updates if update.stage == "planning"]
+    assert any(update.best_bytes for update in planning)
+    for stage in stages:
+        done = [update.done for update in updates if update.stage == stage]
+        assert done == sorted(done), stage
+    assert all(u.total is None or u.done <= u.total for u in updates)
+
+
+def test_an_evaluation_compares_on_the_same_utterances(folder: Path) -> None:
+    tv.compress(folder / "net.pt2", recipe=tv.Recipe.model_validate(
+        {"steps": [{"quantize": {"bits": 4}}]})).save(folder / "e.tvx")  # fmt: skip
+    found = tv.evaluate(folder / "e.tvx", folder / "set.jsonl", against=folder / "net.pt2")
+    facts = found.summary()
+    assert facts["utterances"] == facts["original"]["utterances"] == 10
+    assert facts["wer_change"] == pytest.approx(facts["wer"] - facts["original"]["wer"])
