@@ -65,8 +65,6 @@ def _compensate_within(
     return trimmed(best[1])
 
 
-
-
 def codes_by_rule(values: Tensor, rule: QuantizeRule, importance: Tensor | None = None) -> Coded:
     """The codes that the method of a rule gives for a matrix, float32 [out, in], without error
     compensation. Entropy-constrained methods weight the errors of outputs by `importance` [out]."""
