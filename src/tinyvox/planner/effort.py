@@ -71,7 +71,6 @@ class SearchSettings:
 NORMAL = SearchSettings(calibration=SyntheticAmount(), judging=SyntheticAmount(24, 6))
 FAST = SearchSettings(
     calibration=SyntheticAmount(48, 12),
-    judging=SyntheticAmount(12, 4),
     measurements=Measurements(
         noises=(0.02, 0.2),
         truncations=(0.2, 0.6),
@@ -79,11 +78,11 @@ FAST = SearchSettings(
         coded_bits=(0.7, 2.5),
         sample=1 << 14,
     ),
-    corrections=1,
+    corrections=2,
     patience=1,
-    sizes=3,
-    noise_shares=(0.7,),
-    fitted_up_to=10e6,
+    sizes=4,
+    noise_shares=(0.6,),
+    fitted_up_to=0,  # so little speech would fit the matrices to itself
     keeps=(),
 )
 THOROUGH = replace(

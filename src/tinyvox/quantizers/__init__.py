@@ -13,7 +13,7 @@ from tinyvox.quantizers.entropy_constrained import (
 )
 from tinyvox.quantizers.k_means import kmeans
 from tinyvox.quantizers.methods import QUANTIZERS, Quantizer
-from tinyvox.quantizers.pricing import choose, coded_bits, price_codes
+from tinyvox.quantizers.pricing import choose, choose_compensated, coded_bits, price_codes
 from tinyvox.quantizers.step_search import StepSearch, expected_slope
 from tinyvox.quantizers.uniform import asymmetric, omse, symmetric
 from tinyvox.quantizers.values import SMALLEST_NORMAL, Granularity, compact
@@ -31,6 +31,7 @@ __all__ = [
     "alternating",
     "asymmetric",
     "choose",
+    "choose_compensated",
     "coded_bits",
     "compact",
     "entropy",

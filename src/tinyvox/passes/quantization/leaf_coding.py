@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import replace
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from tinyvox.model import Coded, Grid
@@ -17,7 +14,6 @@ from tinyvox.passes.quantization.finalizing import finalize_leaf
 from tinyvox.quantizers import (
     QUANTIZERS,
     StepSearch,
-    choose,
     coded_bits,
     compact,
     price_codes,
@@ -59,7 +55,7 @@ def _compensate_within(
     found: list[tuple[float, Coded]] = []
     for _ in range(tries):
         wide = replace(base, scale=compact(base.scale * search.step))
-        fed = compensate(values, wide, second_moment, functools.partial(_choose, wide, prices))
+        fed = compensate(values, wide, second_moment, prices)
         found.append((coded_bits(fed), fed))
         if CLOSE * bits <= found[-1][0] <= bits:
             break
@@ -69,8 +65,6 @@ def _compensate_within(
     return trimmed(best[1])
 
 
-def _choose(wide: Coded, prices: NDArray[np.float32], column: Tensor, weights: Tensor) -> Tensor:
-    return choose(wide, column, prices, weights)
 
 
 def codes_by_rule(values: Tensor, rule: QuantizeRule, importance: Tensor | None = None) -> Coded:
