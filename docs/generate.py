@@ -130,6 +130,8 @@ def _parameter(name: str, kind: Any, info: Any, default: Any) -> Parameter:
     shown = "" if required or default is None or flag else f"`{getattr(default, 'value', default)}`"
     if required:
         shown = "needed"
+    elif info and isinstance(info.show_default, str):
+        shown = info.show_default
     placeholder = "" if flag or not is_option else (info.metavar or _placeholder(kind, name))
     hidden = bool(info and info.hidden)
     help_text = (info.help if info else None) or ""

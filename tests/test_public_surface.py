@@ -59,7 +59,8 @@ def test_every_name_survives_the_import_of_every_submodule() -> None:
 
 def test_what_users_need_is_exported() -> None:
     asked = {
-        "Model", "SpeechCard", "Recipe", "load_recipe", "compress", "evaluate", "finetune",
+        "Calibration", "Model", "SpeechCard", "Recipe", "load_recipe", "compress", "evaluate",
+        "finetune",
         "TinyvoxError", "Executor", "FeatureStream", "GradualPruning", "Pruner", "Session",
         "Stream", "from_torch", "load", "open", "plan", "save",
     }  # fmt: skip

@@ -154,9 +154,9 @@ std::optional<RdoTable> RdoTable::of(const Rdo& rdo, float weight) {
   return table;
 }
 
-// A value x costs weight (x - l)^2 + cost at level l. Without weight x^2, which all levels share, this
-// is a line in x, which falls more steeply the higher the level is. So the levels that are the best
-// ones somewhere are the lower envelope of these lines, which one sweep over the levels finds.
+// A value x costs weight (x - l)^2 + cost at level l. Without weight x^2, which all levels share,
+// this is a line in x, which falls more steeply the higher the level is. So the levels that are the
+// best ones somewhere are the lower envelope of these lines, which one sweep over the levels finds.
 void RdoTable::fill(std::span<const float> cost, float weight, std::span<int16_t> entries) const {
   const auto level = [&](int code) { return static_cast<double>(code) - rdo_.zero; };
   const auto meet = [&](int low, int high) {  // the value from which on the higher level costs less
@@ -202,6 +202,35 @@ void RdoTable::choose(std::span<const float> values, std::span<const float> weig
                               : open;
     to[i] = entry != open ? static_cast<uint8_t>(entry)
                           : choose_one(rdo_, model, weights[i], from[i]);
+  }
+}
+
+void choose_compensated(const Rdo& rdo, const RdoBlock& block) {
+  const size_t rows = block.scale.size(), columns = block.weights.size();
+  const size_t models = rdo.cost.size() / rdo.entries;
+  std::vector<float> steps(rows), weights(rows);
+  for (size_t i = 0; i < columns; ++i) {
+    const float* const column = block.values.data() + i * rows;
+    uint8_t* const codes = block.codes.data() + i * rows;
+    float* const errors = block.errors.data() + i * rows;
+    for (size_t row = 0; row < rows; ++row)
+      steps[row] = block.scale[row] > 0 ? column[row] / block.scale[row] : 0;
+    std::ranges::fill(weights, block.weights[i]);
+    std::optional<RdoTable> table;
+    if (rows >= RdoTable::least_values(models)) table = RdoTable::of(rdo, block.weights[i]);
+    if (table)
+      table->choose(steps, weights, {codes, rows});
+    else
+      choose_codes(rdo, steps, weights, {codes, rows});
+    const float* const spread = block.spread.data() + i * columns;
+    for (size_t row = 0; row < rows; ++row) {
+      const float level = static_cast<float>(codes[row]) - static_cast<float>(rdo.zero);
+      errors[row] = (column[row] - level * block.scale[row]) / spread[i];
+    }
+    for (size_t j = i + 1; j < columns; ++j) {
+      float* const later = block.values.data() + j * rows;
+      for (size_t row = 0; row < rows; ++row) later[row] -= errors[row] * spread[j];
+    }
   }
 }
 

@@ -26,13 +26,13 @@ struct Rdo {
 void choose_codes(const Rdo& rdo, std::span<const float> values, std::span<const float> weights,
                   std::span<uint8_t> codes);
 
-// The same codes, for many values of one weight and without a trellis, from a table: where all values
-// of a bin, a small part of a step, have one code, the bin has it as its entry.
+// The same codes, for many values of one weight and without a trellis, from a table: where all
+// values of a bin, a small part of a step, have one code, the bin has it as its entry.
 //
 // As all squared errors have the same weight, the values that take a code form an interval, and the
 // intervals are in the order of the levels. Bins that the end of an interval is in, or so close to
-// that rounding might decide, have no entry. Their values, and those outside the table, are compared
-// with the levels one by one, as `choose_codes` does.
+// that rounding might decide, have no entry. Their values, and those outside the table, are
+// compared with the levels one by one, as `choose_codes` does.
 class RdoTable {
  public:
   // Nothing where a table cannot be used: the weight has to be positive, costs zero or above, and
@@ -56,5 +56,22 @@ class RdoTable {
   Rdo rdo_;
   std::vector<int16_t> entries_;  // [models, bins], codes
 };
+
+// Columns of a matrix whose errors are compensated for by the columns after them; arrays are
+// [columns, rows] where nothing else is said. A code stands for its level times the row's scale.
+struct RdoBlock {
+  std::span<float> values;         // on return, less what the columns before have spread over them
+  std::span<const float> spread;   // [columns, columns], of each column's error over those after it
+  std::span<const float> weights;  // [columns]
+  std::span<const float> scale;    // [rows]
+  std::span<uint8_t> codes;        // written
+  std::span<float> errors;         // written, over the diagonal of `spread`
+};
+
+// Chooses the codes of each column as `choose_codes` does, values being over the scales, and
+// subtracts its error, spread, from the columns after it. Without a trellis.
+//
+// Source: Frantar et al., "GPTQ", 2022, algorithm 1.
+void choose_compensated(const Rdo& rdo, const RdoBlock& block);
 
 }  // namespace tinyvox

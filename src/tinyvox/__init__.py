@@ -27,6 +27,7 @@ from tinyvox.errors import (
 from tinyvox.runtime import FeatureStream, Session, Stream, open
 
 if TYPE_CHECKING:
+    from tinyvox.calibration import Calibration
     from tinyvox.executor import Executor
     from tinyvox.formats.tvx import save
     from tinyvox.importers import from_torch, load
@@ -37,13 +38,14 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "DataError", "Executor", "FeatureStream", "FileError", "GradualPruning", "ImporterError",
-    "Model", "ModelError", "Pruner", "Recipe", "RecipeError", "Session", "SpeechCard", "Stream",
-    "TinyvoxError", "compress", "evaluate", "finetune", "from_torch", "load", "load_recipe", "open",
-    "plan", "save",
+    "Calibration", "DataError", "Executor", "FeatureStream", "FileError", "GradualPruning",
+    "ImporterError", "Model", "ModelError", "Pruner", "Recipe", "RecipeError", "Session",
+    "SpeechCard", "Stream", "TinyvoxError", "compress", "evaluate", "finetune", "from_torch",
+    "load", "load_recipe", "open", "plan", "save",
 ]  # fmt: skip
 
 _LATER = {
+    "Calibration": "calibration",
     "Executor": "executor",
     "GradualPruning": "recipe",
     "Model": "model",

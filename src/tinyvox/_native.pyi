@@ -94,6 +94,24 @@ def choose_codes(
     each code in each entropy model, [models, entries].
     """
 
+def choose_compensated(
+    values: NDArray[np.float32],
+    spread: NDArray[np.float32],
+    weights: NDArray[np.float32],
+    scale: NDArray[np.float32],
+    codes: NDArray[np.uint8],
+    errors: NDArray[np.float32],
+    cost: NDArray[np.float32],
+    group: NDArray[np.uint8],
+    zero: int,
+) -> None:
+    """Fill `codes` column by column, and subtract the error of each from the columns after it.
+
+    `values`, which are changed, `codes` and `errors` are [columns, rows]. `spread`, [columns,
+    columns], says how an error is spread; errors are over its diagonal. There is one of `weights`
+    for a column, one `scale` for a row.
+    """
+
 class Session:
     """An open model, which any number of streams share. Raises OSError or FormatError."""
 

@@ -93,6 +93,29 @@ def test_one_code_at_a_time_is_the_best_of_all(
     np.testing.assert_allclose(total[np.arange(rows), codes], total.min(axis=1), rtol=1e-5)
 
 
+@pytest.mark.parametrize("spread", [0.3, 3.0, 60.0])
+@pytest.mark.parametrize("weight", [1.0, 0.03])
+def test_many_values_of_one_weight_get_the_codes_that_a_few_get(
+    spread: float, weight: float
+) -> None:
+    """A table serves many values; among them are ends of bins, and values outside it."""
+    rng = np.random.default_rng(0)
+    values = (rng.laplace(size=(4, 6000)) * spread).astype(np.float32)
+    values[1] = np.round(values[1] * 64) / 64
+    values[2, :3] = np.nan, np.inf, -np.inf
+    weights = np.full_like(values, weight)
+    share = np.exp(-np.abs(np.arange(255) - 127) / np.array([[spread], [2 * spread]])) + 1e-6
+    cost = (-0.1 * np.log2(share / share.sum(1, keepdims=True))).astype(np.float32)
+    group = rng.integers(0, 2, 6000, dtype=np.uint8)
+    group[::500] = 1
+    whole = chosen(values, weights, cost, group, 127, False)
+    for start in range(0, 6000, 200):
+        some = slice(start, start + 200)
+        few = (np.ascontiguousarray(each[:, some]) for each in (values, weights))
+        codes = chosen(*few, cost, group[some], 127, False)
+        np.testing.assert_array_equal(whole[:, some], codes)
+
+
 @MAKES
 @settings(max_examples=60, deadline=None)
 @given(**problems)

@@ -13,8 +13,8 @@ from trellis_walk import walk
 from tinyvox.model import Coded, Dense, Grid, Product, Table
 from tinyvox.passes import Weighting, inner_second_moment, refit_left
 from tinyvox.passes.lowrank import decompose, product
-from tinyvox.passes.quantization import code_leaf, compensate, unbiased
-from tinyvox.quantizers import coded_bits, kmeans
+from tinyvox.passes.quantization import code_leaf, compensate, error_compensation, unbiased
+from tinyvox.quantizers import coded_bits, entropy, kmeans, price_codes, widened
 from tinyvox.recipe import Method, QuantizeRule
 
 
@@ -203,3 +203,26 @@ def test_feedback_leaves_a_trellis_followed() -> None:
     assert book.trellis
     for column in coded.codes.T.numpy():
         assert walk(column, book.entries, int(book.zero[0])) is not None
+
+
+@pytest.mark.parametrize("rows", [400, 3000])
+def test_the_native_loop_gives_the_codes_and_errors_of_one_column_after_the_other(
+    rows: int,
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(rows, 24, generator=generator)
+    importance = torch.rand(rows, generator=generator).double() + 0.01
+    coded = widened(entropy(values, 1.5, importance=importance))
+    order = error_compensation._order(correlated(24))
+    block = error_compensation._Block(
+        values[:, order.order].clone(),
+        torch.zeros(rows, 24, dtype=torch.bool),
+        order.spread,
+        order.weights,
+    )
+    prices = price_codes(coded)
+    codes, errors = error_compensation._block_coder(coded, prices)(block)
+    pick = error_compensation._keep_zeros(error_compensation._priced(coded, prices), coded)
+    expected = error_compensation._code_one_by_one(block, pick, coded)
+    assert torch.equal(codes, expected[0])
+    assert torch.equal(errors, expected[1])

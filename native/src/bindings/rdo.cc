@@ -16,6 +16,8 @@ namespace tinyvox {
 namespace {
 
 using Floats2d = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Floats1d = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Values = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Bytes1d = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Codes = nb::ndarray<uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
@@ -60,12 +62,41 @@ void choose(Floats2d values, Floats2d weights, Codes codes, Floats2d cost, Bytes
   }
 }
 
+void choose_compensated_columns(Values values, Floats2d spread, Floats1d weights, Floats1d scale,
+                                Codes codes, Values errors, Floats2d cost, Bytes1d group,
+                                uint32_t zero) {
+  const Rdo rdo{static_cast<uint32_t>(cost.shape(1)),
+                zero,
+                false,
+                {cost.data(), cost.size()},
+                {group.data(), group.size()}};
+  const size_t columns = weights.size(), rows = scale.size();
+  check(rdo, rows, cost.shape(0));
+  const auto fits = [&](const auto& array) {
+    return array.shape(0) == columns && array.shape(1) == rows;
+  };
+  if (!fits(values) || !fits(codes) || !fits(errors) || spread.shape(0) != columns ||
+      spread.shape(1) != columns)
+    throw nb::value_error("values, codes, errors are [columns, rows], spread [columns, columns]");
+  const nb::gil_scoped_release unlocked;
+  choose_compensated(rdo, {{values.data(), values.size()},
+                           {spread.data(), spread.size()},
+                           {weights.data(), weights.size()},
+                           {scale.data(), scale.size()},
+                           {codes.data(), codes.size()},
+                           {errors.data(), errors.size()}});
+}
+
 }  // namespace
 
 void bind_rdo(nb::module_& m) {
   m.def("choose_codes", &choose, nb::arg("values"), nb::arg("weights"), nb::arg("codes"),
         nb::arg("cost"), nb::arg("group"), nb::arg("zero"), nb::arg("trellis"),
         "Fills `codes` for `values` and their `weights`, all [columns, rows] (rdo.h).");
+  m.def("choose_compensated", &choose_compensated_columns, nb::arg("values"), nb::arg("spread"),
+        nb::arg("weights"), nb::arg("scale"), nb::arg("codes"), nb::arg("errors"), nb::arg("cost"),
+        nb::arg("group"), nb::arg("zero"),
+        "Fills `codes` and `errors` for `values`, column by column, and changes these (rdo.h).");
 }
 
 }  // namespace tinyvox

@@ -22,10 +22,8 @@ from tinyvox.model import Model, SpeechCard
 from tinyvox.progress import Progress, Update, silent
 from tinyvox.runtime import extract_features
 
-SECONDS = 3.0
-"""About how many seconds a synthetic utterance lasts."""
-FRAMES = 150
-"""The frames of an utterance of random features."""
+FRAMES = 50
+"""The frames of a second of random features."""
 BATCH = 32
 CORRELATION = 0.7
 """Of each random feature from one frame to the next; about that of cepstra every 20 ms."""
@@ -36,10 +34,12 @@ of real speech."""
 
 @dataclass(frozen=True)
 class SyntheticAmount:
-    """How many utterances are made: `sounds` of a vocal tract, `features` at random."""
+    """How many utterances are made, `sounds` of a vocal tract and `features` at random, and about
+    how many seconds each lasts."""
 
     sounds: int = 160
     features: int = 32
+    seconds: float = 3.0
 
 
 SYNTHETIC_AMOUNT = SyntheticAmount()
@@ -83,20 +83,21 @@ def synthetic_batches(
     """Features of synthetic speech; for a model without a card, random features alone."""
     found: list[Tensor] = []
     if model.card is not None:
-        found = _sounds(model.card, amount.sounds, seed)
+        found = _sounds(model.card, amount, seed)
     if model.card is None or model.card.features.mean:
-        found += synthetic_features(amount.features, model.input_size, seed)
+        frames = round(FRAMES * amount.seconds)
+        found += synthetic_features(amount.features, model.input_size, seed, frames)
     return [Batch.of(found[start : start + BATCH]) for start in range(0, len(found), BATCH)]
 
 
-def _sounds(card: SpeechCard, count: int, seed: int) -> list[Tensor]:
-    """Features of `count` sounds, [frames, size] each, of mean 0 and deviation 1 where the card
+def _sounds(card: SpeechCard, amount: SyntheticAmount, seed: int) -> list[Tensor]:
+    """Features of so many sounds, [frames, size] each, of mean 0 and deviation 1 where the card
     normalizes its features."""
     rng = np.random.default_rng(seed)
     settings, rate = card.features.model_dump(), card.features.sample_rate
     found = [
-        torch.from_numpy(extract_features(settings, synthesize_speech(SECONDS, rate, rng)))
-        for _ in range(count)
+        torch.from_numpy(extract_features(settings, synthesize_speech(amount.seconds, rate, rng)))
+        for _ in range(amount.sounds)
     ]
     if not card.features.mean:
         return found
@@ -105,11 +106,11 @@ def _sounds(card: SpeechCard, count: int, seed: int) -> list[Tensor]:
     return [(features - mean) / deviation for features in found]
 
 
-def synthetic_features(utterances: int, size: int, seed: int) -> Tensor:
-    """Random features in place of normalized ones of speech, [utterances, FRAMES, size]."""
+def synthetic_features(utterances: int, size: int, seed: int, frames: int = 3 * FRAMES) -> Tensor:
+    """Random features in place of normalized ones of speech, [utterances, frames, size]."""
     generator = torch.Generator().manual_seed(seed)
-    features = torch.randn(utterances, FRAMES, size, generator=generator)
+    features = torch.randn(utterances, frames, size, generator=generator)
     new = (1 - CORRELATION**2) ** 0.5
-    for frame in range(1, FRAMES):
+    for frame in range(1, frames):
         features[:, frame] = CORRELATION * features[:, frame - 1] + new * features[:, frame]
     return features

@@ -13,7 +13,9 @@ AsJson = Annotated[
 ]
 Card = Annotated[
     Path | None,
-    typer.Option("--card", help="The speech card. [default: NAME.speech.yaml beside the model]"),
+    typer.Option(
+        "--card", help="The speech card.", show_default="NAME.speech.yaml beside the model"
+    ),
 ]
 FormerCard = Annotated[Path | None, typer.Option("--speech", hidden=True)]
 """The former name of --card."""
@@ -36,7 +38,7 @@ Calibrate = Annotated[
 Dev = Annotated[
     Path | None,
     typer.Option(
-        "--dev", help="Manifest of speech to judge plans on. [default: a fifth of --data]"
+        "--dev", help="Manifest of speech to judge plans on.", show_default="a fifth of --data"
     ),
 ]
 Finetune = Annotated[
@@ -58,7 +60,7 @@ SaveRecipe = Annotated[
 Cache = Annotated[
     Path | None,
     typer.Option(
-        "--cache", help="Folder of calibration statistics. [default: the user's cache folder]"
+        "--cache", help="Folder of calibration statistics.", show_default="the user's cache"
     ),
 ]
 Seed = Annotated[

@@ -121,8 +121,8 @@ def print_plan(plan: Plan, out: Console) -> None:
 
 def _plain_table(title: str) -> Table:
     return Table(
-        title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0),
-        pad_edge=False, show_edge=False,
+        title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0, pad_edge=False,
+        show_edge=False,
     )  # fmt: skip
 
 

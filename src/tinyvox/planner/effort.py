@@ -10,6 +10,9 @@ from tinyvox.calibration import SyntheticAmount
 Effort = Literal["fast", "normal", "thorough"]
 """How long the planner searches: seconds, minutes, or up to an hour for a large network."""
 
+LARGE = 20_000_000
+"""Parameters of a large network: more than that, and `fast` measures less and corrects nothing, and
+`normal` neither prunes nor fits in sequence, as either takes about as long as all the rest."""
 BITS = (0.3, 0.4, 0.5, 0.65, 0.8, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0)
 """Coded bits for each weight that are tried."""
 FINE_BITS = tuple(
@@ -63,15 +66,15 @@ class SearchSettings:
     patience: int = 2
     sizes: int = 6
     noise_shares: tuple[float, ...] = (1.0, 0.5)
-    fitted_up_to: float = 20e6
+    fitted_up_to: float = LARGE
     keeps: tuple[float, ...] = (0.9, 0.7, 0.5)
-    pruned_up_to: float = 20e6
+    pruned_up_to: float = LARGE
 
 
 NORMAL = SearchSettings(calibration=SyntheticAmount(), judging=SyntheticAmount(24, 6))
 FAST = SearchSettings(
     calibration=SyntheticAmount(48, 12),
-    judging=SyntheticAmount(12, 4),
+    judging=SyntheticAmount(24, 6),
     measurements=Measurements(
         noises=(0.02, 0.2),
         truncations=(0.2, 0.6),
@@ -79,12 +82,21 @@ FAST = SearchSettings(
         coded_bits=(0.7, 2.5),
         sample=1 << 14,
     ),
-    corrections=1,
+    corrections=2,
     patience=1,
-    sizes=3,
-    noise_shares=(0.7,),
-    fitted_up_to=10e6,
+    sizes=4,
+    noise_shares=(0.6,),
+    fitted_up_to=0,  # so little speech would fit the matrices to itself
     keeps=(),
+)
+FAST_LARGE = replace(
+    FAST,
+    calibration=SyntheticAmount(40, 8, seconds=1.5),
+    judging=SyntheticAmount(12, 4, seconds=1.0),
+    measurements=replace(
+        FAST.measurements, noises=(0.05,), truncations=(0.35,), frames=400, coded_bits=(1.5,)
+    ),
+    corrections=0,
 )
 THOROUGH = replace(
     NORMAL,
@@ -110,6 +122,6 @@ THOROUGH = replace(
 _SETTINGS: dict[Effort, SearchSettings] = {"fast": FAST, "normal": NORMAL, "thorough": THOROUGH}
 
 
-def settings_of(effort: Effort) -> SearchSettings:
-    """What this effort measures and tries."""
-    return _SETTINGS[effort]
+def settings_of(effort: Effort, parameters: int = 0) -> SearchSettings:
+    """What this effort measures and tries, for a network of so many parameters."""
+    return FAST_LARGE if effort == "fast" and parameters > LARGE else _SETTINGS[effort]

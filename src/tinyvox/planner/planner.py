@@ -128,7 +128,7 @@ class Planner:
         progress: Progress = silent,
     ) -> None:
         """Measure every matrix of the model."""
-        self.model, self.settings = model, settings_of(effort)
+        self.model, self.settings = model, settings_of(effort, model.count_parameters())
         self._tracker = Tracker(progress)
         self._tracker.expect(1 + len(list(model.matrices())))
         self.calibration = calibration or Calibration.synthetic(seed, self.settings.calibration)

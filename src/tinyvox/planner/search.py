@@ -69,7 +69,7 @@ class Search:
     def best_within(self, budget: int) -> Plan | None:
         """The plan that loses least in so many bytes; None where none fits."""
         self._allocation.factors.clear()
-        self._expect_noise(self._noise_shares()[0])
+        self._expect_noise(self.settings.noise_shares[0])
         end = self._tracker.expect(self.settings.corrections + 1)
         best: Plan | None = None
         since = 0
@@ -91,7 +91,7 @@ class Search:
         of the same choices, or of those that are best where coding costs less, as it then does."""
         if not self._can_be_fitted():
             return plan
-        best, shares = plan, self._noise_shares()
+        best, shares = plan, self.settings.noise_shares
         end = self._tracker.expect(2 * len(shares) - 1)
         for share in shares:
             if share != shares[0]:
@@ -110,9 +110,6 @@ class Search:
     def _can_be_fitted(self) -> bool:
         small = self.model.count_parameters() <= self.settings.fitted_up_to
         return small and self.statistics.model is not None
-
-    def _noise_shares(self) -> tuple[float, ...]:
-        return self.settings.noise_shares if self._can_be_fitted() else (1.0,)
 
     def _measured(self) -> dict[str, Choices]:
         """The choices for every matrix that is not coded already."""

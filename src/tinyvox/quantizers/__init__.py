@@ -13,7 +13,8 @@ from tinyvox.quantizers.entropy_constrained import (
 )
 from tinyvox.quantizers.k_means import kmeans
 from tinyvox.quantizers.methods import QUANTIZERS, Quantizer
-from tinyvox.quantizers.pricing import choose, coded_bits, price_codes
+from tinyvox.quantizers.pricing import choose, choose_compensated, coded_bits, price_codes
+from tinyvox.quantizers.step_search import StepSearch, expected_slope
 from tinyvox.quantizers.uniform import asymmetric, omse, symmetric
 from tinyvox.quantizers.values import SMALLEST_NORMAL, Granularity, compact
 
@@ -26,12 +27,15 @@ __all__ = [
     "MOST_TRELLIS_BITS",
     "Quantizer",
     "SMALLEST_NORMAL",
+    "StepSearch",
     "alternating",
     "asymmetric",
     "choose",
+    "choose_compensated",
     "coded_bits",
     "compact",
     "entropy",
+    "expected_slope",
     "greedy",
     "kmeans",
     "omse",

@@ -27,6 +27,7 @@ from tinyvox.quantizers.pricing import (
     in_steps,
     prices_of,
 )
+from tinyvox.quantizers.step_search import StepSearch, expected_slope
 from tinyvox.quantizers.uniform import omse
 from tinyvox.quantizers.values import check_bits, check_values, compact, without_loss
 
@@ -206,26 +207,21 @@ class _Fit:
 
     def _fit(self, step: float) -> _Try:
         """The whole matrix at the step that just fits; where none fits, at that of fewest bits."""
-        low, high = 0.0, math.inf
         reach = EDGE * step >= float(self.values.abs().max())
         least, best = 0.0 if reach else self._least_step(self.values, self.error_weights), None
-        step, row_group = max(step, least), self.row_group
+        search = StepSearch(self.bits, max(step, least), expected_slope(self.bits), AIM)
+        most, row_group = 16 * float(self.values.abs().max()), self.row_group
         for run in range(FULL_RUNS):
-            found = self._run(self.values, self.error_weights, step, row_group)
+            found = self._run(self.values, self.error_weights, search.step, row_group)
             if run == 0 and row_group is None and (row_group := self._classes(found)) is not None:
-                found = self._run(self.values, self.error_weights, step, row_group)
+                found = self._run(self.values, self.error_weights, search.step, row_group)
             if found.bits <= self.bits:
-                best, high = found, step
-                if found.bits >= CLOSE * self.bits or step <= least:
+                best = found
+                if found.bits >= CLOSE * self.bits or search.step <= least:
                     break
             else:
-                low = step
                 best = best or (found if run == FULL_RUNS - 1 else None)
-            slope = min(1.0, 0.25 + 0.5 * self.bits)
-            step *= 2.0 ** ((found.bits - AIM * self.bits) / slope)
-            if not low < step < high:
-                step = math.sqrt(low * high) if low and high < math.inf else step
-            step = min(max(step, least), 16 * float(self.values.abs().max()))
+            search.step = min(max(search.next(found.bits), least), most)
         assert best is not None
         return best
 

@@ -71,6 +71,28 @@ def choose_in_steps(
     return torch.from_numpy(codes).T.contiguous()
 
 
+def choose_compensated(
+    coded: Coded, block: Tensor, prices: NDArray[np.float32], spread: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The codes uint8 [out, n] of neighboring columns of values [out, n], chosen as `choose` does
+    and one column after the other, with the error of each subtracted from those after it; and these
+    errors, float32 [out, n].
+
+    `spread` [n, n] says how much of an error each later column takes, and errors are divided by its
+    diagonal. `weights`, float32 [n], are error weights. The codebook is a grid without a trellis.
+    """
+    grid = coded.codebook
+    assert isinstance(grid, Grid)
+    values = block.T.contiguous().numpy()
+    codes, errors = np.empty(values.shape, np.uint8), np.empty(values.shape, np.float32)
+    row_group = _NO_GROUP if coded.row_group is None else coded.row_group.numpy()
+    _native.choose_compensated(
+        values, spread.contiguous().numpy(), weights.numpy(), coded.scale.numpy(), codes, errors,
+        prices, row_group, int(grid.zero[0]),
+    )  # fmt: skip
+    return torch.from_numpy(codes).T.contiguous(), torch.from_numpy(errors).T.contiguous()
+
+
 def coded_bits(coded: Coded) -> float:
     """The bits for each value that the codes take in a file, approximately, without the scales."""
     counts = counts_of(coded, coded.codebook)

@@ -16,7 +16,7 @@ from tinyvox.executor import Executor
 from tinyvox.model import Coded, Dense, Grid, Model, leaf_map, leaves
 from tinyvox.passes.quantization import quantize, with_all_levels
 from tinyvox.progress import Progress, silent
-from tinyvox.quantizers import coded_bits
+from tinyvox.quantizers import StepSearch, coded_bits, expected_slope
 from tinyvox.recipe import FinetuneSettings, QuantizeRule, QuantizeSettings, first_match
 from tinyvox.speech import Corpus
 from tinyvox.training.batches import Batch, Batches, shift_channel
@@ -197,8 +197,8 @@ def _hold_bits(executor: Executor, pruner: Pruner, closeness: float = 0.0) -> bo
         found = coded_bits(pruner.left_of(leaf, rounding.code(leaf.values.detach())))
         within &= found <= rounding.bits
         if not rounding.bits * (1 - closeness) <= found <= rounding.bits:
-            slope = min(1.0, 0.25 + 0.5 * rounding.bits)
-            rounding.widen(2.0 ** ((found - AIM * rounding.bits) / slope))
+            search = StepSearch(rounding.bits, 1.0, expected_slope(rounding.bits), AIM)
+            rounding.widen(search.next(found))
     return within
 
 

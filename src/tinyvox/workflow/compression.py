@@ -48,7 +48,8 @@ def calibration_of(
 ) -> Calibration:
     """What shows how the model is used: the request's speech, or else synthetic speech."""
     if not inputs.calibration:
-        amount = settings_of(request.effort).calibration
+        parameters = inputs.model.count_parameters()
+        amount = settings_of(request.effort, parameters).calibration
         return Calibration.synthetic(request.seed, amount, progress=progress)
     return Calibration.from_audio(inputs.calibration, cache=request.cache, progress=progress)
 

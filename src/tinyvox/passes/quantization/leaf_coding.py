@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-import math
 from dataclasses import replace
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from tinyvox.model import Coded, Grid
@@ -17,7 +13,7 @@ from tinyvox.passes.quantization.error_compensation import compensate
 from tinyvox.passes.quantization.finalizing import finalize_leaf
 from tinyvox.quantizers import (
     QUANTIZERS,
-    choose,
+    StepSearch,
     coded_bits,
     compact,
     price_codes,
@@ -26,9 +22,9 @@ from tinyvox.quantizers import (
 )
 from tinyvox.recipe import QuantizeRule
 
-CORRECTIONS, CLOSE = 8, 0.99
+CORRECTIONS, CLOSE, AIM = 8, 0.99, 0.997
 """How often a step is tried with error compensation, at most; the share of the bits asked for that
-is close enough."""
+is close enough, and the share that is aimed at."""
 
 
 def code_leaf(
@@ -55,38 +51,18 @@ def _compensate_within(
     the file, so the step is changed until they take as many as were asked for."""
     base = widened(coded)
     prices = price_codes(base)
-    low, high, factor = 0.0, math.inf, 1.0  # of the step: bits too many, bits that fit
-    found: list[tuple[float, float, Coded]] = []
+    search = StepSearch(bits, 1.0, min(1.0, 0.3 + 0.4 * bits), AIM, octaves=1.0, learns_slope=True)
+    found: list[tuple[float, Coded]] = []
     for _ in range(tries):
-        wide = replace(base, scale=compact(base.scale * factor))
-        fed = compensate(values, wide, second_moment, functools.partial(_choose, wide, prices))
-        found.append((coded_bits(fed), factor, fed))
+        wide = replace(base, scale=compact(base.scale * search.step))
+        fed = compensate(values, wide, second_moment, prices)
+        found.append((coded_bits(fed), fed))
         if CLOSE * bits <= found[-1][0] <= bits:
             break
-        low, high = (low, factor) if found[-1][0] <= bits else (factor, high)
-        factor *= _step_factor([pair[:2] for pair in found], bits)
-        if not low < factor < high:
-            factor = math.sqrt(low * high)
+        search.next(found[-1][0])
     inside = [each for each in found if each[0] <= bits]
     best = max(inside, key=lambda f: f[0]) if inside else min(found, key=lambda f: f[0])
-    return trimmed(best[2])
-
-
-def _choose(wide: Coded, prices: NDArray[np.float32], column: Tensor, weights: Tensor) -> Tensor:
-    return choose(wide, column, prices, weights)
-
-
-def _step_factor(found: list[tuple[float, float]], bits: float) -> float:
-    """By how much the step has to grow, from the pairs of bits and steps that were found: by the
-    slope of the bits over the logarithm of the step."""
-    slope = min(1.0, 0.3 + 0.4 * bits)
-    if len(found) > 1:
-        (before, a), (now, b) = found[-2:]
-        moved = math.log2(b / a)
-        if abs(moved) > 1e-4:
-            slope = min(max((before - now) / moved, 0.1), 2.0)
-    wanted = 2.0 ** min(max((found[-1][0] - 0.997 * bits) / slope, -1.0), 1.0)
-    return float(wanted)
+    return trimmed(best[1])
 
 
 def codes_by_rule(values: Tensor, rule: QuantizeRule, importance: Tensor | None = None) -> Coded:
