@@ -11,7 +11,8 @@ from torch import Tensor
 
 from tinyvox.executor import Executor
 from tinyvox.model import Dense, Model, Product, layers
-from tinyvox.passes.lowrank import factorize
+from tinyvox.passes import Weighting
+from tinyvox.passes.lowrank import decompose, factorize, factors, product
 from tinyvox.passes.quantization import quantize, relative_error
 from tinyvox.recipe import FactorizeSettings, QuantizeSettings
 
@@ -128,3 +129,21 @@ def test_a_matrix_of_zeros_is_factored_without_error() -> None:
     outcome = factorize(model, FactorizeSettings(energy=0.9))
     assert torch.equal(weight(outcome.model).decode(), torch.zeros(20, 30))
     assert what(outcome, "out.weight") == "rank 1 of 20, relative squared error 0"
+
+
+@pytest.mark.parametrize("shape", [(40, 24), (24, 40)])
+def test_a_large_matrix_is_decomposed_by_its_gram_matrix_to_the_same_products(
+    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(shape, generator=generator)
+    inputs = torch.randn(300, shape[1], generator=generator).double()
+    weighting = Weighting(inputs.T @ inputs / 300, torch.rand(shape[0], generator=generator) + 0.1)
+    exact = decompose(values, weighting)
+    monkeypatch.setattr(factors, "LARGE", 16)
+    found = decompose(values, weighting)
+    torch.testing.assert_close(found.singular, exact.singular)
+    for rank in (1, 7, 20):
+        torch.testing.assert_close(
+            product(found, rank).decode(), product(exact, rank).decode(), rtol=1e-5, atol=1e-5
+        )

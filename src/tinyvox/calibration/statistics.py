@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import torch
@@ -79,6 +79,14 @@ class Moments:
             return None
         weights = (self.fisher / self.fisher.mean() + LEAST_FISHER) ** FISHER_POWER
         return weights / weights.mean()
+
+    def of_outputs(self, outputs: Tensor) -> Moments:
+        """The statistics of these rows of the matrix alone, int64 indices."""
+        if self.fisher is None:
+            return self
+        part = replace(self, fisher=self.fisher[outputs])
+        vars(part)["damped"] = self.damped  # what has been computed of it serves both
+        return part
 
     @functools.cached_property
     def damped(self) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -256,7 +257,13 @@ def _infer(node: Node, signals: Mapping[str, Signal]) -> Signal:
         raise ModelError(f"layer {node.name!r} ({type(node.layer).__name__}): {error}") from None
 
 
+_FINITE: weakref.WeakSet[Layer] = weakref.WeakSet()
+"""Layers that have been checked: models that a pass makes of each other share most of theirs."""
+
+
 def _check_finite(layer: Layer) -> None:
+    if layer in _FINITE:
+        return
     for name, matrix in layer.matrices().items():
         for leaf in leaves(matrix):
             if not torch.isfinite(leaf.decode()).all():
@@ -266,3 +273,4 @@ def _check_finite(layer: Layer) -> None:
             raise ModelError(f"{name} is {vector.dtype}, expected torch.float32")
         if not torch.isfinite(vector).all():
             raise ModelError(f"{name} holds NaN or infinity; mend the source model")
+    _FINITE.add(layer)

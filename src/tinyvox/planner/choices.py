@@ -156,9 +156,7 @@ class _Sample:
         generator = torch.Generator().manual_seed(0)
         self._bits = measured.coded_bits
         self._rows = torch.randperm(rows, generator=generator)[:count].sort().values
-        self._moments = moments
-        if moments is not None and moments.fisher is not None:
-            self._moments = replace(moments, fisher=moments.fisher[self._rows])
+        self._moments = None if moments is None else moments.of_outputs(self._rows)
         self._whole = max(self._energy(matrix.take(rows=self._rows).decode()), TINY)
 
     def errors(self, matrix: Matrix) -> Distortion:

@@ -116,7 +116,7 @@ THOROUGH = replace(
     sizes=10,
     noise_shares=(1.0, 0.7, 0.5, 0.35),
     fitted_up_to=float("inf"),
-    keeps=(0.95, 0.9, 0.8, 0.7, 0.6, 0.5),
+    keeps=(0.9, 0.8, 0.7, 0.6, 0.5),
     pruned_up_to=float("inf"),
 )
 _SETTINGS: dict[Effort, SearchSettings] = {"fast": FAST, "normal": NORMAL, "thorough": THOROUGH}
