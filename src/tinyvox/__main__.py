@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> None:
-    """Run the command line, which needs more than the runtime does."""
+    """Run the command line, which needs more than the runtime does.
+
+    Threads of PyTorch sleep while they wait, unless the environment says otherwise: where two that
+    spin come to share a processor, the same work takes ten times as long.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when PyTorch is imported
     try:
         from tinyvox import cli
     except ModuleNotFoundError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import UnionType
 from typing import IO, Annotated, Any, TypeVar, Union, get_args, get_origin
@@ -33,7 +33,7 @@ def atomic_writer(path: Path | str) -> Iterator[IO[bytes]]:
     raises. Raises FileError where the folder or the disk does not allow it.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("xb") as file:
             yield file
@@ -43,7 +43,8 @@ def atomic_writer(path: Path | str) -> Iterator[IO[bytes]]:
     except OSError as error:
         raise FileError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_file(path: Path | str, content: bytes | str) -> None:
@@ -57,6 +58,8 @@ def check_output(path: Path) -> None:
     folder = path.parent
     if path.is_dir():
         raise FileError(f"{path}: is a folder; expected the name of a file to write")
+    if path.exists() and not path.is_file():
+        raise FileError(f"{path}: is a device or a pipe; expected the name of a file to write")
     if not folder.is_dir():
         raise FileError(f"{path}: there is no folder {folder}; make it, or name another")
     if not os.access(folder, os.W_OK | os.X_OK):

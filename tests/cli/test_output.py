@@ -65,7 +65,7 @@ def test_layers_are_one_line_unless_all_are_asked_for() -> None:
 def test_a_line_of_progress_tells_stage_step_best_and_time() -> None:
     update = Update("planning", 3, 12, best_bytes=250_123, best_loss=0.0123)
     assert line_of(update, 32.0) == (
-        "planning: 3 of 12, best 250,123 bytes at a loss of 0.0123, 0:32 gone, 1:36 left"
+        "planning: 3 of 12, best 250,123 bytes at a divergence of 0.0123, 0:32 gone, 1:36 left"
     )
     assert line_of(Update("fine-tuning", 50, 400, best_loss=1.25), 75.0) == (
         "fine-tuning: 50 of 400, loss 1.25, 1:15 gone, 8:45 left"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tinyvox.calibration import NO_STATISTICS, Calibration, Statistics
-from tinyvox.errors import FileError, ModelError, RecipeError
+from tinyvox.errors import DataError, FileError, ModelError, RecipeError
 from tinyvox.executor import Executor
 from tinyvox.model import Coded, Grid, Model, Product, Recurrent, leaves
 from tinyvox.passes import Note, apply, compress
@@ -384,3 +384,29 @@ def test_it_reports_every_step_and_needs_a_card(corpus: Corpus, teacher: Model) 
     bare = Model(teacher.input_size, teacher.nodes)
     with pytest.raises(ModelError, match="speech card"):
         finetune(bare, settings(), corpus, bare)
+
+
+def test_transcripts_that_no_audio_is_long_enough_for_are_one_error(
+    tmp_path: Path, teacher: Model
+) -> None:
+    soundfile.write(tmp_path / "short.wav", np.full(RATE // 4, 0.1), RATE)
+    write_manifest(
+        tmp_path / "long.jsonl", [Utterance(tmp_path / "short.wav", 0.25, "ab" * 90, "")]
+    )
+    corpus = Corpus([Source(manifest=tmp_path / "long.jsonl")], Augment(), {"a", "b"}, RATE)
+    with pytest.raises(DataError, match=r"long\.jsonl: none of 1000 utterances has as many frames"):
+        finetune(teacher, settings(steps=2), corpus, teacher)
+
+
+def test_a_checkpoint_of_other_speech_is_passed_over(
+    corpus: Corpus, teacher: Model, tmp_path: Path
+) -> None:
+    checkpoint, options = tmp_path / "tune.pt", settings(steps=4, batch_seconds=3)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(teacher, options, corpus, teacher, interrupting(2), checkpoint)
+    other = tmp_path / "other.jsonl"
+    other.write_text((tmp_path / "set.jsonl").read_text().replace('"ab"', '"ba"'))
+    changed = Corpus([Source(manifest=other)], Augment(), {"a", "b"}, RATE)
+    seen: list[int] = []
+    finetune(teacher, options, changed, teacher, lambda u: seen.append(u.done), checkpoint)
+    assert seen == [1, 2, 3, 4]

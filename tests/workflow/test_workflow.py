@@ -76,6 +76,11 @@ FAULTS: dict[str, tuple[Change, type[tv.TinyvoxError], str]] = {
     "a manifest as the recipe's file": (
         lambda f: {"save_recipe": f / "set.jsonl", "data": f / "set.jsonl"}, tv.FileError,
         "set.jsonl: is an input"),
+    "a device": (lambda f: {"output": Path("/dev/full")}, tv.FileError, "is a device or a pipe"),
+    "its own card": (
+        lambda f: {"output": f / "net.speech.yaml"}, tv.FileError, "speech.yaml: is an input"),
+    "one file for two things": (
+        lambda f: {"save_recipe": f / "x.tvx"}, tv.FileError, "both the model and the recipe"),
     "no such model": (lambda f: {"model": f / "no.pt2"}, tv.TinyvoxError, "no.pt2"),
     "no such manifest": (lambda f: {"data": f / "no.jsonl"}, tv.DataError, "no.jsonl"),
     "no such speech to judge on": (lambda f: {"dev": f / "no.jsonl"}, tv.DataError, "no.jsonl"),
@@ -89,6 +94,15 @@ FAULTS: dict[str, tuple[Change, type[tv.TinyvoxError], str]] = {
     "characters that are no tokens": (
         _written("odd.jsonl", '{"audio_filepath": "0.wav", "text": "fu\\u00dfball"}\n', "finetune"),
         tv.DataError, "odd.jsonl: 0.wav: transcript has 'ß'"),
+    "no transcripts to tune on": (
+        _written("mute.jsonl", '{"audio_filepath": "0.wav", "text": null}\n', "finetune"),
+        tv.DataError, "mute.jsonl: .*0.wav has no transcript, which fine-tuning by CTC needs"),
+    "another sample rate than the card's": (
+        _written(
+            "rate.yaml",
+            "features: {sample_rate: 8000}\ndata: [{manifest: set.jsonl}]\noutput: y.pt2\n",
+            "finetune"),
+        tv.RecipeError, "rate.yaml: features.sample_rate is 8000, expected 16000"),
     "a training configuration of another kind": (
         _written("train.yaml", "steps: 3\n", "finetune"), tv.RecipeError, "train.yaml: .*steps"),
     "a loss without transcripts": (

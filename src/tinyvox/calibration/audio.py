@@ -94,10 +94,16 @@ def divergence_on_audio(
 ) -> OutputDivergence:
     """The divergence of changed models from this one on at most `count` of these utterances, taken
     evenly from the list. Raises ModelError where the model has no speech card, DataError as
-    `feature_batches` does."""
+    `feature_batches` does and where no utterance is long enough for a frame."""
     if model.card is None:
         raise ModelError("output divergence on audio needs a speech card; add --card FILE")
-    return OutputDivergence(model, list(feature_batches(model.card, spread(utterances, count))))
+    batches = list(feature_batches(model.card, spread(utterances, count)))
+    if not batches:
+        raise DataError(
+            f"{utterances[0].path}: neither this utterance nor the other {len(utterances) - 1} "
+            "that judge plans are long enough for a frame; give longer ones by --dev"
+        )
+    return OutputDivergence(model, batches)
 
 
 def feature_batches(

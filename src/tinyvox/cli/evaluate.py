@@ -37,5 +37,6 @@ def evaluate(
     output.print_score(model.name, facts, out)
     if against is not None:
         output.print_score(against.name, facts["original"], out)
-        change = output.percent_interval(facts["wer_change_interval"])
-        out.print(f"change of WER: {100 * facts['wer_change']:+.2f} points (95% interval {change})")
+        low, high = (100 * end for end in facts["wer_change_interval"])
+        change = f"{100 * facts['wer_change']:+.2f} points"
+        out.print(f"change of WER: {change} (95% interval {low:+.2f} to {high:+.2f} points)")

@@ -64,5 +64,11 @@ Cache = Annotated[
     ),
 ]
 Seed = Annotated[
-    int, typer.Option("--seed", help="Seed of synthetic speech and of everything drawn at random.")
+    int,
+    typer.Option(
+        "--seed",
+        min=0,
+        max=2**62,
+        help="Seed of synthetic speech and of everything drawn at random.",
+    ),
 ]

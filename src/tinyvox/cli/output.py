@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def sizes_table(facts: dict[str, Any], *, verbose: bool = False) -> Table:
     for row in rows if verbose else _grouped(rows):
         shape = "" if row["shape"] is None else "x".join(map(str, row["shape"]))
         table.add_row(
-            row["name"],
+            escape(row["name"]),
             shape,
             row.get("method") or row["kind"],
             _number(row.get("code_bits"), "d"),
@@ -99,7 +100,7 @@ def print_sizes(facts: dict[str, Any], out: Console, *, verbose: bool = False) -
         f"original's {original} ({facts['parameters']:,} parameters now)"
     )
     if facts["left_float"]:
-        out.print(f"[bold red]left in float:[/] {', '.join(facts['left_float'])}")
+        out.print(f"[bold red]left in float:[/] {escape(', '.join(facts['left_float']))}")
 
 
 def print_plan(plan: Plan, out: Console) -> None:
@@ -111,7 +112,8 @@ def print_plan(plan: Plan, out: Console) -> None:
         table.add_column(column, justify="right", no_wrap=True)
     for row in plan.rows:
         table.add_row(
-            row.name, "x".join(map(str, row.shape)), "full" if row.rank is None else str(row.rank),
+            escape(row.name), "x".join(map(str, row.shape)),
+            "full" if row.rank is None else str(row.rank),
             f"{row.bits:g}", f"{row.bytes:,}", f"{row.predicted:.2g}", f"{row.measured:.2g}",
         )  # fmt: skip
     table.add_section()
@@ -121,7 +123,7 @@ def print_plan(plan: Plan, out: Console) -> None:
 
 def _plain_table(title: str) -> Table:
     return Table(
-        title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0, pad_edge=False,
+        title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, padding=0, pad_edge=False,
         show_edge=False,
     )  # fmt: skip
 
@@ -129,7 +131,8 @@ def _plain_table(title: str) -> Table:
 def print_notes(notes: Iterable[Note], out: Console) -> None:
     """Print a line for everything that was done to a layer, or left undone."""
     for note in notes:
-        out.print(f"{note.layer}: {note.what}", soft_wrap=True, highlight=False)
+        text = f"{note.layer}: {note.what}"
+        out.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
 def print_next_steps(model: Path, small: Path, has_card: bool, out: Console) -> None:
@@ -163,6 +166,7 @@ def print_score(title: str, score: dict[str, Any], out: Console) -> None:
         f"CER {percent(score['cer'])}, {score['utterances']} utterances, "
         f"real-time factor {score['rtf']:.4f}",
         soft_wrap=True,
+        markup=False,
     )
 
 
@@ -173,10 +177,12 @@ def print_timing(name: str, original: str | None, facts: dict[str, Any], out: Co
     out.print(
         f"{name}: {facts['ms_per_frame']:.4f} ms a frame (chunk {facts['chunk']}, {facts['isa']}, "
         f"{threads} thread{'s' if threads > 1 else ''}){rtf}, "
-        f"opened in {facts['load_ms']:.1f} ms, {size_text(facts['resident_bytes'])} resident"
+        f"opened in {facts['load_ms']:.1f} ms, {size_text(facts['resident_bytes'])} resident",
+        markup=False,
     )
     if original is not None:
         out.print(
             f"{original}: {facts['original_ms_per_frame']:.4f} ms a frame in PyTorch float32; "
-            f"{facts['speedup']:.1f} times as fast now"
+            f"{facts['speedup']:.1f} times as fast now",
+            markup=False,
         )

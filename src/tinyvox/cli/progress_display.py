@@ -76,7 +76,7 @@ class PlainLines:
 
 
 def line_of(update: Update, seconds: float) -> str:
-    """`planning: 3 of 12, best 250,123 bytes at a loss of 0.012, 0:32 gone, 1:36 left`."""
+    """`planning: 3 of 12, best 250,123 bytes at a divergence of 0.012, 0:32 gone, 1:36 left`."""
     parts = [f"{update.done} of {update.total}" if update.total else f"{update.done}"]
     if best := best_so_far(update):
         parts.append(best)
@@ -89,7 +89,7 @@ def line_of(update: Update, seconds: float) -> str:
 def best_so_far(update: Update) -> str:
     """The best result so far in words; empty where there is none."""
     if update.best_bytes is not None:
-        loss = "" if update.best_loss is None else f" at a loss of {update.best_loss:.3g}"
+        loss = "" if update.best_loss is None else f" at a divergence of {update.best_loss:.3g}"
         return f"best {update.best_bytes:,} bytes{loss}"
     return "" if update.best_loss is None else f"loss {update.best_loss:.4g}"
 

@@ -51,7 +51,7 @@ class Errors:
             "wer_interval": list(interval(self.word_edits, self.words)),
             "utterances": len(self.words),
             "seconds": self.seconds,
-            "rtf": self.seconds / self.audio_seconds,
+            "rtf": self.seconds / self.audio_seconds if self.audio_seconds else 0.0,
         }
 
 

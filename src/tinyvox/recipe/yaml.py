@@ -9,13 +9,13 @@ from tinyvox.recipe.steps import Recipe
 from tinyvox.storage import Place, read_yaml, write_yaml
 
 
-def load_recipe(path: Path) -> Recipe:
+def load_recipe(path: Path | str) -> Recipe:
     """Read a recipe.
 
     Raises FileError where the file cannot be read, and RecipeError with the file, the step, the
     key, the value found and what was expected.
     """
-    return read_yaml(path, Recipe, RecipeError, _where)
+    return read_yaml(Path(path), Recipe, RecipeError, _where)
 
 
 def save_recipe(recipe: Recipe, path: Path) -> None:

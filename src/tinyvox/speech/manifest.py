@@ -120,13 +120,13 @@ def _read_jsonl(path: Path, lines: Sequence[str]) -> Iterator[Utterance]:
         try:
             row = json.loads(line)
             audio = path.parent / row["audio_filepath"]
-            duration, text = float(row.get("duration", 0)), str(row.get("text", ""))
+            duration, text = float(row.get("duration", 0)), str(row.get("text") or "")
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
                 f"{path}:{number}: expected a JSON object with audio_filepath, duration and text; "
                 f"{type(error).__name__}: {error}"
             ) from error
-        yield Utterance(audio, duration, text, str(row.get("speaker", "")))
+        yield Utterance(audio, duration, text, str(row.get("speaker") or ""))
 
 
 def _read_csv(path: Path, lines: Sequence[str]) -> Iterator[Utterance]:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tinyvox.errors import DataError
 from tinyvox.model import SpeechCard
 from tinyvox.progress import Progress, Update, silent
 from tinyvox.runtime import extract_features
@@ -21,6 +22,8 @@ from tinyvox.training.configuration import TrainConfig
 
 POOL = 4
 """Batches that are drawn at once and sorted by length."""
+MOST_MISSED = 1000
+"""Utterances with too few frames for their transcripts that are drawn in a row, at most."""
 FRAMES_MULTIPLE = 16
 """Batches are padded to multiples of it, as oneDNN compiles a kernel for every new shape."""
 
@@ -91,7 +94,7 @@ class Batches:
         """The state of the random generator, and the batches that are then drawn."""
         generator = json.dumps(self.rng.bit_generator.state)
         drawn: Items = []
-        total = 0.0
+        total, missed = 0.0, 0
         while total < self.seconds * POOL:
             audio, text = self.corpus.draw(self.rng)
             features = torch.from_numpy(extract_features(self.card.features.model_dump(), audio))
@@ -99,6 +102,12 @@ class Batches:
             if len(features) >= _frames_needed(target):
                 drawn.append((features, target))
                 total += len(audio) / self.corpus.rate
+            elif not drawn and (missed := missed + 1) == MOST_MISSED:
+                manifest = self.corpus.sources[0].manifest
+                raise DataError(
+                    f"{manifest}: none of {missed} utterances has as many frames as its transcript "
+                    "needs; check that audio and transcripts belong together"
+                )
         drawn.sort(key=lambda item: len(item[0]))
         batches = list(self._cut(drawn))
         self.rng.shuffle(batches)

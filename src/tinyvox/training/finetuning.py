@@ -60,7 +60,7 @@ def finetune(
     `progress` is told of every step, in the stage "fine-tuning". With `checkpoint`, the state is
     written to this file every minute, and when the work is interrupted. The same call then goes on
     from there, ends with the same numbers as an undisturbed one, and deletes the file. The state of
-    another model, teacher or settings is passed over.
+    another model, teacher, speech or settings is passed over.
 
     Raises ModelError where the model has no speech card, RecipeError where the settings do not fit
     the model, and FileError where `checkpoint` is a file of another kind or cannot be written.
@@ -68,7 +68,7 @@ def finetune(
     if model.card is None:
         raise ModelError("fine-tuning needs a speech card; add --card FILE")
     tuner = _Tuner(model, settings, teacher, calibration)
-    state = Checkpoint(checkpoint, tuner, _run_name(model, teacher, settings))
+    state = Checkpoint(checkpoint, tuner, _run_name(model, teacher, settings, corpus))
     state.restore()
     batches = Batches(corpus, model.card, settings.batch_seconds, settings.seed, state.position)
     schedule = Optimization(
@@ -126,9 +126,11 @@ class _Tuner(Learner):
         return loss
 
 
-def _run_name(model: Model, teacher: Model, settings: FinetuneSettings) -> str:
-    """A text that is the same for the same models and settings, and for no others."""
-    parts = (settings.model_dump_json(), model.digest(), teacher.digest())
+def _run_name(model: Model, teacher: Model, settings: FinetuneSettings, corpus: Corpus) -> str:
+    """A text that is the same for the same models, settings and speech, and for no others."""
+    spoken = [(str(each.path), each.text) for kept in corpus.kept for each in kept]
+    speech = (repr(spoken), repr(corpus.sources), repr(corpus.augment), str(corpus.rate))
+    parts = (settings.model_dump_json(), model.digest(), teacher.digest(), *speech)
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 

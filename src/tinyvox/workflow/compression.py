@@ -40,6 +40,8 @@ def run(request: CompressRequest, progress: Progress = silent) -> CompressResult
     small, notes = apply(
         inputs.model, recipe, calibration=calibration, finetune=tune, made=made, progress=progress
     )
+    if (state := _beside(request.output, ".plan.json")) is not None and plan is not None:
+        state.unlink(missing_ok=True)
     return CompressResult(small, recipe, notes, plan)
 
 
@@ -72,8 +74,6 @@ def _planned(
         state=state,
         progress=progress,
     )
-    if state is not None:
-        state.unlink(missing_ok=True)
     return plan
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from tinyvox.errors import DataError, FileError, ModelError, RecipeError
 from tinyvox.importers import load
-from tinyvox.model import Model
+from tinyvox.model import Model, card_path
 from tinyvox.passes import check_recipe
-from tinyvox.recipe import Recipe, load_recipe, with_finetune
+from tinyvox.recipe import FinetuneSettings, Recipe, load_recipe, with_finetune
 from tinyvox.speech import Corpus, Utterance, read_manifest, split_by_speaker
 from tinyvox.storage import check_output
 from tinyvox.training import TrainConfig, load_config, open_corpus, plain_config
@@ -59,7 +59,7 @@ def read_inputs(request: CompressRequest) -> Inputs:
         check_recipe(model, recipe, finetuned=request.finetune is not None)
     _check_space(request, model)
     calibration, judging = _speech(request, model)
-    return Inputs(model, recipe, calibration, judging, _tuning(request, model))
+    return Inputs(model, recipe, calibration, judging, _tuning(request, model, recipe))
 
 
 def read_speech(manifest: Path, model: Model, purpose: str) -> list[Utterance]:
@@ -86,7 +86,12 @@ def _check_budget(request: CompressRequest) -> None:
 
 
 def _check_outputs(request: CompressRequest) -> None:
-    inputs = (request.model, request.recipe, request.data, request.dev, request.finetune)
+    inputs = [request.model, request.recipe, request.data, request.dev, request.finetune]
+    inputs.append(request.card)
+    if isinstance(request.model, Path):
+        inputs.append(card_path(request.model))
+    if request.output is not None and request.output == request.save_recipe:
+        raise FileError(f"{request.output}: is to be both the model and the recipe; name two files")
     for path in (request.output, request.save_recipe):
         if path is None:
             continue
@@ -131,27 +136,40 @@ def _speech(
     elif data is not None and request.recipe is None and len(data) > 1:
         data, judging = split_by_speaker(data, HELD_BACK, request.seed)
     if request.max_loss is not None:
-        _check_transcripts(judging if judging is not None else data, request.dev or request.data)
+        if data is None and judging is None:
+            raise RecipeError("a loss allowed has to be judged on speech; give --dev MANIFEST")
+        spoken = judging if judging is not None else data or ()
+        _check_transcripts(spoken, request.dev or request.data, "judging a loss")
     return data or (), judging or data or ()
 
 
-def _check_transcripts(utterances: Sequence[Utterance] | None, manifest: Path | None) -> None:
-    if utterances is None:
-        raise RecipeError("a loss allowed has to be judged on speech; give --dev MANIFEST")
+def _check_transcripts(
+    utterances: Sequence[Utterance], manifest: Path | None, purpose: str
+) -> None:
     if silent := [each.path for each in utterances if not each.text.strip()]:
         raise DataError(
-            f"{manifest}: {silent[0]} has no transcript, by which a loss would be judged; "
-            "give --dev MANIFEST with transcripts"
+            f"{manifest}: {silent[0]} has no transcript, which {purpose} needs; add it, or leave "
+            "the utterance out"
         )
 
 
-def _tuning(request: CompressRequest, model: Model) -> Corpus | None:
+def _needs_transcripts(recipe: Recipe | None) -> bool:
+    """Whether some fine-tuning has CTC in its loss, as that which follows a plan has."""
+    if recipe is None:
+        return True
+    tuned = [step.settings for step in recipe.steps]
+    return any(isinstance(each, FinetuneSettings) and each.ctc > 0 for each in tuned)
+
+
+def _tuning(request: CompressRequest, model: Model, recipe: Recipe | None) -> Corpus | None:
     """The speech to fine-tune on, its transcripts checked against the card's tokens."""
     if request.finetune is None:
         return None
     corpus = open_corpus(training_config(request.finetune, model))
     for source, utterances in zip(corpus.sources, corpus.kept, strict=True):
         _check_audio(source.manifest, utterances)
+        if _needs_transcripts(recipe):
+            _check_transcripts(utterances, source.manifest, "fine-tuning by CTC")
     return corpus
 
 
@@ -163,5 +181,11 @@ def training_config(data: Path, model: Model) -> TrainConfig:
     if model.card is None:
         raise ModelError("fine-tuning needs a speech card, and the model has none; add --card FILE")
     if data.suffix.lower() in (".yaml", ".yml"):
-        return load_config(data)
+        config, rate = load_config(data), model.card.features.sample_rate
+        if config.features.sample_rate != rate:
+            raise RecipeError(
+                f"{data}: features.sample_rate is {config.features.sample_rate}, expected {rate} "
+                "as in the model's card"
+            )
+        return config
     return plain_config(data, model.card)
