@@ -25,7 +25,7 @@ from lib.script import finish, options_of, parser_of, say
 from lib.timing import Contestant, median_of, race, speedup
 from numpy.typing import NDArray
 
-from tinyvox import files, runtime
+from tinyvox import runtime
 from tinyvox.executor import Executor
 from tinyvox.formats import tvx
 from tinyvox.model import Model
