@@ -31,6 +31,7 @@ from tinyvox.formats import tvx
 from tinyvox.model import Model
 from tinyvox.recipe import QuantizeSettings, Recipe
 from tinyvox.speech import read_audio
+from tinyvox.workflow import BYTES_A_PARAMETER
 
 RATIO = 20
 QUICK = Recipe.of(QuantizeSettings(method="entropy", bits=1.5))
@@ -74,7 +75,7 @@ def errors(original: Model, files_by_title: Mapping[str, Path], sets: Sets) -> I
     for title, path in files_by_title.items():
         say(f"transcribing: {title}")
         size = path.stat().st_size
-        ratio = files.BYTES_A_PARAMETER * original.original_parameters / size
+        ratio = BYTES_A_PARAMETER * original.original_parameters / size
         found = word_errors(runtime.open(path), sets)
         yield {"model": title, "bytes": size, "ratio": ratio} | facts_by_set(found, before)
 

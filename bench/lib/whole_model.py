@@ -25,7 +25,7 @@ from lib.entrants import FLOAT_TOLERANCE, PEERS_OWN, Entrant, Frames, check
 from lib.places import COMMANDS
 from lib.results import Row
 from lib.timing import Contestant, Times, fastest, median_of, once, quartiles, race, speedup
-from tinyvox import files, runtime
+from tinyvox import runtime
 from tinyvox.formats import tvx
 from tinyvox.model import Coded, Model
 from tinyvox.passes.lowrank import Decomposition, factorize
@@ -33,6 +33,7 @@ from tinyvox.passes.quantization import quantize
 from tinyvox.recipe import FactorizeSettings, QuantizeSettings
 from tinyvox.speech import read_audio
 from tinyvox.training import Architecture
+from tinyvox.workflow import BYTES_A_PARAMETER
 
 RATIO, BITS = 50, 4
 SECONDS = 5.0
@@ -166,7 +167,7 @@ def small_model(model: Model, cache: Path) -> Path:
     if path.exists():
         return path
     cache.mkdir(parents=True, exist_ok=True)
-    budget = files.BYTES_A_PARAMETER * model.count_parameters() / RATIO
+    budget = BYTES_A_PARAMETER * model.count_parameters() / RATIO
     values = {name: matrix.decode() for name, matrix in model.matrices()}
 
     def known(name: str) -> Decomposition:
@@ -214,7 +215,7 @@ def run(width: int, seconds: float, cache: Path, folder: Path) -> Whole:
         len(samples) / rate,
         times,
         {c.name: c.variant for c in chosen if c.variant},
-        files.BYTES_A_PARAMETER * model.count_parameters() / small.stat().st_size,
+        BYTES_A_PARAMETER * model.count_parameters() / small.stat().st_size,
         _opening(small),
         _resident(small, samples, folder),
         sessions[SMALL].resident_bytes,

@@ -6,12 +6,18 @@ The command line, Python, the demonstration and the benchmarks all come in here.
 from tinyvox.workflow.api import compress, finetune, plan
 from tinyvox.workflow.compression import run
 from tinyvox.workflow.demonstration import Entry, demonstrate
-from tinyvox.workflow.description import describe_file, describe_model, left_float
+from tinyvox.workflow.description import (
+    BYTES_A_PARAMETER,
+    describe_file,
+    describe_model,
+    left_float,
+)
 from tinyvox.workflow.inputs import Inputs, read_inputs
 from tinyvox.workflow.request import CompressRequest, CompressResult
 from tinyvox.workflow.scoring import Evaluation, evaluate
 
 __all__ = [
+    "BYTES_A_PARAMETER",
     "CompressRequest", "CompressResult", "Entry", "Evaluation", "Inputs", "compress",
     "demonstrate", "describe_file", "describe_model", "evaluate", "finetune", "left_float", "plan",
     "read_inputs", "run",
