@@ -200,8 +200,8 @@ void RdoTable::choose(std::span<const float> values, std::span<const float> weig
     const int16_t entry = place >= 0 && place < bins  // neither holds for NaN
                               ? entries[model * bins + static_cast<size_t>(static_cast<int>(place))]
                               : open;
-    to[i] = entry != open ? static_cast<uint8_t>(entry)
-                          : choose_one(rdo_, model, weights[i], from[i]);
+    to[i] =
+        entry != open ? static_cast<uint8_t>(entry) : choose_one(rdo_, model, weights[i], from[i]);
   }
 }
 
