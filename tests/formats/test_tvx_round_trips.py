@@ -1,4 +1,4 @@
-"""The .tvx file: what goes in comes out, and the bytes are those of docs/reference/format.md."""
+"""The .tvx file: what goes in comes out, and the bytes are those of docs/format.md."""
 
 from __future__ import annotations
 

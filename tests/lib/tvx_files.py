@@ -34,7 +34,7 @@ from tinyvox.model import (
     layers,
 )
 
-FORMAT = ROOT / "docs" / "reference" / "format.md"
+FORMAT = ROOT / "docs" / "format.md"
 Make = Callable[[int, int], Matrix]
 
 
@@ -214,7 +214,7 @@ MODELS = {
 
 
 def example() -> Model:
-    """The model of the example in docs/reference/format.md."""
+    """The model of the example in docs/format.md."""
     codes = torch.tensor([[0, 1, 2, 3], [3, 2, 1, 0], [1, 1, 2, 2]], dtype=torch.uint8)
     table = Table(torch.tensor([-1.5, -0.5, 0.5, 1.5]))
     weight = Coded(codes, table, torch.tensor([0.25, 0.5, 1.0]))
