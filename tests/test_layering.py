@@ -94,7 +94,7 @@ INSIDE_PASSES: dict[str, set[str]] = {
     "lowrank": {"least_squares", "outcome"},
     "pruning": {"bias_correction", "least_squares", "outcome"},
     "quantization": {"bias_correction", "least_squares", "lowrank", "outcome"},
-    "recipe_steps": {"equalization", "lowrank", "outcome", "pruning", "quantization"},
+    "recipe_steps": {"checks", "equalization", "lowrank", "outcome", "pruning", "quantization"},
 }
 """The same inside `passes`."""
 

@@ -41,6 +41,17 @@ def decode(data: bytes, entries: int, rows: int, columns: int) -> Codes:
     return _native.rans_decode(data, rows, columns, entries, ONE)
 
 
+def drawn(
+    entries: int, shape: tuple[int, int], groups: int, trellis: bool, seed: int
+) -> tuple[Codes, Codes, int]:
+    """Codes, the group of each row, and the code of zero in a trellis, or -1."""
+    generator = np.random.default_rng(seed)
+    group = generator.integers(0, groups, shape[0], dtype=np.uint8)
+    zero = int(generator.integers(entries)) if trellis else -1
+    codes = generator.integers(0, entries, shape, dtype=np.uint8)
+    return (follow(*shape, entries, zero, seed) if trellis else codes), group, zero
+
+
 @given(st.integers(1, 256), st.integers(0, 20), st.integers(0, 30), st.integers(0, 1 << 32))
 def test_codes_come_back(entries: int, rows: int, columns: int, seed: int) -> None:
     generator = np.random.default_rng(seed)
@@ -62,12 +73,7 @@ def test_codes_of_groups_and_of_a_trellis_come_back(
     entries: int, rows: int, columns: int, groups: int, trellis: bool, seed: int
 ) -> None:
     """Groups that no row is in, and quantizers that no code has, included."""
-    generator = np.random.default_rng(seed)
-    group = generator.integers(0, groups, rows, dtype=np.uint8)
-    zero = int(generator.integers(entries)) if trellis else -1
-    codes = generator.integers(0, entries, (rows, columns), dtype=np.uint8)
-    if trellis:
-        codes = follow(rows, columns, entries, zero, seed)
+    codes, group, zero = drawn(entries, (rows, columns), groups, trellis, seed)
     data = _native.rans_encode(codes, entries, group, groups, zero)
     found = _native.rans_decode(data, rows, columns, entries, group, groups, zero)
     np.testing.assert_array_equal(found, codes)
@@ -85,12 +91,7 @@ def test_codes_of_groups_and_of_a_trellis_come_back(
 def test_counts_are_those_of_numpy(
     entries: int, rows: int, columns: int, groups: int, trellis: bool, seed: int
 ) -> None:
-    generator = np.random.default_rng(seed)
-    group = generator.integers(0, groups, rows, dtype=np.uint8)
-    zero = int(generator.integers(entries)) if trellis else -1
-    codes = generator.integers(0, entries, (rows, columns), dtype=np.uint8)
-    if trellis:
-        codes = follow(rows, columns, entries, zero, seed)
+    codes, group, zero = drawn(entries, (rows, columns), groups, trellis, seed)
     found = _native.count_codes(codes, entries, group, groups if rows else 1, zero)
     expected = count_by_model(codes, entries, group, groups if rows else 1, zero)
     np.testing.assert_array_equal(found, expected)

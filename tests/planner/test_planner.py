@@ -6,6 +6,7 @@ import dataclasses
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from tinyvox.model import Dense, Model, layers
 from tinyvox.passes import compress
 from tinyvox.passes.lowrank import factorize
 from tinyvox.passes.quantization import quantize, relative_error
-from tinyvox.planner import BITS, Effort, Planner, find_plan, plan, settings_of
+from tinyvox.planner import BITS, Effort, Planner, find_plan, settings_of
 from tinyvox.progress import Update
 from tinyvox.recipe import (
     FactorizeSettings,
@@ -43,6 +44,10 @@ def wide_model(hidden: int = 64) -> Model:
         out=linear(29, hidden),
         softmax=layers.LogSoftmax(),
     )
+
+
+def recipe_for(model: Model, **budget: Any) -> Recipe:
+    return find_plan(model, **budget).recipe
 
 
 def loss(model: Model, small: Model) -> float:
@@ -89,7 +94,9 @@ def test_the_recipe_makes_the_file_that_was_planned_byte_for_byte(tmp_path: Path
 
 def test_a_wide_budget_leaves_the_matrices_whole_at_the_most_bits() -> None:
     model = wide_model()
-    assert plan(model, ratio=0.5) == Recipe.of(QuantizeSettings(method="entropy", bits=BITS[-1]))
+    assert recipe_for(model, ratio=0.5) == Recipe.of(
+        QuantizeSettings(method="entropy", bits=BITS[-1])
+    )
 
 
 @pytest.fixture(scope="module")
@@ -233,13 +240,15 @@ def test_the_smallest_plan_within_a_loss() -> None:
 def test_the_ratio_counts_the_original_parameters() -> None:
     model = speech_model(64)
     pruned = compress(model, Recipe.of(PruneSettings(layers="lstm", keep=32)))
-    assert plan(pruned, ratio=12) == plan(pruned, size=4 * model.count_parameters() // 12)
+    assert recipe_for(pruned, ratio=12) == recipe_for(
+        pruned, size=4 * model.count_parameters() // 12
+    )
 
 
 def test_the_same_model_gives_the_same_plan_and_stays_as_it_is() -> None:
     model = speech_model(48)
     before = {name: matrix.decode().clone() for name, matrix in model.matrices()}
-    assert plan(model, ratio=9) == plan(model, ratio=9)
+    assert recipe_for(model, ratio=9) == recipe_for(model, ratio=9)
     assert all(torch.equal(m.decode(), before[name]) for name, m in model.matrices())
 
 
@@ -343,7 +352,7 @@ def twice_each(values: torch.Tensor, gates: int) -> torch.Tensor:
 
 def test_what_is_coded_already_is_left_as_it_is() -> None:
     model = quantize(speech_model(), QuantizeSettings(rules=(QuantizeRule(layers="lstm", bits=3),)))
-    recipe = plan(model.model, ratio=4)
+    recipe = recipe_for(model.model, ratio=4)
     small = compress(model.model, recipe)
     before, after = model.model.node("lstm").layer, small.node("lstm").layer
     assert torch.equal(before.forward.weight_hh.codes, after.forward.weight_hh.codes)
@@ -352,12 +361,12 @@ def test_what_is_coded_already_is_left_as_it_is() -> None:
 @pytest.mark.parametrize("wish", [{"ratio": 0}, {"ratio": -3}, {"size": 0}, {"ratio": math.nan}])
 def test_a_budget_is_a_number_above_0(wish: dict[str, float]) -> None:
     with pytest.raises(RecipeError, match="expected a number above 0"):
-        plan(speech_model(), **wish)  # type: ignore[arg-type]
+        recipe_for(speech_model(), **wish)  # type: ignore[arg-type]
 
 
 def test_a_model_of_zeros_can_be_planned() -> None:
     zeros = speech_model().map_matrices(lambda _, matrix: Dense(torch.zeros(matrix.shape)))
-    assert loss(zeros, compress(zeros, plan(zeros, ratio=4))) == 0
+    assert loss(zeros, compress(zeros, recipe_for(zeros, ratio=4))) == 0
 
 
 def test_an_impossible_budget_names_the_smallest_size_and_that_one_is_possible(
@@ -365,19 +374,19 @@ def test_an_impossible_budget_names_the_smallest_size_and_that_one_is_possible(
 ) -> None:
     model = speech_model()
     with pytest.raises(RecipeError, match=r"no plan fits 23 bytes; the smallest") as caught:
-        plan(model, ratio=1000)
+        recipe_for(model, ratio=1000)
     message = str(caught.value)
     found = re.search(r"is about (\d+) bytes, a ratio of ([\d.]+)$", message)
     assert found is not None, message
     smallest = int(found[1])
     assert float(found[2]) == pytest.approx(4 * model.count_parameters() / smallest, abs=0.05)
-    size = tvx.save(compress(model, plan(model, size=smallest)), tmp_path / "m.tvx")
+    size = tvx.save(compress(model, recipe_for(model, size=smallest)), tmp_path / "m.tvx")
     assert size <= smallest
     with pytest.raises(RecipeError, match=rf"no plan fits {smallest - 1} bytes"):
-        plan(model, size=smallest - 1)
+        recipe_for(model, size=smallest - 1)
 
 
 @pytest.mark.parametrize("wish", [{}, {"ratio": 10.0, "size": 1000}])
 def test_one_of_ratio_and_size_is_given(wish: dict[str, float]) -> None:
     with pytest.raises(RecipeError, match="a plan needs one of ratio, size and max_loss"):
-        plan(speech_model(), **wish)  # type: ignore[arg-type]
+        recipe_for(speech_model(), **wish)  # type: ignore[arg-type]

@@ -17,6 +17,7 @@ from tinyvox.exporters import export_pt2
 from tinyvox.formats.tvx import encode
 from tinyvox.model import Model, card_path, save_card
 from tinyvox.progress import Update
+from tinyvox.recipe import FinetuneSettings, with_finetune
 from tinyvox.speech import Source, Utterance, write_manifest
 from tinyvox.training import Architecture, TrainConfig, deepspeech
 from tinyvox.workflow import CompressRequest, read_inputs, run
@@ -68,6 +69,7 @@ FAULTS: dict[str, tuple[Change, type[tv.TinyvoxError], str]] = {
     "no budget": (lambda f: {"ratio": None}, tv.RecipeError, "give one of ratio, size, max_loss"),
     "two budgets": (lambda f: {"size": 10000}, tv.RecipeError, "give one of ratio, size, max_loss"),
     "a ratio of nothing": (lambda f: {"ratio": 0.0}, tv.RecipeError, "the ratio to reach is 0.0"),
+    "no such effort": (lambda f: {"effort": "foo"}, tv.RecipeError, "effort is 'foo', expected"),
     "no such folder": (
         lambda f: {"output": f / "none" / "x.tvx"}, tv.FileError, "there is no folder .*none"),
     "a folder": (lambda f: {"output": f}, tv.FileError, "is a folder"),
@@ -196,19 +198,32 @@ def test_all_speech_calibrates_where_other_speech_judges_or_nothing_is_planned(
     assert (len(alone.calibration), len(alone.judging)) == (1, 1)
 
 
-def test_fine_tuning_goes_on_from_the_plan(folder: Path) -> None:
-    model = tv.load(folder / "net.pt2")
-    request = CompressRequest(
-        model, folder / "t.tvx", ratio=9, finetune=folder / "set.jsonl", effort="fast"
+def test_fine_tuning_goes_on_from_the_plan(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tuned is the planner's own model, and the whole recipe makes the same file."""
+    short = FinetuneSettings(steps=3, batch_seconds=2)
+    monkeypatch.setattr(
+        "tinyvox.workflow.compression.with_finetune", lambda recipe: with_finetune(recipe, short)
     )
-    short = tv.Recipe.model_validate(
-        {"steps": [{"quantize": {"bits": 3}}, {"finetune": {"steps": 1, "batch_seconds": 4}}]}
-    )
-    tuned = run(CompressRequest(model, folder / "t.tvx", recipe=short,
-                                finetune=folder / "set.jsonl"))  # fmt: skip
-    assert [step.name for step in tuned.recipe.steps] == ["quantize", "finetune"]
-    assert any("fine-tuned for 1 steps" in note.what for note in tuned.notes)
-    assert request.budget() == {"ratio": 9}
+    begun: list[Model] = []
+    real = tv.workflow.compression.finetune  # type: ignore[attr-defined]
+
+    def tune(model: Model, *arguments: object, **options: object) -> object:
+        begun.append(model)
+        return real(model, *arguments, **options)
+
+    monkeypatch.setattr("tinyvox.workflow.compression.finetune", tune)
+    speech = folder / "set.jsonl"
+    tuned = tv.compress(folder / "net.pt2", ratio=9, finetune=speech, effort="fast")
+    assert tuned.plan is not None
+    planned = tuned.plan.recipe.steps
+    assert tuned.recipe.steps[: len(planned)] == planned
+    assert [step.name for step in tuned.recipe.steps[len(planned) :]] == ["finetune"] * 2
+    first = dict(begun[0].matrices())
+    assert all(first[name] is matrix for name, matrix in tuned.plan.model.matrices())
+    assert encode(tuned.model) != encode(tuned.plan.model)
+    again = tv.compress(folder / "net.pt2", tuned.recipe, finetune=speech, effort="fast")
+    assert encode(again.model) == encode(tuned.model)
+    assert not list(folder.glob("*.plan.json"))
 
 
 def test_progress_names_its_stages_and_never_goes_back(folder: Path) -> None:

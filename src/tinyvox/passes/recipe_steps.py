@@ -12,6 +12,7 @@ from typing import Any
 from tinyvox.calibration import NO_STATISTICS, Calibration, Statistics
 from tinyvox.errors import RecipeError
 from tinyvox.model import Model, groups
+from tinyvox.passes.checks import check_recipe
 from tinyvox.passes.equalization import equalize
 from tinyvox.passes.lowrank import factorize
 from tinyvox.passes.outcome import Note, Outcome
@@ -60,13 +61,11 @@ def apply(
     relative squared error of each matrix whose shape is the same as in the original. Where the
     recipe equalizes, the error is counted from the equalized matrix, which is the same function.
 
-    Raises RecipeError, with the number of the step, for what a step cannot do; and before anything
-    is done, where the recipe fine-tunes and `finetune` is None.
+    Raises RecipeError, with the number of the step, for what a step cannot do; before anything is
+    done, as `check_recipe` does, also where the recipe fine-tunes and `finetune` is None.
     """
     names = [step.name for step in recipe.steps]
-    if "finetune" in names and finetune is None:
-        number = names.index("finetune") + 1
-        raise RecipeError(f"step {number} of the recipe fine-tunes; give --finetune MANIFEST")
+    check_recipe(model, recipe, finetuned=finetune is not None)
     work = _Work(model, calibration, finetune)
     done = 0
     if made is not None:

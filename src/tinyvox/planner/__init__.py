@@ -1,7 +1,7 @@
 """A budget in, a recipe and its model out."""
 
 from tinyvox.planner.effort import BITS, Effort, Measurements, SearchSettings, settings_of
-from tinyvox.planner.planner import Judge, Planner, find_plan, plan
+from tinyvox.planner.planner import Judge, Planner, check_budget, find_plan
 from tinyvox.planner.plans import Plan, Row
 
 __all__ = [
@@ -13,7 +13,7 @@ __all__ = [
     "Planner",
     "Row",
     "SearchSettings",
+    "check_budget",
     "find_plan",
-    "plan",
     "settings_of",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tinyvox.calibration import Calibration, OutputDivergence, synthetic_batches
@@ -17,7 +17,7 @@ from tinyvox.planner.search import Search
 from tinyvox.planner.state import State
 from tinyvox.planner.tracking import Tracker
 from tinyvox.progress import Progress, silent
-from tinyvox.recipe import PruneSettings, Recipe, Settings
+from tinyvox.recipe import PruneSettings, Settings
 
 PRUNING = 0.5
 """Where pruning alone costs more than this share of what the best plan costs, no further pruning is
@@ -33,22 +33,6 @@ smaller than the smallest that has been enough, at most."""
 
 Judge = Callable[[Model], float]
 """How much worse a compressed model is than the original, in the unit of the loss allowed."""
-
-
-def plan(
-    model: Model,
-    *,
-    ratio: float | None = None,
-    size: int | None = None,
-    calibration: Calibration | None = None,
-    effort: Effort = "normal",
-) -> Recipe:
-    """The recipe that loses least among those that reach a ratio or a size.
-
-    `ratio` counts 4 bytes a parameter of the original, `size` is in bytes. `find_plan` tells what
-    the recipe does, and takes a loss in place of a size.
-    """
-    return find_plan(model, ratio=ratio, size=size, calibration=calibration, effort=effort).recipe
 
 
 def find_plan(
@@ -81,7 +65,10 @@ def find_plan(
     interrupted. `progress` is told of every step, with the size and the loss of the best plan so
     far. Deterministic by `seed`. Raises RecipeError with the smallest size that can be reached.
     """
-    budget = _budget(model, ratio, size, max_loss)
+    asked = {"ratio": ratio, "size": size, "max_loss": max_loss}
+    if sum(value is not None for value in asked.values()) != 1:
+        raise RecipeError("a plan needs one of ratio, size and max_loss")
+    check_budget(asked)
     planner = Planner(
         model, calibration, divergence, effort=effort, seed=seed, state=state, progress=progress
     )
@@ -89,6 +76,7 @@ def find_plan(
         if judge is None:
             raise RecipeError("a loss allowed has to be judged; give --dev MANIFEST")
         return planner.smallest_within(max_loss, judge)
+    budget = size or int(4 * model.original_parameters / (ratio or 1))
     found = planner.best_within(budget)
     if found is None:
         reached = 4 * model.original_parameters / planner.smallest
@@ -99,17 +87,13 @@ def find_plan(
     return found
 
 
-def _budget(model: Model, ratio: float | None, size: int | None, max_loss: float | None) -> int:
-    """The bytes that a ratio or a size comes to; 0 for a loss. Raises RecipeError unless exactly
-    one of the three is given, and in range."""
-    asked = {"ratio": ratio, "size": size, "max_loss": max_loss}
-    if sum(value is not None for value in asked.values()) != 1:
-        raise RecipeError("a plan needs one of ratio, size and max_loss")
+def check_budget(asked: Mapping[str, float | None]) -> None:
+    """Raise RecipeError for a budget, by its name, that is out of range: a ratio and a size are
+    above 0, a `max_loss` is 0 or more, and none is infinite or not a number."""
     for name, value in asked.items():
         least = "0 or more" if name == "max_loss" else "a number above 0"
         if value is not None and not (0 <= value < math.inf and (value or name == "max_loss")):
             raise RecipeError(f"the {name} to reach is {value}, expected {least}")
-    return int(4 * model.original_parameters / ratio) if ratio is not None else size or 0
 
 
 class Planner:

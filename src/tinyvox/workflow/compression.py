@@ -61,7 +61,7 @@ def _planned(
 ) -> Plan:
     """The plan for the request's budget; a search that was interrupted goes on from its file."""
     state = _beside(request.output, ".plan.json")
-    plan = find_plan(
+    return find_plan(
         inputs.model,
         ratio=request.ratio,
         size=request.size,
@@ -74,7 +74,6 @@ def _planned(
         state=state,
         progress=progress,
     )
-    return plan
 
 
 def _judge(request: CompressRequest, inputs: Inputs) -> Judge | None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from tinyvox.errors import DataError, FileError, ModelError, RecipeError
 from tinyvox.importers import load
 from tinyvox.model import Model, card_path
 from tinyvox.passes import check_recipe
+from tinyvox.planner import Effort, check_budget
 from tinyvox.recipe import FinetuneSettings, Recipe, load_recipe, with_finetune
 from tinyvox.speech import Corpus, Utterance, read_manifest, split_by_speaker
 from tinyvox.storage import check_output
@@ -76,13 +77,13 @@ def read_speech(manifest: Path, model: Model, purpose: str) -> list[Utterance]:
 
 
 def _check_budget(request: CompressRequest) -> None:
-    asked = request.budget()
-    if len(asked) + (request.recipe is not None) != 1:
+    asked = {"ratio": request.ratio, "size": request.size, "max_loss": request.max_loss}
+    if sum(given is not None for given in (*asked.values(), request.recipe)) != 1:
         raise RecipeError("give one of ratio, size, max_loss and recipe")
-    for name, value in asked.items():
-        least = "0 or more" if name == "max_loss" else "a number above 0"
-        if not (0 <= value < math.inf and (value or name == "max_loss")):
-            raise RecipeError(f"the {name} to reach is {value}, expected {least}")
+    check_budget(asked)
+    if request.effort not in get_args(Effort):
+        known = ", ".join(get_args(Effort))
+        raise RecipeError(f"effort is {request.effort!r}, expected one of {known}")
 
 
 def _check_outputs(request: CompressRequest) -> None:

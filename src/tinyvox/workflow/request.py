@@ -38,11 +38,6 @@ class CompressRequest:
     cache: Path | None = None
     seed: int = 0
 
-    def budget(self) -> dict[str, float | int]:
-        """The size or the loss that is asked for, by its name; empty with a recipe."""
-        budgets = {"ratio": self.ratio, "size": self.size, "max_loss": self.max_loss}
-        return {name: value for name, value in budgets.items() if value is not None}
-
 
 @dataclass(frozen=True)
 class CompressResult:

@@ -9,7 +9,7 @@ from typing import Any
 
 from tinyvox import runtime
 from tinyvox.evaluation import Errors, change_interval
-from tinyvox.evaluation import evaluate as count_errors
+from tinyvox.evaluation import evaluate as measure
 from tinyvox.importers import load
 from tinyvox.model import Model
 from tinyvox.progress import Progress, silent
@@ -58,10 +58,10 @@ def evaluate(
     utterances = read_manifest(Path(data)) if isinstance(data, Path | str) else data
     small = open_recognizer(model, card)
     original = None if against is None else open_recognizer(against, card)
-    errors = count_errors(small, utterances, progress)
+    errors = measure(small, utterances, progress)
     if original is None:
         return Evaluation(errors)
-    return Evaluation(errors, count_errors(original, utterances, progress))
+    return Evaluation(errors, measure(original, utterances, progress))
 
 
 def open_recognizer(model: Recognizer | Path | str, card: Path | None = None) -> Recognizer:
