@@ -38,6 +38,8 @@ const char* FeatureConfig::fault() const {
     return "coefficients outside 1 to the number of bands";
   if (!(low_hz >= 0 && high_hz > low_hz && high_hz <= sample_rate / 2.0f))
     return "band limits outside 0 to half the sample rate";
+  if (noise_floor_db && !(*noise_floor_db >= -140 && *noise_floor_db <= 0))
+    return "noise floor outside -140 to 0 dB";
   if (mean.size() != deviation.size() || (!mean.empty() && mean.size() != size()))
     return "mean and deviation not one value a feature";
   for (float value : mean)
@@ -56,6 +58,7 @@ FeatureTables::FeatureTables(const FeatureConfig& config)
   } else {
     make_kaldi_filters();
   }
+  make_floors();
   if (config_.kind != FeatureKind::log_mel) make_cosines();
 }
 
@@ -125,6 +128,30 @@ void FeatureTables::make_tensorflow_filters() {
           static_cast<float>(rising ? (at - left) / delta : (right - at) / delta));
     }
     filters_.push_back(std::move(filter));
+  }
+}
+
+// What each filter is expected to give for white noise of the level of the floor. A bin's power is
+// then exponentially distributed, and its magnitude has a Rayleigh distribution.
+void FeatureTables::make_floors() {
+  const bool tensorflow = config_.kind == FeatureKind::deepspeech_mfcc;
+  floors_.assign(config_.bands, tensorflow ? tensorflow_floor : kaldi_floor);
+  if (!config_.noise_floor_db) return;
+  const double scale = tensorflow ? 1.0 : kaldi_sample_scale;
+  double power = scale * scale * std::pow(10.0, *config_.noise_floor_db / 10.0);
+  double gain = 0;  // of the window
+  for (const float value : window_) gain += static_cast<double>(value) * value;
+  power *= gain;
+  for (size_t band = 0; band < filters_.size(); ++band) {
+    const Filter& filter = filters_[band];
+    double sum = 0;
+    for (size_t i = 0; i < filter.weights.size(); ++i) {
+      const double turn = 2 * pi * static_cast<double>(filter.first + i) / fft_size_;
+      const double emphasis =
+          1 + kaldi_preemphasis * (kaldi_preemphasis - 2 * std::cos(turn));  // |1 - a e^(-it)|^2
+      sum += filter.weights[i] * (tensorflow ? std::sqrt(pi / 4 * power) : power * emphasis);
+    }
+    floors_[band] = std::max(floors_[band], static_cast<float>(sum));
   }
 }
 
@@ -241,7 +268,7 @@ void FeatureTables::log_bands(float* power, float* out) const {
     const float* bins = power + filter.first;
     float sum = 0;
     for (size_t i = 0; i < filter.weights.size(); ++i) sum += filter.weights[i] * bins[i];
-    out[band] = std::log(std::max(sum, tensorflow ? tensorflow_floor : kaldi_floor));
+    out[band] = std::log(std::max(sum, floors_[band]));
   }
 }
 

@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -29,6 +30,10 @@ struct FeatureConfig {
   uint32_t coefficients = 26;
   float low_hz = 20.0f;
   float high_hz = 4000.0f;
+  // The level of white noise, in dB relative to full scale, whose energy in a band that band does not
+  // fall below. Digital silence, whose logarithm is far from that of any recording, then looks like a
+  // quiet room.
+  std::optional<float> noise_floor_db;
   std::vector<float> mean;       // empty, or one value a feature
   std::vector<float> deviation;  // as long as mean; above zero
 
@@ -64,6 +69,7 @@ class FeatureTables {
   void make_fft();
   void make_kaldi_filters();
   void make_tensorflow_filters();
+  void make_floors();
   void make_cosines();
 
   void prepare(const float* samples, float* work) const;
@@ -85,6 +91,7 @@ class FeatureTables {
   Twiddles split_;                  // half-size complex to full-size real, [fft_size / 4 + 1]
   std::vector<uint32_t> reversed_;  // bit-reversed indices, [fft_size / 2]
   std::vector<Filter> filters_;     // [bands]
+  std::vector<float> floors_;       // [bands], the least that a filter gives
   std::vector<float> cosines_;      // [bands, coefficients], lifter included
 };
 

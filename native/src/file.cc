@@ -15,7 +15,7 @@ namespace {
 
 // As in PNG: a transfer over 7 bits changes the first byte, and one as text changes the line ends.
 constexpr std::array<uint8_t, 8> magic{0x89, 'T', 'V', 'X', '\r', '\n', 0x1A, '\n'};
-constexpr uint32_t oldest_version = 2, newest_version = 4;
+constexpr uint32_t oldest_version = 2, newest_version = 5;
 constexpr size_t header_bytes = 24;  // magic, version, number of sections, file size
 constexpr size_t entry_bytes = 24;   // tag, checksum, offset, length
 constexpr size_t checksum_bytes = 4;
@@ -161,7 +161,7 @@ void read_section(size_t which, std::span<const uint8_t> bytes, uint32_t version
     read_model(reader, file, version);
     overhead = model_overhead(file, overhead);
   } else if (which == 1) {
-    file.speech = read_speech(reader);
+    file.speech = read_speech(reader, version);
     check_speech(file);
   } else {
     read_metadata(reader, file);

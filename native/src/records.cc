@@ -243,7 +243,7 @@ void NodeReader::spend(uint64_t weights) {
 
 namespace {
 
-constexpr uint8_t log_probabilities = 1, normalized = 2;
+constexpr uint8_t log_probabilities = 1, normalized = 2, floored = 4;
 
 FeatureConfig read_features(Reader& reader, uint8_t flags) {
   FeatureConfig config;
@@ -255,6 +255,7 @@ FeatureConfig read_features(Reader& reader, uint8_t flags) {
   config.hop_ms = reader.f32();
   config.low_hz = reader.f32();
   config.high_hz = reader.f32();
+  if (flags & floored) config.noise_floor_db = reader.f32();
   if (flags & normalized) {
     config.mean = reader.floats(config.size(), false);
     config.deviation = reader.floats(config.size(), false);
@@ -265,10 +266,11 @@ FeatureConfig read_features(Reader& reader, uint8_t flags) {
 
 }  // namespace
 
-Speech read_speech(Reader& reader) {
+Speech read_speech(Reader& reader, uint32_t version) {
   Speech speech;
   const uint8_t flags = reader.u8();
-  if (flags & ~(log_probabilities | normalized)) fail("unknown flags");
+  const uint8_t known = log_probabilities | normalized | (version >= floor_version ? floored : 0);
+  if (flags & ~known) fail("unknown flags");
   speech.log_probabilities = flags & log_probabilities;
   speech.features = read_features(reader, flags);
   const uint32_t tokens = reader.varint("number of tokens", 1, max_tokens);

@@ -22,8 +22,8 @@ inline constexpr uint32_t max_depth = 4;             // of products
 inline constexpr uint64_t max_matrix = 1ull << 28;   // weights of one matrix
 inline constexpr uint64_t max_weights = 1ull << 29;  // weights of one file
 
-// The first versions with products that share a factor, and with projected LSTMs.
-inline constexpr uint32_t sharing_version = 3, projecting_version = 4;
+// The first versions with products that share a factor, with projected LSTMs, with a noise floor.
+inline constexpr uint32_t sharing_version = 3, projecting_version = 4, floor_version = 5;
 
 // Reads the nodes of a file of this version, one by one.
 class NodeReader {
@@ -51,6 +51,7 @@ class NodeReader {
   uint64_t weights_left_ = max_weights;
 };
 
-Speech read_speech(Reader& reader);
+// Reads the speech card of a file of this version.
+Speech read_speech(Reader& reader, uint32_t version);
 
 }  // namespace tinyvox

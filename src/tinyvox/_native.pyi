@@ -24,6 +24,7 @@ class FeatureConfig:
         coefficients: int,
         low_hz: float,
         high_hz: float,
+        noise_floor_db: float | None = None,
         mean: Sequence[float],
         deviation: Sequence[float],
     ) -> None: ...

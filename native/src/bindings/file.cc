@@ -2,6 +2,7 @@
 
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/pair.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
@@ -89,6 +90,7 @@ nb::dict to_python(const Speech& speech) {
   features["coefficients"] = config.coefficients;
   features["low_hz"] = config.low_hz;
   features["high_hz"] = config.high_hz;
+  features["noise_floor_db"] = config.noise_floor_db;
   features["mean"] = config.mean;
   features["deviation"] = config.deviation;
   nb::dict result;

@@ -34,6 +34,10 @@ class Features(BaseModel):
     coefficients: Annotated[int, Field(ge=1, le=256)] = 26
     low_hz: Annotated[float, Field(ge=0)] = 20.0
     high_hz: PositiveFloat = 4000.0
+    noise_floor_db: Annotated[float, Field(ge=-140, le=0)] | None = None
+    """A band does not fall below the energy that white noise of this level (dB relative to full
+    scale) has in it, so that digital silence looks like a quiet room; None: off. -90 is one bit of
+    16."""
     mean: tuple[float, ...] = ()
     """Subtracted from each feature before the division by `deviation`; empty: no normalization."""
     deviation: tuple[float, ...] = ()

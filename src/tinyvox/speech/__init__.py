@@ -1,6 +1,6 @@
 """Speech data: manifests, audio files, and the augmented utterances that training draws."""
 
-from tinyvox.speech.audio import Audio, join_takes, read_audio, trim_silence
+from tinyvox.speech.audio import Audio, gate, join_takes, read_audio, trim_silence
 from tinyvox.speech.augment import Augment, Corpus, Join, NoiseBank, Source
 from tinyvox.speech.manifest import (
     Utterance,
@@ -18,6 +18,7 @@ __all__ = [
     "NoiseBank",
     "Source",
     "Utterance",
+    "gate",
     "join_takes",
     "read_audio",
     "read_manifest",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from tinyvox.errors import DataError
-from tinyvox.speech.audio import Audio, join_takes, read_audio, trim_silence
+from tinyvox.speech.audio import Audio, gate, join_takes, read_audio, trim_silence
 from tinyvox.speech.manifest import Utterance, read_manifest
 
 
@@ -63,6 +63,11 @@ class Augment(BaseModel):
     pad_share: Annotated[float, Field(ge=0, le=1)] = 1.0
     """The share of the utterances that are padded. The others teach the model to finish a text at
     the last frame."""
+    digital_silence_share: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """The share of the utterances whose pauses and padding are exact zeros, as muted microphones,
+    noise gates and speech synthesis give them. No noise is added to these."""
+    gate_db: Annotated[float, Field(gt=0)] = 40.0
+    """How far below the loudest 10 ms of such an utterance a pause begins, in decibels."""
 
 
 class Corpus:
@@ -106,10 +111,13 @@ class Corpus:
         """One augmented utterance and its transcript; all random numbers come from `rng`."""
         shares = np.array([source.share for source in self.sources])
         which = int(rng.choice(len(shares), p=shares / shares.sum()))
-        audio, text = self._draw_from(which, rng)
-        return self._augmented(audio, rng), text
+        digital = bool(rng.random() < self.augment.digital_silence_share)
+        audio, text = self._draw_from(which, rng, digital)
+        return self._augmented(audio, rng, digital), text
 
-    def _draw_from(self, which: int, rng: np.random.Generator) -> tuple[Audio, str]:
+    def _draw_from(
+        self, which: int, rng: np.random.Generator, digital: bool
+    ) -> tuple[Audio, str]:
         source, utterances = self.sources[which], self.kept[which]
         first = utterances[int(rng.integers(len(utterances)))]
         if source.join is None or rng.random() > source.join_share:
@@ -121,24 +129,30 @@ class Corpus:
         if source.join.trim:
             audios = [trim_silence(audio, self.rate) for audio in audios]
         silences = rng.uniform(*source.join.silence, count - 1)
-        joined = join_takes(audios, list(silences), self.rate)
+        joined = join_takes(audios, list(silences), self.rate, digital)
         return joined, " ".join(take.text for take in takes)
 
-    def _augmented(self, audio: Audio, rng: np.random.Generator) -> Audio:
+    def _augmented(self, audio: Audio, rng: np.random.Generator, digital: bool) -> Audio:
         speed = rng.uniform(*self.augment.speed)
         audio = soxr.resample(audio, self.rate * speed, self.rate, quality="QQ")
         if rng.random() < self.augment.pad_share:
             pads = [round(s * self.rate) for s in rng.uniform(*self.augment.pad, 2)]
             audio = np.pad(audio, pads)
-        power = float(np.mean(audio**2)) + 1e-10
-        if rng.random() < self.augment.noise_share:
-            snr = 10 ** (rng.uniform(*self.augment.noise_snr_db) / 10)
-            audio = audio + self._noise.cut(len(audio), rng) * np.float32(np.sqrt(power / snr))
+        if digital:
+            audio = gate(audio, self.rate, self.augment.gate_db)
         else:
-            audio = audio + rng.standard_normal(len(audio), np.float32) * np.float32(3e-5)
+            audio = audio + self._noise_for(audio, rng)
         # Values above 1 stay: clipping would distort a loud recording.
         gain = 10 ** (rng.uniform(*self.augment.gain_db) / 20)
         return (audio * np.float32(gain)).astype(np.float32)
+
+    def _noise_for(self, audio: Audio, rng: np.random.Generator) -> Audio:
+        """Noise to add: colored, or as faint as one bit of 16."""
+        if rng.random() >= self.augment.noise_share:
+            return rng.standard_normal(len(audio), np.float32) * np.float32(3e-5)
+        power = float(np.mean(audio**2)) + 1e-10
+        snr = 10 ** (rng.uniform(*self.augment.noise_snr_db) / 10)
+        return self._noise.cut(len(audio), rng) * np.float32(np.sqrt(power / snr))
 
 
 class NoiseBank:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from tinyvox.model import FeatureKind, Layer, layers
 
-LOG_PROBABILITIES, NORMALIZED = 1, 2
+LOG_PROBABILITIES, NORMALIZED, FLOORED = 1, 2, 4
 """Flags of the speech section."""
 FEATURE_KINDS: tuple[FeatureKind, ...] = ("log_mel", "mfcc", "deepspeech_mfcc")
 """The kinds of features, by their number in the file."""
@@ -32,7 +32,7 @@ class LayerSchema:
     """The version of the format in which a tensor first appears, where that is not the oldest."""
 
 
-SHARING, PROJECTING = 3, 4
+SHARING, PROJECTING, FLOORING = 3, 4, 5
 """The first versions with products that share a factor, and with projected LSTMs."""
 _CELL = ("weight_ih", "weight_hh", "bias", "bias_hn", "weight_hr")
 _SIDES = ("forward", "backward")

@@ -81,6 +81,8 @@ def _card(speech: Mapping[str, Any]) -> SpeechCard:
     settings = dict(speech["features"])
     for name in ("window_ms", "hop_ms", "low_hz", "high_hz"):
         settings[name] = decimal(settings[name])
+    if settings["noise_floor_db"] is not None:
+        settings["noise_floor_db"] = decimal(settings["noise_floor_db"])
     for name in ("mean", "deviation"):
         settings[name] = tuple(map(decimal, settings[name]))
     facts = {name: speech[name] for name in ("blank", "log_probabilities")}

@@ -15,6 +15,8 @@ from tinyvox.errors import ModelError
 from tinyvox.formats.tvx.fields import text, varint
 from tinyvox.formats.tvx.layer_schema import (
     FEATURE_KINDS,
+    FLOORED,
+    FLOORING,
     KIND_OF,
     LAYER_SCHEMAS,
     LOG_PROBABILITIES,
@@ -54,7 +56,11 @@ def _version(model: Model) -> int:
         for node in model.nodes
         for name in node.layer.matrices()
     ]
-    return max(OLDEST, *needed, SHARING if model.shared_factors() else OLDEST)
+    if model.shared_factors():
+        needed.append(SHARING)
+    if model.card is not None and model.card.features.noise_floor_db is not None:
+        needed.append(FLOORING)
+    return max([OLDEST, *needed])
 
 
 def _metadata(provenance: Mapping[str, Any]) -> bytes:
@@ -109,8 +115,14 @@ def _node(
 
 def _speech_section(card: SpeechCard) -> bytes:
     features = card.features
-    flags = LOG_PROBABILITIES * card.log_probabilities | NORMALIZED * bool(features.mean)
-    numbers = (features.window_ms, features.hop_ms, features.low_hz, features.high_hz)
+    floor = features.noise_floor_db
+    flags = (
+        LOG_PROBABILITIES * card.log_probabilities
+        | NORMALIZED * bool(features.mean)
+        | FLOORED * (floor is not None)
+    )
+    numbers = [features.window_ms, features.hop_ms, features.low_hz, features.high_hz]
+    numbers += [] if floor is None else [floor]
     parts = [
         bytes([flags, FEATURE_KINDS.index(features.kind)]),
         *map(varint, (features.sample_rate, features.bands, features.coefficients)),
