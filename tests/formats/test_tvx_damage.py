@@ -190,15 +190,17 @@ def test_metadata_that_is_no_json_object_is_refused(text: str, tmp_path: Path) -
 
 OUT = model(linear(matrix(3, 4)))
 SPEECH = sections_of(encode(example()))[1][1]
+FLOORED = bytes([SPEECH[0] | 4]) + SPEECH[1:]
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
         (seal((b"MODL", OUT), version=1), "is of version 1, this tinyvox reads versions 2 to"),
-        (seal((b"MODL", OUT), version=5), "version 5, this tinyvox reads versions 2 to 4; update"),
+        (seal((b"MODL", OUT), version=6), "version 6, this tinyvox reads versions 2 to 5; update"),
         (seal((b"MODL", OUT), end=5), "truncated"),
         (seal((b"MODL", OUT), end=-5), "too long"),
+        (seal((b"MODL", OUT), (b"SPCH", FLOORED), version=4), "speech: unknown flags"),
         (seal(), "has 0 sections, expected 1 to 3"),
         (seal(*[(b"MODL", OUT)] * 4), "has 4 sections, expected 1 to 3"),
         (seal((b"SPCH", SPEECH)), "the first section is not MODL"),

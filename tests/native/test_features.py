@@ -136,3 +136,33 @@ def test_only_whole_windows_make_frames(samples: int, frames: int) -> None:
 def test_bad_settings_are_named(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         extract_features({**settings("mfcc"), **changes}, np.zeros(800, np.float32))
+
+
+KINDS = ["log_mel", "mfcc", "deepspeech_mfcc"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_noise_floor_makes_silence_look_like_faint_noise(kind: str) -> None:
+    noise = np.random.default_rng(1).standard_normal(20 * RATE) * 10 ** (-60 / 20)
+    heard = extract_features(settings(kind), noise.astype(np.float32)).mean(axis=0)
+    silent = extract_features(settings(kind, noise_floor_db=-60.0), np.zeros(RATE, np.float32))
+    np.testing.assert_array_equal(silent, np.repeat(silent[:1], len(silent), axis=0))
+    without = extract_features(settings(kind), np.zeros(RATE, np.float32))[0]
+    assert np.linalg.norm(silent[0] - heard) < 0.1 * np.linalg.norm(without - heard)
+    if kind == "log_mel":
+        # The mean of the logarithm lies below the logarithm of the mean: by Euler's constant, 0.58,
+        # for the power of one bin, by less for a band of many bins.
+        assert (silent[0] > heard).all()
+        assert (silent[0] < heard + 0.6).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_noise_floor_leaves_louder_speech_alone(kind: str, speech: NDArray[np.float32]) -> None:
+    found = extract_features(settings(kind, noise_floor_db=-100.0), speech)
+    np.testing.assert_array_equal(found, extract_features(settings(kind), speech))
+
+
+def test_a_noise_floor_outside_its_range_is_refused() -> None:
+    for level in (1.0, -141.0, float("nan")):
+        with pytest.raises(ValueError, match="noise floor outside -140 to 0 dB"):
+            extract_features(settings("log_mel", noise_floor_db=level), np.zeros(RATE, np.float32))

@@ -19,6 +19,7 @@ from tinyvox.speech import (
     NoiseBank,
     Source,
     Utterance,
+    gate,
     join_takes,
     read_audio,
     read_manifest,
@@ -204,3 +205,32 @@ def test_held_out_speakers_are_never_drawn(manifest: Path) -> None:
 def test_a_character_outside_the_alphabet_is_named(manifest: Path) -> None:
     with pytest.raises(DataError, match=r"1\.wav: transcript has 'w'"):
         Corpus([Source(manifest=manifest)], Augment(), LETTERS - {"w"}, RATE)
+
+
+def test_a_gate_leaves_zeros_between_loud_stretches() -> None:
+    faint = tone(0.2) * np.float32(1e-3)
+    passed = gate(np.concatenate([tone(0.1), faint, tone(0.1)]), RATE, 40.0)
+    np.testing.assert_array_equal(passed[: RATE // 10], tone(0.1))
+    assert not passed[RATE // 10 : 3 * RATE // 10].any()
+    assert passed[3 * RATE // 10 :].any()
+    assert not gate(np.zeros(RATE, np.float32), RATE, 40.0).any()
+    assert gate(tone(0.005), RATE, 40.0).any()
+
+
+def test_silence_has_nothing_to_trim() -> None:
+    silence = np.zeros(RATE, np.float32)
+    np.testing.assert_array_equal(trim_silence(silence, RATE), silence)
+
+
+def test_digital_silence_is_drawn(manifest: Path) -> None:
+    source = Source(manifest=manifest, join=Join(count=(2, 2), silence=(0.1, 0.1)), join_share=1)
+
+    def zeros(share: float) -> float:
+        augment = Augment(digital_silence_share=share, noise_share=0.5, pad=(0.1, 0.1))
+        corpus = Corpus((source,), augment, LETTERS, RATE)
+        drawn = [corpus.draw(np.random.default_rng(seed))[0] for seed in range(8)]
+        return min(float((audio == 0).mean()) for audio in drawn)
+
+    # 0.3 s of at most 1.3 s
+    assert zeros(1.0) > 0.2
+    assert zeros(0.0) < 0.05

@@ -19,6 +19,7 @@ from lib.views import (
     quantized_wer,
     quantizer_speed,
     quantizers,
+    robustness,
     runtime,
 )
 
@@ -35,6 +36,7 @@ VIEWS: Mapping[str, Callable[[Results], Iterable[Table]]] = MappingProxyType(
         "quantized_wer": quantized_wer.tables,
         "quantizer_speed": quantizer_speed.tables,
         "quantizers": quantizers.tables,
+        "robustness": robustness.tables,
         "runtime": runtime.tables,
     }
 )

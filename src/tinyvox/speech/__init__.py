@@ -2,6 +2,7 @@
 
 from tinyvox.speech.audio import Audio, gate, join_takes, read_audio, trim_silence
 from tinyvox.speech.augment import Augment, Corpus, Join, NoiseBank, Source
+from tinyvox.speech.distortions import clip, encode, limit_band
 from tinyvox.speech.manifest import (
     Utterance,
     read_manifest,
@@ -18,8 +19,11 @@ __all__ = [
     "NoiseBank",
     "Source",
     "Utterance",
+    "clip",
+    "encode",
     "gate",
     "join_takes",
+    "limit_band",
     "read_audio",
     "read_manifest",
     "split_by_speaker",

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tinyvox.errors import DataError
 from tinyvox.speech.audio import Audio, gate, join_takes, read_audio, trim_silence
+from tinyvox.speech.distortions import Codec, clip, encode, limit_band
 from tinyvox.speech.manifest import Utterance, read_manifest
 
 
@@ -68,6 +69,18 @@ class Augment(BaseModel):
     noise gates and speech synthesis give them. No noise is added to these."""
     gate_db: Annotated[float, Field(gt=0)] = 40.0
     """How far below the loudest 10 ms of such an utterance a pause begins, in decibels."""
+    band_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """The share of the utterances that lose low and high frequencies, as on a telephone."""
+    low_cut_hz: tuple[float, float] = (0.0, 400.0)
+    high_cut_hz: tuple[float, float] = (2500.0, 7500.0)
+    clip_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """The share of the utterances that are clipped."""
+    clip_db: tuple[float, float] = (3.0, 18.0)
+    """How far below the largest sample, in decibels."""
+    codec_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """The share of the utterances that go through a lossy codec, MP3 or Opus."""
+    compression: tuple[float, float] = (0.7, 0.97)
+    """Of the codec: 0 is the most bits, 1 the fewest."""
 
 
 class Corpus:
@@ -115,9 +128,7 @@ class Corpus:
         audio, text = self._draw_from(which, rng, digital)
         return self._augmented(audio, rng, digital), text
 
-    def _draw_from(
-        self, which: int, rng: np.random.Generator, digital: bool
-    ) -> tuple[Audio, str]:
+    def _draw_from(self, which: int, rng: np.random.Generator, digital: bool) -> tuple[Audio, str]:
         source, utterances = self.sources[which], self.kept[which]
         first = utterances[int(rng.integers(len(utterances)))]
         if source.join is None or rng.random() > source.join_share:
@@ -142,9 +153,23 @@ class Corpus:
             audio = gate(audio, self.rate, self.augment.gate_db)
         else:
             audio = audio + self._noise_for(audio, rng)
+        audio = self._distorted(audio, rng)
         # Values above 1 stay: clipping would distort a loud recording.
         gain = 10 ** (rng.uniform(*self.augment.gain_db) / 20)
         return (audio * np.float32(gain)).astype(np.float32)
+
+    def _distorted(self, audio: Audio, rng: np.random.Generator) -> Audio:
+        """Audio through a line, an overloaded microphone, a codec: each by its share."""
+        how = self.augment
+        if how.band_share and rng.random() < how.band_share:
+            low, high = rng.uniform(*how.low_cut_hz), rng.uniform(*how.high_cut_hz)
+            audio = limit_band(audio, self.rate, low, high)
+        if how.clip_share and rng.random() < how.clip_share:
+            audio = clip(audio, rng.uniform(*how.clip_db))
+        if how.codec_share and rng.random() < how.codec_share:
+            codec: Codec = "mp3" if rng.random() < 0.5 else "opus"
+            audio = encode(audio, self.rate, codec, rng.uniform(*how.compression))
+        return audio
 
     def _noise_for(self, audio: Audio, rng: np.random.Generator) -> Audio:
         """Noise to add: colored, or as faint as one bit of 16."""
