@@ -101,7 +101,7 @@ def test_a_model_is_scored_on_files(tmp_path: Path) -> None:
 def test_no_transcript_is_an_error(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "x.wav", np.zeros(16000), 16000)
     with pytest.raises(DataError, match=r"x\.wav: no transcript"):
-        evaluate(biased_model(1), [Utterance(tmp_path / "x.wav", 1.0, " ", "")])
+        evaluate(biased_model(1), [Utterance(tmp_path / "x.wav", 1.0, None, "")])
 
 
 def test_progress_is_told_of_each_utterance(tmp_path: Path) -> None:

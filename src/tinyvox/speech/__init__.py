@@ -1,10 +1,19 @@
 """Speech data: manifests, audio files, and the augmented utterances that training draws."""
 
-from tinyvox.speech.audio import Audio, join_takes, read_audio, trim_silence
+from tinyvox.speech.audio import (
+    Audio,
+    decode_audio,
+    join_takes,
+    read_audio,
+    read_utterance,
+    trim_silence,
+)
 from tinyvox.speech.augment import Augment, Corpus, Join, NoiseBank, Source
 from tinyvox.speech.manifest import (
     Utterance,
+    check_audio,
     read_manifest,
+    single_spaced,
     split_by_speaker,
     spread,
     write_manifest,
@@ -18,9 +27,13 @@ __all__ = [
     "NoiseBank",
     "Source",
     "Utterance",
+    "check_audio",
+    "decode_audio",
     "join_takes",
     "read_audio",
     "read_manifest",
+    "read_utterance",
+    "single_spaced",
     "split_by_speaker",
     "spread",
     "trim_silence",
