@@ -24,7 +24,7 @@ from places import ROOT
 
 import tinyvox as tv
 
-EXAMPLE = ROOT / "native" / "examples" / "transcribe.c"
+EXAMPLES = sorted((ROOT / "native" / "examples").glob("*.c"))
 
 pytestmark = [pytest.mark.runtime, needs_a_compiler]
 
@@ -123,7 +123,7 @@ def test_the_example_names_what_does_not_fit(
 def test_the_header_is_clean(compiler: list[str], tmp_path: Path) -> None:
     (tmp_path / "only.c").write_text('#include "tinyvox.h"\n#include "tinyvox.h"\n')
     strict = ["-Wall", "-Wextra", "-pedantic", "-Werror", "-fsyntax-only", f"-I{HEADER.parent}"]
-    sources = [tmp_path / "only.c"] if "c++" in compiler else [tmp_path / "only.c", EXAMPLE]
+    sources = [tmp_path / "only.c"] if "c++" in compiler else [tmp_path / "only.c", *EXAMPLES]
     result = subprocess.run([*compiler, *strict, *sources], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
 

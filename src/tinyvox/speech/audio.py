@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Protocol
@@ -62,6 +63,8 @@ def decode_audio(
     # libsndfile's wrapper raises TypeError for names that end as headerless formats do.
     except (soundfile.LibsndfileError, OSError, TypeError, ValueError, MemoryError) as error:
         reason = getattr(error, "error_string", None) or getattr(error, "strerror", None) or error
+        if isinstance(error, TypeError):
+            reason = "it has no header, so nobody knows its sample rate; convert it to WAV"
         raise DataError(f"{name}: no audio that can be read: {reason}") from error
     _check_values(name, frames)
     mono: Audio = frames.mean(axis=1) if frames.shape[1] > 1 else frames[:, 0]
@@ -141,15 +144,17 @@ def _stretch(name: str, recording: _Recording, offset: float, duration: float) -
 
 
 def _check_values(name: str, frames: NDArray[np.float32]) -> None:
-    finite = np.isfinite(frames).all(axis=1)
-    if not finite.all():
-        raise DataError(f"{name}: sample {int(finite.argmin())} is NaN or infinite")
-    loudest = float(np.abs(frames).max(initial=0))
-    if loudest > LOUDEST:
-        raise DataError(
-            f"{name}: samples reach {loudest:.6g}, expected full scale at 1; divide them by the "
-            "full scale of the integers that they were (32768 for 16 bits)"
-        )
+    beyond = ~(np.abs(frames) <= LOUDEST)
+    if not beyond.any():
+        return
+    where = int(beyond.any(axis=1).argmax())
+    value = float(frames[where][beyond[where]][0])
+    if not math.isfinite(value):
+        raise DataError(f"{name}: sample {where} is NaN or infinite")
+    raise DataError(
+        f"{name}: sample {where} is {value:.6g}, expected full scale at 1; divide by the full "
+        "scale of the integers that the samples were (32768 for 16 bits)"
+    )
 
 
 def join_takes(takes: Sequence[Audio], silences: Sequence[float], rate: int) -> Audio:

@@ -241,7 +241,8 @@ def _csv_fault(error: Exception) -> str:
 def _audio_path(folder: Path, name: object) -> Path:
     """The path of an audio file. Backslashes, as Windows writes them, separate folders, unless
     they are part of the name of a file that is there."""
-    if not isinstance(name, str) or not name.strip() or "\0" in name:
+    fine = isinstance(name, str) and len(name.splitlines()) == 1 and "\0" not in name
+    if not isinstance(name, str) or not fine or not name.strip():
         raise ValueError(f"audio is {_short(name)}, expected the path of a file")
     try:
         os.fsencode(name)

@@ -148,7 +148,7 @@ def from_a_law(raw: Raw) -> Values:
 def from_mu_law(raw: Raw) -> Values:
     """Mu-law (ITU-T G.711, table 2)."""
     code = ~raw[:, 0].astype(np.int32) & 0xFF
-    size = (((code & 15) << 3) + 0x84 << (code >> 4 & 7)) - 0x84
+    size = ((((code & 15) << 3) + 0x84) << (code >> 4 & 7)) - 0x84
     return _scaled(np.where(code & 0x80, -size, size))
 
 
