@@ -33,20 +33,26 @@ static int skip(FILE* file, uint64_t bytes) {
 }
 
 static int check_coding(wav_reader* wav, uint32_t bits) {
-  const char* expected = NULL;
-  if (wav->tag == PCM)
-    expected = bits >= 1 && bits <= 64 ? "" : "1 to 64";
-  else if (wav->tag == FLOAT)
-    expected = bits == 32 || bits == 64 ? "" : "32 or 64";
-  else if (wav->tag == A_LAW || wav->tag == MU_LAW)
-    expected = bits == 8 ? "" : "8";
-  if (!expected)
-    return fail(wav, "samples in coding %" PRIu32 ", expected PCM, floats, A-law or mu-law",
-                wav->tag);
-  if (*expected || wav->channels == 0)
-    return fail(wav, "%" PRIu32 " channels of %" PRIu32 " bits, expected 1 or more of %s",
-                wav->channels, bits, *expected ? expected : "as many");
-  return 0;
+  const char* expected;
+  int fine;
+  switch (wav->tag) {
+    case PCM:
+      expected = "1 to 64", fine = bits >= 1 && bits <= 64;
+      break;
+    case FLOAT:
+      expected = "32 or 64", fine = bits == 32 || bits == 64;
+      break;
+    case A_LAW:
+    case MU_LAW:
+      expected = "8", fine = bits == 8;
+      break;
+    default:
+      return fail(wav, "samples in coding %" PRIu32 ", expected PCM, floats, A-law or mu-law",
+                  wav->tag);
+  }
+  if (fine && wav->channels > 0) return 0;
+  return fail(wav, "%" PRIu32 " channels of %" PRIu32 " bits, expected 1 or more of %s",
+              wav->channels, bits, expected);
 }
 
 static int read_format(wav_reader* wav, uint32_t size) {

@@ -25,7 +25,7 @@ def check_normalize(how: str) -> None:
     """Raise DataError where this is no way to normalize."""
     if how not in get_args(Normalize):
         known = ", ".join(get_args(Normalize))
-        raise DataError(f"normalize is {how!r}, expected one of {known}")
+        raise DataError(f"normalize is {how!r}, expected {known}")
 
 
 def count_errors(reference: str, hypothesis: str) -> tuple[int, int, int, int]:

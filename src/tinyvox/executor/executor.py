@@ -9,7 +9,7 @@ from types import MappingProxyType
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tinyvox.executor.modules import Frames, LayerModule, OnTensor
+from tinyvox.executor.modules import Frames, LayerModule, OnTensor, too_short
 from tinyvox.executor.parametrize import (
     DenseWeight,
     Factors,
@@ -56,7 +56,12 @@ class Executor(nn.Module):
         for node, module in zip(self.source.nodes, self.layers, strict=True):
             if node.name in known:
                 continue
-            signals[node.name] = module(*(signals[name] for name in node.inputs))
+            inputs = [signals[name] for name in node.inputs]
+            if too_short(node.layer, inputs):
+                shape = self.source.signals[node.name].shape
+                signals[node.name] = inputs[0].emptied(shape)
+                continue
+            signals[node.name] = module(*inputs)
             if self.training and self.dropout and isinstance(node.layer, Activation):
                 signals[node.name] = signals[node.name].map(self._drop)
         return signals

@@ -124,7 +124,7 @@ class _SoundFile(soundfile.SoundFile):  # type: ignore[misc]
 def _check_rate(name: str, rate: int) -> None:
     if not LOWEST_RATE <= rate <= HIGHEST_RATE:
         raise DataError(
-            f"{name}: {rate:,} samples a second, expected {LOWEST_RATE:,} to {HIGHEST_RATE:,}"
+            f"{name}: {rate} samples a second, expected {LOWEST_RATE} to {HIGHEST_RATE}"
         )
 
 

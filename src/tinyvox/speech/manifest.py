@@ -68,7 +68,7 @@ def read_manifest(path: Path) -> list[Utterance]:
 
 def check_audio(manifest: Path, utterances: Iterable[Utterance]) -> None:
     """Raise DataError where audio is missing, with the first file and how many there are."""
-    missing = sorted({u.path: None for u in utterances if not os.path.isfile(u.path)})
+    missing = list(dict.fromkeys(u.path for u in utterances if not os.path.isfile(u.path)))
     if missing:
         more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise DataError(f"{manifest}: there is no audio file {missing[0]}{more}")
