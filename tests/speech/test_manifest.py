@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from tinyvox.errors import DataError, DataWarning
-from tinyvox.speech import Utterance, check_audio, read_manifest, single_spaced, write_manifest
+from tinyvox.speech import (
+    Utterance,
+    check_audio,
+    check_transcripts,
+    read_manifest,
+    single_spaced,
+    write_manifest,
+)
 
 HEAD = "wav_filename,wav_filesize,transcript\n"
 
@@ -173,6 +180,14 @@ def test_missing_audio_is_counted(tmp_path: Path) -> None:
     utterances = [Utterance(tmp_path / f"{name}.wav", 0.0, "", "") for name in "cbac"]
     with pytest.raises(DataError, match=r"m\.jsonl: there is no audio file .*c\.wav, and 1 more"):
         check_audio(tmp_path / "m.jsonl", utterances)
+
+
+def test_missing_transcripts_are_named_and_silence_is_none() -> None:
+    said = [Utterance(Path(f"{i}.wav"), 0.0, text, "") for i, text in enumerate(["a", "", None])]
+    check_transcripts(Path("m.jsonl"), said[:2], "training")
+    for some, name in ((said, r"2\.wav"), (said[1:2], r"1\.wav")):
+        with pytest.raises(DataError, match=rf"m\.jsonl: {name} has no transcript, which training"):
+            check_transcripts(Path("m.jsonl"), some, "training")
 
 
 def test_what_is_written_comes_back(tmp_path: Path) -> None:

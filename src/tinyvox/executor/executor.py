@@ -9,7 +9,7 @@ from types import MappingProxyType
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tinyvox.executor.modules import Frames, LayerModule, OnTensor, too_short
+from tinyvox.executor.modules import Frames, LayerModule, OnTensor
 from tinyvox.executor.parametrize import (
     DenseWeight,
     Factors,
@@ -17,6 +17,7 @@ from tinyvox.executor.parametrize import (
     leaf_modules,
     matrix_reader,
 )
+from tinyvox.executor.short_inputs import no_frames, too_short
 from tinyvox.model import INPUT, Activation, Coded, Grid, Matrix, Model, Node, leaves
 
 
@@ -58,8 +59,7 @@ class Executor(nn.Module):
                 continue
             inputs = [signals[name] for name in node.inputs]
             if too_short(node.layer, inputs):
-                shape = self.source.signals[node.name].shape
-                signals[node.name] = inputs[0].emptied(shape)
+                signals[node.name] = no_frames(inputs[0], self.source.signals[node.name].shape)
                 continue
             signals[node.name] = module(*inputs)
             if self.training and self.dropout and isinstance(node.layer, Activation):

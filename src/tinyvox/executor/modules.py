@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -40,11 +40,6 @@ class Frames:
             alive = index[None] < self.lengths.to(values.device)[:, None]
             values = values * alive.view(*alive.shape, *([1] * (values.ndim - 2)))
         return F.pad(values, [0, 0] * (values.ndim - 2) + [before, after])
-
-    def emptied(self, shape: tuple[int, ...]) -> Frames:
-        """As many utterances without a frame, whose frames would be of this shape."""
-        lengths = None if self.lengths is None else torch.zeros_like(self.lengths)
-        return Frames(self.values.new_zeros(self.values.shape[0], 0, *shape), lengths)
 
     def alive(self) -> Tensor:
         """The frames inside the utterances, one utterance after the other, [total, ...shape]."""
@@ -265,21 +260,6 @@ def _conv2d(module: LayerModule, x: Frames) -> Frames:
         module.report_inputs("weight", Frames(patches, lengths))
         module.report_gradients("weight", outputs)
     return outputs.map(lambda values: values.transpose(2, 3))
-
-
-def too_short(layer: Layer, inputs: Sequence[Frames]) -> bool:
-    """Whether all utterances have too few frames for one of the layer's; not asked while a model
-    is exported, for any number of frames."""
-    if torch.compiler.is_compiling():
-        return False
-    needed = 1
-    if isinstance(layer, layers.Conv1d):
-        needed = layer.dilation * (layer.kernel - 1) + 1 - sum(layer.padding)
-    elif isinstance(layer, layers.Conv2d):
-        needed = layer.kernel[0] - sum(layer.padding[:2])
-    elif isinstance(layer, layers.FrameStacking):
-        needed = layer.count
-    return min(x.values.shape[1] for x in inputs) < max(1, needed)
 
 
 def _frames(lengths: Tensor | None, reach: int, stride: int, padding: int = 0) -> Tensor | None:

@@ -12,6 +12,7 @@ from tinyvox.speech.augment import Augment, Corpus, Join, NoiseBank, Source
 from tinyvox.speech.manifest import (
     Utterance,
     check_audio,
+    check_transcripts,
     read_manifest,
     single_spaced,
     split_by_speaker,
@@ -28,6 +29,7 @@ __all__ = [
     "Source",
     "Utterance",
     "check_audio",
+    "check_transcripts",
     "decode_audio",
     "join_takes",
     "read_audio",

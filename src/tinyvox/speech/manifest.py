@@ -74,6 +74,19 @@ def check_audio(manifest: Path, utterances: Iterable[Utterance]) -> None:
         raise DataError(f"{manifest}: there is no audio file {missing[0]}{more}")
 
 
+def check_transcripts(manifest: Path, utterances: Sequence[Utterance], purpose: str) -> None:
+    """Raise DataError where a transcript is missing, or all are empty. Some may be, where nothing
+    is said."""
+    missing = [each.path for each in utterances if each.transcript is None]
+    if not missing and not any(each.spoken for each in utterances):
+        missing = [each.path for each in utterances]
+    if missing:
+        raise DataError(
+            f"{manifest}: {missing[0]} has no transcript, which {purpose} needs; add it, or leave "
+            "the utterance out"
+        )
+
+
 def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:
     """Write JSON lines. The audio paths become relative to the folder of the manifest, also where
     the audio lies outside it. Raises FileError where the file cannot be written."""

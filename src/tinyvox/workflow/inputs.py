@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from tinyvox.errors import DataError, DataWarning, FileError, ModelError, RecipeError
+from tinyvox.errors import DataWarning, FileError, ModelError, RecipeError
 from tinyvox.evaluation import (
     Normalize,
     check_normalize,
@@ -22,7 +22,14 @@ from tinyvox.model import Model, card_path
 from tinyvox.passes import check_recipe
 from tinyvox.planner import Effort, check_budget
 from tinyvox.recipe import FinetuneSettings, Recipe, load_recipe, with_finetune
-from tinyvox.speech import Corpus, Utterance, check_audio, read_manifest, split_by_speaker
+from tinyvox.speech import (
+    Corpus,
+    Utterance,
+    check_audio,
+    check_transcripts,
+    read_manifest,
+    split_by_speaker,
+)
 from tinyvox.storage import check_output
 from tinyvox.training import TrainConfig, load_config, open_corpus, plain_config
 from tinyvox.workflow.description import BYTES_A_PARAMETER
@@ -143,22 +150,12 @@ def _speech(
         if data is None and judging is None:
             raise RecipeError("a loss allowed has to be judged on speech; give --dev MANIFEST")
         spoken = judging if judging is not None else data or ()
-        _check_references(spoken, request.dev or request.data)
-        if request.dev is None and request.data is not None:
-            _warn_of_characters(request.data, spoken, model, request.normalize)
+        manifest = request.dev or request.data
+        assert manifest is not None
+        check_transcripts(manifest, spoken, "judging a loss")
+        if request.dev is None:
+            _warn_of_characters(manifest, spoken, model, request.normalize)
     return data or (), judging or data or ()
-
-
-def _check_references(utterances: Sequence[Utterance], manifest: Path | None) -> None:
-    """References may be empty, where nothing is said; but not all of them."""
-    silent = [each.path for each in utterances if each.transcript is None]
-    if not silent and not any(each.spoken for each in utterances):
-        silent = [each.path for each in utterances]
-    if silent:
-        raise DataError(
-            f"{manifest}: {silent[0]} has no transcript, which judging a loss needs; add it, or "
-            "leave the utterance out"
-        )
 
 
 def _warn_of_characters(
@@ -169,16 +166,6 @@ def _warn_of_characters(
     if (unknown := unknown_characters(references, tokens_of(model))).counts:
         what = f"transcripts have characters that no token gives: {unknown}; {unknown.hint}"
         warnings.warn(f"{manifest}: {what}", DataWarning, stacklevel=2)
-
-
-def _check_transcripts(
-    utterances: Sequence[Utterance], manifest: Path | None, purpose: str
-) -> None:
-    if silent := [each.path for each in utterances if not each.spoken]:
-        raise DataError(
-            f"{manifest}: {silent[0]} has no transcript, which {purpose} needs; add it, or leave "
-            "the utterance out"
-        )
 
 
 def _needs_transcripts(recipe: Recipe | None) -> bool:
@@ -196,7 +183,7 @@ def _tuning(request: CompressRequest, model: Model, recipe: Recipe | None) -> Co
     corpus = open_corpus(training_config(request.finetune, model))
     for source, utterances in zip(corpus.sources, corpus.kept, strict=True):
         if _needs_transcripts(recipe):
-            _check_transcripts(utterances, source.manifest, "fine-tuning by CTC")
+            check_transcripts(source.manifest, utterances, "fine-tuning by CTC")
     return corpus
 
 
