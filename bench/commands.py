@@ -30,7 +30,7 @@ from tinyvox.executor import Executor
 from tinyvox.formats import tvx
 from tinyvox.model import Model
 from tinyvox.recipe import QuantizeSettings, Recipe
-from tinyvox.speech import read_audio
+from tinyvox.speech import read_utterance
 from tinyvox.workflow import BYTES_A_PARAMETER
 
 RATIO = 20
@@ -47,7 +47,7 @@ def features_of(sets: Sets, session: runtime.Session, frames: int) -> NDArray[np
     """Features of AN4's first utterances, end to end, `frames` of them at least where there are."""
     pieces: list[NDArray[np.float32]] = []
     for utterance in sets["an4"]:
-        pieces.append(session.features(read_audio(utterance.path, session.sample_rate)))
+        pieces.append(session.features(read_utterance(utterance, session.sample_rate)))
         if sum(map(len, pieces)) >= frames:
             break
     return np.concatenate(pieces)

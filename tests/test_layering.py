@@ -28,7 +28,7 @@ LAYERS: dict[str, set[str]] = {
     "storage": {"errors"},
     "model": {"errors", "storage"},
     "recipe": {"errors", "storage"},
-    "speech": {"errors", "storage"},
+    "speech": {"errors", "runtime", "storage"},
     "executor": {"model"},
     "formats": {"_native", "errors", "model", "storage"},
     "quantizers": {"_native", "errors", "model"},

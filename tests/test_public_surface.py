@@ -121,6 +121,18 @@ def test_a_rate_that_is_none_is_refused() -> None:
         resample(np.zeros(10, np.float32), 0, 16000)
 
 
+@pytest.mark.parametrize("rate", [10**9, 1e9, 1.5e4 + 0.5, 999, float("nan"), float("inf"), -16000])
+def test_a_rate_that_no_audio_has_is_refused_at_once(rate: float) -> None:
+    with pytest.raises(ValueError, match="expected whole numbers from 1,000 to 1,000,000"):
+        resample(np.zeros(10, np.float32), rate, 16000)
+
+
+@pytest.mark.parametrize("rate", [1000, 8000.0, 44101, 1_000_000])
+def test_any_rate_that_audio_has_is_converted(rate: float) -> None:
+    found = resample(np.zeros(1001, np.float32), rate, 16000)
+    assert len(found) == -(-1001 * 16000 // rate)
+
+
 @pytest.mark.runtime
 def test_a_closed_session_says_so_and_its_streams_go_on() -> None:
     path = ROOT / "models" / "commands" / "commands-60x.tvx"

@@ -20,7 +20,7 @@ from lib.places import SPEECH
 from lib.results import Row
 from lib.timing import once
 from tinyvox import runtime
-from tinyvox.speech import read_audio, read_manifest
+from tinyvox.speech import read_manifest, read_utterance
 
 SETS = ("an4/test", "commands/test", "fsdd/test", "librispeech/test-other", "speechocean762/test")
 PARTS = 12
@@ -75,7 +75,7 @@ def speech(rate: int, minutes: float) -> NDArray[np.int16]:
         sys.exit(f"hour: no corpus lies in {SPEECH}; it is speech of {SETS} that is listened to")
     filled = 0
     for utterance in itertools.cycle(utterances):
-        audio = np.round(read_audio(utterance.path, rate) * 32767).astype(np.int16)[: size - filled]
+        audio = np.round(read_utterance(utterance, rate) * 32767).astype(np.int16)[: size - filled]
         whole[filled : filled + len(audio)] = audio
         filled += len(audio)
         if filled == size:

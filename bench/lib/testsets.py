@@ -18,7 +18,14 @@ import numpy as np
 import soundfile
 
 from lib.places import SPEECH
-from tinyvox.speech import Utterance, join_takes, read_audio, read_manifest, spread, write_manifest
+from tinyvox.speech import (
+    Utterance,
+    join_takes,
+    read_manifest,
+    read_utterance,
+    spread,
+    write_manifest,
+)
 
 RATE = 16000
 STRINGS = 200
@@ -98,7 +105,7 @@ def _strings(corpus: str, split: str, manifest: Path, how: Strings) -> list[Utte
         more = rng.integers(len(pool), size=int(rng.integers(how.length[0], how.length[1] + 1)) - 1)
         chosen = [first, *(pool[int(index)] for index in more)]
         silences = list(rng.uniform(0.05, 0.3, len(chosen) - 1))
-        audio = join_takes([read_audio(take.path, RATE) for take in chosen], silences, RATE)
+        audio = join_takes([read_utterance(take, RATE) for take in chosen], silences, RATE)
         path = folder / f"{i:03d}.flac"
         soundfile.write(path, audio, RATE)
         text = " ".join(take.text for take in chosen)

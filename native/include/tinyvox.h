@@ -109,6 +109,10 @@ TV_API tv_error tv_stream_open(const tv_model* model, tv_stream** stream);
 // NULL if `count` is 0.
 TV_API tv_error tv_stream_feed(tv_stream* stream, const int16_t* samples, size_t count);
 
+// As tv_stream_feed, for floating-point samples with full scale at -1 and 1; those beyond are taken
+// as they are. TV_ERROR_ARGUMENT, and nothing is taken, if one is not a number or infinite.
+TV_API tv_error tv_stream_feed_float(tv_stream* stream, const float* samples, size_t count);
+
 // Ends the utterance: frames that waited for more audio become text. A second call does nothing.
 TV_API tv_error tv_stream_finish(tv_stream* stream);
 

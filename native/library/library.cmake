@@ -22,10 +22,11 @@ else()
   set_target_properties(tinyvox PROPERTIES LINK_DEPENDS ${exports})
 endif()
 
-add_executable(transcribe native/examples/transcribe.c)
+add_executable(transcribe native/examples/transcribe.c native/examples/wav.c
+                          native/examples/resample.c)
 set_target_properties(transcribe PROPERTIES C_STANDARD 99 C_STANDARD_REQUIRED ON C_EXTENSIONS OFF)
 target_compile_options(transcribe PRIVATE -Wall -Wextra -pedantic)
-target_link_libraries(transcribe PRIVATE tinyvox)
+target_link_libraries(transcribe PRIVATE tinyvox $<$<NOT:$<PLATFORM_ID:Windows>>:m>)
 
 install(TARGETS tinyvox)
 install(FILES native/include/tinyvox.h TYPE INCLUDE)

@@ -1,6 +1,7 @@
 // The C API: handles around C++ objects. All arguments are checked here, and all exceptions are
 // caught here.
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <new>
@@ -108,6 +109,16 @@ void feed(tinyvox::SpeechStream& speech, std::span<const int16_t> samples) {
   }
 }
 
+// Whether the stream takes samples.
+tv_error check_feed(const tv_stream* stream, const void* samples, size_t count,
+                    const char* caller) noexcept {
+  if (!stream) return fail(TV_ERROR_ARGUMENT, caller, "stream is NULL");
+  if (!samples && count) return fail(TV_ERROR_ARGUMENT, caller, "samples is NULL");
+  if (stream->state == State::finished) return fail(TV_ERROR_FINISHED, caller, finished);
+  if (stream->state == State::broken) return fail(TV_ERROR_BROKEN, caller, broken);
+  return TV_OK;
+}
+
 }  // namespace
 
 const char* tv_version() { return TV_VERSION; }
@@ -175,12 +186,17 @@ tv_error tv_stream_open(const tv_model* model, tv_stream** stream) {
 }
 
 tv_error tv_stream_feed(tv_stream* stream, const int16_t* samples, size_t count) {
-  if (!stream) return fail(TV_ERROR_ARGUMENT, __func__, "stream is NULL");
-  if (!samples && count) return fail(TV_ERROR_ARGUMENT, __func__, "samples is NULL");
-  if (stream->state == State::finished) return fail(TV_ERROR_FINISHED, __func__, finished);
-  if (stream->state == State::broken) return fail(TV_ERROR_BROKEN, __func__, broken);
+  if (tv_error error = check_feed(stream, samples, count, __func__)) return error;
   return change(*stream, State::listening, __func__,
                 [&](auto& speech) { feed(speech, {samples, count}); });
+}
+
+tv_error tv_stream_feed_float(tv_stream* stream, const float* samples, size_t count) {
+  if (tv_error error = check_feed(stream, samples, count, __func__)) return error;
+  if (!std::all_of(samples, samples + count, [](float sample) { return std::isfinite(sample); }))
+    return fail(TV_ERROR_ARGUMENT, __func__, "audio holds NaN or infinity");
+  return change(*stream, State::listening, __func__,
+                [&](auto& speech) { speech.feed({samples, count}); });
 }
 
 tv_error tv_stream_finish(tv_stream* stream) {

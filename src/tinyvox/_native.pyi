@@ -130,6 +130,10 @@ class Session:
     def sample_rate(self) -> int:
         """The sample rate in hertz of the audio that the model takes. Needs a speech card."""
     @property
+    def tokens(self) -> list[str]:
+        """The tokens but for the blank. Raises ValueError without a speech card."""
+
+    @property
     def isa(self) -> str:
         """The instruction set in use."""
     @property

@@ -23,5 +23,9 @@ class DataError(TinyvoxError):
     """A manifest, an audio file or a transcript cannot be used."""
 
 
+class DataWarning(UserWarning):
+    """Something in a manifest that can be used as it is, but is probably a mistake. One line."""
+
+
 class RecipeError(TinyvoxError):
     """A recipe or a training configuration asks for something that cannot be done."""

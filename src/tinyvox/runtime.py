@@ -15,6 +15,9 @@ from tinyvox.errors import FileError
 
 Samples = NDArray[np.float32]
 
+LOWEST_RATE, HIGHEST_RATE = 1_000, 1_000_000
+"""Samples a second that audio may have."""
+
 
 class Stream:
     """One utterance while it is spoken: feed audio as it comes, read the text so far.
@@ -133,6 +136,12 @@ class Session:
         return self._native.sample_rate
 
     @property
+    def tokens(self) -> tuple[str, ...]:
+        """The texts that outputs stand for, but for the blank. Raises ValueError where the file has
+        no speech card."""
+        return tuple(self._native.tokens)
+
+    @property
     def isa(self) -> str:
         """The instruction set in use; the environment variable TINYVOX_ISA forces one."""
         return self._native.isa
@@ -168,7 +177,8 @@ class Session:
         """The text of a whole utterance; samples as `Stream.feed` takes them.
 
         Samples of another `sample_rate` than the session's are resampled; without it they are
-        taken to be at the session's. Raises ValueError for a rate below 1.
+        taken to be at the session's. Raises ValueError for a rate that is no whole number from
+        1,000 to 1,000,000.
         """
         stream = self.stream()
         if sample_rate is not None and sample_rate != self.sample_rate:
@@ -220,10 +230,15 @@ def resample(samples: Samples, rate: int, wanted: int) -> Samples:
     """A whole utterance at another sample rate, band-limited to what both rates can hold.
 
     The spectrum is cut off, or continued with zeros, which is the ideal filter; silence around the
-    samples keeps their ends apart. Raises ValueError for a rate below 1.
+    samples keeps their ends apart. Raises ValueError for rates that are no whole numbers from 1,000
+    to 1,000,000.
     """
-    if rate < 1 or wanted < 1:
-        raise ValueError(f"cannot resample from {rate} to {wanted} samples a second")
+    if not (_is_rate(rate) and _is_rate(wanted)):
+        raise ValueError(
+            f"cannot resample from {rate} to {wanted} samples a second, expected whole numbers "
+            f"from {LOWEST_RATE:,} to {HIGHEST_RATE:,}"
+        )
+    rate, wanted = int(rate), int(wanted)
     divisor = math.gcd(rate, wanted)
     step, new_step = rate // divisor, wanted // divisor
     blocks = -(-(len(samples) + rate // 10) // step)
@@ -233,6 +248,10 @@ def resample(samples: Samples, rate: int, wanted: int) -> Samples:
     length = -(-len(samples) * wanted // rate)
     result: Samples = audio[:length].astype(np.float32)
     return result
+
+
+def _is_rate(rate: float) -> bool:
+    return LOWEST_RATE <= rate <= HIGHEST_RATE and int(rate) == rate
 
 
 def extract_features(settings: Mapping[str, Any], samples: Samples) -> NDArray[np.float32]:

@@ -53,6 +53,21 @@ def write_file(path: Path | str, content: bytes | str) -> None:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
+def open_input(path: Path, fault: type[TinyvoxError] = FileError) -> IO[bytes]:
+    """Open a plain file or a pipe for reading.
+
+    Raises `fault`, with the path, for a folder, for a device, which might never end, and where
+    there is nothing that can be opened.
+    """
+    try:
+        if path.is_char_device() or path.is_block_device():
+            raise fault(f"{path}: is a device; expected a file")
+        return path.open("rb")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise fault(f"{path}: cannot be read: {reason}") from error
+
+
 def check_output(path: Path) -> None:
     """Raise FileError where a file cannot be written at `path`: before the work, not after it."""
     folder = path.parent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tinyvox.passes import apply
 from tinyvox.progress import Update
 from tinyvox.recipe import PruneSettings, QuantizeSettings, Recipe
 from tinyvox.runtime import extract_features
-from tinyvox.speech import Utterance, read_audio, write_manifest
+from tinyvox.speech import Utterance, read_audio, read_manifest, write_manifest
 from tinyvox.storage import cache_folder
 
 RATE = 16000
@@ -66,6 +67,21 @@ def test_moments_are_those_of_all_frames_of_all_utterances(tmp_path: Path) -> No
         torch.testing.assert_close(found.mean, inputs.mean(0), rtol=1e-4, atol=1e-4)
         assert found.damping == DAMPING
     assert seen == [Update("calibrating", done, 3) for done in range(4)]
+
+
+def test_a_stretch_calibrates_as_a_file_of_its_own(tmp_path: Path) -> None:
+    """And is kept apart from other stretches of its file."""
+    model, data = recognizer(), manifest(tmp_path, 1.0, 0.5)
+    audio = read_audio(tmp_path / "0.wav", RATE)
+    soundfile.write(tmp_path / "1.wav", audio[RATE // 2 :], RATE, subtype="FLOAT")
+    whole, alone = read_manifest(data)
+    stretch = replace(whole, offset=0.5, duration=0.5)
+    found = [
+        statistics_of(model, [each], cache=tmp_path / "kept") for each in (whole, stretch, alone)
+    ]
+    second = [statistics["dense.weight"].second for statistics in found]
+    torch.testing.assert_close(second[1], second[2])
+    assert not torch.allclose(second[0], second[1])
 
 
 def test_a_recipe_calibrates_again_where_inputs_changed(tmp_path: Path) -> None:

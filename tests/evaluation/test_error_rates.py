@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from runtime_models import MODELS
 
+import tinyvox as tv
 from tinyvox.errors import DataError, ModelError
 from tinyvox.evaluation import (
     Errors,
@@ -17,8 +20,10 @@ from tinyvox.evaluation import (
     evaluate,
     greedy_text,
     interval,
+    lost_words,
     transcribe_with,
 )
+from tinyvox.formats import tvx
 from tinyvox.model import INPUT, Dense, Features, Linear, Model, Node, SpeechCard
 from tinyvox.progress import Update
 from tinyvox.speech import Utterance
@@ -38,6 +43,10 @@ def errors(edits: list[int], words: list[int]) -> Errors:
         ("one two three", "one too three four", (2, 3, 6, 13)),
         ("one two", "", (2, 2, 7, 7)),
         ("a b", "a c b", (1, 2, 2, 3)),
+        ("", "a cd", (2, 0, 4, 0)),
+        (" \n", "", (0, 0, 0, 0)),
+        ("one\ttwo\n\nthree\xa0", "one two  three", (0, 3, 0, 13)),
+        ("one\u3000two", "one", (1, 2, 4, 7)),
     ],
 )
 def test_edits_are_counted(
@@ -101,7 +110,72 @@ def test_a_model_is_scored_on_files(tmp_path: Path) -> None:
 def test_no_transcript_is_an_error(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "x.wav", np.zeros(16000), 16000)
     with pytest.raises(DataError, match=r"x\.wav: no transcript"):
-        evaluate(biased_model(1), [Utterance(tmp_path / "x.wav", 1.0, " ", "")])
+        evaluate(biased_model(1), [Utterance(tmp_path / "x.wav", 1.0, None, "")])
+
+
+def test_an_empty_reference_counts_insertions(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "x.wav", np.zeros(16000), 16000)
+    said = [Utterance(tmp_path / "x.wav", 1.0, text, "") for text in ("a", "")]
+    facts = evaluate(biased_model(1), said).summary()
+    assert (facts["wer"], facts["word_edits"], facts["words"]) == (1.0, 1, 1)
+    low, high = facts["wer_interval"]
+    assert 0 <= low <= 1 <= high
+    facts = evaluate(biased_model(1), said[1:]).summary()
+    assert (facts["wer"], facts["cer"], facts["wer_interval"]) == (None, None, None)
+    assert (facts["word_edits"], facts["words"], facts["utterances"]) == (1, 0, 1)
+    with pytest.raises(DataError, match=r"x\.wav: no words in this transcript"):
+        lost_words(biased_model(1), said[1:])
+
+
+def test_what_cannot_be_scored_is_left_out_and_named(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "x.wav", np.zeros(16000), 16000)
+    (tmp_path / "bad.wav").write_bytes(b"hello")
+    good = Utterance(tmp_path / "x.wav", 1.0, "b", "")
+    silent, bad = replace(good, transcript=None), replace(good, path=tmp_path / "bad.wav")
+    found = evaluate(biased_model(1), [bad, good, silent])
+    assert [each.utterance for each in found.left_out] == [bad, silent]
+    facts = found.summary()
+    assert (facts["utterances"], facts["wer"]) == (1, 1.0)
+    assert facts["left_out"][0]["audio_filepath"] == str(bad.path)
+    assert "bad.wav: no audio" in facts["left_out"][0]["reason"]
+    assert "x.wav: no transcript" in facts["left_out"][1]["reason"]
+    with pytest.raises(DataError, match=r"bad\.wav: no audio .*; nor can the other 1 be scored"):
+        evaluate(biased_model(1), [bad, silent])
+    with pytest.raises(DataError, match=r"bad\.wav: no audio"):
+        lost_words(biased_model(1), [bad, good])
+
+
+def test_characters_that_no_token_gives_are_counted(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "x.wav", np.zeros(16000), 16000)
+    said = [Utterance(tmp_path / "x.wav", 1.0, text, "") for text in ("A\tB", "a, bA", "<")]
+    found = evaluate(biased_model(1), said)
+    assert found.unknown.counts == (("A", 2), ("B", 1), (",", 1), ("<", 1))
+    assert str(found.unknown) == "'A' 2 times, 'B' once, ',' once, '<' once"
+    assert "spell them out" in found.unknown.hint
+    lower = evaluate(biased_model(1), said[:1], normalize="lower")
+    assert lower.unknown.counts == ()
+    assert (lower.word_edits.sum(), lower.case_edits) == (1, 0)
+    upper = evaluate(biased_model(1), said[:1])
+    assert "--normalize lower" in upper.unknown.hint
+    assert (upper.word_edits.sum(), upper.case_edits) == (2, 1)
+
+
+@pytest.mark.runtime
+@pytest.mark.parametrize("name", ["grouped", "delays", "lstm"])
+def test_audio_too_short_for_a_frame_has_no_text(tmp_path: Path, name: str) -> None:
+    """In torch and in the native runtime; with one frame, layers that look at more have none."""
+    model = MODELS[name]()
+    outputs = model.signals[model.output].size
+    letters = tuple(chr(ord("a") + i) for i in range(outputs))
+    features = Features(kind="log_mel", bands=model.input_size)
+    card = SpeechCard(features=features, tokens=letters, blank=outputs - 1)
+    model = replace(model, card=card)
+    tvx.save(model, tmp_path / "m.tvx")
+    for recognizer in (model, tv.open(tmp_path / "m.tvx")):
+        transcribe = transcribe_with(recognizer)[0]
+        assert transcribe(np.zeros(0, np.float32)) == ""
+        assert transcribe(np.zeros(100, np.float32)) == ""
+        assert name == "lstm" or transcribe(np.zeros(512, np.float32)) == ""
 
 
 def test_progress_is_told_of_each_utterance(tmp_path: Path) -> None:

@@ -9,7 +9,18 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ctypes import POINTER, byref, c_char_p, c_int, c_int16, c_size_t, c_uint, c_uint32, c_void_p
+from ctypes import (
+    POINTER,
+    byref,
+    c_char_p,
+    c_float,
+    c_int,
+    c_int16,
+    c_size_t,
+    c_uint,
+    c_uint32,
+    c_void_p,
+)
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +57,7 @@ ARGUMENTS = {
     "tv_isa": [c_void_p],
     "tv_stream_open": [c_void_p, POINTER(c_void_p)],
     "tv_stream_feed": [c_void_p, POINTER(c_int16), c_size_t],
+    "tv_stream_feed_float": [c_void_p, POINTER(c_float), c_size_t],
     "tv_stream_finish": [c_void_p],
     "tv_stream_text": [c_void_p],
     "tv_stream_reset": [c_void_p],

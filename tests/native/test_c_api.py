@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from ctypes import byref, c_void_p
+from ctypes import byref, c_float, c_void_p
 from pathlib import Path
 
 import pytest
@@ -115,6 +115,26 @@ def test_the_text_does_not_depend_on_the_threads(
         found = pool.map(library.transcribe, (one, other), clips, (1 << 20,) * 2)
         assert list(found) == texts[:2]
     library.c.tv_close(model)
+
+
+def test_floats_are_heard_as_integers_are(
+    library: Library, clips: list[Samples], texts: list[str]
+) -> None:
+    with library.model() as model, library.stream(model) as stream:
+        floats = (c_float * len(clips[0]))(*(clips[0] / 32768))
+        library.check(library.c.tv_stream_feed_float(stream, floats, len(floats)))
+        library.check(library.c.tv_stream_finish(stream))
+        assert library.text(stream) == texts[0]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_sample_that_is_no_number_is_refused_and_nothing_taken(
+    library: Library, clips: list[Samples], texts: list[str], value: float
+) -> None:
+    with library.model() as model, library.stream(model) as stream:
+        code = library.c.tv_stream_feed_float(stream, (c_float * 3)(0.5, value, 0), 3)
+        library.refused(code, "TV_ERROR_ARGUMENT", "audio holds NaN or infinity$")
+        assert library.transcribe(stream, clips[0]) == texts[0]
 
 
 def test_a_model_comes_from_memory(

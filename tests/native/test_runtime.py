@@ -43,14 +43,11 @@ def test_the_result_does_not_depend_on_the_pieces(name: str, tmp_path: Path) -> 
 
 
 @models
-@pytest.mark.parametrize("frames", [1, 2, 9, 16, 40])
+@pytest.mark.parametrize("frames", [0, 1, 2, 3, 6, 9, 16, 40])
 def test_short_utterances_agree_with_torch(name: str, frames: int, tmp_path: Path) -> None:
     model = build(name)
     features = noise(frames, model.input_size)
-    try:
-        expected = by_torch(model, features)
-    except RuntimeError:
-        expected = np.zeros((0, 1), np.float32)  # shorter than a window: torch refuses
+    expected = by_torch(model, features)
     found = open_model(model, tmp_path).run(features)
     assert len(found) == len(expected)
     if len(found):

@@ -21,7 +21,7 @@ from tinyvox.exporters import export_pt2
 from tinyvox.model import Model, card_path, groups, save_card
 from tinyvox.progress import Progress, Update
 from tinyvox.recipe import GradualPruning
-from tinyvox.speech import Utterance, write_manifest
+from tinyvox.speech import Utterance, read_manifest, write_manifest
 from tinyvox.training import (
     Batch,
     Batches,
@@ -64,6 +64,15 @@ def config(tmp_path: Path) -> TrainConfig:
     }
     (tmp_path / "train.yaml").write_text(yaml.safe_dump(document))
     return load_config(tmp_path / "train.yaml")
+
+
+def test_training_needs_transcripts(config: TrainConfig, tmp_path: Path) -> None:
+    utterances = read_manifest(tmp_path / "set.jsonl")
+    write_manifest(
+        tmp_path / "set.jsonl", [*utterances, replace(utterances[3], transcript=None, offset=0.1)]
+    )
+    with pytest.raises(DataError, match=r"set\.jsonl: .*3\.wav has no transcript, which training"):
+        train(config)
 
 
 def test_paths_are_relative_to_the_configuration(config: TrainConfig, tmp_path: Path) -> None:

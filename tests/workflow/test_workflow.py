@@ -91,7 +91,9 @@ FAULTS: dict[str, tuple[Change, type[tv.TinyvoxError], str]] = {
         _written("gone.jsonl", '{"audio_filepath": "a.wav", "text": "one"}\n', "data"),
         tv.DataError, "gone.jsonl: there is no audio file .*a.wav$"),
     "missing audio to tune on": (
-        _written("gone.jsonl", '{"audio_filepath": "a.wav", "text": "one"}\n' * 3, "finetune"),
+        _written(
+            "gone.jsonl", "".join(f'{{"audio_filepath": "{c}.wav"}}\n' for c in "abc"),
+            "finetune"),
         tv.DataError, "gone.jsonl: there is no audio file .*a.wav, and 2 more"),
     "characters that are no tokens": (
         _written("odd.jsonl", '{"audio_filepath": "0.wav", "text": "fu\\u00dfball"}\n', "finetune"),
@@ -107,6 +109,15 @@ FAULTS: dict[str, tuple[Change, type[tv.TinyvoxError], str]] = {
         tv.RecipeError, "rate.yaml: features.sample_rate is 8000, expected 16000"),
     "a training configuration of another kind": (
         _written("train.yaml", "steps: 3\n", "finetune"), tv.RecipeError, "train.yaml: .*steps"),
+    "no transcripts to judge a loss on": (
+        lambda f: _written("mute.jsonl", '{"audio_filepath": "0.wav", "text": null}\n', "dev")(f)
+        | {"ratio": None, "max_loss": 1.0}, tv.DataError,
+        "mute.jsonl: .*0.wav has no transcript, which judging a loss needs"),
+    "a manifest with a number for a transcript": (
+        _written("odd.jsonl", '{"audio_filepath": "0.wav", "text": 5}\n', "data"),
+        tv.DataError, "odd.jsonl:1: text is 5, expected a string or null"),
+    "a way to normalize that there is not": (
+        lambda f: {"normalize": "upper"}, tv.DataError, "normalize is 'upper'"),
     "a loss without transcripts": (
         lambda f: {"ratio": None, "max_loss": 1.0}, tv.RecipeError, "give --dev MANIFEST"),
     "a recipe that is none": (

@@ -1,5 +1,6 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
 
 #include <cerrno>
 #include <system_error>
@@ -113,6 +114,14 @@ nb::ndarray<nb::numpy, float> finish(Utterance& self) {
   return take(self);
 }
 
+// All but the blank, which is never printed.
+std::vector<std::string> tokens(const Session& self) {
+  const Speech& speech = speech_of(*self.model);
+  std::vector<std::string> tokens = speech.tokens;
+  tokens.erase(tokens.begin() + speech.blank);
+  return tokens;
+}
+
 size_t resident_bytes(const Session& self) {
   const size_t stream =
       self.model->speech() ? SpeechStream(self.model).bytes() : Stream(self.model).bytes();
@@ -129,6 +138,7 @@ void bind_session(nb::module_& m) {
       .def_prop_ro("has_speech", [](const Session& s) { return s.model->speech() != nullptr; })
       .def_prop_ro("sample_rate",
                    [](const Session& s) { return speech_of(*s.model).features.sample_rate; })
+      .def_prop_ro("tokens", &tokens)
       .def_prop_ro("isa", [](const Session& s) { return s.model->kernels().isa; })
       .def_prop_ro("resident_bytes", &resident_bytes)
       .def(

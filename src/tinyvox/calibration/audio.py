@@ -19,7 +19,7 @@ from tinyvox.errors import DataError, ModelError
 from tinyvox.model import Model, SpeechCard
 from tinyvox.progress import Progress, counted, silent
 from tinyvox.runtime import extract_features
-from tinyvox.speech import Utterance, read_audio, read_manifest, spread
+from tinyvox.speech import Utterance, check_audio, read_manifest, read_utterance, spread
 
 BATCH_SECONDS = 60.0
 """Seconds of audio that are in memory at a time."""
@@ -39,10 +39,12 @@ class AudioSource:
     def __init__(
         self, data: Path | str | Sequence[Utterance], fisher: Fisher | None, seed: int
     ) -> None:
-        """Read the manifest. Raises DataError where it cannot be used."""
-        by_name = isinstance(data, Path | str)
-        self.utterances = read_manifest(Path(data)) if isinstance(data, Path | str) else list(data)
-        self.where = str(data) if by_name else f"{len(self.utterances)} utterances"
+        """Read the manifest. Raises DataError where it cannot be used, or audio is missing."""
+        if isinstance(data, Path | str):
+            self.utterances, self.where = read_manifest(Path(data)), str(data)
+            check_audio(Path(data), self.utterances)
+        else:
+            self.utterances, self.where = list(data), f"{len(data)} utterances"
         self.fisher, self.seed = fisher, seed
         order = np.random.default_rng(seed).permutation(len(self.utterances))
         self._shuffled = [self.utterances[int(i)] for i in order]  # as the first ones say most
@@ -77,15 +79,16 @@ class AudioSource:
                 changed = utterance.path.stat()
             except OSError as error:
                 raise DataError(f"{utterance.path}: cannot be read: {error.strerror}") from error
-            text = utterance.text if self.fisher == "transcripts" else ""
-            parts = (utterance.path.resolve(), changed.st_size, changed.st_mtime_ns, text)
+            text = utterance.spoken if self.fisher == "transcripts" else ""
+            stretch = (utterance.offset, utterance.duration)
+            parts = (utterance.path.resolve(), changed.st_size, changed.st_mtime_ns, text, stretch)
             key.update(repr(parts).encode())
         return key.hexdigest()[:24]
 
 
 def features_of(card: SpeechCard, utterance: Utterance) -> Tensor:
     """The features of an utterance as the card describes them, [frames, size]."""
-    audio = read_audio(utterance.path, card.features.sample_rate)
+    audio = read_utterance(utterance, card.features.sample_rate)
     return torch.from_numpy(extract_features(card.features.model_dump(), audio))
 
 
@@ -131,9 +134,9 @@ def feature_batches(
 
 
 def _tokens(card: SpeechCard, utterance: Utterance) -> list[int]:
-    if not utterance.text.strip():
+    if not utterance.spoken:
         raise DataError(
             f"{utterance.path}: no transcript in the manifest, which Fisher information of "
             "transcripts needs; take that of the outputs"
         )
-    return card.encode(utterance.text)
+    return card.encode(utterance.spoken)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Annotated
 
@@ -16,7 +18,7 @@ from tinyvox.cli.evaluate import evaluate
 from tinyvox.cli.inspect import inspect
 from tinyvox.cli.train import train
 from tinyvox.cli.transcribe import transcribe
-from tinyvox.errors import TinyvoxError
+from tinyvox.errors import DataWarning, TinyvoxError
 
 app = typer.Typer(
     help="Makes trained recurrent speech models 30 to 120 times smaller, and runs the small file.",
@@ -41,12 +43,29 @@ for name, command in COMMANDS.items():
 
 def main() -> None:
     """Run the command line; an error that is the input's fault becomes one line and status 1."""
+    warnings.showwarning = _show_warning
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may have any bytes
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app(standalone_mode=True)
     except TinyvoxError as error:
         sys.exit(f"tinyvox: {error}")
     except KeyboardInterrupt:
         sys.exit("tinyvox: interrupted")
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: object = None,
+    line: str | None = None,
+) -> None:
+    """A warning of ours is one line; others say where they come from."""
+    if not issubclass(category, DataWarning):
+        message = warnings.formatwarning(message, category, filename, lineno).strip()
+    print(f"tinyvox: {message}", file=sys.stderr)
 
 
 def _version(show: bool) -> None:

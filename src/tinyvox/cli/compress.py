@@ -24,6 +24,7 @@ def compress(
     save_recipe: options.SaveRecipe = None,
     cache: options.Cache = None,
     seed: options.Seed = 0,
+    normalize: options.NormalizeOption = "none",
     speech: options.FormerCard = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -34,7 +35,7 @@ def compress(
         raise typer.BadParameter("give one of --ratio, --size, --max-loss and --recipe")
     request = CompressRequest(
         model, output, ratio, size, max_loss, recipe, data, dev, finetune, effort,
-        card or speech, save_recipe, cache, seed,
+        card or speech, save_recipe, cache, seed, normalize,
     )  # fmt: skip
     with shown() as progress:
         result = run(request, progress)

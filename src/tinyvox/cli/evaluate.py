@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tinyvox.cli import output
-from tinyvox.cli.options import AsJson, Card, Data, FormerCard
+from tinyvox.cli.options import AsJson, Card, Data, FormerCard, NormalizeOption
 from tinyvox.cli.progress_display import shown
+
+if TYPE_CHECKING:
+    from tinyvox.evaluation import Errors
 
 
 def evaluate(
@@ -19,24 +22,49 @@ def evaluate(
         Path | None, typer.Option(help="The original model, to compare with.")
     ] = None,
     card: Card = None,
+    normalize: NormalizeOption = "none",
     speech: FormerCard = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure word and character error rates on a manifest, greedily decoded."""
+    """Measure word and character error rates on a manifest, greedily decoded.
+
+    Audio that cannot be used is named and left out; the exit status is then 1.
+    """
     from tinyvox import workflow
 
     with shown() as progress:
         found = workflow.evaluate(
-            model, data, against=against, card=card or speech, progress=progress
-        )
+            model, data, against=against, card=card or speech, normalize=normalize,
+            progress=progress,
+        )  # fmt: skip
     facts = found.summary()
     if as_json:
         output.print_json(facts)
-        return
-    out = output.people()
-    output.print_score(model.name, facts, out)
-    if against is not None:
-        output.print_score(against.name, facts["original"], out)
-        low, high = (100 * end for end in facts["wer_change_interval"])
-        change = f"{100 * facts['wer_change']:+.2f} points"
-        out.print(f"change of WER: {change} (95% interval {low:+.2f} to {high:+.2f} points)")
+    else:
+        out = output.people()
+        output.print_score(model.name, facts, out)
+        if against is not None:
+            output.print_score(against.name, facts["original"], out)
+            output.print_change(facts, out)
+    _say_notes(data, found.errors)
+    if any(each.utterance.transcript is not None for each in found.errors.left_out):
+        raise typer.Exit(1)
+
+
+def _say_notes(data: Path, errors: Errors) -> None:
+    """What was left out, and what hides how well the model hears."""
+    faulty = [each for each in errors.left_out if each.utterance.transcript is not None]
+    for each in faulty:
+        output.say(f"left out: {each.reason}")
+    if silent := len(errors.left_out) - len(faulty):
+        output.say(f"{data}: left out {silent} utterances without a transcript")
+    if errors.unknown.counts:
+        output.say(
+            f"{data}: transcripts have characters that no token gives, which are errors in every "
+            f"model: {errors.unknown}; {errors.unknown.hint}"
+        )
+    if errors.case_edits:
+        output.say(
+            f"{data}: {errors.case_edits} of {errors.word_edits.sum()} word errors are of case "
+            "alone; --normalize lower compares in lower case"
+        )

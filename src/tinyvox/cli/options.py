@@ -57,6 +57,12 @@ EffortOption = Annotated[
 SaveRecipe = Annotated[
     Path | None, typer.Option("--save-recipe", help="Write the recipe that was found to this file.")
 ]
+NormalizeOption = Annotated[
+    Literal["none", "lower"],
+    typer.Option(
+        "--normalize", help="What is done to transcripts and texts before they are compared."
+    ),
+]
 Cache = Annotated[
     Path | None,
     typer.Option(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,11 @@ error_console = Console(stderr=True)
 def people() -> Console:
     """Where people's text goes when standard output does not carry JSON."""
     return Console()
+
+
+def say(message: str) -> None:
+    """Print a line about what went wrong, or is odd, on standard error."""
+    print(f"tinyvox: {message}", file=sys.stderr)
 
 
 def print_json(facts: dict[str, Any]) -> None:
@@ -160,14 +166,25 @@ def print_result(result: CompressResult, facts: dict[str, Any], model: Path, sma
 
 def print_score(title: str, score: dict[str, Any], out: Console) -> None:
     """Print error rates with their interval and the number of utterances."""
+    rates = f"WER and CER undefined (no words in the references, {score['word_edits']} inserted)"
+    if score["wer"] is not None:
+        wer, cer = percent(score["wer"]), percent(score["cer"])
+        interval = percent_interval(score["wer_interval"])
+        rates = f"WER {wer} (95% interval {interval}), CER {cer}"
     out.print(
-        f"{title}: WER {percent(score['wer'])} "
-        f"(95% interval {percent_interval(score['wer_interval'])}), "
-        f"CER {percent(score['cer'])}, {score['utterances']} utterances, "
-        f"real-time factor {score['rtf']:.4f}",
+        f"{title}: {rates}, {score['utterances']} utterances, real-time factor {score['rtf']:.4f}",
         soft_wrap=True,
         markup=False,
     )
+
+
+def print_change(facts: dict[str, Any], out: Console) -> None:
+    """Print by how much the word error rate is above that of the original."""
+    if facts["wer_change"] is None:
+        return
+    low, high = (100 * end for end in facts["wer_change_interval"])
+    change = f"{100 * facts['wer_change']:+.2f} points"
+    out.print(f"change of WER: {change} (95% interval {low:+.2f} to {high:+.2f} points)")
 
 
 def print_timing(name: str, original: str | None, facts: dict[str, Any], out: Console) -> None:

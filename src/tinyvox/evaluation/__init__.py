@@ -1,25 +1,41 @@
 """Error rates with their confidence intervals, and the time that a frame takes."""
 
+from tinyvox.evaluation.counting import (
+    Normalize,
+    UnknownCharacters,
+    check_normalize,
+    count_errors,
+    normalized,
+    unknown_characters,
+)
 from tinyvox.evaluation.error_rates import (
     Errors,
+    LeftOut,
     change_interval,
-    count_errors,
     evaluate,
     greedy_text,
     interval,
     lost_words,
+    tokens_of,
     transcribe_with,
 )
 from tinyvox.evaluation.latency import bench
 
 __all__ = [
     "Errors",
+    "LeftOut",
+    "Normalize",
+    "UnknownCharacters",
     "bench",
     "change_interval",
+    "check_normalize",
     "count_errors",
     "evaluate",
     "greedy_text",
     "interval",
     "lost_words",
+    "normalized",
+    "tokens_of",
     "transcribe_with",
+    "unknown_characters",
 ]

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-import jiwer
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from tinyvox.errors import DataError, ModelError
+from tinyvox.evaluation.counting import (
+    Normalize,
+    UnknownCharacters,
+    count_errors,
+    edits_of_case,
+    normalized,
+    unknown_characters,
+)
 from tinyvox.executor import Executor
 from tinyvox.model import Model, SpeechCard
 from tinyvox.progress import Progress, counted, silent
 from tinyvox.runtime import Session, extract_features
-from tinyvox.speech import Audio, Utterance, read_audio
+from tinyvox.speech import Audio, Utterance, read_utterance
 
 RESAMPLINGS = 2000
 """Bootstrap samples behind an interval."""
@@ -27,9 +34,21 @@ Transcribe = Callable[[Audio], str]
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """An utterance that was not scored, and why not, in one line that names its file."""
+
+    utterance: Utterance
+    reason: str
+
+
+@dataclass(frozen=True)
 class Errors:
     """Edits (substitutions, deletions, insertions) and reference lengths of every utterance, in
-    words and in characters, int64 [utterances]; `seconds` is the time that transcribing took."""
+    words and in characters, int64 [utterances]; `seconds` is the time that transcribing took.
+
+    `left_out` are the utterances that were not scored, `unknown` the reference characters that no
+    token can give. `case_edits` of the word edits would not be there in lower case.
+    """
 
     word_edits: NDArray[np.int64]
     words: NDArray[np.int64]
@@ -37,22 +56,41 @@ class Errors:
     characters: NDArray[np.int64]
     audio_seconds: float
     seconds: float
+    left_out: tuple[LeftOut, ...] = ()
+    unknown: UnknownCharacters = field(default_factory=UnknownCharacters)
+    case_edits: int = 0
 
     @property
     def wer(self) -> float:
-        """Word error rate: edits over reference words, of all utterances together."""
-        return float(self.word_edits.sum() / self.words.sum())
+        """Word error rate: edits over reference words, of all utterances together; NaN where the
+        references have no words."""
+        return _rate(self.word_edits, self.words)
 
     def summary(self) -> dict[str, Any]:
-        """The facts that `eval --json` prints, by their keys."""
+        """The facts that `eval --json` prints, by their keys; None for rates that are undefined, as
+        the references are empty."""
+        some = bool(self.words.sum())
         return {
-            "wer": self.wer,
-            "cer": float(self.character_edits.sum() / self.characters.sum()),
-            "wer_interval": list(interval(self.word_edits, self.words)),
+            "wer": self.wer if some else None,
+            "cer": _rate(self.character_edits, self.characters) if some else None,
+            "wer_interval": list(interval(self.word_edits, self.words)) if some else None,
+            "word_edits": int(self.word_edits.sum()),
+            "words": int(self.words.sum()),
             "utterances": len(self.words),
+            "left_out": [
+                {"audio_filepath": str(each.utterance.path), "reason": each.reason}
+                for each in self.left_out
+            ],
+            "unknown_characters": dict(self.unknown.counts),
+            "case_edits": self.case_edits,
             "seconds": self.seconds,
             "rtf": self.seconds / self.audio_seconds if self.audio_seconds else 0.0,
         }
+
+
+def _rate(edits: NDArray[np.int64], totals: NDArray[np.int64]) -> float:
+    total = int(totals.sum())
+    return int(edits.sum()) / total if total else float("nan")
 
 
 def transcribe_with(model: Model | Session) -> tuple[Transcribe, int]:
@@ -60,15 +98,17 @@ def transcribe_with(model: Model | Session) -> tuple[Transcribe, int]:
 
     Raises ModelError where the model has no speech card.
     """
-    if isinstance(model, Session):
+    card = None if isinstance(model, Session) else model.card
+    if isinstance(model, Session) and model.has_speech:
         return model.transcribe, model.sample_rate
-    card = model.card
-    if card is None:
+    if card is None or isinstance(model, Session):
         raise ModelError("this model has no speech card, so it gives no text; add --card FILE")
     executor = Executor(model).eval()
 
     def transcribe(audio: Audio) -> str:
         features = extract_features(card.features.model_dump(), audio)
+        if not len(features):
+            return ""
         with torch.inference_mode():
             outputs = executor(torch.from_numpy(features)[None])[0]
         return greedy_text(outputs.argmax(dim=-1).tolist(), card)
@@ -87,49 +127,108 @@ def greedy_text(best: Iterable[int], card: SpeechCard) -> str:
     return "".join(merged).strip()
 
 
+def tokens_of(model: Model | Session) -> Sequence[str]:
+    """The tokens of a model with a speech card, but for the blank."""
+    if isinstance(model, Session):
+        return model.tokens
+    card = model.card
+    return [] if card is None else [t for i, t in enumerate(card.tokens) if i != card.blank]
+
+
 def evaluate(
     model: Model | Session,
     utterances: Sequence[Utterance],
     progress: Progress = silent,
+    normalize: Normalize = "none",
 ) -> Errors:
     """Transcribe utterances greedily, without a language model, and count the errors.
 
-    `progress` is told of each utterance, in the stage "transcribing". Raises DataError where there
-    is no utterance, or one without a transcript, and ModelError where the model has no speech card.
+    Utterances without a transcript, and those whose audio cannot be used, are left out. `progress`
+    is told of each utterance, in the stage "transcribing". Raises DataError where none is left, and
+    ModelError where the model has no speech card.
     """
-    if not utterances:
-        raise DataError("found no utterances to evaluate on, expected at least one")
     transcribe, rate = transcribe_with(model)
-    rows, audio_seconds, seconds = [], 0.0, 0.0
+    tally = _Tally(normalize)
     for utterance in counted(utterances, "transcribing", progress):
-        if not utterance.text.strip():
-            raise DataError(f"{utterance.path}: no transcript in the manifest to compare with")
-        audio = read_audio(utterance.path, rate)
+        try:
+            reference, audio = _scored(utterance, rate)
+        except DataError as error:
+            tally.left_out.append(LeftOut(utterance, str(error)))
+            continue
         start = time.perf_counter()
         text = transcribe(audio)
-        seconds += time.perf_counter() - start
-        audio_seconds += len(audio) / rate
-        rows.append(count_errors(utterance.text, text))
-    columns = np.array(rows, dtype=np.int64).T
-    return Errors(columns[0], columns[1], columns[2], columns[3], audio_seconds, seconds)
+        tally.seconds += time.perf_counter() - start
+        tally.audio_seconds += len(audio) / rate
+        tally.add(reference, text)
+    return tally.errors(tokens_of(model))
 
 
-def lost_words(original: Model, utterances: Sequence[Utterance]) -> Callable[[Model], float]:
+def _scored(utterance: Utterance, rate: int) -> tuple[str, Audio]:
+    """What is said in an utterance, and its samples. Raises DataError where one cannot be had."""
+    if utterance.transcript is None:
+        raise DataError(f"{utterance.path}: no transcript in the manifest to compare with")
+    return utterance.transcript, read_utterance(utterance, rate)
+
+
+class _Tally:
+    """What is counted while utterances are transcribed."""
+
+    def __init__(self, normalize: Normalize) -> None:
+        self.normalize = normalize
+        self.rows: list[tuple[int, int, int, int]] = []
+        self.references: list[str] = []
+        self.left_out: list[LeftOut] = []
+        self.case_edits = 0
+        self.audio_seconds = self.seconds = 0.0
+
+    def add(self, reference: str, hypothesis: str) -> None:
+        """Count the errors of one utterance."""
+        said, heard = (normalized(text, self.normalize) for text in (reference, hypothesis))
+        self.references.append(said)
+        self.rows.append(count_errors(said, heard))
+        self.case_edits += edits_of_case(said, heard)
+
+    def errors(self, tokens: Sequence[str]) -> Errors:
+        """The errors of all. Raises DataError where there is none that could be scored."""
+        if not self.rows:
+            raise DataError(_why_none(self.left_out))
+        columns = np.array(self.rows, dtype=np.int64).T
+        word_edits, words, character_edits, characters = columns
+        return Errors(
+            word_edits,
+            words,
+            character_edits,
+            characters,
+            audio_seconds=self.audio_seconds,
+            seconds=self.seconds,
+            left_out=tuple(self.left_out),
+            unknown=unknown_characters(self.references, tokens),
+            case_edits=self.case_edits,
+        )
+
+
+def _why_none(left_out: Sequence[LeftOut]) -> str:
+    if not left_out:
+        return "found no utterances to evaluate on, expected at least one"
+    others = f"; nor can the other {len(left_out) - 1} be scored" if len(left_out) > 1 else ""
+    return left_out[0].reason + others
+
+
+def lost_words(
+    original: Model, utterances: Sequence[Utterance], normalize: Normalize = "none"
+) -> Callable[[Model], float]:
     """A function that says by how many percentage points the WER of a changed model on these
-    utterances is above that of the original."""
-    before = evaluate(original, utterances).wer
-    return lambda changed: 100 * (evaluate(changed, utterances).wer - before)
+    utterances is above that of the original.
 
-
-def count_errors(reference: str, hypothesis: str) -> tuple[int, int, int, int]:
-    """Word edits, reference words, character edits, and reference characters of one utterance."""
-    words = jiwer.process_words(reference, hypothesis)
-    characters = jiwer.process_characters(reference, hypothesis)
-    return (
-        words.substitutions + words.deletions + words.insertions,
-        words.substitutions + words.deletions + words.hits,
-        characters.substitutions + characters.deletions + characters.insertions,
-        characters.substitutions + characters.deletions + characters.hits,
+    Raises DataError where an utterance cannot be scored, or no word is said in all of them.
+    """
+    before = evaluate(original, utterances, normalize=normalize)
+    if before.left_out:
+        raise DataError(before.left_out[0].reason)
+    if not before.words.sum():
+        raise DataError(f"{utterances[0].path}: no words in this transcript, nor in the others")
+    return lambda changed: (
+        100 * (evaluate(changed, utterances, normalize=normalize).wer - before.wer)
     )
 
 
@@ -148,5 +247,8 @@ def change_interval(one: Errors, other: Errors) -> tuple[float, float]:
 
 
 def _resampled(edits: NDArray[np.int64], totals: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Rates of samples drawn with replacement, but for those without a reference word."""
     picks = np.random.default_rng(0).integers(0, len(totals), (RESAMPLINGS, len(totals)))
-    return np.asarray(edits[picks].sum(axis=1) / totals[picks].sum(axis=1), dtype=np.float64)
+    sums = totals[picks].sum(axis=1)
+    rates = edits[picks].sum(axis=1)[sums > 0] / sums[sums > 0]
+    return np.asarray(rates, dtype=np.float64)

@@ -17,6 +17,7 @@ from tinyvox.executor.parametrize import (
     leaf_modules,
     matrix_reader,
 )
+from tinyvox.executor.short_inputs import no_frames, too_short
 from tinyvox.model import INPUT, Activation, Coded, Grid, Matrix, Model, Node, leaves
 
 
@@ -56,7 +57,11 @@ class Executor(nn.Module):
         for node, module in zip(self.source.nodes, self.layers, strict=True):
             if node.name in known:
                 continue
-            signals[node.name] = module(*(signals[name] for name in node.inputs))
+            inputs = [signals[name] for name in node.inputs]
+            if too_short(node.layer, inputs):
+                signals[node.name] = no_frames(inputs[0], self.source.signals[node.name].shape)
+                continue
+            signals[node.name] = module(*inputs)
             if self.training and self.dropout and isinstance(node.layer, Activation):
                 signals[node.name] = signals[node.name].map(self._drop)
         return signals

@@ -1,15 +1,19 @@
 """Speech data: manifests, audio files, and the augmented utterances that training draws."""
 
-from tinyvox.speech.audio import Audio, gate, join_takes, read_audio, trim_silence
+from tinyvox.speech.audio import Audio, decode_audio, read_audio, read_utterance
 from tinyvox.speech.augment import Augment, Corpus, Join, NoiseBank, Source
 from tinyvox.speech.distortions import clip, encode, limit_band
 from tinyvox.speech.manifest import (
     Utterance,
+    check_audio,
+    check_transcripts,
     read_manifest,
+    single_spaced,
     split_by_speaker,
     spread,
     write_manifest,
 )
+from tinyvox.speech.takes import gate, join_takes, trim_silence
 
 __all__ = [
     "Audio",
@@ -19,13 +23,18 @@ __all__ = [
     "NoiseBank",
     "Source",
     "Utterance",
+    "check_audio",
+    "check_transcripts",
     "clip",
+    "decode_audio",
     "encode",
     "gate",
     "join_takes",
     "limit_band",
     "read_audio",
     "read_manifest",
+    "read_utterance",
+    "single_spaced",
     "split_by_speaker",
     "spread",
     "trim_silence",

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from tinyvox.errors import DataError
-from tinyvox.speech.audio import Audio, gate, join_takes, read_audio, trim_silence
+from tinyvox.speech.audio import Audio, read_utterance
 from tinyvox.speech.distortions import Codec, clip, encode, limit_band
-from tinyvox.speech.manifest import Utterance, read_manifest
+from tinyvox.speech.manifest import Utterance, check_audio, read_manifest, single_spaced
+from tinyvox.speech.takes import gate, join_takes, trim_silence
 
 
 class Join(BaseModel):
@@ -97,12 +98,14 @@ class Corpus:
         self.kept: list[list[Utterance]] = []
         self.held: list[Utterance] = []
         for source in sources:
-            kept, held = _split(read_manifest(source.manifest), source.holdout)
-            _check_alphabet(source.manifest, kept + held, alphabet)
+            utterances = read_manifest(source.manifest)
+            check_audio(source.manifest, utterances)
+            _check_alphabet(source.manifest, utterances, alphabet)
+            kept, held = _split(utterances, source.holdout)
             self.kept.append(kept)
             self.held += held
         self._speakers = [_by_speaker(utterances) for utterances in self.kept]
-        self._cache: dict[Path, NDArray[np.int16]] = {}
+        self._cache: dict[Utterance, NDArray[np.int16] | Audio] = {}
         self._noise = NoiseBank(rate)
 
     def load(self) -> Iterator[Path]:
@@ -113,12 +116,12 @@ class Corpus:
                 yield utterance.path
 
     def audio(self, utterance: Utterance) -> Audio:
-        """Samples of an utterance. The file is read once, then kept in memory."""
-        if utterance.path not in self._cache:
-            audio = read_audio(utterance.path, self.rate)
-            clipped = np.clip(audio * 32768.0, -32768, 32767)
-            self._cache[utterance.path] = clipped.astype(np.int16)
-        return self._cache[utterance.path].astype(np.float32) / np.float32(32768.0)
+        """Samples of an utterance. They are read once, then kept in memory."""
+        if utterance not in self._cache:
+            self._cache[utterance] = _packed(read_utterance(utterance, self.rate))
+        kept = self._cache[utterance]
+        full_scale = np.float32(32768 if kept.dtype == np.int16 else 1)
+        return kept.astype(np.float32) / full_scale
 
     def draw(self, rng: np.random.Generator) -> tuple[Audio, str]:
         """One augmented utterance and its transcript; all random numbers come from `rng`."""
@@ -132,7 +135,7 @@ class Corpus:
         source, utterances = self.sources[which], self.kept[which]
         first = utterances[int(rng.integers(len(utterances)))]
         if source.join is None or rng.random() > source.join_share:
-            return self.audio(first), first.text
+            return self.audio(first), first.spoken
         pool = self._speakers[which][first.speaker] if source.join.one_speaker else utterances
         count = int(rng.integers(source.join.count[0], source.join.count[1] + 1))
         takes = [first, *(pool[int(rng.integers(len(pool)))] for _ in range(count - 1))]
@@ -141,7 +144,7 @@ class Corpus:
             audios = [trim_silence(audio, self.rate) for audio in audios]
         silences = rng.uniform(*source.join.silence, count - 1)
         joined = join_takes(audios, list(silences), self.rate, digital)
-        return joined, " ".join(take.text for take in takes)
+        return joined, single_spaced(" ".join(take.spoken for take in takes))
 
     def _augmented(self, audio: Audio, rng: np.random.Generator, digital: bool) -> Audio:
         speed = rng.uniform(*self.augment.speed)
@@ -205,6 +208,14 @@ class NoiseBank:
         return (noise / np.std(noise)).astype(np.float32)
 
 
+def _packed(audio: Audio) -> NDArray[np.int16] | Audio:
+    """Samples in half the memory, but for those beyond full scale, which would be clipped."""
+    if np.abs(audio).max(initial=0) > 1.0:
+        return audio
+    integers: NDArray[np.int16] = np.clip(audio * 32768.0, -32768, 32767).astype(np.int16)
+    return integers
+
+
 def _by_speaker(utterances: Sequence[Utterance]) -> dict[str, list[Utterance]]:
     speakers: dict[str, list[Utterance]] = defaultdict(list)
     for utterance in utterances:
@@ -223,7 +234,7 @@ def _split(utterances: list[Utterance], holdout: float) -> tuple[list[Utterance]
 
 def _check_alphabet(path: Path, utterances: Iterable[Utterance], alphabet: set[str]) -> None:
     for utterance in utterances:
-        strange = set(utterance.text) - alphabet
+        strange = set(utterance.spoken) - alphabet
         if strange:
             raise DataError(
                 f"{path}: {utterance.path.name}: transcript has {sorted(strange)[0]!r}, which is "

@@ -3,58 +3,105 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import math
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from tinyvox.errors import DataError
-from tinyvox.storage import write_file
+from tinyvox.errors import DataError, DataWarning
+from tinyvox.storage import open_input, write_file
+
+CSV_COLUMNS = ("wav_filename", "transcript")
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """A line of a manifest. `duration` is in seconds, 0 where the manifest does not say it; `text`
-    and `speaker` are empty where there is no transcript or no name."""
+    """A line of a manifest: a stretch of an audio file, and what is said in it.
+
+    The stretch begins at `offset` and lasts `duration`, in seconds; a duration of 0 goes to the end
+    of the file. `transcript` is None where nobody wrote down what is said, and empty where nothing
+    is said; `speaker` is empty where there is no name.
+    """
 
     path: Path
     duration: float
-    text: str
+    transcript: str | None
     speaker: str
+    offset: float = 0.0
+
+    @property
+    def text(self) -> str:
+        """The transcript as it stands in the manifest; empty where there is none."""
+        return self.transcript or ""
+
+    @property
+    def spoken(self) -> str:
+        """The words of the transcript, with one space between them."""
+        return single_spaced(self.text)
+
+
+def single_spaced(text: str) -> str:
+    """The words of a text, which white space of any kind separates, with one space between."""
+    return " ".join(text.split())
 
 
 def read_manifest(path: Path) -> list[Utterance]:
-    """Read JSON lines, or a DeepSpeech CSV where the name ends in `.csv`.
+    """Read JSON lines, or a DeepSpeech CSV where the name ends in `.csv`, in any case.
 
-    Raises DataError, with the file and the line, where the manifest cannot be used or is empty.
+    Warns, by DataWarning, of audio that is listed twice. Raises DataError, with the file and the
+    line, where the manifest cannot be used or is empty.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
-    read = _read_csv if path.suffix == ".csv" else _read_jsonl
-    utterances = list(read(path, text.splitlines()))
-    if not utterances:
+    read = _read_csv if path.suffix.lower() == ".csv" else _read_jsonl
+    rows = list(read(path, _read_text(path)))
+    if not rows:
         raise DataError(f"{path}: holds no utterance")
-    return utterances
+    _warn_of_repeats(path, rows)
+    return [utterance for _, utterance in rows]
+
+
+def check_audio(manifest: Path, utterances: Iterable[Utterance]) -> None:
+    """Raise DataError where audio is missing, with the first file and how many there are."""
+    missing = list(dict.fromkeys(u.path for u in utterances if not os.path.isfile(u.path)))
+    if missing:
+        more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise DataError(f"{manifest}: there is no audio file {missing[0]}{more}")
+
+
+def check_transcripts(manifest: Path, utterances: Sequence[Utterance], purpose: str) -> None:
+    """Raise DataError where a transcript is missing, or all are empty. Some may be, where nothing
+    is said."""
+    missing = [each.path for each in utterances if each.transcript is None]
+    if not missing and not any(each.spoken for each in utterances):
+        missing = [each.path for each in utterances]
+    if missing:
+        raise DataError(
+            f"{manifest}: {missing[0]} has no transcript, which {purpose} needs; add it, or leave "
+            "the utterance out"
+        )
 
 
 def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:
     """Write JSON lines. The audio paths become relative to the folder of the manifest, also where
     the audio lies outside it. Raises FileError where the file cannot be written."""
-    rows = [
-        {
-            "audio_filepath": Path(os.path.relpath(u.path, path.parent)).as_posix(),
-            "duration": round(u.duration, 3),
-            "text": u.text,
-            "speaker": u.speaker,
-        }
-        for u in utterances
-    ]
+    rows = (_as_row(utterance, path.parent) for utterance in utterances)
     write_file(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _as_row(utterance: Utterance, folder: Path) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "audio_filepath": Path(os.path.relpath(utterance.path, folder)).as_posix(),
+        "duration": round(utterance.duration, 3),
+        "text": utterance.transcript,
+        "speaker": utterance.speaker,
+    }
+    return row | ({"offset": utterance.offset} if utterance.offset else {})
 
 
 def spread(utterances: Sequence[Utterance], count: int) -> Sequence[Utterance]:
@@ -113,26 +160,152 @@ def _places_to_hold(count: int, share: float, seed: int) -> set[int]:
     return {((2 * i + 1) * count // (2 * held) + seed) % count for i in range(held)}
 
 
-def _read_jsonl(path: Path, lines: Sequence[str]) -> Iterator[Utterance]:
-    for number, line in enumerate(lines, 1):
+def _read_text(path: Path) -> str:
+    with open_input(path, DataError) as file:
+        try:
+            return file.read().decode("utf-8-sig")
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            line = error.object[: error.start].count(b"\n") + 1
+            raise DataError(f"{path}:{line}: no UTF-8 text; save the manifest as UTF-8") from error
+
+
+Rows = Iterator[tuple[int, Utterance]]
+"""Utterances, and the lines on which they stand."""
+
+
+def _read_jsonl(path: Path, text: str) -> Rows:
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-            audio = path.parent / row["audio_filepath"]
-            duration, text = float(row.get("duration", 0)), str(row.get("text") or "")
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"{path}:{number}: expected a JSON object with audio_filepath, duration and text; "
-                f"{type(error).__name__}: {error}"
-            ) from error
-        yield Utterance(audio, duration, text, str(row.get("speaker") or ""))
+            yield number, _from_row(path.parent, json.loads(line))
+        except json.JSONDecodeError as error:
+            where = f"column {error.colno}"
+            raise DataError(f"{path}:{number}: no JSON: {error.msg} at {where}") from error
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path}:{number}: {error}") from error
 
 
-def _read_csv(path: Path, lines: Sequence[str]) -> Iterator[Utterance]:
-    rows = csv.DictReader(lines)
-    expected = {"wav_filename", "transcript"}
-    if not expected <= set(rows.fieldnames or ()):
-        raise DataError(f"{path}:1: columns are {rows.fieldnames}, expected {sorted(expected)}")
-    for row in rows:
-        yield Utterance(path.parent / row["wav_filename"], 0.0, row["transcript"] or "", "")
+def _from_row(folder: Path, row: object) -> Utterance:
+    """An utterance from a JSON object. Raises ValueError where a value is not what it should be."""
+    if not isinstance(row, dict) or "audio_filepath" not in row:
+        raise ValueError(
+            f"found {_short(row)}, expected a JSON object with audio_filepath, duration and text"
+        )
+    return Utterance(
+        _audio_path(folder, row["audio_filepath"]),
+        _seconds(row, "duration"),
+        _string(row, "text", (str,)),
+        _string(row, "speaker", (str, int)) or "",
+        _seconds(row, "offset"),
+    )
+
+
+def _read_csv(path: Path, text: str) -> Rows:
+    # Lines end at LF or CR LF alone; csv itself refuses a CR that stands alone.
+    reader = csv.reader(io.StringIO(text, newline="\n"), strict=True)
+    columns: list[str] | None = None
+    start = 1
+    try:
+        for row in reader:
+            if any(field.strip() for field in row):  # spreadsheets end with rows of commas
+                if columns is None:
+                    columns = _columns(row)
+                else:
+                    yield start, _from_csv(path.parent, columns, row)
+            start = reader.line_num + 1
+    except (csv.Error, ValueError) as error:
+        raise DataError(f"{path}:{start}: {_csv_fault(error)}") from error
+
+
+def _columns(row: list[str]) -> list[str]:
+    columns = [name.strip() for name in row]
+    if not set(CSV_COLUMNS) <= set(columns) or len(set(columns)) < len(columns):
+        raise ValueError(
+            f"columns are {_short(row)}, expected wav_filename, wav_filesize and transcript, "
+            "with commas between them"
+        )
+    return columns
+
+
+def _from_csv(folder: Path, columns: list[str], row: list[str]) -> Utterance:
+    if len(row) != len(columns):
+        raise ValueError(
+            f"found {len(row)} fields, expected {len(columns)}; put a transcript with a comma in "
+            "double quotes"
+        )
+    fields = dict(zip(columns, row, strict=True))
+    audio, transcript = (fields[name] for name in CSV_COLUMNS)
+    return Utterance(_audio_path(folder, audio), 0.0, transcript, "")
+
+
+def _csv_fault(error: Exception) -> str:
+    """What is wrong with a row, in words that do not speak of Python."""
+    text = str(error)
+    if "unexpected end of data" in text or "expected after" in text:
+        return 'a quote that opens a field is not closed at the end of it; write "" for a quote'
+    if "new-line character" in text:
+        return "found a carriage return inside a field; end lines with LF or CR LF"
+    return text
+
+
+def _audio_path(folder: Path, name: object) -> Path:
+    """The path of an audio file. Backslashes, as Windows writes them, separate folders, unless
+    they are part of the name of a file that is there."""
+    fine = isinstance(name, str) and len(name.splitlines()) == 1 and "\0" not in name
+    if not isinstance(name, str) or not fine or not name.strip():
+        raise ValueError(f"audio is {_short(name)}, expected the path of a file")
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError as error:
+        raise ValueError(f"audio is {_short(name)}, which cannot be a path here") from error
+    if "\\" in name and not os.path.exists(folder / name):
+        name = name.replace("\\", "/")
+    return folder / name
+
+
+def _seconds(row: dict[str, Any], key: str) -> float:
+    """A time of 0 or more; 0 where it is not given, or null."""
+    value = row.get(key)
+    try:
+        seconds = 0.0 if value is None else float(value)
+        fine = 0 <= seconds < math.inf and not isinstance(value, bool)
+    except (TypeError, ValueError, OverflowError):
+        fine = False
+    if not fine:
+        raise ValueError(f"{key} is {_short(value)}, expected seconds, 0 or more")
+    return seconds
+
+
+def _string(row: dict[str, Any], key: str, kinds: tuple[type, ...]) -> str | None:
+    """A text; None where it is not given, or null."""
+    value = row.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        raise ValueError(f"{key} is {_short(value)}, expected a string or null")
+    return str(value)
+
+
+def _short(value: object) -> str:
+    text = ascii(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _warn_of_repeats(path: Path, rows: Sequence[tuple[int, Utterance]]) -> None:
+    """One warning for all that stands twice: recordings listed twice count twice, and may be
+    calibrated on and judged by at once."""
+    first: dict[tuple[Path, float, float], int] = {}
+    repeats = []
+    for line, each in rows:
+        stretch = (each.path, each.offset, each.duration if each.offset else 0.0)
+        before = first.setdefault(stretch, line)
+        if before != line:
+            repeats.append((line, before, each.path))
+    if repeats:
+        line, before, audio = repeats[0]
+        more = f"; {len(repeats)} lines in all repeat others" if len(repeats) > 1 else ""
+        what = f"{audio} stands on line {before} too, and counts twice{more}"
+        warnings.warn(f"{path}:{line}: {what}", DataWarning, stacklevel=3)

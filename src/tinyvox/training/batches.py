@@ -17,7 +17,7 @@ from tinyvox.errors import DataError
 from tinyvox.model import SpeechCard
 from tinyvox.progress import Progress, Update, silent
 from tinyvox.runtime import extract_features
-from tinyvox.speech import Corpus
+from tinyvox.speech import Corpus, check_transcripts
 from tinyvox.training.configuration import TrainConfig
 
 POOL = 4
@@ -165,6 +165,8 @@ def load_audio(corpus: Corpus, progress: Progress = silent) -> None:
 def load_corpus(config: TrainConfig, progress: Progress = silent) -> Corpus:
     """`open_corpus`, then `load_audio`."""
     corpus = open_corpus(config)
+    for source, utterances in zip(corpus.sources, corpus.kept, strict=True):
+        check_transcripts(source.manifest, utterances, "training")
     load_audio(corpus, progress)
     return corpus
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tinyvox.calibration import Calibration
+from tinyvox.evaluation import Normalize
 from tinyvox.model import Model
 from tinyvox.planner import Effort
 from tinyvox.progress import Progress, silent
@@ -30,6 +31,7 @@ def compress(
     finetune: Given = None,
     effort: Effort = "normal",
     seed: int = 0,
+    normalize: Normalize = "none",
     cache: Given = None,
     progress: Progress = silent,
 ) -> CompressResult:
@@ -38,7 +40,8 @@ def compress(
     `ratio` counts 4 bytes a parameter of the original; `max_loss` is in points of word error rate
     on `dev`. `data` is a manifest of speech, without transcripts, that shows what matters of each
     matrix; without it, synthetic speech does. `dev` judges plans; by default a fifth of `data`
-    does, by speaker. `finetune` is a manifest with transcripts, or a training configuration.
+    does, by speaker. `finetune` is a manifest with transcripts, or a training configuration. Word
+    errors are counted in lower case with `normalize="lower"`.
 
     Raises a TinyvoxError, in one line: before any work for a faulty input, else where no plan fits
     or a step of the recipe cannot be taken.
@@ -55,6 +58,7 @@ def compress(
         effort=effort,
         cache=_path(cache),
         seed=seed,
+        normalize=normalize,
     )
     return run(request, progress)
 

@@ -77,7 +77,9 @@ def _planned(
 
 
 def _judge(request: CompressRequest, inputs: Inputs) -> Judge | None:
-    return None if request.max_loss is None else lost_words(inputs.model, inputs.judging)
+    if request.max_loss is None:
+        return None
+    return lost_words(inputs.model, inputs.judging, request.normalize)
 
 
 def _divergence(inputs: Inputs) -> OutputDivergence | None:

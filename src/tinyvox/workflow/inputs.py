@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from tinyvox.errors import DataError, FileError, ModelError, RecipeError
+from tinyvox.errors import DataWarning, FileError, ModelError, RecipeError
+from tinyvox.evaluation import (
+    Normalize,
+    check_normalize,
+    normalized,
+    tokens_of,
+    unknown_characters,
+)
 from tinyvox.importers import load
 from tinyvox.model import Model, card_path
 from tinyvox.passes import check_recipe
 from tinyvox.planner import Effort, check_budget
 from tinyvox.recipe import FinetuneSettings, Recipe, load_recipe, with_finetune
-from tinyvox.speech import Corpus, Utterance, read_manifest, split_by_speaker
+from tinyvox.speech import (
+    Corpus,
+    Utterance,
+    check_audio,
+    check_transcripts,
+    read_manifest,
+    split_by_speaker,
+)
 from tinyvox.storage import check_output
 from tinyvox.training import TrainConfig, load_config, open_corpus, plain_config
 from tinyvox.workflow.description import BYTES_A_PARAMETER
@@ -72,7 +87,7 @@ def read_speech(manifest: Path, model: Model, purpose: str) -> list[Utterance]:
     if model.card is None:
         raise ModelError(f"{purpose} needs a speech card, and the model has none; add --card FILE")
     utterances = read_manifest(manifest)
-    _check_audio(manifest, utterances)
+    check_audio(manifest, utterances)
     return utterances
 
 
@@ -84,6 +99,7 @@ def _check_budget(request: CompressRequest) -> None:
     if request.effort not in get_args(Effort):
         known = ", ".join(get_args(Effort))
         raise RecipeError(f"effort is {request.effort!r}, expected one of {known}")
+    check_normalize(request.normalize)
 
 
 def _check_outputs(request: CompressRequest) -> None:
@@ -118,13 +134,6 @@ def _check_space(request: CompressRequest, model: Model) -> None:
         )
 
 
-def _check_audio(manifest: Path, utterances: Sequence[Utterance]) -> None:
-    missing = [each.path for each in utterances if not each.path.is_file()]
-    if missing:
-        more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise DataError(f"{manifest}: there is no audio file {missing[0]}{more}")
-
-
 def _speech(
     request: CompressRequest, model: Model
 ) -> tuple[Sequence[Utterance], Sequence[Utterance]]:
@@ -134,24 +143,29 @@ def _speech(
         data = read_speech(request.data, model, "calibration with audio")
     if request.dev is not None:
         judging = read_speech(request.dev, model, "judging plans by speech")
+        _warn_of_characters(request.dev, judging, model, request.normalize)
     elif data is not None and request.recipe is None and len(data) > 1:
         data, judging = split_by_speaker(data, HELD_BACK, request.seed)
     if request.max_loss is not None:
         if data is None and judging is None:
             raise RecipeError("a loss allowed has to be judged on speech; give --dev MANIFEST")
         spoken = judging if judging is not None else data or ()
-        _check_transcripts(spoken, request.dev or request.data, "judging a loss")
+        manifest = request.dev or request.data
+        assert manifest is not None
+        check_transcripts(manifest, spoken, "judging a loss")
+        if request.dev is None:
+            _warn_of_characters(manifest, spoken, model, request.normalize)
     return data or (), judging or data or ()
 
 
-def _check_transcripts(
-    utterances: Sequence[Utterance], manifest: Path | None, purpose: str
+def _warn_of_characters(
+    manifest: Path, utterances: Sequence[Utterance], model: Model, normalize: Normalize
 ) -> None:
-    if silent := [each.path for each in utterances if not each.text.strip()]:
-        raise DataError(
-            f"{manifest}: {silent[0]} has no transcript, which {purpose} needs; add it, or leave "
-            "the utterance out"
-        )
+    """They are errors in the original and in every plan, and hide what a plan costs."""
+    references = [normalized(each.text, normalize) for each in utterances]
+    if (unknown := unknown_characters(references, tokens_of(model))).counts:
+        what = f"transcripts have characters that no token gives: {unknown}; {unknown.hint}"
+        warnings.warn(f"{manifest}: {what}", DataWarning, stacklevel=2)
 
 
 def _needs_transcripts(recipe: Recipe | None) -> bool:
@@ -168,9 +182,8 @@ def _tuning(request: CompressRequest, model: Model, recipe: Recipe | None) -> Co
         return None
     corpus = open_corpus(training_config(request.finetune, model))
     for source, utterances in zip(corpus.sources, corpus.kept, strict=True):
-        _check_audio(source.manifest, utterances)
         if _needs_transcripts(recipe):
-            _check_transcripts(utterances, source.manifest, "fine-tuning by CTC")
+            check_transcripts(source.manifest, utterances, "fine-tuning by CTC")
     return corpus
 
 

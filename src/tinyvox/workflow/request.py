@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from tinyvox.evaluation import Normalize
 from tinyvox.formats import tvx
 from tinyvox.model import Model
 from tinyvox.passes import Note
@@ -20,7 +21,8 @@ class CompressRequest:
     word error rate. `data`, `dev` and `finetune` are manifests of speech: to calibrate with, to
     judge plans on, to fine-tune on (a training configuration, too). With an `output`, a search or a
     fine-tuning that is interrupted leaves its state beside it, and the same request goes on there.
-    `cache` is the folder of calibration statistics, by default the user's cache folder.
+    `cache` is the folder of calibration statistics, by default the user's cache folder. Word errors
+    are counted after `normalize`.
     """
 
     model: Model | Path
@@ -37,6 +39,7 @@ class CompressRequest:
     save_recipe: Path | None = None
     cache: Path | None = None
     seed: int = 0
+    normalize: Normalize = "none"
 
 
 @dataclass(frozen=True)

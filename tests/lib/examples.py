@@ -1,0 +1,16 @@
+"""How many examples hypothesis draws where inputs may be of any kind."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+
+def examples(count: int) -> settings:
+    """So many, or as many as the environment variable TINYVOX_EXAMPLES says."""
+    return settings(
+        max_examples=int(os.environ.get("TINYVOX_EXAMPLES", count)),
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
