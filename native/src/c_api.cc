@@ -9,6 +9,7 @@
 
 #include "budget.h"
 #include "exclusive.h"
+#include "mapped_file.h"
 #include "open.h"
 #include "speech.h"
 #include "tinyvox.h"

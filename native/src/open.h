@@ -4,7 +4,6 @@
 #include <memory>
 #include <span>
 
-#include "mapped_file.h"
 #include "model.h"
 
 namespace tinyvox {
