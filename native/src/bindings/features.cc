@@ -44,16 +44,20 @@ void bind_features(nb::module_& m) {
           "__init__",
           [](FeatureConfig* self, const std::string& kind, uint32_t sample_rate, float window_ms,
              float hop_ms, uint32_t bands, uint32_t coefficients, float low_hz, float high_hz,
-             std::optional<float> noise_floor_db, std::vector<float> mean, std::vector<float> deviation) {
-            FeatureConfig config{kind_of(kind),   sample_rate,         window_ms, hop_ms,
-                                 bands,           coefficients,        low_hz,    high_hz,
-                                 noise_floor_db,  std::move(mean), std::move(deviation)};
-            if (const char* fault = config.fault()) throw nb::value_error(fault);
+             std::optional<float> noise_floor_db, std::vector<float> mean,
+             std::vector<float> deviation) {
+            FeatureConfig config{
+                kind_of(kind),       sample_rate, window_ms, hop_ms,         bands,
+                coefficients,        low_hz,      high_hz,   noise_floor_db, std::move(mean),
+                std::move(deviation)};
+            if (const std::string fault = config.fault(); !fault.empty())
+              throw nb::value_error(fault.c_str());
             new (self) FeatureConfig(std::move(config));
           },
           nb::kw_only(), nb::arg("kind"), nb::arg("sample_rate"), nb::arg("window_ms"),
           nb::arg("hop_ms"), nb::arg("bands"), nb::arg("coefficients"), nb::arg("low_hz"),
-          nb::arg("high_hz"), nb::arg("noise_floor_db") = nb::none(), nb::arg("mean"), nb::arg("deviation"))
+          nb::arg("high_hz"), nb::arg("noise_floor_db") = nb::none(), nb::arg("mean"),
+          nb::arg("deviation"))
       .def_prop_ro("size", &FeatureConfig::size);
   m.def(
       "features",
