@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import glob
+import io
 import os
+import reprlib
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import UnionType
@@ -15,6 +21,11 @@ from platformdirs import user_cache_path
 from pydantic import BaseModel, ValidationError
 
 from tinyvox.errors import FileError, TinyvoxError
+
+if sys.platform == "win32":
+    fcntl = None
+else:
+    import fcntl
 
 Document = TypeVar("Document", bound=BaseModel)
 Place = Sequence[int | str]
@@ -30,21 +41,93 @@ def atomic_writer(path: Path | str) -> Iterator[IO[bytes]]:
     """A binary file that takes its name when it is whole; until then, the old file stays.
 
     It is written beside `path`, synced to the disk and renamed. Nothing is left where the block
-    raises. Raises FileError where the folder or the disk does not allow it.
+    raises, and what a killed process left is removed by the next one that writes the same file.
+    Ctrl-C takes effect afterwards. Raises FileError where the folder or the disk does not allow it:
+    what the disk does not take is told at the end of the block.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.tmp")
+    raw: _Patient | None = None
     try:
-        with temporary.open("xb") as file:
+        _remove_left_over(path)
+        raw = _Patient(temporary)
+        with interrupted_afterwards(), io.BufferedWriter(raw) as file:
             yield file
             file.flush()
+            raw.check()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError as error:
-        raise FileError(f"{path}: cannot be written: {error.strerror or error}") from error
+    except Exception as error:
+        fault = error if raw is None or isinstance(error, OSError) else raw.fault
+        if fault is None:
+            raise
+        raise _unwritable(path, fault) from error
     finally:
-        with suppress(OSError):
+        with suppress(OSError, ValueError):
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def interrupted_afterwards() -> Iterator[None]:
+    """Let Ctrl-C raise KeyboardInterrupt only at the end of the block.
+
+    Signals reach the main thread alone; another thread, or a program with its own handler of the
+    signal, is left as it is.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or before is not signal.default_int_handler:
+        yield
+        return
+    pressed: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
+
+
+class _Patient(io.FileIO):
+    """A new file, locked while it is open, that keeps the first fault of the disk to itself until
+    `check`: torch ends the whole process where a file that it writes raises an error."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "xb")
+        self.fault: OSError | None = None
+        if fcntl is not None:
+            with suppress(OSError):  # some file systems know no locks
+                fcntl.flock(self, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def write(self, content: Any) -> int:
+        """Write, or take what can no longer be written."""
+        if self.fault is None:
+            try:
+                return super().write(content)
+            except OSError as error:
+                self.fault = error
+        return memoryview(content).nbytes
+
+    def check(self) -> None:
+        """Raise the first fault."""
+        if self.fault is not None:
+            raise self.fault
+
+
+def _remove_left_over(path: Path) -> None:
+    """Remove what killed processes left of this file: nobody holds its lock."""
+    if fcntl is None:
+        return
+    for left in path.parent.glob(f".{glob.escape(path.name[:40])}.????????.tmp"):
+        with suppress(OSError), left.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            left.unlink()
+
+
+def _unwritable(path: Path, error: Exception) -> FileError:
+    said = error.strerror if isinstance(error, OSError) else None
+    return FileError(f"{path}: cannot be written: {said or error}")
 
 
 def write_file(path: Path | str, content: bytes | str) -> None:
@@ -53,17 +136,57 @@ def write_file(path: Path | str, content: bytes | str) -> None:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
-def check_output(path: Path) -> None:
-    """Raise FileError where a file cannot be written at `path`: before the work, not after it."""
+def check_output(path: Path, suffixes: Sequence[str] = ()) -> None:
+    """Raise FileError where no file can be written at `path`, or its name has none of the suffixes,
+    in any case: before the work, not after it."""
     folder = path.parent
-    if path.is_dir():
-        raise FileError(f"{path}: is a folder; expected the name of a file to write")
-    if path.exists() and not path.is_file():
-        raise FileError(f"{path}: is a device or a pipe; expected the name of a file to write")
-    if not folder.is_dir():
-        raise FileError(f"{path}: there is no folder {folder}; make it, or name another")
+    try:
+        if path.is_dir():
+            raise FileError(f"{path}: is a folder; expected the name of a file to write")
+        if path.exists() and not path.is_file():
+            raise FileError(f"{path}: is a device or a pipe; expected the name of a file to write")
+        if not folder.is_dir():
+            raise FileError(f"{path}: there is no folder {folder}; make it, or name another")
+    except (OSError, ValueError) as error:  # a name that is too long, or no name
+        raise _unwritable(path, error) from error
+    if suffixes and path.suffix.lower() not in suffixes:
+        found = path.suffix or "no suffix"
+        raise FileError(f"{path}: found {found}, expected a name with {' or '.join(suffixes)}")
+    _check_writable(folder, path)
+
+
+def check_folder(folder: Path) -> None:
+    """Make a folder where there is none. Raises FileError where files cannot be written into it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        said = error.strerror if isinstance(error, OSError) else error
+        raise FileError(f"{folder}: cannot be made a folder: {said}") from error
+    _check_writable(folder, folder)
+
+
+def _check_writable(folder: Path, path: Path) -> None:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise FileError(f"{path}: the folder {folder} cannot be written to; name another")
+
+
+def check_apart(outputs: Mapping[str, Path], inputs: Iterable[Path]) -> None:
+    """Raise FileError where an output, by what it is, is an input or another output: by the same
+    name, by another way to it, or by a link."""
+    given = list(inputs)
+    seen: dict[Path, str] = {}
+    for what, path in outputs.items():
+        if (other := seen.setdefault(path.resolve(), what)) != what:
+            raise FileError(f"{path}: is to be both {other} and {what}; name two files")
+        if any(_is_same(path, each) for each in given):
+            raise FileError(f"{path}: is an input, and would be overwritten; name another file")
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """Whether two names are of one file; a name that is free is that of none."""
+    with suppress(OSError, ValueError):
+        return one.samefile(other)
+    return False
 
 
 def read_yaml(
@@ -81,7 +204,13 @@ def read_yaml(
         return schema.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise FileError(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise fault(
+            f"{path}: line {line} has the byte 0x{error.object[error.start]:02x}, which is no "
+            "UTF-8; save the file as UTF-8"
+        ) from error
+    except yaml.YAMLError as error:
         raise fault(f"{path}: no YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
         raise fault(f"{path}: {describe(error, schema, where)}") from error
@@ -124,7 +253,10 @@ def _dotted(place: Place) -> str:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    shown = reprlib.Repr()  # repr would write out what aliases of YAML repeat a billion times
+    shown.maxstring = shown.maxother = shown.maxlong = 100
+    shown.maxlist = shown.maxtuple = shown.maxdict = 20
+    text = shown.repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
 

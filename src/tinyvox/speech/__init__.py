@@ -1,7 +1,7 @@
 """Speech data: manifests, audio files, and the augmented utterances that training draws."""
 
 from tinyvox.speech.audio import Audio, join_takes, read_audio, trim_silence
-from tinyvox.speech.augment import Augment, Corpus, Join, NoiseBank, Source
+from tinyvox.speech.augment import Augment, Corpus, Drawn, Join, NoiseBank, Source
 from tinyvox.speech.manifest import (
     Utterance,
     read_manifest,
@@ -14,6 +14,7 @@ __all__ = [
     "Audio",
     "Augment",
     "Corpus",
+    "Drawn",
     "Join",
     "NoiseBank",
     "Source",

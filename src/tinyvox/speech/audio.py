@@ -48,7 +48,7 @@ def trim_silence(audio: Audio, rate: int, floor_db: float = 32.0, margin: float 
     """Cut off a quiet beginning and a quiet end.
 
     Quiet is what lies `floor_db` decibels below the loudest 10 ms; `margin` seconds of it stay on
-    each side. Audio shorter than 30 ms comes back unchanged.
+    each side. Audio shorter than 30 ms, or without a sound, comes back unchanged.
     """
     hop = rate // 100
     frames = len(audio) // hop
@@ -56,5 +56,7 @@ def trim_silence(audio: Audio, rate: int, floor_db: float = 32.0, margin: float 
         return audio
     energy = (audio[: frames * hop].reshape(frames, hop) ** 2).mean(axis=1)
     loud = np.nonzero(energy > energy.max() * 10 ** (-floor_db / 10))[0]
+    if not len(loud):
+        return audio
     first = max(0, int(loud[0]) * hop - round(margin * rate))
     return audio[first : (int(loud[-1]) + 1) * hop + round(margin * rate)]

@@ -3,28 +3,51 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple, TypeVar
 
 import numpy as np
 import soxr
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from tinyvox.errors import DataError
 from tinyvox.speech.audio import Audio, join_takes, read_audio, trim_silence
 from tinyvox.speech.manifest import Utterance, read_manifest
 
 
+def _rising(ends: tuple[float, float]) -> tuple[float, float]:
+    if ends[0] > ends[1]:
+        raise ValueError(f"expected the smaller number first, [{ends[1]}, {ends[0]}]")
+    return ends
+
+
+Number = TypeVar("Number")
+Range = Annotated[tuple[Number, Number], AfterValidator(_rising)]
+"""Two numbers, the smaller one first."""
+Counts = Range[Annotated[int, Field(ge=1, le=1000)]]
+Seconds = Range[Annotated[float, Field(ge=0, le=60)]]
+Decibels = Range[Annotated[float, Field(ge=-120, le=120)]]
+Speeds = Range[Annotated[float, Field(ge=0.1, le=10)]]
+
+
+class Drawn(NamedTuple):
+    """An augmented utterance, its transcript, and the files that it was made of."""
+
+    audio: Audio
+    text: str
+    paths: tuple[Path, ...]
+
+
 class Join(BaseModel):
     """How single takes are joined to longer utterances: `count` takes (a range), with a silence
     between two of them (a range, in seconds)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    count: tuple[int, int] = (2, 7)
-    silence: tuple[float, float] = (0.02, 0.3)
+    count: Counts = (2, 7)
+    silence: Seconds = (0.02, 0.3)
     one_speaker: bool = True
     """Whether all takes of an utterance are by the same speaker."""
     trim: bool = False
@@ -34,7 +57,7 @@ class Join(BaseModel):
 class Source(BaseModel):
     """A manifest to train on, and the share of the drawn utterances that come from it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     manifest: Path
     share: Annotated[float, Field(gt=0)] = 1.0
@@ -49,16 +72,16 @@ class Source(BaseModel):
 class Augment(BaseModel):
     """Random changes of the audio. A range means a uniform distribution over it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    speed: tuple[float, float] = (0.88, 1.14)
+    speed: Speeds = (0.88, 1.14)
     """Playback speed; the pitch changes with it."""
-    gain_db: tuple[float, float] = (-12.0, 6.0)
+    gain_db: Decibels = (-12.0, 6.0)
     noise_share: Annotated[float, Field(ge=0, le=1)] = 0.5
     """The share of the utterances to which noise is added."""
-    noise_snr_db: tuple[float, float] = (8.0, 35.0)
+    noise_snr_db: Decibels = (8.0, 35.0)
     """Signal-to-noise ratio in decibels."""
-    pad: tuple[float, float] = (0.0, 0.3)
+    pad: Seconds = (0.0, 0.3)
     """Seconds of near silence before and after the utterance."""
     pad_share: Annotated[float, Field(ge=0, le=1)] = 1.0
     """The share of the utterances that are padded. The others teach the model to finish a text at
@@ -87,12 +110,17 @@ class Corpus:
         self._cache: dict[Path, NDArray[np.int16]] = {}
         self._noise = NoiseBank(rate)
 
-    def load(self) -> Iterator[Path]:
-        """Read every file into memory, and yield its path when it has been read."""
+    def load(self) -> Iterator[Utterance]:
+        """Read every file into memory, and yield the utterance when it has been read."""
         for utterances in self.kept:
             for utterance in utterances:
                 self.audio(utterance)
-                yield utterance.path
+                yield utterance
+
+    def leave_out(self, is_unusable: Callable[[Utterance], bool]) -> None:
+        """Draw no more of the utterances for which this is so."""
+        self.kept = [[u for u in utterances if not is_unusable(u)] for utterances in self.kept]
+        self._speakers = [_by_speaker(utterances) for utterances in self.kept]
 
     def audio(self, utterance: Utterance) -> Audio:
         """Samples of an utterance. The file is read once, then kept in memory."""
@@ -102,18 +130,18 @@ class Corpus:
             self._cache[utterance.path] = clipped.astype(np.int16)
         return self._cache[utterance.path].astype(np.float32) / np.float32(32768.0)
 
-    def draw(self, rng: np.random.Generator) -> tuple[Audio, str]:
-        """One augmented utterance and its transcript; all random numbers come from `rng`."""
+    def draw(self, rng: np.random.Generator) -> Drawn:
+        """One augmented utterance; all random numbers come from `rng`."""
         shares = np.array([source.share for source in self.sources])
         which = int(rng.choice(len(shares), p=shares / shares.sum()))
-        audio, text = self._draw_from(which, rng)
-        return self._augmented(audio, rng), text
+        audio, text, paths = self._draw_from(which, rng)
+        return Drawn(self._augmented(audio, rng), text, paths)
 
-    def _draw_from(self, which: int, rng: np.random.Generator) -> tuple[Audio, str]:
+    def _draw_from(self, which: int, rng: np.random.Generator) -> Drawn:
         source, utterances = self.sources[which], self.kept[which]
         first = utterances[int(rng.integers(len(utterances)))]
         if source.join is None or rng.random() > source.join_share:
-            return self.audio(first), first.text
+            return Drawn(self.audio(first), first.text, (first.path,))
         pool = self._speakers[which][first.speaker] if source.join.one_speaker else utterances
         count = int(rng.integers(source.join.count[0], source.join.count[1] + 1))
         takes = [first, *(pool[int(rng.integers(len(pool)))] for _ in range(count - 1))]
@@ -122,7 +150,8 @@ class Corpus:
             audios = [trim_silence(audio, self.rate) for audio in audios]
         silences = rng.uniform(*source.join.silence, count - 1)
         joined = join_takes(audios, list(silences), self.rate)
-        return joined, " ".join(take.text for take in takes)
+        text = " ".join(take.text for take in takes)
+        return Drawn(joined, text, tuple(take.path for take in takes))
 
     def _augmented(self, audio: Audio, rng: np.random.Generator) -> Audio:
         speed = rng.uniform(*self.augment.speed)

@@ -15,8 +15,9 @@ from tinyvox.passes import check_recipe
 from tinyvox.planner import Effort, check_budget
 from tinyvox.recipe import FinetuneSettings, Recipe, load_recipe, with_finetune
 from tinyvox.speech import Corpus, Utterance, read_manifest, split_by_speaker
-from tinyvox.storage import check_output
+from tinyvox.storage import check_apart, check_folder, check_output
 from tinyvox.training import TrainConfig, load_config, open_corpus, plain_config
+from tinyvox.workflow.arguments import check_types
 from tinyvox.workflow.description import BYTES_A_PARAMETER
 from tinyvox.workflow.request import CompressRequest
 
@@ -45,8 +46,10 @@ def read_inputs(request: CompressRequest) -> Inputs:
 
     Raises RecipeError, DataError, FileError or ModelError, in one line, for the first fault: a
     budget out of range, an output that cannot be written, a disk that is full, a card that is
-    missing, audio that is missing, a transcript with characters that are no tokens.
+    missing, audio that is missing, a transcript with characters that are no tokens, a value of a
+    wrong type.
     """
+    check_types(request)
     _check_budget(request)
     _check_outputs(request)
     model = request.model
@@ -87,19 +90,18 @@ def _check_budget(request: CompressRequest) -> None:
 
 
 def _check_outputs(request: CompressRequest) -> None:
-    inputs = [request.model, request.recipe, request.data, request.dev, request.finetune]
-    inputs.append(request.card)
+    named = [request.model, request.recipe, request.data, request.dev, request.finetune]
+    inputs = [path for path in (*named, request.card) if isinstance(path, Path)]
     if isinstance(request.model, Path):
         inputs.append(card_path(request.model))
-    if request.output is not None and request.output == request.save_recipe:
-        raise FileError(f"{request.output}: is to be both the model and the recipe; name two files")
-    for path in (request.output, request.save_recipe):
-        if path is None:
-            continue
-        check_output(path)
-        for given in inputs:
-            if isinstance(given, Path) and given.exists() and path.resolve() == given.resolve():
-                raise FileError(f"{path}: is an input, and would be overwritten; name another file")
+    outputs = {"the model": request.output, "the recipe": request.save_recipe}
+    check_apart({what: path for what, path in outputs.items() if path is not None}, inputs)
+    if request.output is not None:
+        check_output(request.output, (".tvx",))
+    if request.save_recipe is not None:
+        check_output(request.save_recipe, (".yaml", ".yml"))
+    if request.cache is not None:
+        check_folder(request.cache)
 
 
 def _check_space(request: CompressRequest, model: Model) -> None:
