@@ -180,7 +180,7 @@ def test_strings_are_of_one_speaker_and_their_text_joined(manifest: Path) -> Non
     for _ in range(30):
         audio, text, paths = corpus.draw(rng)
         words = text.split()
-        assert 2 <= len(words) <= 3
+        assert 2 <= len(words) == len(paths) <= 3
         assert len({speakers[word] for word in words}) == 1
         assert abs(len(audio) - len(words) * 0.4 * RATE) <= 2
         assert np.abs(audio).max() <= 1
