@@ -7,6 +7,7 @@ import io
 import os
 import reprlib
 import secrets
+import shutil
 import signal
 import sys
 import threading
@@ -45,26 +46,71 @@ def atomic_writer(path: Path | str) -> Iterator[IO[bytes]]:
     Ctrl-C takes effect afterwards. Raises FileError where the folder or the disk does not allow it:
     what the disk does not take is told at the end of the block.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.tmp")
-    raw: _Patient | None = None
-    try:
-        _remove_left_over(path)
-        raw = _Patient(temporary)
-        with interrupted_afterwards(), io.BufferedWriter(raw) as file:
-            yield file
-            file.flush()
-            raw.check()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except Exception as error:
-        fault = error if raw is None or isinstance(error, OSError) else raw.fault
-        if fault is None:
+    with atomic_writers(path) as files:
+        yield files[0]
+
+
+@contextmanager
+def atomic_writers(*paths: Path | str) -> Iterator[Sequence[IO[bytes]]]:
+    """Several files, as `atomic_writer` has one: they take their names when all are whole."""
+    parts: list[_Part] = []
+    with interrupted_afterwards():
+        try:
+            for path in paths:
+                parts.append(_Part(Path(path)))
+            yield [part.file for part in parts]
+            for part in parts:
+                part.complete()
+            for part in parts:
+                part.take_name()
+        except OSError as error:
+            raise _unwritable(Path(paths[0]), error) from error
+        except Exception as error:
+            for part in parts:
+                if part.raw.fault is not None:  # what the block met was made of this
+                    raise _unwritable(part.path, part.raw.fault) from error
             raise
-        raise _unwritable(path, fault) from error
-    finally:
-        with suppress(OSError, ValueError):
-            temporary.unlink(missing_ok=True)
+        finally:
+            for part in parts:
+                part.remove()
+
+
+class _Part:
+    """A file that is being written, beside the name that it will take."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.tmp")
+        try:
+            _remove_left_over(path)
+            self.raw = _Patient(self._temporary)
+        except (OSError, ValueError) as error:  # a name may be none
+            raise _unwritable(path, error) from error
+        self.file = io.BufferedWriter(self.raw)
+
+    def complete(self) -> None:
+        """Bring everything to the disk. Raises FileError where it does not take it."""
+        try:
+            self.file.flush()
+            if self.raw.fault is not None:
+                raise self.raw.fault
+            os.fsync(self.file.fileno())
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+        self.file.close()
+
+    def take_name(self) -> None:
+        """Replace the old file. Raises FileError."""
+        try:
+            os.replace(self._temporary, self.path)
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+
+    def remove(self) -> None:
+        """Leave nothing of what has not taken its name."""
+        with suppress(OSError):
+            self.file.close()
+            self._temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -90,8 +136,8 @@ def interrupted_afterwards() -> Iterator[None]:
 
 
 class _Patient(io.FileIO):
-    """A new file, locked while it is open, that keeps the first fault of the disk to itself until
-    `check`: torch ends the whole process where a file that it writes raises an error."""
+    """A new file, locked while it is open, that remembers the first `fault` of the disk instead of
+    raising it: torch ends the whole process where a file that it writes raises an error."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, "xb")
@@ -108,11 +154,6 @@ class _Patient(io.FileIO):
             except OSError as error:
                 self.fault = error
         return memoryview(content).nbytes
-
-    def check(self) -> None:
-        """Raise the first fault."""
-        if self.fault is not None:
-            raise self.fault
 
 
 def _remove_left_over(path: Path) -> None:
@@ -170,6 +211,16 @@ def _check_writable(folder: Path, path: Path) -> None:
         raise FileError(f"{path}: the folder {folder} cannot be written to; name another")
 
 
+def check_space(path: Path, needed: int) -> None:
+    """Raise FileError where the disk of a file has fewer bytes free than are needed."""
+    free = shutil.disk_usage(path.parent).free
+    if free < needed:
+        raise FileError(
+            f"{path}: the disk has {free:,} bytes free, expected {needed:,}; "
+            "make room, or name a file on another disk"
+        )
+
+
 def check_apart(outputs: Mapping[str, Path], inputs: Iterable[Path]) -> None:
     """Raise FileError where an output, by what it is, is an input or another output: by the same
     name, by another way to it, or by a link."""
@@ -218,9 +269,15 @@ def read_yaml(
         raise fault(f"{path}: no YAML: {error}") from error
 
 
+def yaml_text(document: dict[str, Any]) -> str:
+    """Plain lists and dictionaries as YAML, in their order."""
+    text: str = yaml.safe_dump(document, sort_keys=False, default_flow_style=None)
+    return text
+
+
 def write_yaml(path: Path, document: dict[str, Any]) -> None:
-    """Write plain lists and dictionaries as YAML, in their order."""
-    write_file(path, yaml.safe_dump(document, sort_keys=False, default_flow_style=None))
+    """Write plain lists and dictionaries as YAML, in their order. Raises FileError."""
+    write_file(path, yaml_text(document))
 
 
 def describe(

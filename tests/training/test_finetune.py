@@ -398,7 +398,9 @@ def test_transcripts_that_no_audio_is_long_enough_for_are_one_error(
     corpus = Corpus([Source(manifest=tmp_path / "long.jsonl")], Augment(), {"a", "b"}, RATE)
     with pytest.raises(DataError, match=r"short\.wav, as augmented, has \d+ frames, .* needs 180;"):
         finetune(teacher, settings(steps=2), corpus, teacher)
-    with pytest.raises(DataError, match=r"long\.jsonl: no .*short\.wav has 11 frames, .* needs 180"):
+    with pytest.raises(
+        DataError, match=r"long\.jsonl: no .*short\.wav has 11 frames, .* needs 180"
+    ):
         load_audio(corpus, teacher.card, teacher)
 
 

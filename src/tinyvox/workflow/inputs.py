@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from tinyvox.errors import DataError, FileError, ModelError, RecipeError
+from tinyvox.errors import DataError, ModelError, RecipeError
 from tinyvox.importers import load
 from tinyvox.model import Model, card_path
 from tinyvox.passes import check_recipe
 from tinyvox.planner import Effort, check_budget
 from tinyvox.recipe import FinetuneSettings, Recipe, load_recipe, with_finetune
 from tinyvox.speech import Corpus, Utterance, read_manifest, split_by_speaker
-from tinyvox.storage import check_apart, check_folder, check_output
+from tinyvox.storage import check_apart, check_folder, check_output, check_space
 from tinyvox.training import TrainConfig, load_config, open_corpus, plain_config
 from tinyvox.workflow.arguments import check_types
 from tinyvox.workflow.description import BYTES_A_PARAMETER
@@ -112,12 +111,7 @@ def _check_space(request: CompressRequest, model: Model) -> None:
     needed = request.size or int(original / (request.ratio or 1))
     if request.finetune is not None:
         needed += BYTES_A_TRAINED_PARAMETER * model.count_parameters()
-    free = shutil.disk_usage(request.output.parent).free
-    if free < needed:
-        raise FileError(
-            f"{request.output}: the disk has {free:,} bytes free, expected {needed:,}; "
-            "make room, or name a file on another disk"
-        )
+    check_space(request.output, needed)
 
 
 def _check_audio(manifest: Path, utterances: Sequence[Utterance]) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from tinyvox import training
-from tinyvox.exporters import export_pt2
-from tinyvox.model import Model, card_path, save_card
+from tinyvox.exporters import export_with_card
+from tinyvox.model import Model, card_path
 from tinyvox.progress import Progress, silent
-from tinyvox.storage import check_apart, check_folder, check_output
-from tinyvox.training import TrainConfig, load_config
+from tinyvox.storage import check_apart, check_folder, check_output, check_space
+from tinyvox.training import TrainConfig, deepspeech, load_config
+from tinyvox.workflow.description import BYTES_A_PARAMETER
+from tinyvox.workflow.inputs import BYTES_A_TRAINED_PARAMETER
 
 
 def read_training(path: Path) -> TrainConfig:
@@ -26,6 +28,9 @@ def read_training(path: Path) -> TrainConfig:
     check_output(config.output, (".pt2",))
     check_output(card)
     check_folder(config.checkpoints)
+    parameters = deepspeech(config.model, config.card(), 0).count_parameters()
+    check_space(config.output, BYTES_A_PARAMETER * parameters)
+    check_space(config.checkpoints / "last.pt", BYTES_A_TRAINED_PARAMETER * parameters)
     return config
 
 
@@ -33,7 +38,5 @@ def train(config: TrainConfig, progress: Progress = silent) -> Model:
     """Train, and write the model with its card beside it; the checkpoint stays. Raises the errors
     of `training.train`, and FileError where the files cannot be written."""
     model = training.train(config, progress)
-    assert model.card is not None
-    save_card(model.card, card_path(config.output))
-    export_pt2(model, config.output)
+    export_with_card(model, config.output)
     return model
