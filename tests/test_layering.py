@@ -66,6 +66,7 @@ LAYERS: dict[str, set[str]] = {
         "calibration",
         "errors",
         "evaluation",
+        "exporters",
         "formats",
         "importers",
         "model",

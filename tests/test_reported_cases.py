@@ -1,4 +1,4 @@
-"""Scripts written from public bug reports, where they lie beside the project: each must exit with 0.
+"""Scripts written from public bug reports, where they lie beside the project: each exits with 0.
 
 They use the module names of before the packages; `lib/run_report.py` lets these stand.
 """

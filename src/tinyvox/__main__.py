@@ -15,9 +15,13 @@ def main() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # read when PyTorch is imported
     try:
         from tinyvox import cli
+
+        cli.main()
     except ModuleNotFoundError as error:
         sys.exit(f"tinyvox: no module {error.name!r}; pip install 'tinyvox[compress]'")
-    cli.main()
+    except KeyboardInterrupt:  # before a command began
+        print("tinyvox: interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ class Update:
     """Where a stage of the work is: `done` of `total` steps, None where nobody knows how many.
 
     `best_bytes` and `best_loss` are the file and the loss of the best result so far, where the
-    stage searches for one; where it trains, the loss is that of the last step.
+    stage searches for one; where it trains, the loss is that of the last step. `note` is a line
+    that people must see, such as what was left out.
     """
 
     stage: str
@@ -22,6 +23,7 @@ class Update:
     total: int | None = None
     best_bytes: int | None = None
     best_loss: float | None = None
+    note: str = ""
 
 
 class Progress(Protocol):

@@ -129,7 +129,7 @@ def test_a_plan_is_shown_and_its_recipe_replayed_without_searching(
     assert (folder / "heard.tvx").read_bytes() == (folder / "q.tvx").read_bytes()
     assert (folder / "heard.tvx").read_bytes() != (folder / "net.tvx").read_bytes()
     assert run_json("inspect", folder / "heard.tvx")["ratio"] >= 8
-    assert not (folder / "heard.plan.json").exists()
+    assert not (folder / "heard.tvx.plan.json").exists()
     assert list(cache.glob("*.npz"))
 
 

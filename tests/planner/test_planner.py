@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import re
 from pathlib import Path
@@ -22,6 +23,7 @@ from tinyvox.passes import compress
 from tinyvox.passes.lowrank import factorize
 from tinyvox.passes.quantization import quantize, relative_error
 from tinyvox.planner import BITS, Effort, Planner, find_plan, settings_of
+from tinyvox.planner.state import Found, State
 from tinyvox.progress import Update
 from tinyvox.recipe import (
     FactorizeSettings,
@@ -32,6 +34,8 @@ from tinyvox.recipe import (
     load_recipe,
     save_recipe,
 )
+from tinyvox.speech import Source
+from tinyvox.training import Architecture, TrainConfig, deepspeech
 
 
 def wide_model(hidden: int = 64) -> Model:
@@ -183,6 +187,31 @@ def test_a_search_that_was_interrupted_goes_on(
     state.write_text("{not a search")
     assert find_plan(model, ratio=10, state=state).recipe == whole.recipe
     assert files.pop_all() == made
+
+
+@pytest.mark.parametrize("kept", [1, 2])
+def test_a_search_that_was_killed_after_any_step_finds_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    """As the next search begins where the one before ended, with the sizes that it found."""
+    card = TrainConfig(data=(Source(manifest=Path("x")),), output=Path("y")).card()
+    model = deepspeech(Architecture(width=32, context=2), card, 0)
+    state = tmp_path / "plan.json"
+    whole = find_plan(model, ratio=9, effort="fast")
+    real, calls = State.keep, itertools.count(1)
+
+    def keep(self: State, place: str, found: Found) -> None:
+        real(self, place, found)
+        if next(calls) == kept:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(State, "keep", keep)
+        with pytest.raises(KeyboardInterrupt):
+            find_plan(model, ratio=9, effort="fast", state=state)
+    again = find_plan(model, ratio=9, effort="fast", state=state)
+    assert again.recipe == whole.recipe
+    assert tvx.encode(again.model) == tvx.encode(whole.model)
 
 
 class Counted:

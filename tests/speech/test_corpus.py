@@ -179,9 +179,9 @@ def test_strings_are_of_one_speaker_and_their_text_joined(manifest: Path) -> Non
     speakers = {"one": "a", "two": "a", "three": "b", "four": "b"}
     rng = np.random.default_rng(0)
     for _ in range(30):
-        audio, text = corpus.draw(rng)
+        audio, text, paths = corpus.draw(rng)
         words = text.split()
-        assert 2 <= len(words) <= 3
+        assert 2 <= len(words) == len(paths) <= 3
         assert len({speakers[word] for word in words}) == 1
         assert abs(len(audio) - len(words) * 0.4 * RATE) <= 2
         assert np.abs(audio).max() <= 1
@@ -199,7 +199,7 @@ def test_held_out_speakers_are_never_drawn(manifest: Path) -> None:
     corpus = Corpus([Source(manifest=manifest, holdout=0.5)], Augment(), LETTERS, RATE)
     assert {u.speaker for u in corpus.held} == {"a"}
     rng = np.random.default_rng(0)
-    assert {corpus.draw(rng)[1] for _ in range(20)} == {"three", "four"}
+    assert {corpus.draw(rng).text for _ in range(20)} == {"three", "four"}
 
 
 def test_a_character_outside_the_alphabet_is_named(manifest: Path) -> None:

@@ -30,7 +30,7 @@ from tinyvox.recipe import (
 )
 from tinyvox.runtime import extract_features
 from tinyvox.speech import Augment, Corpus, Source, Utterance, write_manifest
-from tinyvox.training import Architecture, TrainConfig, deepspeech, finetune
+from tinyvox.training import Architecture, TrainConfig, deepspeech, finetune, load_audio
 
 RATE = 16000
 
@@ -59,7 +59,7 @@ def teacher(tmp_path: Path) -> Model:
 def audio_features(corpus: Corpus, model: Model) -> Tensor:
     """Features of one second of the corpus."""
     assert model.card is not None
-    audio, _ = corpus.draw(np.random.default_rng(99))
+    audio = corpus.draw(np.random.default_rng(99)).audio
     return torch.from_numpy(extract_features(model.card.features.model_dump(), audio))[None]
 
 
@@ -264,8 +264,10 @@ def test_what_was_interrupted_ends_as_what_was_not(
         np.random.seed(stop)
     tuned = finetune(teacher, options, corpus, teacher, lambda u: seen.append(u.done), checkpoint)
     assert seen == [options.steps - 1, options.steps]
-    assert not checkpoint.exists()
     assert tuned.digest() == expected.digest()
+    again = finetune(teacher, options, corpus, teacher, lambda u: seen.append(u.done), checkpoint)
+    assert len(seen) == 2, "what was done is done again"
+    assert again.digest() == expected.digest()
     assert any(isinstance(m, Coded) for _, m in tuned.matrices()) == bool(options.quantize)
 
 
@@ -394,8 +396,12 @@ def test_transcripts_that_no_audio_is_long_enough_for_are_one_error(
         tmp_path / "long.jsonl", [Utterance(tmp_path / "short.wav", 0.25, "ab" * 90, "")]
     )
     corpus = Corpus([Source(manifest=tmp_path / "long.jsonl")], Augment(), {"a", "b"}, RATE)
-    with pytest.raises(DataError, match=r"long\.jsonl: none of 1000 utterances has as many frames"):
+    with pytest.raises(DataError, match=r"short\.wav, as augmented, has \d+ frames, .* needs 180;"):
         finetune(teacher, settings(steps=2), corpus, teacher)
+    with pytest.raises(
+        DataError, match=r"long\.jsonl: no .*short\.wav has 11 frames, .* needs 180"
+    ):
+        load_audio(corpus, teacher.card, teacher)
 
 
 def test_a_checkpoint_of_other_speech_is_passed_over(

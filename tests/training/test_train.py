@@ -6,6 +6,7 @@ import itertools
 import json
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import soundfile
 import torch
 import yaml
 
-from tinyvox.errors import FileError, RecipeError
+from tinyvox.errors import DataError, FileError, RecipeError
 from tinyvox.executor import Executor
 from tinyvox.exporters import export_pt2
 from tinyvox.model import Model, card_path, groups, save_card

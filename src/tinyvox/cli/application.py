@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import functools
 import io
+import os
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -37,21 +41,51 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 """Commands by name, in the order in which `--help` lists them."""
 
+INTERRUPTED = 130
+"""The exit status after Ctrl-C, as shells have it."""
+
+
+def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
+    """The command; Ctrl-C becomes one line, which says what is kept."""
+
+    @functools.wraps(command)
+    def run(*arguments: object, **options: object) -> None:
+        try:
+            command(*arguments, **options)
+        except KeyboardInterrupt as error:
+            print(": ".join(["tinyvox: interrupted", *map(str, error.args)]), file=sys.stderr)
+            raise typer.Exit(INTERRUPTED) from error
+
+    return run
+
+
 for name, command in COMMANDS.items():
-    app.command(name)(command)
+    app.command(name)(_interruptible(command))
 
 
 def main() -> None:
-    """Run the command line; an error that is the input's fault becomes one line and status 1."""
+    """Run the command line; an error that is the input's fault, or the disk's, becomes one line and
+    status 1."""
     warnings.showwarning = _show_warning
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may have any bytes
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        app(standalone_mode=True)
+        try:
+            app(standalone_mode=True)
+        finally:
+            sys.stdout.flush()
     except TinyvoxError as error:
         sys.exit(f"tinyvox: {error}")
-    except KeyboardInterrupt:
-        sys.exit("tinyvox: interrupted")
+    except OSError as error:
+        _drop_output()
+        said = f"{error.filename or 'standard output'}: {error.strerror}"
+        sys.exit(1 if error.errno == errno.EPIPE else f"tinyvox: {said}")
+
+
+def _drop_output() -> None:
+    """Let what standard output could not take go nowhere, else Python tries it again at its end."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _show_warning(

@@ -39,7 +39,6 @@ def compress(
     )  # fmt: skip
     with shown() as progress:
         result = run(request, progress)
-        result.save(output)
     facts = describe_file(output, result.model)
     if as_json:
         printing.print_json(facts)

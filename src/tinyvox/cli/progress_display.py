@@ -47,6 +47,8 @@ class LiveLine:
 
     def __call__(self, update: Update) -> None:
         """Show the update."""
+        if update.note:
+            self._bars.console.print(update.note, highlight=False, markup=False, soft_wrap=True)
         if self._task is None or update.stage != self._stage:
             if self._task is not None:
                 self._bars.remove_task(self._task)
@@ -58,7 +60,7 @@ class LiveLine:
 
 
 class PlainLines:
-    """A line with the same facts, at most every ten seconds."""
+    """A line with the same facts, at most every ten seconds; a note at once."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._console, self._clock = console, clock
@@ -67,6 +69,8 @@ class PlainLines:
 
     def __call__(self, update: Update) -> None:
         """Print the update, where the last line is ten seconds old."""
+        if update.note:
+            self._console.print(update.note, highlight=False, markup=False, soft_wrap=True)
         now = self._clock()
         if update.stage != self._stage:
             self._stage, self._began = update.stage, now

@@ -12,16 +12,9 @@ from tinyvox.cli.progress_display import shown
 
 def train(config: Annotated[Path, typer.Argument(help="Training configuration, YAML.")]) -> None:
     """Train a model from manifests; after a stop, the same command goes on from the checkpoint."""
-    from tinyvox import training
-    from tinyvox.exporters import export_pt2
-    from tinyvox.model import card_path, save_card
-    from tinyvox.storage import check_output
+    from tinyvox import workflow
 
-    settings = training.load_config(config)
-    check_output(settings.output)
+    settings = workflow.read_training(config)
     with shown() as progress:
-        model = training.train(settings, progress)
-    export_pt2(model, settings.output)
-    assert model.card is not None
-    save_card(model.card, card_path(settings.output))
+        model = workflow.train(settings, progress)
     print(f"{settings.output}: {model.count_parameters():,} parameters")

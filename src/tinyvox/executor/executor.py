@@ -6,10 +6,11 @@ import functools
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tinyvox.executor.modules import Frames, LayerModule, OnTensor
+from tinyvox.executor.modules import Frames, LayerModule, OnTensor, frames_after
 from tinyvox.executor.parametrize import (
     DenseWeight,
     Factors,
@@ -19,6 +20,16 @@ from tinyvox.executor.parametrize import (
 )
 from tinyvox.executor.short_inputs import no_frames, too_short
 from tinyvox.model import INPUT, Activation, Coded, Grid, Matrix, Model, Node, leaves
+
+
+def output_frames(model: Model, lengths: Tensor) -> Tensor:
+    """Frames that a model makes of utterances of so many frames, int64 [utterances]: the lengths
+    that `Executor.run` gives."""
+    found = {INPUT: lengths}
+    for node in model.nodes:
+        shortest = torch.stack([found[name] for name in node.inputs]).amin(0)
+        found[node.name] = frames_after(node.layer, shortest)
+    return found[model.output]
 
 
 class Executor(nn.Module):

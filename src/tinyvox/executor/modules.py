@@ -231,7 +231,7 @@ def _conv1d(module: LayerModule, x: Frames) -> Frames:
         layer.groups,
     )
     reach = layer.dilation * (layer.kernel - 1) + 1
-    lengths = _frames(x.lengths, reach, layer.stride, sum(layer.padding))
+    lengths = _lengths(layer, x)
     outputs = Frames(y.transpose(1, 2), lengths)
     if layer.groups == 1 and module.on_inputs is not None:
         patches = padded.unfold(1, reach, layer.stride)[..., :: layer.dilation]
@@ -252,7 +252,7 @@ def _conv2d(module: LayerModule, x: Frames) -> Frames:
         module.vector("bias"),
         layer.stride,
     )
-    lengths = _frames(x.lengths, layer.kernel[0], layer.stride[0], sum(layer.padding[:2]))
+    lengths = _lengths(layer, x)
     outputs = Frames(y.permute(0, 2, 3, 1), lengths)  # [batch, frames, bands, channels]
     if module.on_inputs is not None:
         patches = F.unfold(padded.transpose(1, 2), layer.kernel, stride=layer.stride)
@@ -262,9 +262,22 @@ def _conv2d(module: LayerModule, x: Frames) -> Frames:
     return outputs.map(lambda values: values.transpose(2, 3))
 
 
-def _frames(lengths: Tensor | None, reach: int, stride: int, padding: int = 0) -> Tensor | None:
-    if lengths is None:
-        return None
+def _lengths(layer: layers.Layer, x: Frames) -> Tensor | None:
+    return None if x.lengths is None else frames_after(layer, x.lengths)
+
+
+def frames_after(layer: layers.Layer, lengths: Tensor) -> Tensor:
+    """Frames that a layer with one input makes of utterances of so many frames, int64."""
+    reach, stride, padding = 1, 1, 0
+    if isinstance(layer, layers.Conv1d):
+        reach, stride = layer.dilation * (layer.kernel - 1) + 1, layer.stride
+        padding = sum(layer.padding)
+    elif isinstance(layer, layers.Conv2d):
+        reach, stride, padding = layer.kernel[0], layer.stride[0], sum(layer.padding[:2])
+    elif isinstance(layer, layers.FrameStacking):
+        reach, stride = layer.count, layer.stride
+    elif isinstance(layer, layers.Subsample):
+        stride = layer.factor
     return torch.clamp((lengths + padding - reach) // stride + 1, min=0)
 
 
@@ -322,13 +335,13 @@ def _frame_stacking(module: LayerModule, x: Frames) -> Frames:
     layer = module.layer
     assert isinstance(layer, layers.FrameStacking)
     windows = x.values.unfold(1, layer.count, layer.stride)
-    return Frames(windows.transpose(2, 3).flatten(2), _frames(x.lengths, layer.count, layer.stride))
+    return Frames(windows.transpose(2, 3).flatten(2), _lengths(layer, x))
 
 
 def _subsample(module: LayerModule, x: Frames) -> Frames:
     layer = module.layer
     assert isinstance(layer, layers.Subsample)
-    return Frames(x.values[:, :: layer.factor], _frames(x.lengths, 1, layer.factor))
+    return Frames(x.values[:, :: layer.factor], _lengths(layer, x))
 
 
 def _unflatten(module: LayerModule, x: Frames) -> Frames:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from tinyvox.executor import Executor, Frames
-from tinyvox.model import INPUT, Model, Recurrent
-from tinyvox.storage import atomic_writer
+from tinyvox.model import INPUT, Model, Recurrent, card_path, card_text
+from tinyvox.storage import atomic_writer, atomic_writers
 
 
 def _attribute(name: str) -> str:
@@ -78,3 +78,13 @@ def export_pt2(model: Model, path: Path) -> None:
     program = export_program(model)
     with atomic_writer(path) as file:
         torch.export.save(program, file)
+
+
+def export_with_card(model: Model, path: Path) -> None:
+    """Write a model as `.pt2`, as `export_pt2` does, and its speech card, which it must have,
+    beside it: both or none. Raises FileError where they cannot be written."""
+    assert model.card is not None
+    program, card = export_program(model), card_text(model.card)
+    with atomic_writers(path, card_path(path)) as (file, card_file):
+        torch.export.save(program, file)
+        card_file.write(card.encode())

@@ -6,6 +6,7 @@ from tinyvox.model.card import (
     Features,
     SpeechCard,
     card_path,
+    card_text,
     load_card,
     save_card,
 )
@@ -106,6 +107,7 @@ __all__ = [
     "layers",
     "leaf_map",
     "leaves",
+    "card_text",
     "load_card",
     "nearest",
     "on_grid",

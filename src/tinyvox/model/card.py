@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from tinyvox.errors import FileError
-from tinyvox.storage import read_yaml, write_yaml
+from tinyvox.storage import read_yaml, write_file, yaml_text
 
 FeatureKind = Literal["log_mel", "mfcc", "deepspeech_mfcc"]
 """The kinds of features that the native extractor computes."""
@@ -100,6 +100,11 @@ def load_card(path: Path) -> SpeechCard:
     return read_yaml(path, SpeechCard, FileError)
 
 
+def card_text(card: SpeechCard) -> str:
+    """A card as YAML."""
+    return yaml_text(card.model_dump(mode="json"))
+
+
 def save_card(card: SpeechCard, path: Path) -> None:
     """Write a card as YAML. Raises FileError where the file cannot be written."""
-    write_yaml(path, card.model_dump(mode="json"))
+    write_file(path, card_text(card))

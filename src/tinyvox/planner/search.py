@@ -16,7 +16,7 @@ from tinyvox.planner.allocation import Allocation, Chosen
 from tinyvox.planner.choices import Choice, Choices
 from tinyvox.planner.effort import SearchSettings
 from tinyvox.planner.plans import Plan, Row, recipe_of, sequential, with_share
-from tinyvox.planner.state import Pairs, State
+from tinyvox.planner.state import Found, State
 from tinyvox.planner.tracking import Tracker
 from tinyvox.recipe import QuantizeRule, Recipe, Settings
 
@@ -155,8 +155,8 @@ class Search:
         known = self._state.recall(f"{self._key} {place}")
         fitted = self._fit(budget) if known is None else self._refit(known)
         if fitted is not None:
-            pairs = {name: (choice.rank, choice.bits) for name, choice in fitted[0].items()}
-            self._state.keep(f"{self._key} {place}", pairs)
+            found = Found(chosen=fitted[0], missed=self._missed)
+            self._state.keep(f"{self._key} {place}", found)
         return fitted
 
     def _fit(self, budget: int) -> Fitted | None:
@@ -197,14 +197,11 @@ class Search:
                 share /= 2
         return best
 
-    def _refit(self, known: Pairs) -> Fitted:
-        """What an earlier search has come to."""
-        chosen = {}
-        for name, (rank, bits) in known.items():
-            like = [choice for choice in self._choices[name].all if choice.rank == rank]
-            nearest = min(like, key=lambda choice: abs(choice.bits - bits))
-            chosen[name] = nearest if nearest.bits == bits else nearest.with_bits(bits)
-        return chosen, *self._file(chosen)
+    def _refit(self, known: Found) -> Fitted:
+        """What an earlier search has come to, and where it would have gone on."""
+        fitted = known.chosen, *self._file(known.chosen)
+        self._missed = known.missed
+        return fitted
 
     def _file(self, chosen: Chosen) -> tuple[Model, int]:
         """The model that the recipe of these choices makes, and the bytes of its file."""

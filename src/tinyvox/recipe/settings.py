@@ -75,6 +75,7 @@ Patterns = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length
 """Patterns of full names or layers."""
 Share = Annotated[int | float, PlainValidator(_share)]
 """A fraction where it is written with a point (1.0 is all), else a count."""
+Seed = Annotated[int, Field(ge=0, le=2**62)]
 TrainingStep = Annotated[int | float, PlainValidator(_training_step)]
 """A fraction of the training steps where it is written with a point, else the number of a step."""
 
@@ -113,7 +114,7 @@ class PruneSettings(_Settings):
     none."""
     refit: bool = True
     """Fit the matrices that read the units to the units that stay, where their inputs are known."""
-    seed: int = 0
+    seed: Seed = 0
     """The seed of the random order."""
 
     @model_validator(mode="after")
@@ -302,7 +303,7 @@ class FinetuneSettings(_Settings):
     channel_shift: Annotated[float, Field(ge=0)] = 0.0
     """The deviation of a random constant that is added to each feature of an utterance, as in
     training; the original model gets the same features."""
-    seed: int = 0
+    seed: Seed = 0
     quantize: tuple[QuantizeRule, ...] = ()
     """Rules by which matrices are rounded while they are trained; rounding starts from their codes
     where they are coded already. They are coded afterwards."""

@@ -1,7 +1,7 @@
 """Speech data: manifests, audio files, and the augmented utterances that training draws."""
 
 from tinyvox.speech.audio import Audio, decode_audio, read_audio, read_utterance
-from tinyvox.speech.augment import Augment, Corpus, Join, NoiseBank, Source
+from tinyvox.speech.augment import Corpus, Drawn, NoiseBank
 from tinyvox.speech.distortions import clip, encode, limit_band
 from tinyvox.speech.manifest import (
     Utterance,
@@ -13,12 +13,14 @@ from tinyvox.speech.manifest import (
     spread,
     write_manifest,
 )
+from tinyvox.speech.settings import Augment, Join, Source
 from tinyvox.speech.takes import gate, join_takes, trim_silence
 
 __all__ = [
     "Audio",
     "Augment",
     "Corpus",
+    "Drawn",
     "Join",
     "NoiseBank",
     "Source",

@@ -3,85 +3,28 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import NamedTuple
 
 import numpy as np
 import soxr
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
 from tinyvox.errors import DataError
 from tinyvox.speech.audio import Audio, read_utterance
 from tinyvox.speech.distortions import Codec, clip, encode, limit_band
 from tinyvox.speech.manifest import Utterance, check_audio, read_manifest, single_spaced
+from tinyvox.speech.settings import Augment, Source
 from tinyvox.speech.takes import gate, join_takes, trim_silence
 
 
-class Join(BaseModel):
-    """How single takes are joined to longer utterances: `count` takes (a range), with a silence
-    between two of them (a range, in seconds)."""
+class Drawn(NamedTuple):
+    """An augmented utterance, its transcript, and the files that it was made of."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    count: tuple[int, int] = (2, 7)
-    silence: tuple[float, float] = (0.02, 0.3)
-    one_speaker: bool = True
-    """Whether all takes of an utterance are by the same speaker."""
-    trim: bool = False
-    """Whether quiet beginnings and ends of the takes are cut off first."""
-
-
-class Source(BaseModel):
-    """A manifest to train on, and the share of the drawn utterances that come from it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    manifest: Path
-    share: Annotated[float, Field(gt=0)] = 1.0
-    """Relative to the shares of the other sources."""
-    join: Join | None = None
-    join_share: Annotated[float, Field(ge=0, le=1)] = 0.8
-    """The share of the utterances that are joined from takes; the others are single takes."""
-    holdout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """The share of the speakers who are held back for validation."""
-
-
-class Augment(BaseModel):
-    """Random changes of the audio. A range means a uniform distribution over it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    speed: tuple[float, float] = (0.88, 1.14)
-    """Playback speed; the pitch changes with it."""
-    gain_db: tuple[float, float] = (-12.0, 6.0)
-    noise_share: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """The share of the utterances to which noise is added."""
-    noise_snr_db: tuple[float, float] = (8.0, 35.0)
-    """Signal-to-noise ratio in decibels."""
-    pad: tuple[float, float] = (0.0, 0.3)
-    """Seconds of near silence before and after the utterance."""
-    pad_share: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """The share of the utterances that are padded. The others teach the model to finish a text at
-    the last frame."""
-    digital_silence_share: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """The share of the utterances whose pauses and padding are exact zeros, as muted microphones,
-    noise gates and speech synthesis give them. No noise is added to these."""
-    gate_db: Annotated[float, Field(gt=0)] = 40.0
-    """How far below the loudest 10 ms of such an utterance a pause begins, in decibels."""
-    band_share: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """The share of the utterances that lose low and high frequencies, as on a telephone."""
-    low_cut_hz: tuple[float, float] = (0.0, 400.0)
-    high_cut_hz: tuple[float, float] = (2500.0, 7500.0)
-    clip_share: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """The share of the utterances that are clipped."""
-    clip_db: tuple[float, float] = (3.0, 18.0)
-    """How far below the largest sample, in decibels."""
-    codec_share: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """The share of the utterances that go through a lossy codec, MP3 or Opus."""
-    compression: tuple[float, float] = (0.7, 0.97)
-    """Of the codec: 0 is the most bits, 1 the fewest."""
+    audio: Audio
+    text: str
+    paths: tuple[Path, ...]
 
 
 class Corpus:
@@ -108,12 +51,17 @@ class Corpus:
         self._cache: dict[Utterance, NDArray[np.int16] | Audio] = {}
         self._noise = NoiseBank(rate)
 
-    def load(self) -> Iterator[Path]:
-        """Read every file into memory, and yield its path when it has been read."""
+    def load(self) -> Iterator[Utterance]:
+        """Read every file into memory, and yield the utterance when it has been read."""
         for utterances in self.kept:
             for utterance in utterances:
                 self.audio(utterance)
-                yield utterance.path
+                yield utterance
+
+    def leave_out(self, is_unusable: Callable[[Utterance], bool]) -> None:
+        """Draw no more of the utterances for which this is so."""
+        self.kept = [[u for u in utterances if not is_unusable(u)] for utterances in self.kept]
+        self._speakers = [_by_speaker(utterances) for utterances in self.kept]
 
     def audio(self, utterance: Utterance) -> Audio:
         """Samples of an utterance. They are read once, then kept in memory."""
@@ -123,19 +71,19 @@ class Corpus:
         full_scale = np.float32(32768 if kept.dtype == np.int16 else 1)
         return kept.astype(np.float32) / full_scale
 
-    def draw(self, rng: np.random.Generator) -> tuple[Audio, str]:
-        """One augmented utterance and its transcript; all random numbers come from `rng`."""
+    def draw(self, rng: np.random.Generator) -> Drawn:
+        """One augmented utterance; all random numbers come from `rng`."""
         shares = np.array([source.share for source in self.sources])
         which = int(rng.choice(len(shares), p=shares / shares.sum()))
         digital = bool(rng.random() < self.augment.digital_silence_share)
-        audio, text = self._draw_from(which, rng, digital)
-        return self._augmented(audio, rng, digital), text
+        drawn = self._draw_from(which, rng, digital)
+        return drawn._replace(audio=self._augmented(drawn.audio, rng, digital))
 
-    def _draw_from(self, which: int, rng: np.random.Generator, digital: bool) -> tuple[Audio, str]:
+    def _draw_from(self, which: int, rng: np.random.Generator, digital: bool) -> Drawn:
         source, utterances = self.sources[which], self.kept[which]
         first = utterances[int(rng.integers(len(utterances)))]
         if source.join is None or rng.random() > source.join_share:
-            return self.audio(first), first.spoken
+            return Drawn(self.audio(first), first.spoken, (first.path,))
         pool = self._speakers[which][first.speaker] if source.join.one_speaker else utterances
         count = int(rng.integers(source.join.count[0], source.join.count[1] + 1))
         takes = [first, *(pool[int(rng.integers(len(pool)))] for _ in range(count - 1))]
@@ -144,7 +92,8 @@ class Corpus:
             audios = [trim_silence(audio, self.rate) for audio in audios]
         silences = rng.uniform(*source.join.silence, count - 1)
         joined = join_takes(audios, list(silences), self.rate, digital)
-        return joined, single_spaced(" ".join(take.spoken for take in takes))
+        text = single_spaced(" ".join(take.spoken for take in takes))
+        return Drawn(joined, text, tuple(take.path for take in takes))
 
     def _augmented(self, audio: Audio, rng: np.random.Generator, digital: bool) -> Audio:
         speed = rng.uniform(*self.augment.speed)

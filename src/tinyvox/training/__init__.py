@@ -5,7 +5,6 @@ from tinyvox.training.batches import (
     Batch,
     Batches,
     Position,
-    load_audio,
     load_corpus,
     mask_time,
     normalized,
@@ -16,6 +15,7 @@ from tinyvox.training.configuration import Optimization, TrainConfig, load_confi
 from tinyvox.training.device import autocast, fastest_device, product_precision
 from tinyvox.training.finetuning import finetune
 from tinyvox.training.gradual_pruning import Pruner, cubic_sparsity
+from tinyvox.training.lengths import Room, load_audio
 from tinyvox.training.loop import Checkpoint, Learner, Loop, learning_rate
 from tinyvox.training.losses import ctc_loss, distillation_loss
 from tinyvox.training.trainer import Trainer, train
@@ -30,6 +30,7 @@ __all__ = [
     "Optimization",
     "Position",
     "Pruner",
+    "Room",
     "TrainConfig",
     "Trainer",
     "autocast",

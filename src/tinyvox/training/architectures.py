@@ -28,12 +28,12 @@ class Architecture(BaseModel):
     """DeepSpeech (Hannun 2014, in the form of Mozilla's): a context window, three layers with
     clipped ReLU, an LSTM, one more such layer, and one output for each token."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     kind: Literal["deepspeech"] = "deepspeech"
-    width: Annotated[int, Field(ge=1)] = 512
+    width: Annotated[int, Field(ge=1, le=2**16)] = 512
     """Neurons of each layer, and hidden units of the LSTM."""
-    context: Annotated[int, Field(ge=0)] = 9
+    context: Annotated[int, Field(ge=0, le=1000)] = 9
     """Frames before and after the present one that the first layer sees."""
     clip: Annotated[float, Field(gt=0)] = 20.0
     """The highest output of the clipped ReLU."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,16 +14,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tinyvox.errors import DataError
-from tinyvox.model import SpeechCard
-from tinyvox.progress import Progress, Update, silent
+from tinyvox.model import Model, SpeechCard
+from tinyvox.progress import Progress, silent
 from tinyvox.runtime import extract_features
 from tinyvox.speech import Corpus, check_transcripts
 from tinyvox.training.configuration import TrainConfig
+from tinyvox.training.lengths import Room, load_audio, too_short
 
 POOL = 4
 """Batches that are drawn at once and sorted by length."""
 MOST_MISSED = 1000
-"""Utterances with too few frames for their transcripts that are drawn in a row, at most."""
+"""Utterances that are too short once augmented, and drawn again, in a row, at most."""
 FRAMES_MULTIPLE = 16
 """Batches are padded to multiples of it, as oneDNN compiles a kernel for every new shape."""
 
@@ -42,7 +43,8 @@ class Batch:
     """Features, float32 [batch, frames, size], and their lengths, int64 [batch]; the targets of all
     utterances one after the other, int64, and their lengths, int64 [batch].
 
-    `position` is the place in the stream of batches after this one.
+    `position` is the place in the stream of batches after this one; `files` are the audio files
+    that the batch was made of.
     """
 
     features: Tensor
@@ -50,17 +52,28 @@ class Batch:
     targets: Tensor
     target_lengths: Tensor
     position: Position | None = None
+    files: tuple[Path, ...] = ()
 
 
-Items = list[tuple[Tensor, list[int]]]
-"""Features, [frames, size], and target of each utterance of a batch."""
+@dataclass(frozen=True)
+class Item:
+    """An utterance of a batch: features [frames, size], target tokens, audio files."""
+
+    features: Tensor
+    target: list[int]
+    seconds: float
+    files: tuple[Path, ...]
+
+
+Items = list[Item]
 
 
 class Batches:
     """An endless stream of batches of about `seconds` of audio each.
 
     Utterances of like length are in one batch. A thread draws the next batches while the present
-    ones are trained on. The stream begins with `seed`, or goes on from `position`.
+    ones are trained on. The stream begins with `seed`, or goes on from `position`. The outputs of
+    `model`, by default as many frames as the features, say which utterances are long enough.
     """
 
     def __init__(
@@ -70,8 +83,9 @@ class Batches:
         seconds: float,
         seed: int,
         position: Position | None = None,
+        model: Model | None = None,
     ) -> None:
-        self.corpus, self.card, self.seconds = corpus, card, seconds
+        self.corpus, self.seconds, self.room = corpus, seconds, Room(card, model)
         self.rng = np.random.default_rng(seed)
         self.taken = 0 if position is None else position.taken
         if position is not None:
@@ -94,49 +108,53 @@ class Batches:
         """The state of the random generator, and the batches that are then drawn."""
         generator = json.dumps(self.rng.bit_generator.state)
         drawn: Items = []
-        total, missed = 0.0, 0
+        total = 0.0
         while total < self.seconds * POOL:
-            audio, text = self.corpus.draw(self.rng)
-            features = torch.from_numpy(extract_features(self.card.features.model_dump(), audio))
-            target = self.card.encode(text)
-            if len(features) >= _frames_needed(target):
-                drawn.append((features, target))
-                total += len(audio) / self.corpus.rate
-            elif not drawn and (missed := missed + 1) == MOST_MISSED:
-                manifest = self.corpus.sources[0].manifest
-                raise DataError(
-                    f"{manifest}: none of {missed} utterances has as many frames as its transcript "
-                    "needs; check that audio and transcripts belong together"
-                )
-        drawn.sort(key=lambda item: len(item[0]))
+            item = self._draw()
+            drawn.append(item)
+            total += item.seconds
+        drawn.sort(key=lambda item: len(item.features))
         batches = list(self._cut(drawn))
         self.rng.shuffle(batches)
         return generator, batches
 
+    def _draw(self) -> Item:
+        """An utterance that is long enough for its transcript, augmented."""
+        for _ in range(MOST_MISSED):
+            drawn = self.corpus.draw(self.rng)
+            features = self.room.features(drawn.audio)
+            frames, needed = self.room.frames(features), self.room.needed(drawn.text)
+            if frames >= needed:
+                target = self.room.card.encode(drawn.text)
+                seconds = len(drawn.audio) / self.corpus.rate
+                return Item(features, target, seconds, drawn.paths)
+        what = " and ".join(map(str, drawn.paths))
+        raise DataError(
+            f"none of {MOST_MISSED} augmented utterances is long enough: {what}, as augmented, "
+            f"{too_short('', frames, needed).lstrip()}"
+        )
+
     def _cut(self, drawn: Items) -> Iterator[Items]:
-        frames_a_batch = self.seconds * 1000 / self.card.features.hop_ms
+        frames_a_batch = self.seconds * 1000 / self.room.card.features.hop_ms
         batch: Items = []
         for item in drawn:
-            if batch and (len(batch) + 1) * len(item[0]) > frames_a_batch:
+            if batch and (len(batch) + 1) * len(item.features) > frames_a_batch:
                 yield batch
                 batch = []
             batch.append(item)
         yield batch
 
 
-def _frames_needed(target: list[int]) -> int:
-    """The fewest frames for a target: CTC needs a blank between equal neighbors."""
-    return len(target) + sum(a == b for a, b in itertools.pairwise(target))
-
-
 def _padded(items: Items, position: Position) -> Batch:
-    features = torch.nn.utils.rnn.pad_sequence([f for f, _ in items], batch_first=True)
+    features = torch.nn.utils.rnn.pad_sequence([item.features for item in items], batch_first=True)
+    tokens = [token for item in items for token in item.target]
     return Batch(
         F.pad(features, [0, 0, 0, -features.shape[1] % FRAMES_MULTIPLE]),
-        torch.tensor([len(f) for f, _ in items]),
-        torch.tensor([token for _, target in items for token in target]),
-        torch.tensor([len(target) for _, target in items]),
+        torch.tensor([len(item.features) for item in items]),
+        torch.tensor(tokens, dtype=torch.int64),
+        torch.tensor([len(item.target) for item in items]),
         position,
+        tuple(path for item in items for path in item.files),
     )
 
 
@@ -151,35 +169,26 @@ def open_corpus(config: TrainConfig) -> Corpus:
     return Corpus(config.data, config.augment, alphabet, config.features.sample_rate)
 
 
-def load_audio(corpus: Corpus, progress: Progress = silent) -> None:
-    """Read all audio of a corpus into memory, where it is not there yet.
-
-    `progress` is told of each file, in the stage "reading audio". Raises DataError for a file that
-    cannot be read.
-    """
-    total = sum(len(utterances) for utterances in corpus.kept)
-    for done, _ in enumerate(corpus.load(), 1):
-        progress(Update("reading audio", done, total))
-
-
 def load_corpus(config: TrainConfig, progress: Progress = silent) -> Corpus:
     """`open_corpus`, then `load_audio`."""
     corpus = open_corpus(config)
     for source, utterances in zip(corpus.sources, corpus.kept, strict=True):
         check_transcripts(source.manifest, utterances, "training")
-    load_audio(corpus, progress)
+    load_audio(corpus, config.card(), progress=progress)
     return corpus
 
 
 def normalized(card: SpeechCard, corpus: Corpus, seed: int, utterances: int = 400) -> SpeechCard:
     """The card with the mean and the standard deviation of each feature, measured on so many
-    augmented utterances."""
+    augmented utterances. Raises DataError where none of them is long enough for a frame."""
     rng = np.random.default_rng(seed)
     plain = card.features.model_copy(update={"mean": (), "deviation": ()})
     settings = plain.model_dump()
     frames = np.concatenate(
-        [extract_features(settings, corpus.draw(rng)[0]) for _ in range(utterances)]
+        [extract_features(settings, corpus.draw(rng).audio) for _ in range(utterances)]
     )
+    if not len(frames):
+        raise DataError(f"none of {utterances} augmented utterances is long enough for a frame")
     mean = tuple(round(float(v), 4) for v in frames.mean(axis=0))
     deviation = tuple(round(float(v), 4) for v in frames.std(axis=0) + 1e-3)
     features = plain.model_copy(update={"mean": mean, "deviation": deviation})

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
 from tinyvox.errors import RecipeError
 from tinyvox.model import Features, SpeechCard
@@ -19,7 +20,7 @@ class Optimization(BaseModel):
     """How the optimizer, AdamW, is run. The learning rate rises linearly during the warm-up, then
     falls along half a cosine to zero; at every restart this begins again (Loshchilov 2017)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     steps: Annotated[int, Field(ge=1)] = 4000
     batch_seconds: Annotated[float, Field(gt=0)] = 200.0
@@ -36,27 +37,35 @@ class Optimization(BaseModel):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     clip_norm: Annotated[float, Field(gt=0)] = 2.0
     """Gradients are scaled down to this norm, over all parameters together."""
-    time_masks: Annotated[int, Field(ge=0)] = 2
+    time_masks: Annotated[int, Field(ge=0, le=1000)] = 2
     """Stretches of up to `time_mask_frames` frames, in each utterance, whose features are set to
     zero (SpecAugment, Park 2019)."""
-    time_mask_frames: Annotated[int, Field(ge=1)] = 8
+    time_mask_frames: Annotated[int, Field(ge=1, le=100_000)] = 8
     channel_shift: Annotated[float, Field(ge=0)] = 0.0
     """Standard deviation of a random constant that is added to each feature of an utterance, in
     units of the feature's own deviation. Another microphone or room does the same to the logarithm
     of a spectrum."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Type of the matrix products; `auto` is bfloat16 where the hardware multiplies it."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, le=2**62)] = 0
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if any(a >= b for a, b in itertools.pairwise(self.restarts)):
+            raise ValueError(f"restarts are {list(self.restarts)}, expected rising numbers")
+        return self
 
 
 class TrainConfig(BaseModel):
     """What `tinyvox train` reads. Paths are relative to the configuration file."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     model: Architecture = Architecture()
     features: Features = Features()
-    tokens: tuple[str, ...] = (" ", *"abcdefghijklmnopqrstuvwxyz", "'", "<blank>")
+    tokens: Annotated[tuple[str, ...], Field(min_length=2)] = (
+        " ", *"abcdefghijklmnopqrstuvwxyz", "'", "<blank>"
+    )  # fmt: skip
     init: Path | None = None
     """A model of this architecture, with a speech card, whose weights training begins with."""
     data: Annotated[tuple[Source, ...], Field(min_length=1)]
@@ -71,6 +80,12 @@ class TrainConfig(BaseModel):
     """Folder of the checkpoint and of the log."""
     checkpoint_minutes: Annotated[float, Field(gt=0)] = 3.0
     """Minutes between two checkpoints."""
+
+    @model_validator(mode="after")
+    def _one_index_a_token(self) -> Self:
+        if twice := [token for token in self.tokens if self.tokens.count(token) > 1]:
+            raise ValueError(f"tokens have {twice[0]!r} twice, expected each once")
+        return self
 
     def card(self) -> SpeechCard:
         """The speech card of the model, its features not normalized yet; the last token is the

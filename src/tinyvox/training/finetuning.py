@@ -58,19 +58,23 @@ def finetune(
     the start.
 
     `progress` is told of every step, in the stage "fine-tuning". With `checkpoint`, the state is
-    written to this file every minute, and when the work is interrupted. The same call then goes on
-    from there, ends with the same numbers as an undisturbed one, and deletes the file. The state of
-    another model, teacher, speech or settings is passed over.
+    written to this file every minute, when the work is interrupted, and at the end. The same call
+    then goes on from there, and ends with the same numbers as an undisturbed one. The file stays:
+    remove it when the result is saved. The state of another model, teacher, speech or settings is
+    passed over, and written over.
 
     Raises ModelError where the model has no speech card, RecipeError where the settings do not fit
-    the model, and FileError where `checkpoint` is a file of another kind or cannot be written.
+    the model, FileError where `checkpoint` is a file of another kind or cannot be written, and
+    DataError for a loss that is not finite, or speech that is too short.
     """
     if model.card is None:
         raise ModelError("fine-tuning needs a speech card; add --card FILE")
     tuner = _Tuner(model, settings, teacher, calibration)
     state = Checkpoint(checkpoint, tuner, _run_name(model, teacher, settings, corpus))
     state.restore()
-    batches = Batches(corpus, model.card, settings.batch_seconds, settings.seed, state.position)
+    batches = Batches(
+        corpus, model.card, settings.batch_seconds, settings.seed, state.position, model
+    )
     schedule = Optimization(
         steps=settings.steps, learning_rate=settings.learning_rate, warmup=settings.steps // 20
     )
@@ -78,7 +82,6 @@ def finetune(
     for _ in range(CORRECTIONS):
         if _hold_bits(tuner.executor, tuner.pruner, closeness=0.02):
             break
-    state.remove()
     return tuner.pruner.model()
 
 

@@ -8,22 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import signal
-import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tinyvox.errors import FileError, RecipeError
+from tinyvox.errors import DataError, FileError, RecipeError
 from tinyvox.executor import Executor
 from tinyvox.progress import Progress, Update
-from tinyvox.storage import atomic_writer
+from tinyvox.storage import atomic_writer, interrupted_afterwards
 from tinyvox.training.batches import Batch, Position
 from tinyvox.training.configuration import Optimization
 from tinyvox.training.gradual_pruning import Pruner
@@ -73,14 +70,29 @@ class Learner(ABC):
             group["lr"] = rate * group.get("relative", 1.0)
 
     def train_step(self, batch: Batch) -> float:
-        """Make one step; the loss before it."""
+        """Make one step; the loss before it.
+
+        Raises DataError, with the audio files of the batch, where the loss or its gradients are not
+        finite; the parameters are then as they were.
+        """
         loss = self.loss(batch)
         self.optimizer.zero_grad(set_to_none=True)
-        (loss + self.pruner.penalty()).backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.executor.parameters(), self.clip_norm)
+        whole = loss + self.pruner.penalty()
+        whole.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(self.executor.parameters(), self.clip_norm)
+        for what, value in (("loss", whole.detach()), ("norm of the gradients", norm)):
+            if not math.isfinite(value):
+                raise DataError(self._not_finite(what, float(value), batch))
         self.optimizer.step()
         self.pruner.step()
         return float(loss.detach())
+
+    def _not_finite(self, what: str, value: float, batch: Batch) -> str:
+        return (
+            f"step {self.pruner.done + 1}: the {what} is {value}, expected a finite number; check "
+            "these files, which the batch was made of, or set a lower learning_rate: "
+            f"{', '.join(map(str, dict.fromkeys(batch.files)))}"
+        )
 
 
 class Checkpoint:
@@ -100,12 +112,25 @@ class Checkpoint:
         self.path, self.learner, self.run = path, learner, run
         self.facts: dict[str, str] = dict(facts or {})
         self.done = 0
+        self.kept: int | None = None
+        """The step whose state the file has; None where it has none of this run."""
         self.position: Position | None = None
 
     def save(self) -> None:
-        """Write the file; the old one stays until the new one is whole. Raises FileError."""
-        if self.path is None:
+        """Write the file, if it has another state; the old one stays until the new one is whole.
+
+        Raises FileError, which says what is kept.
+        """
+        if self.path is None or self.kept == self.done:
             return
+        try:
+            self._write(self.path)
+        except FileError as error:
+            kept = "none is kept" if self.kept is None else f"that of step {self.kept} is kept"
+            raise FileError(f"{error}; of the states of this run, {kept}") from error
+        self.kept = self.done
+
+    def _write(self, path: Path) -> None:
         learner = self.learner
         state = {
             "run": self.run,
@@ -117,7 +142,7 @@ class Checkpoint:
             "generators": {name: g.get_state() for name, g in learner.generators.items()},
             "position": self.position and dataclasses.asdict(self.position),
         }
-        with atomic_writer(self.path) as file:
+        with atomic_writer(path) as file:
             torch.save(state, file)
 
     def restore(self) -> bool:
@@ -143,11 +168,6 @@ class Checkpoint:
             ) from error
         return True
 
-    def remove(self) -> None:
-        """Delete the file, if there is one."""
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
-
     def _load(self, state: Mapping[str, Any]) -> None:
         learner = self.learner
         learner.executor.load_state_dict(state["executor"])
@@ -157,7 +177,8 @@ class Checkpoint:
             generator.set_state(state["generators"][name])
         position = state["position"]
         self.position = None if position is None else Position(**position)
-        self.done, self.facts = int(state["step"]), state["facts"]
+        self.done = self.kept = int(state["step"])
+        self.facts = state["facts"]
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -184,8 +205,10 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> 
 class Loop:
     """Steps of a learner by a schedule, and the checkpoint that holds its state.
 
-    The state is written every `save_seconds` seconds, and where the loop is interrupted: by Ctrl-C,
-    or by an exception that `progress` or the batches raise.
+    The state is written before the first step, every `save_seconds` seconds, after the last step,
+    and where the loop is interrupted: by Ctrl-C, or by an exception that `progress` or the batches
+    raise. Where it cannot be written, the loop ends: what a step does not lose now, a stop later
+    would.
     """
 
     def __init__(
@@ -200,7 +223,7 @@ class Loop:
 
         Ctrl-C takes effect after the step.
         """
-        with _interrupted_afterwards():
+        with interrupted_afterwards():
             self._whole = False
             self.learner.set_rate(learning_rate(self.checkpoint.done, self.schedule))
             loss = self.learner.train_step(batch)
@@ -210,39 +233,29 @@ class Loop:
         return loss
 
     def run(self, batches: Iterable[Batch], stage: str, progress: Progress) -> None:
-        """Make the steps that are left; `progress` is told of each one, with its loss."""
+        """Make the steps that are left; `progress` is told of each one, with its loss.
+
+        Raises FileError where the state cannot be written, DataError for a loss that is not finite,
+        and KeyboardInterrupt, which says what is kept.
+        """
+        self.checkpoint.save()
+        try:
+            self._steps(batches, stage, progress)
+        except BaseException as error:
+            if self._whole and not isinstance(error, FileError):
+                self.checkpoint.save()
+            if isinstance(error, KeyboardInterrupt) and self.checkpoint.path is not None:
+                kept = f"{self.checkpoint.path} has the state of step {self.checkpoint.kept}"
+                raise KeyboardInterrupt(f"{kept}; the same call goes on from there") from error
+            raise
+        self.checkpoint.save()
+
+    def _steps(self, batches: Iterable[Batch], stage: str, progress: Progress) -> None:
         saved = time.monotonic()
         stream = iter(batches)
-        try:
-            while self.checkpoint.done < self.schedule.steps:
-                loss = self.advance(next(stream))
-                progress(Update(stage, self.checkpoint.done, self.schedule.steps, best_loss=loss))
-                if time.monotonic() - saved > self.save_seconds:
-                    self.checkpoint.save()
-                    saved = time.monotonic()
-        except BaseException:
-            if self._whole:
+        while self.checkpoint.done < self.schedule.steps:
+            loss = self.advance(next(stream))
+            progress(Update(stage, self.checkpoint.done, self.schedule.steps, best_loss=loss))
+            if time.monotonic() - saved > self.save_seconds:
                 self.checkpoint.save()
-            raise
-
-
-@contextmanager
-def _interrupted_afterwards() -> Iterator[None]:
-    """Let Ctrl-C raise KeyboardInterrupt only at the end of the block.
-
-    Signals reach the main thread alone; another thread, or a program with its own handler of the
-    signal, is left as it is.
-    """
-    before = signal.getsignal(signal.SIGINT)
-    in_main = threading.current_thread() is threading.main_thread()
-    if not in_main or before is not signal.default_int_handler:
-        yield
-        return
-    pressed: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if pressed:
-        raise KeyboardInterrupt
+                saved = time.monotonic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -16,6 +16,7 @@ from tinyvox.importers import load
 from tinyvox.model import Model, SpeechCard
 from tinyvox.progress import Progress, Update, silent
 from tinyvox.speech import Corpus
+from tinyvox.storage import check_folder, write_file
 from tinyvox.training.architectures import deepspeech
 from tinyvox.training.batches import (
     Batch,
@@ -65,7 +66,8 @@ class Trainer(Learner):
 
     def checkpoint(self, path: Path) -> Checkpoint:
         """The state of this training, to be kept at `path`."""
-        return Checkpoint(path, self, "training", {"card": self.card.model_dump_json()})
+        run = f"training of {self.config.output.name}"
+        return Checkpoint(path, self, run, {"card": self.card.model_dump_json()})
 
 
 def decay_groups(executor: Executor, weight_decay: float) -> list[dict[str, object]]:
@@ -85,20 +87,21 @@ def train(config: TrainConfig, progress: Progress = silent) -> Model:
     interrupted. The same call then goes on, and ends with the same numbers as an undisturbed one;
     with more steps in the configuration, it trains on.
 
-    Raises FileError or RecipeError where the checkpoint or the initial model cannot be used, and
-    DataError where the speech cannot.
+    Raises FileError or RecipeError where the checkpoint or the initial model cannot be used, or the
+    folder not be written to, and DataError where the speech cannot be used or the loss is not
+    finite.
     """
+    check_folder(config.checkpoints)
     corpus = load_corpus(config, progress)
     log = config.checkpoints / "log.jsonl"
-    _make_folder(config.checkpoints)
     checkpoint, trainer = _begin(config, corpus)
+    _cut_log(log, checkpoint.done)
     options = config.optimization
     batches = Batches(
         corpus, trainer.card, options.batch_seconds, options.seed, checkpoint.position
     )
     loop = Loop(trainer, options, checkpoint, config.checkpoint_minutes * 60)
     loop.run(batches, "training", _logged(log, progress))
-    checkpoint.save()
     model = trainer.pruner.model()
     return Model(model.input_size, model.nodes, trainer.card, {"source": "tinyvox train"})
 
@@ -112,6 +115,10 @@ def _begin(config: TrainConfig, corpus: Corpus) -> tuple[Checkpoint, Trainer]:
         if checkpoint.restore():
             trainer.card = SpeechCard.model_validate_json(checkpoint.facts["card"])
             return checkpoint, trainer
+        raise RecipeError(
+            f"{path}: is no checkpoint of the {checkpoint.run}; set another folder in "
+            "`checkpoints`, or remove the file"
+        )
     if config.init is None:
         trainer = Trainer(config, normalized(config.card(), corpus, config.optimization.seed))
     else:
@@ -131,11 +138,26 @@ def _begin_with(executor: Executor, start: Model, config: TrainConfig) -> None:
         ) from error
 
 
-def _make_folder(folder: Path) -> None:
+def _cut_log(path: Path, done: int) -> None:
+    """Leave the lines of the first `done` steps: those that come after the checkpoint are made
+    again."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"{folder}: cannot be made a folder: {error.strerror}") from error
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileError(f"{path}: cannot be read: {error}; remove the file") from error
+    left = "".join(_lines_until(text, done))
+    if left != text:
+        write_file(path, left)
+
+
+def _lines_until(text: str, done: int) -> Iterator[str]:
+    """The whole lines of a log whose step is at most `done`."""
+    for line in text.splitlines(keepends=True):
+        try:
+            if line.endswith("\n") and json.loads(line)["step"] <= done:
+                yield line
+        except (ValueError, KeyError, TypeError):
+            continue  # a line that was cut short
 
 
 def _logged(path: Path, progress: Progress) -> Callable[[Update], None]:
@@ -145,8 +167,11 @@ def _logged(path: Path, progress: Progress) -> Callable[[Update], None]:
     def tell(update: Update) -> None:
         seconds = time.monotonic() - start
         facts = {"step": update.done, "steps": update.total, "loss": update.best_loss}
-        with path.open("a", encoding="utf-8") as file:
-            print(json.dumps({**facts, "seconds": seconds}), file=file)
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                print(json.dumps({**facts, "seconds": seconds}), file=file)
+        except OSError as error:
+            raise FileError(f"{path}: cannot be written: {error.strerror}") from error
         progress(update)
 
     return tell

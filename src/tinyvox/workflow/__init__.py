@@ -15,10 +15,11 @@ from tinyvox.workflow.description import (
 from tinyvox.workflow.inputs import Inputs, read_inputs
 from tinyvox.workflow.request import CompressRequest, CompressResult
 from tinyvox.workflow.scoring import Evaluation, evaluate
+from tinyvox.workflow.training import read_training, train
 
 __all__ = [
     "BYTES_A_PARAMETER",
     "CompressRequest", "CompressResult", "Entry", "Evaluation", "Inputs", "compress",
     "demonstrate", "describe_file", "describe_model", "evaluate", "finetune", "left_float", "plan",
-    "read_inputs", "run",
+    "read_inputs", "read_training", "run", "train",
 ]  # fmt: skip

@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from tinyvox.calibration import Calibration
+from tinyvox.errors import RecipeError
 from tinyvox.evaluation import Normalize
 from tinyvox.model import Model
 from tinyvox.planner import Effort
 from tinyvox.progress import Progress, silent
 from tinyvox.recipe import FinetuneSettings, Recipe
+from tinyvox.storage import check_apart, check_output
 from tinyvox.training import finetune as train_on
 from tinyvox.training import load_audio, open_corpus
+from tinyvox.workflow.arguments import check_model, path_of
 from tinyvox.workflow.compression import run
 from tinyvox.workflow.inputs import training_config
 from tinyvox.workflow.request import CompressRequest, CompressResult
@@ -52,11 +55,11 @@ def compress(
         size=size,
         max_loss=max_loss,
         recipe=Path(recipe) if isinstance(recipe, str) else recipe,
-        data=_path(data),
-        dev=_path(dev),
-        finetune=_path(finetune),
+        data=path_of("data", data),
+        dev=path_of("dev", dev),
+        finetune=path_of("finetune", finetune),
         effort=effort,
-        cache=_path(cache),
+        cache=path_of("cache", cache),
         seed=seed,
         normalize=normalize,
     )
@@ -89,27 +92,33 @@ def finetune(
     *,
     teacher: Model,
     settings: FinetuneSettings | None = None,
-    checkpoint: Path | None = None,
+    checkpoint: Given = None,
     progress: Progress = silent,
 ) -> Model:
     """Train a compressed model on, with the original as the teacher.
 
-    `data` is a manifest with transcripts, or a training configuration. With a `checkpoint`, a run
-    that was interrupted goes on there. Raises ModelError where the model has no speech card,
-    DataError for speech that cannot be used.
+    `data` is a manifest with transcripts, or a training configuration. With a `checkpoint`, a file,
+    a run that was interrupted goes on there; remove it when the result is saved. Raises ModelError
+    where the model has no speech card, DataError for speech that cannot be used or a loss that is
+    not finite, FileError where the checkpoint cannot be written.
     """
-    corpus = open_corpus(training_config(Path(data), model))
-    load_audio(corpus, progress)
+    check_model("model", model)
+    check_model("teacher", teacher)
+    speech, kept = path_of("data", data), path_of("checkpoint", checkpoint)
+    if speech is None:
+        raise RecipeError("data is None, expected a path")
+    if kept is not None:
+        check_apart({"the checkpoint": kept}, [speech])
+        check_output(kept)
+    corpus = open_corpus(training_config(speech, model))
+    assert model.card is not None  # training_config has seen to it
+    load_audio(corpus, model.card, model, progress)
     return train_on(
         model,
         settings or FinetuneSettings(),
         corpus,
         teacher,
-        checkpoint=checkpoint,
+        checkpoint=kept,
         calibration=Calibration.synthetic(),
         progress=progress,
     )
-
-
-def _path(given: Given) -> Path | None:
-    return None if given is None else Path(given)

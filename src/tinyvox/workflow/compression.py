@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import itertools
 from pathlib import Path
 
 from tinyvox.calibration import Calibration, OutputDivergence, divergence_on_audio
@@ -18,13 +20,18 @@ from tinyvox.workflow.request import CompressRequest, CompressResult
 
 
 def run(request: CompressRequest, progress: Progress = silent) -> CompressResult:
-    """Check all inputs, then make the model small; nothing but `save_recipe` is written.
+    """Check all inputs, then make the model small, and write it where there is an `output`.
 
     The model of a plan is the planner's own: nothing is computed twice. Deterministic by the seed
-    of the request. Raises the errors of `read_inputs` before the work, and RecipeError where no
-    plan fits the budget or a step cannot be taken.
+    of the request. What is kept beside the output while it works stays until the output is written.
+    Raises the errors of `read_inputs` before the work, DataError for speech to fine-tune on that
+    cannot be used, RecipeError where no plan fits the budget or a step cannot be taken, and
+    FileError where something cannot be written.
     """
     inputs = read_inputs(request)
+    if inputs.tuning is not None:
+        assert inputs.model.card is not None  # read_inputs has seen to it
+        load_audio(inputs.tuning, inputs.model.card, inputs.model, progress)
     calibration = calibration_of(request, inputs, progress)
     plan = None
     recipe = inputs.recipe
@@ -40,9 +47,11 @@ def run(request: CompressRequest, progress: Progress = silent) -> CompressResult
     small, notes = apply(
         inputs.model, recipe, calibration=calibration, finetune=tune, made=made, progress=progress
     )
-    if (state := _beside(request.output, ".plan.json")) is not None and plan is not None:
-        state.unlink(missing_ok=True)
-    return CompressResult(small, recipe, notes, plan)
+    result = CompressResult(small, recipe, notes, plan)
+    if request.output is not None:
+        result.save(request.output)
+        _remove_states(request.output)
+    return result
 
 
 def calibration_of(
@@ -94,11 +103,12 @@ def _finetuner(
     calibration: Calibration,
     progress: Progress,
 ) -> Finetune:
-    """Fine-tuning towards the original; what was interrupted goes on from its checkpoint."""
-    checkpoint = _beside(request.output, ".finetune.pt")
+    """Fine-tuning towards the original; every such step has its checkpoint, from which it goes on,
+    or which has its result."""
+    numbers = itertools.count(1)
 
     def tune(model: Model, settings: FinetuneSettings) -> Model:
-        load_audio(corpus, progress)
+        checkpoint = _beside(request.output, f".finetune-{next(numbers)}.pt")
         return finetune(
             model, settings, corpus, original,
             checkpoint=checkpoint, calibration=calibration, progress=progress,
@@ -108,4 +118,12 @@ def _finetuner(
 
 
 def _beside(output: Path | None, suffix: str) -> Path | None:
-    return None if output is None else output.with_suffix(suffix)
+    return None if output is None else output.with_name(output.name + suffix)
+
+
+def _remove_states(output: Path) -> None:
+    """Remove what was kept beside an output while it was made."""
+    name = glob.escape(output.name)
+    for state in (f"{name}.plan.json", f"{name}.finetune-*.pt"):
+        for path in output.parent.glob(state):
+            path.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from tinyvox.importers import load
 from tinyvox.model import Model
 from tinyvox.progress import Progress, silent
 from tinyvox.speech import read_manifest
+from tinyvox.storage import check_folder
 from tinyvox.workflow.compression import run
 from tinyvox.workflow.description import BYTES_A_PARAMETER
 from tinyvox.workflow.request import CompressRequest
@@ -43,13 +44,10 @@ def demonstrate(models: Path, out: Path, progress: Progress = silent) -> list[En
     source, shipped = models / "commands.pt2", models / "commands-60x.tvx"
     if not source.exists():
         raise FileError(f"{source}: no bundled model here; run from the repository, or --models")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"{out}: cannot be made: {error.strerror}") from error
+    check_folder(out)
     fresh, original = out / "demo.tvx", load(source)
     request = CompressRequest(model=original, output=fresh, ratio=RATIO, effort="fast")
-    run(request, progress).save(fresh)
+    run(request, progress)
     return list(_entries(original, fresh, shipped, models / "clips" / "manifest.jsonl", progress))
 
 

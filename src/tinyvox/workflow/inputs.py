@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from tinyvox.errors import DataWarning, FileError, ModelError, RecipeError
+from tinyvox.errors import DataWarning, ModelError, RecipeError
 from tinyvox.evaluation import (
     Normalize,
     check_normalize,
@@ -30,8 +29,9 @@ from tinyvox.speech import (
     read_manifest,
     split_by_speaker,
 )
-from tinyvox.storage import check_output
+from tinyvox.storage import check_apart, check_folder, check_output, check_space
 from tinyvox.training import TrainConfig, load_config, open_corpus, plain_config
+from tinyvox.workflow.arguments import check_types
 from tinyvox.workflow.description import BYTES_A_PARAMETER
 from tinyvox.workflow.request import CompressRequest
 
@@ -60,8 +60,10 @@ def read_inputs(request: CompressRequest) -> Inputs:
 
     Raises RecipeError, DataError, FileError or ModelError, in one line, for the first fault: a
     budget out of range, an output that cannot be written, a disk that is full, a card that is
-    missing, audio that is missing, a transcript with characters that are no tokens.
+    missing, audio that is missing, a transcript with characters that are no tokens, a value of a
+    wrong type.
     """
+    check_types(request)
     _check_budget(request)
     _check_outputs(request)
     model = request.model
@@ -103,19 +105,18 @@ def _check_budget(request: CompressRequest) -> None:
 
 
 def _check_outputs(request: CompressRequest) -> None:
-    inputs = [request.model, request.recipe, request.data, request.dev, request.finetune]
-    inputs.append(request.card)
+    named = [request.model, request.recipe, request.data, request.dev, request.finetune]
+    inputs = [path for path in (*named, request.card) if isinstance(path, Path)]
     if isinstance(request.model, Path):
         inputs.append(card_path(request.model))
-    if request.output is not None and request.output == request.save_recipe:
-        raise FileError(f"{request.output}: is to be both the model and the recipe; name two files")
-    for path in (request.output, request.save_recipe):
-        if path is None:
-            continue
-        check_output(path)
-        for given in inputs:
-            if isinstance(given, Path) and given.exists() and path.resolve() == given.resolve():
-                raise FileError(f"{path}: is an input, and would be overwritten; name another file")
+    outputs = {"the model": request.output, "the recipe": request.save_recipe}
+    check_apart({what: path for what, path in outputs.items() if path is not None}, inputs)
+    if request.output is not None:
+        check_output(request.output, (".tvx",))
+    if request.save_recipe is not None:
+        check_output(request.save_recipe, (".yaml", ".yml"))
+    if request.cache is not None:
+        check_folder(request.cache)
 
 
 def _check_space(request: CompressRequest, model: Model) -> None:
@@ -126,12 +127,7 @@ def _check_space(request: CompressRequest, model: Model) -> None:
     needed = request.size or int(original / (request.ratio or 1))
     if request.finetune is not None:
         needed += BYTES_A_TRAINED_PARAMETER * model.count_parameters()
-    free = shutil.disk_usage(request.output.parent).free
-    if free < needed:
-        raise FileError(
-            f"{request.output}: the disk has {free:,} bytes free, expected {needed:,}; "
-            "make room, or name a file on another disk"
-        )
+    check_space(request.output, needed)
 
 
 def _speech(

@@ -19,10 +19,11 @@ class CompressRequest:
 
     `ratio` counts 4 bytes a parameter of the original, `size` is in bytes, `max_loss` in points of
     word error rate. `data`, `dev` and `finetune` are manifests of speech: to calibrate with, to
-    judge plans on, to fine-tune on (a training configuration, too). With an `output`, a search or a
-    fine-tuning that is interrupted leaves its state beside it, and the same request goes on there.
-    `cache` is the folder of calibration statistics, by default the user's cache folder. Word errors
-    are counted after `normalize`.
+    judge plans on, to fine-tune on (a training configuration, too). The small model is written to
+    `output`, if there is one; a search or a fine-tuning that is interrupted leaves its state beside
+    it, and the same request goes on there.
+    `cache` is the folder of calibration statistics, by default the user's cache folder.
+    Word errors are counted after `normalize`.
     """
 
     model: Model | Path
