@@ -15,7 +15,7 @@ namespace {
 
 // As in PNG: a transfer over 7 bits changes the first byte, and one as text changes the line ends.
 constexpr std::array<uint8_t, 8> magic{0x89, 'T', 'V', 'X', '\r', '\n', 0x1A, '\n'};
-constexpr uint32_t oldest_version = 2, newest_version = 4;
+constexpr uint32_t oldest_version = 2, newest_version = 5;
 constexpr size_t header_bytes = 24;  // magic, version, number of sections, file size
 constexpr size_t entry_bytes = 24;   // tag, checksum, offset, length
 constexpr size_t checksum_bytes = 4;
@@ -115,7 +115,7 @@ void read_model(Reader& reader, File& file, uint32_t version) {
   const uint32_t count = reader.varint("number of layers", 1, max_nodes);
   std::vector<Signal> signals{{file.input_size, 0, 1}};
   std::unordered_set<std::string> names{"", "input"};
-  NodeReader nodes(reader, version);
+  NodeReader nodes(reader, version, file.nodes);
   uint64_t values = 0;
   for (uint32_t i = 0; i < count; ++i) {
     const Node& node = file.nodes.emplace_back(nodes.read(signals));

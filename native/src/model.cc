@@ -1,5 +1,7 @@
 #include "model.h"
 
+#include <set>
+
 namespace tinyvox {
 
 Model::Model(File file, const Kernels& kernels, size_t threads)
@@ -12,7 +14,9 @@ Model::Model(File file, const Kernels& kernels, size_t threads)
   for (Node& node : file.nodes) {
     std::vector<Signal> inputs;
     for (uint32_t input : node.inputs) inputs.push_back(signals[input]);
-    steps_.push_back({make_layer(node, inputs, packer), node.inputs, node.signal});
+    std::shared_ptr<const Layer> layer =
+        node.repeats ? steps_[*node.repeats].layer : make_layer(node, inputs, packer);
+    steps_.push_back({std::move(layer), node.inputs, node.signal});
     signals.push_back(node.signal);
     node.tensors.clear();  // so that the whole model is never in memory twice
   }
@@ -21,7 +25,9 @@ Model::Model(File file, const Kernels& kernels, size_t threads)
 
 size_t Model::bytes() const {
   size_t total = 0;
-  for (const Step& step : steps_) total += step.layer->bytes();
+  std::set<const Layer*> counted;
+  for (const Step& step : steps_)
+    if (counted.insert(step.layer.get()).second) total += step.layer->bytes();
   return total;
 }
 

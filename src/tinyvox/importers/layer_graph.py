@@ -12,11 +12,14 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
+
 from tinyvox.errors import ImporterError
 from tinyvox.importers.signal import Axis, Stream, in_order
 from tinyvox.model import (
     INPUT,
     Activation,
+    Dense,
     Flatten,
     Layer,
     Model,
@@ -59,7 +62,8 @@ class LayerGraph:
     def add(self, layer: Layer, *inputs: str) -> str:
         """Add a node for a layer, and return its name.
 
-        A layer without tensors is added once for the same inputs. Raises ModelError where layer and
+        A layer without tensors is added once for the same inputs. A layer whose matrices are those
+        of an earlier one, the very same memory, is that layer once more. Raises ModelError where layer and
         inputs do not fit.
         """
         bare = not layer.matrices() and not layer.vectors()
@@ -67,10 +71,17 @@ class LayerGraph:
         if key not in self._without_tensors:
             name = f"#{len(self.nodes)}"
             self.signals[name] = layer.infer(*(self.signals[i] for i in inputs))
-            self.nodes[name] = Node(name, layer, inputs)
+            self.nodes[name] = Node(name, self._once(layer), inputs)
             self._places[name] = self.place
             self._without_tensors[key] = name
         return self._without_tensors[key]
+
+    def _once(self, layer: Layer) -> Layer:
+        """The earlier layer that has the very same matrices, and all else equal, or this one."""
+        if not layer.matrices():
+            return layer
+        known = (node.layer for node in self.nodes.values())
+        return next((other for other in known if _same_weights(layer, other)), layer)
 
     def layer(self, name: str) -> Layer | None:
         """The layer of a node; None for the model's input."""
@@ -172,6 +183,24 @@ class LayerGraph:
             title = _title(place, node, groups)
             names[node.name] = _unique(title, set(names.values()))
         return names
+
+
+def _same_weights(one: Layer, other: Layer) -> bool:
+    """Whether both are the same layer: their matrices lie in the same memory."""
+    if type(one) is not type(other) or one.settings() != other.settings():
+        return False
+    vectors, others = one.vectors(), other.vectors()
+    return (
+        _memory(one) == _memory(other)
+        and vectors.keys() == others.keys()
+        and all(torch.equal(vector, others[name]) for name, vector in vectors.items())
+    )
+
+
+def _memory(layer: Layer) -> list[tuple[str, int, tuple[int, ...]]]:
+    """Where the dense matrices of a layer lie in memory."""
+    found = layer.matrices().items()
+    return [(n, m.values.data_ptr(), m.shape) for n, m in found if isinstance(m, Dense)]
 
 
 def _column_order(found: Sequence[Axis]) -> tuple[int, ...]:

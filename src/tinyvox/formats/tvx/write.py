@@ -15,10 +15,13 @@ from tinyvox.errors import ModelError
 from tinyvox.formats.tvx.fields import text, varint
 from tinyvox.formats.tvx.layer_schema import (
     FEATURE_KINDS,
+    GATING,
     KIND_OF,
     LAYER_SCHEMAS,
     LOG_PROBABILITIES,
     NORMALIZED,
+    OLDEST,
+    REPEAT,
     SHARING,
 )
 from tinyvox.formats.tvx.tensors import tensor_record
@@ -26,8 +29,6 @@ from tinyvox.model import INPUT, Matrix, Model, Node, SpeechCard
 
 MAGIC = b"\x89TVX\r\n\x1a\n"
 """The first bytes of every file."""
-OLDEST = 2
-"""The oldest version of the format that is still written and read."""
 
 
 def encode(model: Model) -> bytes:
@@ -49,12 +50,11 @@ def encode(model: Model) -> bytes:
 
 def _version(model: Model) -> int:
     """The lowest version that can hold the model."""
-    needed = [
-        LAYER_SCHEMAS[KIND_OF[type(node.layer)]].since.get(name, OLDEST)
-        for node in model.nodes
-        for name in node.layer.matrices()
-    ]
-    return max(OLDEST, *needed, SHARING if model.shared_factors() else OLDEST)
+    layers = [node.layer for node in model.nodes]
+    needed = [LAYER_SCHEMAS[KIND_OF[type(layer)]].version_of(layer) for layer in layers]
+    repeats = any(len(model.uses(node.name)) > 1 for node in model.nodes)
+    needed += [SHARING] if model.shared_factors() else []
+    return max([*needed, GATING if repeats else OLDEST])
 
 
 def _metadata(provenance: Mapping[str, Any]) -> bytes:
@@ -74,7 +74,14 @@ def _metadata(provenance: Mapping[str, Any]) -> bytes:
 def _model_section(model: Model, version: int) -> bytes:
     indices = {INPUT: 0} | {node.name: i + 1 for i, node in enumerate(model.nodes)}
     factors: dict[Matrix, int] = {}
-    nodes = (_node(node, indices, factors, version) for node in model.nodes)
+    nodes = []
+    for node in model.nodes:
+        first = model.uses(node.name)[0]
+        if node.name == first:
+            nodes.append(_node(node, indices, factors, version))
+        else:
+            numbers = (REPEAT, indices[first] - 1, indices[node.inputs[0]])
+            nodes.append(text(node.name) + b"".join(map(varint, numbers)))
     return b"".join([varint(model.input_size), varint(len(model.nodes)), *nodes])
 
 
