@@ -57,24 +57,25 @@ class LayerGraph:
         self.place = Place()
         """Where the layers that are added next stand."""
         self._places: dict[str, Place] = {}
-        self._without_tensors: dict[object, str] = {}
+        self._names_of: dict[tuple[object, tuple[str, ...]], str] = {}
 
     def add(self, layer: Layer, *inputs: str) -> str:
         """Add a node for a layer, and return its name.
 
-        A layer without tensors is added once for the same inputs. A layer whose matrices are those
-        of an earlier one, the very same memory, is that layer once more. Raises ModelError where layer and
-        inputs do not fit.
+        A layer is added once for the same inputs. A layer whose matrices are those of an earlier
+        one, the very same memory, is that layer once more. Raises ModelError where layer and inputs
+        do not fit.
         """
+        layer = self._once(layer)
         bare = not layer.matrices() and not layer.vectors()
-        key = (type(layer), *dataclasses.astuple(layer), inputs) if bare else object()
-        if key not in self._without_tensors:
+        key = (type(layer), *dataclasses.astuple(layer)) if bare else id(layer)
+        if (key, inputs) not in self._names_of:
             name = f"#{len(self.nodes)}"
             self.signals[name] = layer.infer(*(self.signals[i] for i in inputs))
-            self.nodes[name] = Node(name, self._once(layer), inputs)
+            self.nodes[name] = Node(name, layer, inputs)
             self._places[name] = self.place
-            self._without_tensors[key] = name
-        return self._without_tensors[key]
+            self._names_of[key, inputs] = name
+        return self._names_of[key, inputs]
 
     def _once(self, layer: Layer) -> Layer:
         """The earlier layer that has the very same matrices, and all else equal, or this one."""
@@ -216,11 +217,11 @@ def _title(place: Place, node: Node, groups: dict[str, list[Node]]) -> str:
     """The name that a node would like; another may have it. `groups` are the nodes of each path."""
     path, group = place.path, groups[place.path]
     has_parts = not place.is_layer and any(other.startswith(path + ".") for other in groups)
-    if path and len(group) == 1 and not has_parts:
-        return path
+    if len(group) == 1 and not has_parts:
+        return path or _kind(node.layer)
     if place.is_layer and all(isinstance(other.layer, Recurrent) for other in group):
-        return f"{path}.{group.index(node)}"
-    if place.is_layer and node is group[-1]:
+        return f"{path or _kind(node.layer)}.{group.index(node)}"
+    if path and place.is_layer and node is group[-1]:
         return path
     return f"{path}.{_kind(node.layer)}".lstrip(".")
 
