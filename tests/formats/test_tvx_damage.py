@@ -21,8 +21,8 @@ from tvx_files import (
     coded,
     dense,
     error_of,
-    gated_model,
     example,
+    gated_model,
     group_zeros,
     half,
     linear,
@@ -149,7 +149,9 @@ def flipped_under_right_checksums() -> Iterator[bytes]:
 def test_spliced_sections_are_refused_or_make_a_model(data: st.DataObject) -> None:
     torch.manual_seed(0)
     make = data.draw(st.sampled_from([product, tables, trellis_groups, binary]))
-    build = data.draw(st.sampled_from([recurrent_model, shared_model, projected_model, gated_model]))
+    build = data.draw(
+        st.sampled_from([recurrent_model, shared_model, projected_model, gated_model])
+    )
     body = sections_of(encode(build(make)))[0][1]
     start = data.draw(st.integers(0, len(body)))
     end = data.draw(st.integers(start, len(body)))

@@ -365,7 +365,7 @@ WRONG_GATED = {
     "kind": (model(t("n") + v(18, 0)), "layer 'n': kind of layer is 18, which is unknown"),
     "activation": (model(t("n") + v(6, 0, 11)), "kind is 11, expected 0 to 10"),
     "reduction": (model(t("n") + v(16, 0, 4)), "kind is 4, expected 0 to 3"),
-    "no slopes": (model(activation(4, slopes=b"\0")), "a leaky_relu alone has slopes, and needs them"),
+    "no slopes": (model(activation(4, slopes=b"\0")), "alone has slopes, and needs them"),
     "slopes": (model(activation(5, slopes=vector(4))), "a leaky_relu alone has slopes"),
     "slopes misfit": (model(activation(4, slopes=vector(3))), "slopes length is 3, expected 4"),
     "rates": (

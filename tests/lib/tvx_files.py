@@ -374,9 +374,7 @@ def cells(*tensors: bytes, kind: int = 0, slots: int = 8) -> bytes:
     return t("n") + v(1, 0, kind) + b"".join(tensors) + bytes(slots - len(tensors))
 
 
-def activation(
-    kind: int, limit: float = 0.0, limits: bytes = b"\0", slopes: bytes = b""
-) -> bytes:
+def activation(kind: int, limit: float = 0.0, limits: bytes = b"\0", slopes: bytes = b"") -> bytes:
     return t("n") + v(6, 0, kind) + struct.pack("<f", limit) + limits + slopes
 
 

@@ -12,8 +12,6 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
-
 from tinyvox.errors import ImporterError
 from tinyvox.importers.signal import Axis, Stream, in_order
 from tinyvox.model import (
@@ -194,14 +192,14 @@ def _same_weights(one: Layer, other: Layer) -> bool:
     return (
         _memory(one) == _memory(other)
         and vectors.keys() == others.keys()
-        and all(torch.equal(vector, others[name]) for name, vector in vectors.items())
+        and all(vector.equal(others[name]) for name, vector in vectors.items())
     )
 
 
-def _memory(layer: Layer) -> list[tuple[str, int, tuple[int, ...]]]:
-    """Where the dense matrices of a layer lie in memory."""
-    found = layer.matrices().items()
-    return [(n, m.values.data_ptr(), m.shape) for n, m in found if isinstance(m, Dense)]
+def _memory(layer: Layer) -> list[tuple[object, ...]]:
+    """Where the dense matrices of a layer lie in memory, and how."""
+    found = {n: m.values for n, m in layer.matrices().items() if isinstance(m, Dense)}
+    return [(n, v.data_ptr(), v.shape, v.stride()) for n, v in found.items()]
 
 
 def _column_order(found: Sequence[Axis]) -> tuple[int, ...]:
@@ -219,7 +217,8 @@ def _title(place: Place, node: Node, groups: dict[str, list[Node]]) -> str:
     has_parts = not place.is_layer and any(other.startswith(path + ".") for other in groups)
     if len(group) == 1 and not has_parts:
         return path or _kind(node.layer)
-    if place.is_layer and all(isinstance(other.layer, Recurrent) for other in group):
+    alike = len({id(other.layer) for other in group}) == 1
+    if place.is_layer and (alike or all(isinstance(other.layer, Recurrent) for other in group)):
         return f"{path or _kind(node.layer)}.{group.index(node)}"
     if path and place.is_layer and node is group[-1]:
         return path

@@ -11,13 +11,18 @@ _EXPORT = (
 )
 
 
+_HEADER = 30
+"""Bytes before the name of the first part of a zip file."""
+
+
 def recognized(path: Path) -> str | None:
     """What a file of another kind is, and what to do; None for an exported program or where it is
     not known."""
     with path.open("rb") as file:
-        start = file.read(16)
-    if start.startswith(b"\x80") or start.startswith(b"PK") and _has(path, "/data.pkl"):
-        if start.startswith(b"PK") and _has(path, "/constants.pkl"):
+        start = file.read(_HEADER + 512)
+    zipped = start[:4] == b"PK\x03\x04" and b"/data.pkl" in start[_HEADER:]
+    if zipped or start[:1] == b"\x80":
+        if zipped and _has(path, "/constants.pkl"):
             return f"holds a TorchScript module, not an exported program; {_EXPORT}"
         return (
             "holds what torch.save wrote (a state dict, a checkpoint or a module), not an exported "

@@ -210,6 +210,20 @@ class Model:
         """A model in which `change(full name, matrix)` replaces every matrix."""
         return self.with_tensors({name: change(name, m) for name, m in self.matrices()})
 
+    def check_length(self) -> None:
+        """Raise ModelError where the model holds a number that fits one number of frames only.
+
+        The importer says so in the provenance: the number of frames stood in the program.
+        """
+        place = self.provenance.get("length_in_graph")
+        if place is not None:
+            frames = self.provenance.get("exported_frames")
+            raise ModelError(
+                f"{place} computes with the number of frames, {frames}, so the model is right for "
+                f"{frames} frames only; leave that out of the module, or export it for another "
+                f"number of frames if the two numbers are equal by chance"
+            )
+
     def with_provenance(self, **facts: Any) -> Model:
         """A model with these facts added to its provenance."""
         return dataclasses.replace(self, provenance={**self.provenance, **facts})

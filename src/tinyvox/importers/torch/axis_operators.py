@@ -142,7 +142,8 @@ def reduction(kind: str) -> Callable[[Call], Stream]:
     """The handler of `mean(dim, keepdim)` and `amax(dim, keepdim)`."""
 
     def handler(call: Call) -> Stream:
-        return reduced(call.graph, call.stream("self"), kind, call["dim"] or (), call["keepdim"])
+        dims, keep = call.arguments.get("dim") or (), call.arguments.get("keepdim", False)
+        return reduced(call.graph, call.stream("self"), kind, dims, keep)
 
     return handler
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import itertools
 import math
 import traceback
 import warnings
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils import _pytree
 
 from tinyvox.errors import ImporterError, ModelError
@@ -102,10 +102,11 @@ def _check_module(module: nn.Module, inputs: tuple[Any, ...]) -> None:
         raise ImporterError("is a TorchScript module; pass the nn.Module that it was made from")
     if not isinstance(module, nn.Module):
         raise ImporterError("is no nn.Module; build the module and load its weights into it")
-    if isinstance(inputs[0], Tensor) and not inputs[0].is_floating_point():
+    tensors = [each for each in inputs if isinstance(each, Tensor)]
+    if tensors and not any(each.is_floating_point() for each in tensors):
         raise ImporterError(
-            f"the example holds {inputs[0].dtype} values (token ids?), and tinyvox takes features; "
-            "wrap the module so that it takes the embedded frames [batch, frames, size]"
+            f"the example holds {tensors[0].dtype} values (token ids?), and tinyvox takes "
+            "features; wrap the module so that it takes the embedded frames [batch, frames, size]"
         )
 
 
@@ -144,20 +145,21 @@ def _traced(module: nn.Module, inputs: tuple[Any, ...]) -> ExportedProgram:
         place = _packing_place(error)
         if place is not None:
             raise ImporterError(
-                f"pack_padded_sequence at {place} cannot be traced; a model takes one utterance at "
-                "a time, so give the frames to the layer as they are"
+                f"the packed sequence (pack_padded_sequence) at {place} cannot be traced; wrap or "
+                "change the module so that the layer takes the frames themselves, unpacked"
             ) from error
         raise ImporterError(f"torch.export cannot trace it: {first_line(error)}") from error
 
 
 def _packing_place(error: BaseException) -> str | None:
-    """The file and line that the module packs sequences in, if that is where it failed."""
-    frames = traceback.extract_tb(error.__traceback__)
-    for before, frame in itertools.pairwise(frames):
-        if PurePath(frame.filename).parts[-2:] == ("utils", "rnn.py"):
-            return f"{PurePath(before.filename).name}:{before.lineno}"
-    packed = any("packed" in frame.name.lower() for frame in frames)
-    return "an unknown line" if packed else None
+    """The file and line of the module where it was about a packed sequence that it failed."""
+    place = "an unknown line"
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        file = PurePath(frame.f_code.co_filename)
+        place = place if "torch" in file.parts else f"{file.name}:{line}"
+        if any(isinstance(value, PackedSequence) for value in frame.f_locals.values()):
+            return place
+    return None
 
 
 def _facts(program: ExportedProgram, entry: fx.Node) -> dict[str, Any]:
@@ -205,7 +207,10 @@ def _input(program: ExportedProgram) -> fx.Node:
 
 
 def _convert(program: ExportedProgram, entry: fx.Node, example: Tensor) -> tuple[Model, Walk]:
-    """The model, for the first meaning of the input's dimensions that works."""
+    """The model, for the first meaning of the input's dimensions that works.
+
+    Where none does, the error is that of the meaning with which most weights were understood.
+    """
     shape = example.shape
     layouts = [
         layout
@@ -220,7 +225,8 @@ def _convert(program: ExportedProgram, entry: fx.Node, example: Tensor) -> tuple
             _compare(model, walk, example, walk.expected)
             return model, walk
         except ImporterError as error:
-            failed.append((len(walk.values), -len(failed), error))
+            weighted = sum(bool(n.layer.matrices()) for n in walk.graph.nodes.values())
+            failed.append((weighted, -len(failed), error))
     if not layouts or shape[layouts[0].index("time")] == 1 or not failed:
         raise ImporterError(
             f"the input has shape {list(shape)}, expected [batch, frames, features] "
