@@ -111,7 +111,7 @@ void read_model(Reader& reader, File& file, uint32_t version, Budget& budget) {
   const uint32_t count = reader.varint("number of layers", 1, max_nodes);
   std::vector<Signal> signals{{file.input_size, 0, 1}};
   std::unordered_set<std::string> names{"", "input"};
-  NodeReader nodes(reader, version, budget);
+  NodeReader nodes(reader, version, file.nodes, budget);
   uint64_t values = 0;
   for (uint32_t i = 0; i < count; ++i) {
     const Node& node = file.nodes.emplace_back(nodes.read(signals));

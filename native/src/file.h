@@ -47,10 +47,27 @@ enum class LayerKind : uint8_t {
   add = 12,
   concat = 13,
   log_softmax = 14,
+  multiply = 15,
+  reduce = 16,
+  softmax = 17,
 };
+inline constexpr uint32_t layer_kinds = 18;
 
 enum class RecurrentKind : uint8_t { lstm = 0, gru = 1, rnn_tanh = 2, rnn_relu = 3 };
-enum class ActivationKind : uint8_t { relu = 0, clipped_relu = 1, tanh = 2, sigmoid = 3 };
+enum class ActivationKind : uint8_t {
+  relu = 0,
+  clipped_relu = 1,
+  tanh = 2,
+  sigmoid = 3,
+  leaky_relu = 4,  // from here on since version 5
+  elu = 5,
+  silu = 6,
+  gelu = 7,
+  gelu_tanh = 8,
+  hardsigmoid = 9,
+  hardswish = 10,
+};
+enum class ReductionKind : uint8_t { last = 0, first = 1, mean = 2, max = 3 };
 
 enum class TensorKind : uint8_t {
   absent = 0,
@@ -104,7 +121,7 @@ struct Tensor {
 struct Signal {
   uint32_t channels = 0;  // the size of a flat frame
   uint32_t bands = 0;     // 0: a flat frame
-  uint32_t stride = 1;    // input frames for one frame
+  uint32_t stride = 1;    // input frames for one frame; 0: the whole utterance
 
   uint32_t size() const { return bands ? channels * bands : channels; }
 };
@@ -120,12 +137,13 @@ struct Signal {
 //   batch_norm      floats: eps; tensors: mean, variance, weight, bias
 //   layer_norm      floats: eps; tensors: weight, bias
 //   activation      ints: ActivationKind; floats: limit (0 where there is none or one a channel);
-//                   tensors: limits?
+//                   tensors: limits?, slopes? ([1] or one a channel)
 //   context_window  ints: left, right
 //   frame_stacking  ints: count, stride
 //   subsample       ints: factor
 //   unflatten       ints: channels
-//   flatten, add, concat, log_softmax   nothing
+//   reduce          ints: ReductionKind
+//   flatten, add, concat, log_softmax, multiply, softmax   nothing
 // src/tinyvox/model/layers.py and src/tinyvox/executor/modules.py define what a layer computes.
 struct Node {
   std::string name;
@@ -134,8 +152,9 @@ struct Node {
   std::vector<uint32_t> ints;
   std::vector<float> floats;
   std::vector<Tensor> tensors;
-  Signal signal;            // of the output
-  uint64_t file_bytes = 0;  // in the file, without its tensors
+  std::optional<uint32_t> repeats;  // the earlier node whose layer it is, which has the tensors
+  Signal signal;                    // of the output
+  uint64_t file_bytes = 0;          // in the file, without its tensors
 };
 
 // The speech card: how audio becomes features, and outputs become text.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
 namespace tinyvox {
 namespace {
@@ -84,43 +85,6 @@ class LayerNorm : public Layer {
   float eps_;
 };
 
-class Activation : public Layer {
- public:
-  Activation(const Node& node, const Signal& input)
-      : kind_(static_cast<ActivationKind>(node.ints[0])),
-        limit_(kind_ == ActivationKind::clipped_relu ? node.floats[0] : INFINITY),
-        limits_(node.tensors[0].values),
-        size_(input.size()),
-        bands_(std::max(1u, input.bands)) {}
-
-  size_t bytes() const override { return limits_.size() * sizeof(float); }
-
-  void run(std::span<const float* const> inputs, size_t frames, float* out, float*,
-           Work& work) const override {
-    if (!limits_.empty()) return clip_each(inputs[0], frames, out);
-    const size_t values = frames * size_;
-    if (kind_ == ActivationKind::relu || kind_ == ActivationKind::clipped_relu) {
-      for (size_t i = 0; i < values; ++i) out[i] = std::min(std::max(inputs[0][i], 0.0f), limit_);
-      return;
-    }
-    std::copy_n(inputs[0], values, out);
-    const auto& kernels = work.kernels;
-    (kind_ == ActivationKind::tanh ? kernels.tanh_f32 : kernels.sigmoid_f32)(out, values);
-  }
-
- private:
-  void clip_each(const float* x, size_t frames, float* out) const {
-    for (size_t frame = 0; frame < frames; ++frame)
-      for (float limit : limits_)
-        for (size_t band = 0; band < bands_; ++band) *out++ = std::min(std::max(*x++, 0.0f), limit);
-  }
-
-  ActivationKind kind_;
-  float limit_;
-  std::vector<float> limits_;  // one for each channel, or empty
-  size_t size_, bands_;
-};
-
 // Puts the frames of each window into one frame: context windows, stacking, subsampling. With a
 // window of one frame it also serves changes of shape, which move no values.
 class Gather : public Layer {
@@ -141,15 +105,17 @@ class Gather : public Layer {
   Window window_;
 };
 
-class Add : public Layer {
+// The sum or the product of signals, value by value.
+template <typename Operation>
+class Combine : public Layer {
  public:
-  explicit Add(const Signal& input) : size_(input.size()) {}
+  explicit Combine(const Signal& input) : size_(input.size()) {}
 
   void run(std::span<const float* const> inputs, size_t frames, float* out, float*,
            Work&) const override {
     std::copy_n(inputs[0], frames * size_, out);
     for (const float* x : inputs.subspan(1))
-      for (size_t i = 0; i < frames * size_; ++i) out[i] += x[i];
+      for (size_t i = 0; i < frames * size_; ++i) out[i] = Operation()(out[i], x[i]);
   }
 
  private:
@@ -188,6 +154,27 @@ class LogSoftmax : public Layer {
   size_t size_;
 };
 
+class Softmax : public Layer {
+ public:
+  explicit Softmax(const Signal& input) : size_(input.size()) {}
+
+  void run(std::span<const float* const> inputs, size_t frames, float* out, float*,
+           Work&) const override {
+    for (size_t frame = 0; frame < frames; ++frame)
+      normalize(inputs[0] + frame * size_, out + frame * size_);
+  }
+
+ private:
+  void normalize(const float* x, float* y) const {
+    const float most = *std::max_element(x, x + size_);
+    double sum = 0;
+    for (size_t i = 0; i < size_; ++i) sum += y[i] = std::exp(x[i] - most);
+    for (size_t i = 0; i < size_; ++i) y[i] = static_cast<float>(y[i] / sum);
+  }
+
+  size_t size_;
+};
+
 }  // namespace
 
 void add_bias(const std::vector<float>& bias, size_t frames, float* y) {
@@ -213,7 +200,7 @@ std::unique_ptr<Layer> make_layer(const Node& node, std::span<const Signal> inpu
     case LayerKind::layer_norm:
       return std::make_unique<LayerNorm>(node);
     case LayerKind::activation:
-      return std::make_unique<Activation>(node, input);
+      return make_activation(node, input);
     case LayerKind::context_window:
       return std::make_unique<Gather>(input, Window{ints[0], 1 + ints[0] + ints[1], 1, ints[1]});
     case LayerKind::frame_stacking:
@@ -224,11 +211,17 @@ std::unique_ptr<Layer> make_layer(const Node& node, std::span<const Signal> inpu
     case LayerKind::flatten:
       return std::make_unique<Gather>(input, Window{});
     case LayerKind::add:
-      return std::make_unique<Add>(input);
+      return std::make_unique<Combine<std::plus<>>>(input);
+    case LayerKind::multiply:
+      return std::make_unique<Combine<std::multiplies<>>>(input);
     case LayerKind::concat:
       return std::make_unique<Concat>(inputs);
     case LayerKind::log_softmax:
       return std::make_unique<LogSoftmax>(input);
+    case LayerKind::softmax:
+      return std::make_unique<Softmax>(input);
+    case LayerKind::reduce:
+      return make_reduction(node, input);
   }
   throw FormatError("layer '" + node.name + "': kind of layer is unknown");
 }

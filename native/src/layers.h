@@ -12,10 +12,11 @@ namespace tinyvox {
 
 // The frames that a layer reads. It sees `before` and `after` frames of zeros around the utterance.
 // It needs `reach` frames for one frame of output, and moves on by `stride` frames. A layer that
-// reads backwards in time needs the whole utterance.
+// reads backwards in time needs the whole utterance. A layer that reduces it to one frame does not:
+// it takes frames in as they come.
 struct Window {
   size_t before = 0, reach = 1, stride = 1, after = 0;
-  bool whole = false;
+  bool whole = false, reduces = false;
 };
 
 struct Work {
@@ -35,6 +36,10 @@ class Layer {
   virtual size_t products() const { return 0; }      // to compute one frame
   virtual void reserve(MatrixWork&) const {}
 
+  // Takes frames into `state`: of a layer that reduces, which then `run` once, without inputs, when
+  // the utterance ends.
+  virtual void take(const float*, size_t, float*) const {}
+
   // Computes `frames` frames, at most max_frames unless the layer needs the whole utterance. The
   // window of the first one begins at inputs[i], and each next window `stride` frames later. `out`
   // is [frames, size of the output].
@@ -49,6 +54,9 @@ std::unique_ptr<Layer> make_layer(const Node& node, std::span<const Signal> inpu
 std::unique_ptr<Layer> make_recurrent(const Node& node, const Signal& input, Packer& packer);
 std::unique_ptr<Layer> make_conv1d(const Node& node, const Signal& input, Packer& packer);
 std::unique_ptr<Layer> make_conv2d(const Node& node, const Signal& input, Packer& packer);
+
+std::unique_ptr<Layer> make_activation(const Node& node, const Signal& input);
+std::unique_ptr<Layer> make_reduction(const Node& node, const Signal& input);
 
 // Adds a bias to each frame, if there is one.
 void add_bias(const std::vector<float>& bias, size_t frames, float* y);

@@ -1,6 +1,7 @@
 #include "model.h"
 
 #include <algorithm>
+#include <set>
 
 namespace tinyvox {
 
@@ -26,7 +27,9 @@ Model::Model(const File& file, const Kernels& kernels, Measured)
 void Model::add(const Node& node, Packer& packer) {
   std::vector<Signal> inputs;
   for (uint32_t input : node.inputs) inputs.push_back(signal(input));
-  steps_.push_back({make_layer(node, inputs, packer), node.inputs, node.signal});
+  std::shared_ptr<const Layer> layer =
+      node.repeats ? steps_[*node.repeats].layer : make_layer(node, inputs, packer);
+  steps_.push_back({std::move(layer), node.inputs, node.signal});
 }
 
 Signal Model::signal(uint32_t which) const {
@@ -44,7 +47,9 @@ double Model::products() const {
 
 size_t Model::bytes() const {
   size_t total = 0;
-  for (const Step& step : steps_) total += step.layer->bytes();
+  std::set<const Layer*> counted;
+  for (const Step& step : steps_)
+    if (counted.insert(step.layer.get()).second) total += step.layer->bytes();
   return total;
 }
 

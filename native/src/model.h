@@ -14,9 +14,9 @@ namespace tinyvox {
 class Model {
  public:
   struct Step {
-    std::unique_ptr<Layer> layer;
-    std::vector<uint32_t> inputs;  // 0 is the model's input, i + 1 is step i
-    Signal signal;                 // of the output
+    std::shared_ptr<const Layer> layer;  // which repeated steps share
+    std::vector<uint32_t> inputs;        // 0 is the model's input, i + 1 is step i
+    Signal signal;                       // of the output
   };
 
   // `threads` threads share the work of a matrix.

@@ -12,6 +12,7 @@ namespace {
 struct Setting {
   const char* name;
   uint32_t least, most;
+  uint32_t most_before = 0;  // before gating_version; 0: as after it
 };
 
 struct Slot {
@@ -51,15 +52,16 @@ constexpr Setting conv2d[] = {{"kernel in time", 1, max_span}, {"kernel in bands
                               {"stride in time", 1, max_span}, {"stride in bands", 1, max_span},
                               {"padding before", 0, max_span}, {"padding after", 0, max_span},
                               {"padding below", 0, max_span},  {"padding above", 0, max_span}};
-constexpr Setting activation[] = {{"kind", 0, 3}};
-constexpr Slot limits[] = {{"limits", true, true}};
+constexpr Setting activation[] = {{"kind", 0, 10, 3}};
+constexpr Slot limits[] = {{"limits", true, true}, {"slopes", true, true, gating_version}};
+constexpr Setting reduction[] = {{"kind", 0, 3}};
 constexpr Setting context[] = {{"left", 0, max_span}, {"right", 0, max_span}};
 constexpr Setting stacking[] = {{"count", 1, max_span}, {"stride", 1, max_span}};
 constexpr Setting subsample[] = {{"factor", 1, max_span}};
 constexpr Setting unflatten[] = {{"channels", 1, max_dimension}};
 
 // In the order of LayerKind.
-const std::array<Form, 15> forms{{
+const std::array<Form, layer_kinds> forms{{
     {{}, weight_and_bias},                      // linear
     {cell_kind, cells},                         // recurrent
     {conv1d, weight_and_bias},                  // conv1d
@@ -75,6 +77,9 @@ const std::array<Form, 15> forms{{
     {{}, {}, 0, max_inputs},                    // add
     {{}, {}, 0, max_inputs},                    // concat
     {{}, {}},                                   // log_softmax
+    {{}, {}, 0, max_inputs},                    // multiply
+    {reduction, {}},                            // reduce
+    {{}, {}},                                   // softmax
 }};
 
 // The first byte of a tensor's record. A flag that the kind does not use is 0:
@@ -136,17 +141,24 @@ Node NodeReader::read(std::span<const Signal> signals) {
 }
 
 void NodeReader::read_body(Node& node, std::span<const Signal> signals) {
-  node.kind = static_cast<LayerKind>(reader_.varint("kind of layer", 0, forms.size() - 1));
-  const Form& form = forms[static_cast<size_t>(node.kind)];
+  const uint32_t most = version_ < gating_version ? oldest_kinds - 1 : repeat_kind;
+  const uint32_t kind = reader_.varint("kind of layer", 0, most);
+  if (kind == repeat_kind) return read_repeat(node, signals);
+  if (kind >= layer_kinds) fail("kind of layer is " + std::to_string(kind) + ", which is unknown");
+  node.kind = static_cast<LayerKind>(kind);
+  const Form& form = forms[kind];
   const uint32_t inputs =
       form.most_inputs == 1 ? 1 : reader_.varint("number of inputs", 2, form.most_inputs);
   std::vector<Signal> found;
   for (uint32_t i = 0; i < inputs; ++i) {
-    node.inputs.push_back(reader_.varint("input", 0, static_cast<uint32_t>(signals.size() - 1)));
+    node.inputs.push_back(read_input(signals));
     found.push_back(signals[node.inputs.back()]);
   }
-  for (const Setting& setting : form.ints)
-    node.ints.push_back(reader_.varint(setting.name, setting.least, setting.most));
+  for (const Setting& setting : form.ints) {
+    const bool old = setting.most_before > 0 && version_ < gating_version;
+    node.ints.push_back(
+        reader_.varint(setting.name, setting.least, old ? setting.most_before : setting.most));
+  }
   node.floats = reader_.floats(form.floats, false);
   for (const Slot& slot : form.tensors) {
     if (slot.since > version_) {
@@ -161,6 +173,32 @@ void NodeReader::read_body(Node& node, std::span<const Signal> signals) {
     }
   }
   node.signal = infer(node, found);
+}
+
+uint32_t NodeReader::read_input(std::span<const Signal> signals) {
+  return reader_.varint("input", 0, static_cast<uint32_t>(signals.size() - 1));
+}
+
+// The layer of an earlier node once more. Its tensors count again: they take no additional memory,
+// but additional time.
+void NodeReader::read_repeat(Node& node, std::span<const Signal> signals) {
+  if (earlier_.empty()) fail("repeats a layer, but no layer comes before it");
+  const uint32_t which =
+      reader_.varint("layer that is repeated", 0, static_cast<uint32_t>(earlier_.size() - 1));
+  const Node& first = earlier_[which];
+  if (first.repeats || first.inputs.size() != 1 || first.tensors.empty())
+    fail("repeats layer '" + first.name + "', which has no tensors or is a repetition itself");
+  node.inputs.push_back(read_input(signals));
+  const Signal &input = signals[node.inputs[0]], &expected = signals[first.inputs[0]];
+  if (input.channels != expected.channels || input.bands != expected.bands)
+    fail("repeats layer '" + first.name + "' for frames of another shape");
+  for (const Tensor& tensor : first.tensors) spend(weights_of(tensor));
+  node.kind = first.kind;
+  node.ints = first.ints;
+  node.floats = first.floats;
+  node.tensors.resize(first.tensors.size());
+  node.repeats = which;
+  node.signal = infer(first, {&input, 1});
 }
 
 Tensor NodeReader::read_tensor(uint32_t depth) {
@@ -275,7 +313,7 @@ FeatureConfig read_features(Reader& reader, uint8_t flags) {
 Speech read_speech(Reader& reader, uint32_t version) {
   Speech speech;
   const uint8_t flags = reader.u8();
-  const uint8_t known = log_probabilities | normalized | (version >= floor_version ? floored : 0);
+  const uint8_t known = log_probabilities | normalized | (version >= gating_version ? floored : 0);
   if (flags & ~known) fail("unknown flags");
   speech.log_probabilities = flags & log_probabilities;
   speech.features = read_features(reader, flags);

@@ -23,14 +23,17 @@ inline constexpr uint32_t max_depth = 4;             // of products
 inline constexpr uint64_t max_matrix = 1ull << 28;   // weights of one matrix
 inline constexpr uint64_t max_weights = 1ull << 29;  // weights of one file
 
-// The first versions with products that share a factor, with projected LSTMs, with a noise floor.
-inline constexpr uint32_t sharing_version = 3, projecting_version = 4, floor_version = 5;
+// The first versions with products that share a factor, with projected LSTMs, and with repeated
+// layers, products of signals, reductions over time, softmax, most activations and a noise floor.
+inline constexpr uint32_t sharing_version = 3, projecting_version = 4, gating_version = 5;
+inline constexpr uint32_t oldest_kinds = 15;  // kinds of layers before gating_version
+inline constexpr uint32_t repeat_kind = 255;  // the record of a repeated layer
 
-// Reads the nodes of a file of this version, one by one.
+// Reads the nodes of a file of this version, one by one. `earlier` are those read so far.
 class NodeReader {
  public:
-  NodeReader(Reader& reader, uint32_t version, Budget& budget)
-      : reader_(reader), version_(version), budget_(budget) {}
+  NodeReader(Reader& reader, uint32_t version, const std::vector<Node>& earlier, Budget& budget)
+      : reader_(reader), version_(version), earlier_(earlier), budget_(budget) {}
 
   // Reads the next node. `signals` are its possible inputs: the model's input, then the output of
   // every earlier node. An error names the layer.
@@ -38,6 +41,8 @@ class NodeReader {
 
  private:
   void read_body(Node& node, std::span<const Signal> signals);
+  void read_repeat(Node& node, std::span<const Signal> signals);
+  uint32_t read_input(std::span<const Signal> signals);
   Tensor read_tensor(uint32_t depth);
   void read_product(Tensor& tensor, uint32_t depth);
   void read_shared(Tensor& tensor, uint32_t depth);
@@ -50,6 +55,7 @@ class NodeReader {
 
   Reader& reader_;
   uint32_t version_;
+  const std::vector<Node>& earlier_;
   Budget& budget_;
   std::vector<std::shared_ptr<Tensor>> factors_;  // the right factors of products so far
   uint64_t weights_left_ = max_weights;

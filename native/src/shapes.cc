@@ -129,14 +129,18 @@ Signal infer_layer_norm(const Node& node, const Signal& input) {
 
 Signal infer_activation(const Node& node, const Signal& input) {
   const float limit = node.floats[0];
-  const Tensor& limits = node.tensors[0];
-  const bool clipped = static_cast<ActivationKind>(node.ints[0]) == ActivationKind::clipped_relu;
+  const Tensor &limits = node.tensors[0], &slopes = node.tensors[1];
+  const auto kind = static_cast<ActivationKind>(node.ints[0]);
+  const bool clipped = kind == ActivationKind::clipped_relu;
   if (clipped && !limits ? !(limit > 0) : limit != 0)
     fail("limit is " + std::to_string(limit) + "; clipped_relu alone needs one, above 0");
   if (limits && !clipped) fail("only a clipped_relu has limits");
   expect_length("limits", limits, input.channels);
   for (float each : limits.values)
     if (!(each > 0)) fail("a limit is " + std::to_string(each) + ", expected above 0");
+  if (static_cast<bool>(slopes) != (kind == ActivationKind::leaky_relu))
+    fail("a leaky_relu alone has slopes, and needs them");
+  if (slopes.rows != 1) expect_length("slopes", slopes, input.channels);
   return input;
 }
 
@@ -145,7 +149,8 @@ void check_rates(std::span<const Signal> inputs) {
     expect("input frames to a frame", input.stride, inputs[0].stride);
 }
 
-Signal infer_add(std::span<const Signal> inputs) {
+// The sum or the product of signals.
+Signal infer_combined(std::span<const Signal> inputs) {
   check_rates(inputs);
   for (const Signal& input : inputs) {
     expect("channels of an input", input.channels, inputs[0].channels);
@@ -198,11 +203,15 @@ Signal infer(const Node& node, std::span<const Signal> inputs) {
     case LayerKind::flatten:
       return make_signal(input.size(), 0, input.stride);
     case LayerKind::add:
-      return infer_add(inputs);
+    case LayerKind::multiply:
+      return infer_combined(inputs);
     case LayerKind::concat:
       return infer_concat(inputs);
     case LayerKind::log_softmax:
+    case LayerKind::softmax:
       return make_signal(flat(input), 0, input.stride);
+    case LayerKind::reduce:
+      return make_signal(input.channels, input.bands, 0);
   }
   fail("kind of layer is unknown");
 }

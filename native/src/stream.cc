@@ -134,6 +134,7 @@ void Stream::reset() {
       Edge& edge = edges_[i][j];
       edge.frames.clear();
       edge.owed = 0;
+      edge.taken = false;
       const size_t size = model_->signal_size(model_->steps()[i].inputs[j]);
       add_zeros(edge, model_->steps()[i].layer->window().before, size);
     }
@@ -176,12 +177,27 @@ void Stream::advance(size_t step) {
     edge.frames.drop(dropped);
     edge.owed -= dropped;
   }
-  const bool whole = model_->steps()[step].layer->window().whole;
+  const Window window = model_->steps()[step].layer->window();
+  if (window.reduces) return reduce(step);
+  const bool whole = window.whole;
   for (size_t left = ready(step); left > 0;) {
     const size_t frames = whole ? left : std::min(left, max_frames);
     run(step, frames);
     left -= frames;
   }
+}
+
+// Takes the frames that wait into the state of a step, which gives one frame at the end.
+void Stream::reduce(size_t step) {
+  Edge& edge = edges_[step][0];
+  if (!counting_)
+    model_->steps()[step].layer->take(edge.frames.data(), edge.frames.count(),
+                                      states_[step].data());
+  edge.taken |= edge.frames.count() > 0;
+  edge.frames.drop(edge.frames.count());
+  if (!finished_ || !edge.taken) return;
+  edge.taken = false;
+  run(step, 1);
 }
 
 // How many frames a step can compute now.

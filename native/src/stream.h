@@ -41,7 +41,8 @@ class Stream {
   // The frames that wait for one input of a step.
   struct Edge {
     Frames frames;
-    size_t owed = 0;  // frames to drop as soon as they arrive
+    size_t owed = 0;     // frames to drop as soon as they arrive
+    bool taken = false;  // whether a layer that reduces has taken frames
   };
 
   struct Counting {};
@@ -54,6 +55,7 @@ class Stream {
   void allocate();
   void advance_all();
   void advance(size_t step);
+  void reduce(size_t step);
   size_t ready(size_t step) const;
   void run(size_t step, size_t frames);
   void consume(size_t step, size_t frames);

@@ -192,8 +192,6 @@ def open_input(path: Path, fault: type[TinyvoxError] = FileError) -> IO[bytes]:
         raise fault(f"{path}: cannot be read: {reason}") from error
 
 
-
-
 def check_output(path: Path, suffixes: Sequence[str] = ()) -> None:
     """Raise FileError where no file can be written at `path`, or its name has none of the suffixes,
     in any case: before the work, not after it."""

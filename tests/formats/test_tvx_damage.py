@@ -22,6 +22,7 @@ from tvx_files import (
     dense,
     error_of,
     example,
+    gated_model,
     group_zeros,
     half,
     linear,
@@ -99,7 +100,7 @@ def test_a_model_beyond_the_format_is_not_written(
 
 def small_files() -> Iterator[bytes]:
     yield encode(example())
-    for build, make in zip(MODELS.values(), (product, half, coded, skewed), strict=True):
+    for build, make in zip(MODELS.values(), (product, half, coded, skewed, half), strict=True):
         yield encode(build(make))
     for make in (tables, group_zeros, trellis_groups, binary):
         yield encode(chain(5, layers.Linear(make(6, 5))))
@@ -133,7 +134,7 @@ def test_a_flipped_bit_under_right_checksums_is_refused_or_makes_a_model() -> No
 
 def flipped_under_right_checksums() -> Iterator[bytes]:
     """Every bit of the smallest file; every seventh bit, and so each of a byte, of the others."""
-    for file, step in zip(small_files(), (1, 7, 7, 7, 7, 1, 1, 1, 1, 3), strict=True):
+    for file, step in zip(small_files(), (1, 7, 7, 7, 7, 3, 1, 1, 1, 1, 3), strict=True):
         sections, version = sections_of(file), file[8]
         for which, (tag, data) in enumerate(sections):
             for bit in range(0, 8 * len(data), step):
@@ -148,13 +149,15 @@ def flipped_under_right_checksums() -> Iterator[bytes]:
 def test_spliced_sections_are_refused_or_make_a_model(data: st.DataObject) -> None:
     torch.manual_seed(0)
     make = data.draw(st.sampled_from([product, tables, trellis_groups, binary]))
-    build = data.draw(st.sampled_from([recurrent_model, shared_model, projected_model]))
+    build = data.draw(
+        st.sampled_from([recurrent_model, shared_model, projected_model, gated_model])
+    )
     body = sections_of(encode(build(make)))[0][1]
     start = data.draw(st.integers(0, len(body)))
     end = data.draw(st.integers(start, len(body)))
     spliced = body[:start] + data.draw(st.binary(max_size=8)) + body[end:]
     if content := try_to_parse(
-        seal((b"MODL", spliced), version=data.draw(st.sampled_from([3, 4])))
+        seal((b"MODL", spliced), version=data.draw(st.sampled_from([3, 4, 5])))
     ):
         model_of(content)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from tvx_files import (
     coded,
     dense,
     example,
+    gated_model,
     half,
     product,
     projected_model,
@@ -33,12 +35,13 @@ from tvx_files import (
     v,
 )
 
-from tinyvox import _native
+from tinyvox import _native, runtime
 from tinyvox.formats import tvx
 from tinyvox.formats.tvx import LAYER_SCHEMAS, encode, floats, model_of
 from tinyvox.formats.tvx.tensors import _codes
 from tinyvox.model import (
     INPUT,
+    Cell,
     Coded,
     Dense,
     Features,
@@ -128,6 +131,30 @@ def test_a_file_is_of_the_lowest_version_that_will_do() -> None:
     assert version(recurrent_model(product)) == version(example()) == 2
     assert version(shared_model()) == 3
     assert version(projected_model(dense)) == 4
+    assert version(gated_model(dense)) == 5
+    for layer in gated_model(dense).nodes[1:6]:
+        assert version(chain(6, layer.layer)) == 5, layer.name
+    one = layers.Linear(dense(6, 6))
+    assert version(chain(6, one, layers.Linear(dense(6, 6)))) == 2
+    assert version(chain(6, one, one)) == 5
+
+
+def test_a_layer_that_is_used_twice_takes_its_bytes_once(tmp_path: Path) -> None:
+    cell_of = functools.partial(layers.Recurrent, "lstm")
+    rnn = cell_of(Cell(dense(80, 20), dense(80, 20), torch.randn(80)))
+    once, twice = chain(20, rnn), chain(20, rnn, rnn)
+    assert len(encode(twice)) - len(encode(once)) < 40
+    tvx.save(twice, tmp_path / "m.tvx")
+    loaded = tvx.load(tmp_path / "m.tvx")
+    assert_same(loaded, twice)
+    assert loaded.nodes[0].layer is loaded.nodes[1].layer
+    assert loaded.uses("Recurrent1") == ("Recurrent0", "Recurrent1")
+    assert [name for name, _ in loaded.matrices()] == [name for name, _ in once.matrices()]
+    assert sum(row.bytes for row in tvx.sizes(tmp_path / "m.tvx")) == len(encode(twice))
+    tvx.save(once, tmp_path / "once.tvx")
+    sessions = [runtime.open(tmp_path / name) for name in ("once.tvx", "m.tvx")]
+    weights = 4 * sum(matrix.shape[0] * matrix.shape[1] for _, matrix in once.matrices())
+    assert sessions[1].resident_bytes - sessions[0].resident_bytes < weights / 2
 
 
 def test_version_3_may_hold_what_version_2_holds() -> None:

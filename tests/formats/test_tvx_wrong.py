@@ -356,6 +356,63 @@ def test_a_wrong_projection_is_refused_and_named(case: str) -> None:
     assert message in error_of(seal((b"MODL", model(body)), version=4))
 
 
+def repeat(name: str, *numbers: int) -> bytes:
+    return t(name) + v(255, *numbers)
+
+
+ONE = linear(matrix(4, 4), name="one")
+WRONG_GATED = {
+    "kind": (model(t("n") + v(18, 0)), "layer 'n': kind of layer is 18, which is unknown"),
+    "activation": (model(t("n") + v(6, 0, 11)), "kind is 11, expected 0 to 10"),
+    "reduction": (model(t("n") + v(16, 0, 4)), "kind is 4, expected 0 to 3"),
+    "no slopes": (model(activation(4, slopes=b"\0")), "alone has slopes, and needs them"),
+    "slopes": (model(activation(5, slopes=vector(4))), "a leaky_relu alone has slopes"),
+    "slopes misfit": (model(activation(4, slopes=vector(3))), "slopes length is 3, expected 4"),
+    "rates": (
+        model(t("one") + v(16, 0, 0), t("n") + v(15, 2, 0, 1)),
+        "input frames to a frame is 0, expected 1",
+    ),
+    "first": (model(repeat("n", 0, 0)), "repeats a layer, but no layer comes before it"),
+    "later": (model(ONE, repeat("n", 1, 0)), "layer that is repeated is 1, expected 0 to 0"),
+    "again": (model(ONE, repeat("m", 0, 1), repeat("n", 1, 0)), "or is a repetition itself"),
+    "bare": (model(t("one") + v(14, 0), repeat("n", 0, 0)), "which has no tensors"),
+    "shape": (
+        model(linear(matrix(3, 4), name="one"), repeat("n", 0, 1)),
+        "layer 'n': repeats layer 'one' for frames of another shape",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG_GATED)
+def test_what_version_5_brought_is_checked(case: str) -> None:
+    body, message = WRONG_GATED[case]
+    assert message in error_of(seal((b"MODL", body), version=5))
+
+
+def test_version_4_knows_nothing_of_version_5() -> None:
+    known = "expected 0 to 14"
+    for body, message in (
+        (model(ONE, repeat("n", 0, 1)), f"kind of layer is 255, {known}"),
+        (model(t("n") + v(15, 2, 0, 0)), f"kind of layer is 15, {known}"),
+        (model(t("n") + v(16, 0, 0)), f"kind of layer is 16, {known}"),
+        (model(t("n") + v(17, 0)), f"kind of layer is 17, {known}"),
+        (model(activation(5)), "kind is 5, expected 0 to 3"),
+    ):
+        assert message in error_of(seal((b"MODL", body), version=4))
+    body = model(ONE, repeat("n", 0, 1))
+    assert try_to_parse(seal((b"MODL", body), version=5))
+
+
+def test_a_repeated_layer_counts_against_the_limit_each_time() -> None:
+    """A few bytes a layer must not make work without bounds."""
+    size = 1024
+    nodes = [linear(matrix(size, size), name="0")]
+    nodes += [repeat(str(i), 0, i) for i in range(1, 513)]
+    message = error_of(seal((b"MODL", model(*nodes, size=size)), version=5))
+    assert "layer '512': the file holds more than 2^29 weights" in message
+    assert try_to_parse(seal((b"MODL", model(*nodes[:-1], size=size)), version=5))
+
+
 def test_version_3_knows_no_projections() -> None:
     body = model(projected_cell(matrix(12, 2), matrix(2, 3)))
     assert try_to_parse(seal((b"MODL", body), version=4))

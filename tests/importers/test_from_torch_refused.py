@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch_modules import FEATURES, FRAMES, Function, speech
 
 from tinyvox.errors import ImporterError
@@ -34,22 +36,30 @@ def lstm(x: Tensor, **options: object) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     return nn.LSTM(FEATURES, 5, batch_first=True, **options)(x)  # type: ignore[arg-type]
 
 
+LINEAR = nn.Linear(FEATURES, FEATURES)
 RNN = nn.LSTM(FEATURES, 5, batch_first=True)
 
 
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (F.gelu, r"aten\.gelu\.default \(node 'gelu' in module 'block' at torch_modules"),
+        (torch.sin, r"aten\.sin\.default \(node 'sin' in module 'block' at torch_modules"),
         (
-            lambda x: F.gelu(x),
+            lambda x: torch.sin(x),
             r"at torch_modules\.py:\d+\): is not supported; supported are",
         ),
-        (lambda x: x.softmax(-1), r"aten\.softmax\.int.*is not supported"),
-        (lambda x: x * x.sigmoid(), "multiplies two signals"),
-        (lambda x: x.mean(1), r"aten\.mean\.dim .* is not supported"),
-        (lambda x: F.dropout(x, 0.5, True) @ torch.eye(6), r"training mode; call \.eval\(\)"),
-        (lambda x: x[:, 3] @ torch.eye(6), "takes one step out of dimension 1"),
+        (lambda x: LINEAR(x).softmax(1), "runs over dimension 1 of .* expected features"),
+        (lambda x: x * x.sigmoid().mean(1, True), "combines .* expected equal layouts"),
+        (
+            lambda x: LINEAR(x).mean(2),
+            "takes the mean over dimensions .2. of .* expected time alone",
+        ),
+        (lambda x: LINEAR(x).mean(), "takes the mean over dimensions .. of"),
+        (lambda x: x.pow(3), "takes the power 3, expected 2"),
+        (lambda x: F.adaptive_avg_pool1d(x.mT, 3), "pools to .3. frames, expected one"),
+        (lambda x: x.max(1)[1].float(), "places of the largest values are used"),
+        (lambda x: F.dropout(x, 0.5, True) @ torch.eye(6), r"training mode; .*training=self\.tr"),
+        (lambda x: x[:, 3] @ torch.eye(6), "takes frame 3 of 9, expected the first or the last"),
         (lambda x: x[:, 3:].tanh(), "returns padded, cut or reversed frames"),
         (lambda x: x.tanh().flip(1), "returns padded, cut or reversed frames"),
         (lambda x: x[:, :, :3].tanh(), "keeps 0:3 of dimension 2"),
@@ -60,13 +70,12 @@ RNN = nn.LSTM(FEATURES, 5, batch_first=True)
             "5 frames of context around padding 3, 2",
         ),
         (lambda x: x.unfold(1, 4, 1).flatten(2).tanh(), "order that only a linear or recurrent"),
-        (lambda x: torch.cat([x, x.tanh()], 1), "only zeros can be put around one"),
-        (lambda x: x.clamp(-1, 1), r"clamps to -1.0, 1.0, expected 0 and a limit"),
-        (lambda x: x.tanh() + torch.arange(FRAMES)[:, None], "varies over time"),
+        (lambda x: torch.cat([LINEAR(x), x], 1), "only zeros can be put around one"),
+        (lambda x: LINEAR(x) + torch.arange(FRAMES)[:, None], "varies over time"),
         (lambda x: (x.tanh(), x), "returns 2 values, expected one signal"),
         (lambda x: x.transpose(1, 2).reshape(2, 27, 2).tanh(), "mixes axes"),
         (lambda x: x, "there is no layer to import"),
-        (lambda x: x.half().tanh(), r"expected float32; export in float32"),
+        (lambda x: x.long().tanh(), r"converts to torch\.int64, expected float32"),
     ],
 )
 def test_what_is_refused(function: Callable[[Tensor], object], message: str) -> None:
@@ -79,15 +88,16 @@ def test_what_is_refused(function: Callable[[Tensor], object], message: str) -> 
 @pytest.mark.parametrize(
     ("rnn", "function", "message"),
     [
-        (RNN, lambda x, rnn: rnn(x)[1][0], "final hidden state is used"),
-        (RNN, lambda x, rnn: rnn(x), "returns more than its outputs: the final hidden state"),
+        (RNN, lambda x, rnn: rnn(x)[1][1], "final cell state is used"),
+        (RNN, lambda x, rnn: rnn(x), "returns the final states of a recurrent layer too"),
+        (RNN, lambda x, rnn: rnn(x)[1][0].tanh(), r"write h\[-1\], h\.squeeze\(0\), or"),
         (
             RNN,
             lambda x, rnn: rnn(x, (torch.ones(1, 2, 5), torch.zeros(1, 2, 5)))[0],
             "initial state is not zero",
         ),
-        (RNN, lambda x, rnn: rnn(x, (x[None, :, 0, :5],) * 2)[0], "takes one step out"),
-        (RNN, lambda x, rnn: rnn(x.transpose(0, 1))[0], "which is not time; set batch_first"),
+        (RNN, lambda x, rnn: rnn(x, (x[None, :, 0, :5],) * 2)[0], "keeps 0:5 of dimension"),
+        (RNN, lambda x, rnn: rnn(x.mT @ x)[0], "expected a weight"),
     ],
 )
 def test_what_is_refused_of_recurrent_layers(
@@ -101,6 +111,73 @@ def test_what_depends_on_the_number_of_frames_is_refused() -> None:
     module = Function(lambda x, dense: dense(x)[:, ::2] * x.shape[1], dense=nn.Linear(FEATURES, 4))
     with pytest.raises(ImporterError, match="differ from the program's by"):
         from_torch(module, speech())
+
+
+def in_place(x: Tensor, dense: nn.Module) -> Tensor:
+    """Scales a view of its input, so that the input changes too."""
+    bands = x.transpose(1, 2)
+    bands *= 3
+    result: Tensor = dense(x)
+    return result
+
+
+@pytest.mark.parametrize("size", [1.0, 2e-3])
+@pytest.mark.parametrize("example", [torch.zeros, torch.ones, torch.randn])
+def test_the_comparison_depends_on_no_example_and_no_size(
+    example: Callable[..., Tensor], size: float
+) -> None:
+    dense = nn.Linear(FEATURES, 5, bias=False)
+    dense.weight.data *= size
+    with pytest.raises(ImporterError, match="an operation changes a tensor in place"):
+        from_torch(Function(in_place, dense=dense), example(1, FRAMES, FEATURES))
+
+
+def test_small_outputs_beside_a_large_constant_are_compared() -> None:
+    dense = nn.Linear(FEATURES, 5)
+    dense.weight.data *= 1e-3
+    dense.bias.data += 1.0
+    assert from_torch(Function(lambda x, dense: dense(x), dense=dense), speech())
+    with pytest.raises(ImporterError, match="an operation changes a tensor in place"):
+        from_torch(Function(in_place, dense=dense), speech())
+
+
+class Packed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(FEATURES, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.transpose(0, 1)
+        packed = pack_padded_sequence(x, torch.tensor([x.shape[0]] * x.shape[1]))
+        return pad_packed_sequence(self.rnn(packed)[0])[0].transpose(0, 1)
+
+
+def scripted() -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it is deprecated
+        module: nn.Module = torch.jit.script(nn.ReLU())
+    return module
+
+
+ROWS = torch.randint(0, 9, (1, FRAMES))
+
+
+@pytest.mark.parametrize(
+    ("module", "example", "message"),
+    [
+        (Packed(), speech(), r"pack_padded_sequence\) at test_from_torch_refused\.py:\d+ cannot"),
+        (nn.Sequential(nn.Embedding(9, FEATURES)), ROWS, "the example holds torch.int64 values"),
+        (nn.LSTM(FEATURES, 5), torch.randn(1, 1, FEATURES), "with two frames or more"),
+        (scripted(), speech(), "TorchScript module; pass the nn.Module"),
+        ({"weight": torch.ones(2, 2)}, speech(), "is no nn.Module; build the module"),
+    ],
+)
+def test_what_is_no_module_of_features_is_refused(
+    module: nn.Module, example: Tensor, message: str
+) -> None:
+    with pytest.raises(ImporterError, match=message) as caught:
+        from_torch(module, example)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_module_with_two_inputs_is_refused(tmp_path: Path) -> None:

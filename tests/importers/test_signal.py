@@ -142,8 +142,21 @@ def test_layers_without_tensors_are_there_once(graph: LayerGraph) -> None:
     relu = layers.Activation("relu")
     assert graph.add(relu, INPUT) == graph.add(layers.Activation("relu"), INPUT)
     assert graph.add(layers.Activation("tanh"), INPUT) != graph.add(relu, INPUT)
-    weight = Dense(torch.randn(4, SIZE))
-    assert graph.add(layers.Linear(weight), INPUT) != graph.add(layers.Linear(weight), INPUT)
+
+
+def test_a_layer_whose_weights_are_those_of_an_earlier_one_is_that_layer(graph: LayerGraph) -> None:
+    values = torch.randn(SIZE, SIZE)
+    first = graph.add(layers.Linear(Dense(values)), INPUT)
+    assert graph.add(layers.Linear(Dense(values)), INPUT) == first
+    again = graph.add(layers.Linear(Dense(values.view(SIZE, SIZE))), first)
+    assert graph.layer(again) is graph.layer(first)
+    for other in (Dense(values.clone()), Dense(values[:, :SIZE].T)):
+        assert graph.layer(graph.add(layers.Linear(other), INPUT)) is not graph.layer(first)
+    with_bias = layers.Linear(Dense(values), torch.ones(SIZE))
+    assert graph.layer(graph.add(with_bias, INPUT)) is not graph.layer(first)
+
+
+def test_a_layer_that_does_not_fit_its_input_is_refused(graph: LayerGraph) -> None:
     with pytest.raises(ModelError, match="input size is 6, expected 5"):
         graph.add(layers.Linear(Dense(torch.randn(4, 5))), INPUT)
 

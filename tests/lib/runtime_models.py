@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,65 @@ def grouped() -> Model:
     return chain(8, strided=strided, depthwise=depthwise)
 
 
+def activation(kind: str) -> Model:
+    """An activation of flat frames, then of frames with bands."""
+    each = {"slopes": torch.rand(4)} if kind == "leaky_relu" else {}
+    one = {"slopes": torch.rand(1)} if kind == "leaky_relu" else {}
+    return chain(
+        12,
+        scale=batch_norm(12),
+        flat=layers.Activation(kind, **one),
+        image=layers.Unflatten(4),
+        shift=batch_norm(4),
+        bands=layers.Activation(kind, **each),
+        flatten=layers.Flatten(),
+    )
+
+
+def gated() -> Model:
+    """A mask times the input, which waits for the mask."""
+    return network(
+        6,
+        ("window", layers.ContextWindow(0, 3), (INPUT,)),
+        ("narrow", linear(6, 24), ("window",)),
+        ("mask", layers.Activation("sigmoid"), ("narrow",)),
+        ("masked", layers.Multiply(), ("mask", INPUT, "narrow")),
+        ("out", linear(5, 6), ("masked",)),
+        ("softmax", layers.Softmax(), ("out",)),
+    )
+
+
+def reduced(kind: str) -> Model:
+    """One frame an utterance, of a layer of another rate; then what works on one frame."""
+    conv = layers.Conv1d(dense(6, 30), torch.randn(6), 5, 2, padding=(1, 3))
+    after = layers.Conv1d(dense(4, 12), torch.randn(4), 2, padding=(0, 1))
+    return network(
+        6,
+        ("conv", conv, (INPUT,)),
+        ("rnn", recurrent(nn.GRU(6, 9, bidirectional=True)), ("conv",)),
+        ("one", layers.Reduce(kind), ("rnn",)),
+        ("other", layers.Reduce(kind), ("conv",)),
+        ("out", linear(6, 18), ("one",)),
+        ("sum", layers.Add(), ("out", "other")),
+        ("after", after, ("sum",)),
+        ("again", layers.Reduce("mean"), ("after",)),
+    )
+
+
+def repeated() -> Model:
+    """Layers that are used several times, at different rates."""
+    rnn, out = recurrent(nn.LSTM(6, 6)), linear(6, 6)
+    return network(
+        6,
+        ("rnn.0", rnn, (INPUT,)),
+        ("out.0", out, ("rnn.0",)),
+        ("half", layers.Subsample(2), ("out.0",)),
+        ("rnn.1", rnn, ("half",)),
+        ("out.1", out, ("rnn.1",)),
+        ("rnn.2", rnn, ("out.1",)),
+    )
+
+
 def projected(hidden: int, size: int) -> layers.Recurrent:
     """More values than units, which torch does not have."""
     rows = 4 * hidden
@@ -119,6 +179,10 @@ MODELS = {
         norm=batch_norm(4),
         each=layers.Activation("clipped_relu", None, torch.rand(4) + 0.1),
     ),
+    **{kind: functools.partial(activation, kind) for kind in layers.ACTIVATIONS[4:]},
+    **{f"reduce_{kind}": functools.partial(reduced, kind) for kind in layers.REDUCTIONS},
+    "gated": gated,
+    "repeated": repeated,
     "subsample": lambda: chain(5, sub=layers.Subsample(3), out=linear(4, 5)),
     "sparse_stack": lambda: chain(5, stack=layers.FrameStacking(2, 5), out=linear(4, 10)),
 }

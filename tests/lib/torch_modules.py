@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.export import Dim
 
 from tinyvox.executor import Executor
 from tinyvox.model import Dense, Model
@@ -113,3 +116,12 @@ class Convolutions(nn.Module):
 
 def dense(rows: int, columns: int) -> Dense:
     return Dense(torch.randn(rows, columns) / columns**0.5)
+
+
+def export_to(module: nn.Module, path: Path, example: Tensor, dynamic: bool = False) -> Path:
+    shapes = ({0: Dim.AUTO, 1: Dim.AUTO},) if dynamic else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.export.export(module, (example,), dynamic_shapes=shapes, strict=False)
+        torch.export.save(program, path)
+    return path

@@ -174,6 +174,18 @@ def join_model(make: Make) -> Model:
     )
 
 
+def gated_model(make: Make) -> Model:
+    """What version 5 brought; `again` has the layer of `one`."""
+    one = layers.Linear(make(6, 6), torch.randn(6))
+    stack = (
+        *(one, layers.Multiply(), layers.Softmax(), layers.Activation("silu")),
+        layers.Activation("leaky_relu", slopes=torch.tensor([0.25])),
+        layers.Activation("leaky_relu", slopes=torch.randn(6)),
+    )
+    ends = (layers.Reduce(kind) for kind in layers.REDUCTIONS)
+    return chain(6, *stack, one, *ends)
+
+
 def shared_model(make: Make = coded) -> Model:
     """Two cells and a dense layer, two factors that are shared, and a product that shares none."""
     first, second = make(2, 5), Product(make(2, 3), make(3, 4))
@@ -210,6 +222,7 @@ MODELS = {
     "projected": projected_model,
     "convolution": convolution_model,
     "join": join_model,
+    "gated": gated_model,
 }
 
 
@@ -361,8 +374,8 @@ def cells(*tensors: bytes, kind: int = 0, slots: int = 8) -> bytes:
     return t("n") + v(1, 0, kind) + b"".join(tensors) + bytes(slots - len(tensors))
 
 
-def activation(kind: int, limit: float, limits: bytes = b"\0") -> bytes:
-    return t("n") + v(6, 0, kind) + struct.pack("<f", limit) + limits
+def activation(kind: int, limit: float = 0.0, limits: bytes = b"\0", slopes: bytes = b"") -> bytes:
+    return t("n") + v(6, 0, kind) + struct.pack("<f", limit) + limits + slopes
 
 
 def norm(name: str, *vectors: bytes, eps: float = 1e-5) -> bytes:

@@ -72,6 +72,7 @@ nb::dict to_python(Node node) {
   result["name"] = node.name;
   result["kind"] = static_cast<int>(node.kind);
   result["inputs"] = node.inputs;
+  result["repeats"] = node.repeats ? nb::object(nb::int_(*node.repeats)) : nb::none();
   result["ints"] = node.ints;
   result["floats"] = node.floats;
   nb::list tensors;

@@ -98,7 +98,7 @@ def _number(value: float | None, form: str) -> str:
 
 
 def print_sizes(facts: dict[str, Any], out: Console, *, verbose: bool = False) -> None:
-    """Print the table, the ratio, and loudly what was left in float."""
+    """Print the table, the ratio, and loudly what was left in float or could not be compared."""
     out.print(sizes_table(facts, verbose=verbose))
     original = size_text(facts["original_bytes"])
     out.print(
@@ -107,6 +107,11 @@ def print_sizes(facts: dict[str, Any], out: Console, *, verbose: bool = False) -
     )
     if facts["left_float"]:
         out.print(f"[bold red]left in float:[/] {escape(', '.join(facts['left_float']))}")
+    if facts["exported_frames"]:
+        out.print(
+            f"[bold red]exported for {facts['exported_frames']} frames:[/] the outputs for other "
+            "numbers of frames were not compared; tinyvox.from_torch compares them"
+        )
 
 
 def print_plan(plan: Plan, out: Console) -> None:

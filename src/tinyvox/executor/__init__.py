@@ -1,7 +1,8 @@
 """A model as a torch module, and back."""
 
+from tinyvox.executor.activations import ELEMENTWISE
 from tinyvox.executor.executor import Executor, output_frames
-from tinyvox.executor.modules import Frames
+from tinyvox.executor.frames import Frames
 from tinyvox.executor.parametrize import DenseWeight, ProductWeight
 
-__all__ = ["DenseWeight", "Executor", "Frames", "ProductWeight", "output_frames"]
+__all__ = ["DenseWeight", "ELEMENTWISE", "Executor", "Frames", "ProductWeight", "output_frames"]

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tinyvox.executor.modules import Frames, LayerModule, OnTensor, frames_after
+from tinyvox.executor.frames import Frames
+from tinyvox.executor.modules import LayerModule, OnTensor, frames_after
 from tinyvox.executor.parametrize import (
     DenseWeight,
     Factors,
@@ -44,7 +45,8 @@ class Executor(nn.Module):
         self.source = model
         self.dropout = 0.0  # after each activation, while training
         factors: Factors = {}
-        self.layers = nn.ModuleList(LayerModule(node.layer, factors) for node in model.nodes)
+        modules = {n.name: LayerModule(n.layer, factors) for n in model.holders()}
+        self.layers = nn.ModuleList(modules[model.uses(n.name)[0]] for n in model.nodes)
 
     def forward(self, features: Tensor) -> Tensor:
         """Outputs [batch, frames', size'] for features [batch, frames, size] of equal lengths."""
@@ -164,14 +166,15 @@ class Executor(nn.Module):
                     leaf.round(codes, bits.get(name) if on_grid else None)
 
     def _by_node(self) -> Iterator[tuple[Node, LayerModule]]:
-        for node, module in zip(self.source.nodes, self.layers, strict=True):
-            assert isinstance(module, LayerModule)
-            yield node, module
+        """Every module, with the node after which its tensors are called."""
+        yield from ((node, self._layer(node.name)) for node in self.source.holders())
 
     def _layer(self, name: str) -> LayerModule:
         """The module of the layer of this name. Raises ModelError where there is none."""
-        wanted = self.source.node(name)
-        return next(module for node, module in self._by_node() if node is wanted)
+        index = self.source.nodes.index(self.source.node(name))
+        module = self.layers[index]
+        assert isinstance(module, LayerModule)
+        return module
 
 
 def _report_full_name(callback: OnTensor, node: str, matrix: str, values: Tensor) -> None:

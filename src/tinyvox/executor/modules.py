@@ -1,4 +1,4 @@
-"""What every layer computes, in torch: batches of signals, parameters of a layer, its function."""
+"""What every layer computes, in torch: the parameters of a layer, and its function."""
 
 from __future__ import annotations
 
@@ -10,53 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tinyvox.executor.activations import activated
+from tinyvox.executor.frames import Frames, combined, shortest
 from tinyvox.executor.parametrize import Factors, Weight, WeightModule, weight_module
 from tinyvox.executor.recurrent_cells import unroll
 from tinyvox.model import Layer, Matrix, layers
 
 OnTensor = Callable[[str, Tensor], None]
 """A callback: takes the name of a matrix and its inputs, or the gradients of its outputs."""
-
-
-class Frames:
-    """A batch of signals: values [batch, frames, ...shape], lengths int64 [batch] in frames.
-
-    Without lengths every utterance fills all frames, and no operation depends on the data, so that
-    `torch.export` can trace the model.
-    """
-
-    def __init__(self, values: Tensor, lengths: Tensor | None = None) -> None:
-        self.values, self.lengths = values, lengths
-
-    def map(self, function: Callable[[Tensor], Tensor]) -> Frames:
-        """The batch with `function` applied to its values; lengths do not change."""
-        return Frames(function(self.values), self.lengths)
-
-    def padded(self, before: int, after: int) -> Tensor:
-        """Values with zeros past the end of each utterance, and zero frames before and after."""
-        values = self.values
-        if self.lengths is not None and int(self.lengths.min()) < values.shape[1]:
-            index = torch.arange(values.shape[1], device=values.device)
-            alive = index[None] < self.lengths.to(values.device)[:, None]
-            values = values * alive.view(*alive.shape, *([1] * (values.ndim - 2)))
-        return F.pad(values, [0, 0] * (values.ndim - 2) + [before, after])
-
-    def alive(self) -> Tensor:
-        """The frames inside the utterances, one utterance after the other, [total, ...shape]."""
-        if self.lengths is None:
-            return self.values.flatten(0, 1)
-        index = torch.arange(self.values.shape[1], device=self.values.device)
-        inside: Tensor = index[None] < self.lengths.to(self.values.device)[:, None]
-        return self.values[inside]
-
-    def reversed(self) -> Frames:
-        """Each utterance in reverse order; the frames past its end keep their place."""
-        if self.lengths is None:
-            return self.map(lambda v: v.flip(1))
-        index = torch.arange(self.values.shape[1], device=self.values.device)[None]
-        lengths = self.lengths.to(self.values.device)[:, None]
-        index = torch.where(index < lengths, lengths - 1 - index, index)
-        return self.map(lambda v: v.gather(1, index[:, :, None].expand(-1, -1, v.shape[2])))
 
 
 class LayerModule(nn.Module):
@@ -142,8 +103,10 @@ def _recurrent(module: LayerModule, x: Frames) -> Frames:
     outputs = []
     for side, cell in layer.cells().items():
         inputs = x if side == "forward" else x.reversed()
-        # Torch's own LSTM does not give the inputs of its projection.
-        apart = module.on_gradients or (module.on_inputs and cell.weight_hr is not None)
+        # Torch's own LSTM does not give the inputs of its projection, and takes one of as many
+        # values as there are units for none.
+        hidden_inputs = module.on_inputs or cell.size == cell.hidden
+        apart = module.on_gradients or (hidden_inputs and cell.weight_hr is not None)
         states = Frames((_unroll_cell if apart else _run_cell)(module, side, inputs), x.lengths)
         module.report_inputs(f"{side}.weight_ih", inputs)
         module.report_inputs(
@@ -268,6 +231,8 @@ def _lengths(layer: layers.Layer, x: Frames) -> Tensor | None:
 
 def frames_after(layer: layers.Layer, lengths: Tensor) -> Tensor:
     """Frames that a layer with one input makes of utterances of so many frames, int64."""
+    if isinstance(layer, layers.Reduce):
+        return lengths.clamp(max=1)
     reach, stride, padding = 1, 1, 0
     if isinstance(layer, layers.Conv1d):
         reach, stride = layer.dilation * (layer.kernel - 1) + 1, layer.stride
@@ -313,14 +278,8 @@ def _layer_norm(module: LayerModule, x: Frames) -> Frames:
 def _activation(module: LayerModule, x: Frames) -> Frames:
     layer = module.layer
     assert isinstance(layer, layers.Activation)
-    limits = module.vector("limits")
-    if limits is not None:
-        each = limits[:, None] if x.values.ndim == 4 else limits
-        return x.map(lambda values: torch.minimum(torch.relu(values), each))
-    if layer.kind == "clipped_relu":
-        return x.map(lambda values: torch.clamp(values, 0, layer.limit))
-    function = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
-    return x.map(function[layer.kind])
+    limits, slopes = module.vector("limits"), module.vector("slopes")
+    return x.map(lambda values: activated(layer, values, limits, slopes))
 
 
 def _context_window(module: LayerModule, x: Frames) -> Frames:
@@ -355,20 +314,27 @@ def _flatten(module: LayerModule, x: Frames) -> Frames:
 
 
 def _add(module: LayerModule, *inputs: Frames) -> Frames:
-    frames = min(x.values.shape[1] for x in inputs)
-    total = functools.reduce(torch.add, [x.values[:, :frames] for x in inputs])
-    return Frames(total, _shortest(inputs))
+    return combined(torch.add, inputs)
+
+
+def _multiply(module: LayerModule, *inputs: Frames) -> Frames:
+    return combined(torch.mul, inputs)
 
 
 def _concat(module: LayerModule, *inputs: Frames) -> Frames:
     frames = min(x.values.shape[1] for x in inputs)
     joined = torch.cat([x.values[:, :frames] for x in inputs], dim=2)
-    return Frames(joined, _shortest(inputs))
+    return Frames(joined, shortest(inputs))
 
 
-def _shortest(inputs: tuple[Frames, ...]) -> Tensor | None:
-    lengths = [x.lengths for x in inputs if x.lengths is not None]
-    return torch.stack(lengths).amin(0) if lengths else None
+def _reduce(module: LayerModule, x: Frames) -> Frames:
+    layer = module.layer
+    assert isinstance(layer, layers.Reduce)
+    return x.reduced(layer.kind)
+
+
+def _softmax(module: LayerModule, x: Frames) -> Frames:
+    return x.map(lambda values: F.softmax(values, dim=-1))
 
 
 def _log_softmax(module: LayerModule, x: Frames) -> Frames:
@@ -389,6 +355,9 @@ _RUN: dict[type[Layer], Callable[..., Frames]] = {
     layers.Unflatten: _unflatten,
     layers.Flatten: _flatten,
     layers.Add: _add,
+    layers.Multiply: _multiply,
+    layers.Reduce: _reduce,
     layers.Concat: _concat,
+    layers.Softmax: _softmax,
     layers.LogSoftmax: _log_softmax,
 }

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from tinyvox.executor.modules import Frames
+from tinyvox.executor.frames import Frames
 from tinyvox.model import Layer, layers
 
 

@@ -57,13 +57,15 @@ def export_program(model: Model) -> ExportedProgram:
 
 
 def _example(model: Model) -> Tensor:
-    """An input long enough that every layer gives two frames or more."""
+    """An input long enough that every layer gives two frames or more, before any reduction."""
     executor = Executor(model)
     frames = 8
     while True:
         example = torch.zeros(2, frames, model.input_size)
         with torch.no_grad(), contextlib.suppress(RuntimeError):  # the kernel is longer
-            if executor(example).shape[1] > 1:
+            signals = executor.signals(Frames(example))
+            counts = {name: x.values.shape[1] for name, x in signals.items()}
+            if all(counts[name] > 1 for name, s in model.signals.items() if s.stride):
                 return example
         frames *= 2
 

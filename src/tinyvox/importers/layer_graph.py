@@ -17,6 +17,7 @@ from tinyvox.importers.signal import Axis, Stream, in_order
 from tinyvox.model import (
     INPUT,
     Activation,
+    Dense,
     Flatten,
     Layer,
     Model,
@@ -54,23 +55,32 @@ class LayerGraph:
         self.place = Place()
         """Where the layers that are added next stand."""
         self._places: dict[str, Place] = {}
-        self._without_tensors: dict[object, str] = {}
+        self._names_of: dict[tuple[object, tuple[str, ...]], str] = {}
 
     def add(self, layer: Layer, *inputs: str) -> str:
         """Add a node for a layer, and return its name.
 
-        A layer without tensors is added once for the same inputs. Raises ModelError where layer and
-        inputs do not fit.
+        A layer is added once for the same inputs. A layer whose matrices are those of an earlier
+        one, the very same memory, is that layer once more. Raises ModelError where layer and inputs
+        do not fit.
         """
+        layer = self._once(layer)
         bare = not layer.matrices() and not layer.vectors()
-        key = (type(layer), *dataclasses.astuple(layer), inputs) if bare else object()
-        if key not in self._without_tensors:
+        key = (type(layer), *dataclasses.astuple(layer)) if bare else id(layer)
+        if (key, inputs) not in self._names_of:
             name = f"#{len(self.nodes)}"
             self.signals[name] = layer.infer(*(self.signals[i] for i in inputs))
             self.nodes[name] = Node(name, layer, inputs)
             self._places[name] = self.place
-            self._without_tensors[key] = name
-        return self._without_tensors[key]
+            self._names_of[key, inputs] = name
+        return self._names_of[key, inputs]
+
+    def _once(self, layer: Layer) -> Layer:
+        """The earlier layer that has the very same matrices, and all else equal, or this one."""
+        if not layer.matrices():
+            return layer
+        known = (node.layer for node in self.nodes.values())
+        return next((other for other in known if _same_weights(layer, other)), layer)
 
     def layer(self, name: str) -> Layer | None:
         """The layer of a node; None for the model's input."""
@@ -174,6 +184,24 @@ class LayerGraph:
         return names
 
 
+def _same_weights(one: Layer, other: Layer) -> bool:
+    """Whether both are the same layer: their matrices lie in the same memory."""
+    if type(one) is not type(other) or one.settings() != other.settings():
+        return False
+    vectors, others = one.vectors(), other.vectors()
+    return (
+        _memory(one) == _memory(other)
+        and vectors.keys() == others.keys()
+        and all(vector.equal(others[name]) for name, vector in vectors.items())
+    )
+
+
+def _memory(layer: Layer) -> list[tuple[object, ...]]:
+    """Where the dense matrices of a layer lie in memory, and how."""
+    found = {n: m.values for n, m in layer.matrices().items() if isinstance(m, Dense)}
+    return [(n, v.data_ptr(), v.shape, v.stride()) for n, v in found.items()]
+
+
 def _column_order(found: Sequence[Axis]) -> tuple[int, ...]:
     """For every feature in the node's order, its number in the tensor's."""
     steps = {axis: math.prod(a.size for a in found[i + 1 :]) for i, axis in enumerate(found)}
@@ -187,11 +215,12 @@ def _title(place: Place, node: Node, groups: dict[str, list[Node]]) -> str:
     """The name that a node would like; another may have it. `groups` are the nodes of each path."""
     path, group = place.path, groups[place.path]
     has_parts = not place.is_layer and any(other.startswith(path + ".") for other in groups)
-    if path and len(group) == 1 and not has_parts:
-        return path
-    if place.is_layer and all(isinstance(other.layer, Recurrent) for other in group):
-        return f"{path}.{group.index(node)}"
-    if place.is_layer and node is group[-1]:
+    if len(group) == 1 and not has_parts:
+        return path or _kind(node.layer)
+    alike = len({id(other.layer) for other in group}) == 1
+    if place.is_layer and (alike or all(isinstance(other.layer, Recurrent) for other in group)):
+        return f"{path or _kind(node.layer)}.{group.index(node)}"
+    if path and place.is_layer and node is group[-1]:
         return path
     return f"{path}.{_kind(node.layer)}".lstrip(".")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tinyvox.errors import FileError, ImporterError, ModelError
 from tinyvox.formats import tvx
+from tinyvox.importers.recognition import is_program, recognized
 from tinyvox.importers.torch import load_pt2
 from tinyvox.model import Model, SpeechCard, card_path, load_card
 
@@ -59,5 +60,8 @@ def _importer(path: Path) -> Callable[[Path], Model]:
         raise FileError(f"{path}: no such file; check the path")
     if path.suffix.lower() not in IMPORTERS:
         found = f"files {path.suffix}" if path.suffix else "files without a suffix"
-        raise ImporterError(f"{path}: tinyvox does not read {found}, {expected}")
+        reason = f"tinyvox does not read {found}, {expected}"
+        if is_program(path):
+            reason = "is an exported program; give it the suffix .pt2"
+        raise ImporterError(f"{path}: {recognized(path) or reason}")
     return IMPORTERS[path.suffix.lower()]

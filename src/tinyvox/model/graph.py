@@ -36,6 +36,9 @@ class Node:
 class Model:
     """Nodes in topological order; the last one's signal is the output.
 
+    Nodes may have the very same layer. If it has matrices, these are stored once, and called after
+    the first of the nodes; passes change them for all.
+
     Raises ModelError, naming the layer, where shapes, names or values do not fit.
     """
 
@@ -105,13 +108,24 @@ class Model:
         """
         return self._found(name)[0]
 
+    def uses(self, name: str) -> tuple[str, ...]:
+        """The nodes that have the very same weights as this one, itself included."""
+        return self._uses[self._key(self.node(name))]
+
+    def holders(self) -> Iterator[Node]:
+        """The nodes after which tensors are called: of those that have the same weights, the first.
+
+        These are all nodes, where no layer is used twice.
+        """
+        yield from (self._nodes[names[0]] for names in self._uses.values())
+
     def has(self, name: str) -> bool:
         """Whether some layer has a tensor of this full name."""
         return name in self._tensors
 
     def matrices(self) -> Iterator[tuple[str, Matrix]]:
         """Every weight matrix with its full name, `layer.field`."""
-        for node in self.nodes:
+        for node in self.holders():
             for name, matrix in node.layer.matrices().items():
                 yield f"{node.name}.{name}", matrix
 
@@ -142,7 +156,7 @@ class Model:
 
     def vectors(self) -> Iterator[tuple[str, Tensor]]:
         """Every bias and normalization vector with its full name, `layer.field`."""
-        for node in self.nodes:
+        for node in self.holders():
             for name, vector in node.layer.vectors().items():
                 yield f"{node.name}.{name}", vector
 
@@ -164,6 +178,8 @@ class Model:
         digest = hashlib.sha256(repr((self.input_size, self.card)).encode())
         for node in self.nodes:
             digest.update(repr((node.name, type(node.layer).__name__, node.inputs)).encode())
+            if len(uses := self.uses(node.name)) > 1:
+                digest.update(repr(uses).encode())
             digest.update(repr(node.layer.settings()).encode())
         for name, matrix in self.matrices():
             for leaf in leaves(matrix):
@@ -177,21 +193,36 @@ class Model:
 
         Raises ModelError where no layer has such a name, or where the new tensors do not fit.
         """
-        nodes = []
-        layers = {node.name + "." for node in self.nodes}
+        holders = {node.name + ".": node for node in self.holders()}
         for name in new:
-            if not any(name.startswith(layer) for layer in layers):
-                raise ModelError(f"no layer holds {name!r}; there are {', '.join(self._nodes)}")
-        for node in self.nodes:
-            prefix = node.name + "."
+            if not any(name.startswith(prefix) for prefix in holders):
+                names = ", ".join(node.name for node in holders.values())
+                raise ModelError(f"no layer holds {name!r}; there are {names}")
+        changed = {}
+        for prefix, node in holders.items():
             mine = {k.removeprefix(prefix): v for k, v in new.items() if k.startswith(prefix)}
             layer = node.layer.with_tensors(mine) if mine else node.layer
-            nodes.append(dataclasses.replace(node, layer=layer))
+            changed.update(dict.fromkeys(self.uses(node.name), layer))
+        nodes = (dataclasses.replace(node, layer=changed[node.name]) for node in self.nodes)
         return dataclasses.replace(self, nodes=tuple(nodes))
 
     def map_matrices(self, change: Callable[[str, Matrix], Matrix]) -> Model:
         """A model in which `change(full name, matrix)` replaces every matrix."""
         return self.with_tensors({name: change(name, m) for name, m in self.matrices()})
+
+    def check_length(self) -> None:
+        """Raise ModelError where the model holds a number that fits one number of frames only.
+
+        The importer says so in the provenance: the number of frames stood in the program.
+        """
+        place = self.provenance.get("length_in_graph")
+        if place is not None:
+            frames = self.provenance.get("exported_frames")
+            raise ModelError(
+                f"{place} computes with the number of frames, {frames}, so the model is right for "
+                f"{frames} frames only; leave that out of the module, or export it for another "
+                f"number of frames if the two numbers are equal by chance"
+            )
 
     def with_provenance(self, **facts: Any) -> Model:
         """A model with these facts added to its provenance."""
@@ -206,11 +237,24 @@ class Model:
         return {node.name: node for node in self.nodes}
 
     @functools.cached_property
+    def _uses(self) -> dict[int | str, tuple[str, ...]]:
+        """The names of the nodes that have the same weights, in the order of the nodes."""
+        names: dict[int | str, list[str]] = defaultdict(list)
+        for node in self.nodes:
+            names[self._key(node)].append(node.name)
+        return {key: tuple(found) for key, found in names.items()}
+
+    @staticmethod
+    def _key(node: Node) -> int | str:
+        """What nodes with the same weights have in common."""
+        return id(node.layer) if node.layer.matrices() else node.name
+
+    @functools.cached_property
     def _tensors(self) -> dict[str, tuple[Node, Matrix | Tensor]]:
         """Every tensor and its node, by the tensor's full name."""
         return {
             f"{node.name}.{name}": (node, tensor)
-            for node in self.nodes
+            for node in self.holders()
             for name, tensor in (*node.layer.matrices().items(), *node.layer.vectors().items())
         }
 

@@ -7,6 +7,7 @@ columns of its matrix to the groups of the signal that it reads.
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -176,7 +177,22 @@ class _Derivation:
         if not node.layer.matrices():
             for segment in (s for name in node.inputs for s in self.segments[name]):
                 self._draft(segment).through.append(node.name)
-        return _HANDLERS[type(node.layer)](self, node)
+        known = len(self.drafts)
+        uses = self.model.uses(node.name)
+        # Its tensors are called after the first node that has them.
+        made = _HANDLERS[type(node.layer)](self, dataclasses.replace(node, name=uses[0]))
+        if len(uses) > 1:
+            self._bind_repeated(node, made, known)
+        return made
+
+    def _bind_repeated(self, node: Node, made: list[_Segment], known: int) -> None:
+        """The units of a layer that is used several times stay as they are."""
+        uses = self.model.uses(node.name)
+        for draft in self.drafts[known:]:
+            draft.name = node.name + draft.name.removeprefix(uses[0])
+            draft.bind(f"{', '.join(map(repr, uses))} have the same weights")
+        inputs = self.segments[node.inputs[0]]
+        self._bind([*made, *inputs], f"{', '.join(map(repr, uses))} read it with the same weights")
 
     def _new(self, name: str, size: int, width: int = 1) -> _Segment:
         self.drafts.append(_Draft(name, size))
@@ -282,7 +298,8 @@ class _Derivation:
         return incoming
 
     def _activation(self, node: Node) -> list[_Segment]:
-        return self._normalize(node) if node.layer.vectors() else self._through(node)
+        each = any(vector.numel() > 1 for vector in node.layer.vectors().values())
+        return self._normalize(node) if each else self._through(node)
 
     def _through(self, node: Node) -> list[_Segment]:
         return self.segments[node.inputs[0]]
@@ -302,7 +319,7 @@ class _Derivation:
         self._bind(made, reason)
         return made
 
-    def _add(self, node: Node) -> list[_Segment]:
+    def _combine(self, node: Node) -> list[_Segment]:
         first, *others = (self.segments[name] for name in node.inputs)
         for other in others:
             if [self._shape(s) for s in first] == [self._shape(s) for s in other]:
@@ -310,7 +327,7 @@ class _Derivation:
                     self._merge(a.group, b.group)
             else:
                 self._bind(
-                    [*first, *other], f"{node.name!r} adds its units to parts of other sizes"
+                    [*first, *other], f"{node.name!r} combines its units with parts of other sizes"
                 )
         return first
 
@@ -345,7 +362,10 @@ _HANDLERS: dict[type, Callable[[_Derivation, Node], list[_Segment]]] = {
     layers.Subsample: _Derivation._through,
     layers.Unflatten: _Derivation._unflatten,
     layers.Flatten: _Derivation._through,
-    layers.Add: _Derivation._add,
+    layers.Add: _Derivation._combine,
+    layers.Multiply: _Derivation._combine,
+    layers.Reduce: _Derivation._through,
     layers.Concat: _Derivation._concat,
+    layers.Softmax: _Derivation._through,
     layers.LogSoftmax: _Derivation._through,
 }

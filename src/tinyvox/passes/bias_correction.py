@@ -56,7 +56,7 @@ def correct_biases(
     before = dict(original.matrices())
     shifts: dict[str, list[_Shift]] = defaultdict(list)
     alone: list[Note] = []
-    for node in changed.nodes:
+    for node in changed.holders():
         for name, matrix in node.layer.matrices().items():
             full = f"{node.name}.{name}"
             if matrix is before[full]:

@@ -8,6 +8,7 @@ moments of its parameters, whatever its inputs are. A recurrent layer is run on 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,11 +21,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tinyvox.calibration import synthetic_features
-from tinyvox.executor import Executor
+from tinyvox.executor import ELEMENTWISE, Executor
 from tinyvox.model import INPUT, Model, Node, layers
 
 QUADRATURE = 32
 """Points of the Gauss-Hermite rule: six exact digits for tanh up to a deviation of 5."""
+FRAMES = 100
+"""Frames of an utterance that is reduced to one."""
 SAMPLES = 16
 """Synthetic utterances that a recurrent layer is run on, and as many of the opposite sign, so that
 the mean of all is exactly 0."""
@@ -171,11 +174,22 @@ def _layer_norm(layer: Any, x: Normal) -> Normal:
 
 
 def _activation(layer: Any, x: Normal) -> Normal:
-    if layer.kind in ("tanh", "sigmoid"):
-        return through(x, torch.tanh if layer.kind == "tanh" else torch.sigmoid)
+    if layer.slopes is not None:
+        return _leaky(x, layer.slopes.double().view(-1, *[1] * (x.mean.ndim - 1)))
+    if layer.kind not in layers.SCALING:
+        return through(x, ELEMENTWISE[layer.kind])
     if layer.limits is not None:
         return rectified(x, layer.limits.double().view(-1, *[1] * (x.mean.ndim - 1)))
     return rectified(x, math.inf if layer.limit is None else layer.limit)
+
+
+def _leaky(x: Normal, slopes: Tensor) -> Normal:
+    """The moments of relu(x) - slopes relu(-x), of which one or the other is 0."""
+    above, below = rectified(x), rectified(Normal(-x.mean, x.variance))
+    mean = above.mean - slopes * below.mean
+    second = above.variance + above.mean.square()
+    second = second + slopes.square() * (below.variance + below.mean.square())
+    return Normal(mean, (second - mean.square()).clamp(min=0))
 
 
 def _window(layer: Any, x: Normal) -> Normal:
@@ -200,12 +214,46 @@ def _add(layer: Any, *inputs: Normal) -> Normal:
     return Normal(_sum([x.mean for x in inputs]), _sum([x.variance for x in inputs]))
 
 
+def _multiply(layer: Any, *inputs: Normal) -> Normal:
+    mean, second = (
+        functools.reduce(torch.mul, parts)
+        for parts in ([x.mean for x in inputs], [x.variance + x.mean.square() for x in inputs])
+    )
+    return Normal(mean, (second - mean.square()).clamp(min=0))
+
+
+def _reduce(layer: Any, x: Normal) -> Normal:
+    """As if an utterance had FRAMES frames that do not depend on each other."""
+    if layer.kind == "mean":
+        return Normal(x.mean, x.variance / FRAMES)
+    if layer.kind == "max":
+        mean, variance = _largest()
+        return Normal(x.mean + mean * x.variance.sqrt(), x.variance * variance)
+    return x
+
+
+@functools.cache
+def _largest() -> tuple[float, float]:
+    """Mean and variance of the largest of FRAMES values of mean 0 and variance 1."""
+    points = torch.linspace(-8, 8, 4001, dtype=torch.float64)
+    density = FRAMES * _density(points) * _below(points).pow(FRAMES - 1)
+    weights = density / density.sum()
+    mean = float(weights @ points)
+    return mean, float(weights @ points.square()) - mean**2
+
+
 def _concat(layer: Any, *inputs: Normal) -> Normal:
     return Normal(torch.cat([x.mean for x in inputs]), torch.cat([x.variance for x in inputs]))
 
 
 def _sum(parts: list[Tensor]) -> Tensor:
     return torch.stack(parts).sum(0)
+
+
+def _softmax(layer: Any, x: Normal) -> Normal:
+    """A rough estimate: the softmax of the means, and how steep it is there."""
+    mean = torch.softmax(x.mean, 0)
+    return Normal(mean, x.variance * (mean * (1 - mean)).square())
 
 
 def _log_softmax(layer: Any, x: Normal) -> Normal:
@@ -227,6 +275,9 @@ _HANDLERS: dict[type, Callable[..., Normal]] = {
     layers.Unflatten: _unflatten,
     layers.Flatten: _flatten,
     layers.Add: _add,
+    layers.Multiply: _multiply,
+    layers.Reduce: _reduce,
     layers.Concat: _concat,
+    layers.Softmax: _softmax,
     layers.LogSoftmax: _log_softmax,
 }

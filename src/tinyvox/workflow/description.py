@@ -105,4 +105,5 @@ def _facts(
         "tensors": tensors,
         "overhead": overhead,
         "left_float": left_float(model),
+        "exported_frames": model.provenance.get("exported_frames"),
     }

@@ -61,7 +61,7 @@ def read_inputs(request: CompressRequest) -> Inputs:
     Raises RecipeError, DataError, FileError or ModelError, in one line, for the first fault: a
     budget out of range, an output that cannot be written, a disk that is full, a card that is
     missing, audio that is missing, a transcript with characters that are no tokens, a value of a
-    wrong type.
+    wrong type, a model that is right for one number of frames only.
     """
     check_types(request)
     _check_budget(request)
@@ -69,6 +69,7 @@ def read_inputs(request: CompressRequest) -> Inputs:
     model = request.model
     if isinstance(model, Path):
         model = load(model, request.card)
+    model.check_length()
     recipe = request.recipe
     if isinstance(recipe, Path):
         recipe = load_recipe(recipe)

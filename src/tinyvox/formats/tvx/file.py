@@ -24,9 +24,10 @@ def save(model: Model, path: Path | str) -> int:
     """Write a model, and return the size of the file in bytes.
 
     The same model always gives the same bytes. The file appears whole or not at all. Raises
-    ModelError where the model exceeds the limits of the format, FileError where the file cannot be
-    written.
+    ModelError where the model exceeds the limits of the format or is right for one number of
+    frames only, FileError where the file cannot be written.
     """
+    model.check_length()
     data = encode(model)
     try:
         _native.parse_file(data)

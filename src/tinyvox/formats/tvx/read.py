@@ -22,12 +22,13 @@ def model_of(content: Mapping[str, Any]) -> Model:
     """
     names = [INPUT, *(record["name"] for record in content["nodes"])]
     factors: list[Matrix] = []
-    nodes = tuple(
-        Node(record["name"], _layer(record, factors), tuple(names[i] for i in record["inputs"]))
-        for record in content["nodes"]
-    )
+    nodes: list[Node] = []
+    for record in content["nodes"]:
+        first = record["repeats"]
+        layer = _layer(record, factors) if first is None else nodes[first].layer
+        nodes.append(Node(record["name"], layer, tuple(names[i] for i in record["inputs"])))
     card = _card(content["speech"]) if content["speech"] else None
-    return Model(content["input_size"], nodes, card, _provenance(content["metadata"]))
+    return Model(content["input_size"], tuple(nodes), card, _provenance(content["metadata"]))
 
 
 def _provenance(text: str) -> dict[str, Any]:

@@ -16,11 +16,13 @@ from tinyvox.formats.tvx.fields import text, varint
 from tinyvox.formats.tvx.layer_schema import (
     FEATURE_KINDS,
     FLOORED,
-    FLOORING,
+    GATING,
     KIND_OF,
     LAYER_SCHEMAS,
     LOG_PROBABILITIES,
     NORMALIZED,
+    OLDEST,
+    REPEAT,
     SHARING,
 )
 from tinyvox.formats.tvx.tensors import tensor_record
@@ -28,8 +30,6 @@ from tinyvox.model import INPUT, Matrix, Model, Node, SpeechCard
 
 MAGIC = b"\x89TVX\r\n\x1a\n"
 """The first bytes of every file."""
-OLDEST = 2
-"""The oldest version of the format that is still written and read."""
 
 
 def encode(model: Model) -> bytes:
@@ -51,16 +51,12 @@ def encode(model: Model) -> bytes:
 
 def _version(model: Model) -> int:
     """The lowest version that can hold the model."""
-    needed = [
-        LAYER_SCHEMAS[KIND_OF[type(node.layer)]].since.get(name, OLDEST)
-        for node in model.nodes
-        for name in node.layer.matrices()
-    ]
-    if model.shared_factors():
-        needed.append(SHARING)
-    if model.card is not None and model.card.features.noise_floor_db is not None:
-        needed.append(FLOORING)
-    return max([OLDEST, *needed])
+    layers = [node.layer for node in model.nodes]
+    needed = [LAYER_SCHEMAS[KIND_OF[type(layer)]].version_of(layer) for layer in layers]
+    repeats = any(len(model.uses(node.name)) > 1 for node in model.nodes)
+    floored = model.card is not None and model.card.features.noise_floor_db is not None
+    needed += [SHARING] if model.shared_factors() else []
+    return max([OLDEST, *needed, GATING if repeats or floored else OLDEST])
 
 
 def _metadata(provenance: Mapping[str, Any]) -> bytes:
@@ -80,7 +76,14 @@ def _metadata(provenance: Mapping[str, Any]) -> bytes:
 def _model_section(model: Model, version: int) -> bytes:
     indices = {INPUT: 0} | {node.name: i + 1 for i, node in enumerate(model.nodes)}
     factors: dict[Matrix, int] = {}
-    nodes = (_node(node, indices, factors, version) for node in model.nodes)
+    nodes = []
+    for node in model.nodes:
+        first = model.uses(node.name)[0]
+        if node.name == first:
+            nodes.append(_node(node, indices, factors, version))
+        else:
+            numbers = (REPEAT, indices[first] - 1, indices[node.inputs[0]])
+            nodes.append(text(node.name) + b"".join(map(varint, numbers)))
     return b"".join([varint(model.input_size), varint(len(model.nodes)), *nodes])
 
 

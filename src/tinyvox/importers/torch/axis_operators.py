@@ -14,8 +14,9 @@ from torch import Tensor
 from tinyvox.errors import ImporterError
 from tinyvox.importers import axis_operations as operations
 from tinyvox.importers.axis_operations import Zeros
+from tinyvox.importers.reduction import States, frame, reduced
 from tinyvox.importers.signal import Stream
-from tinyvox.importers.torch.call import Call
+from tinyvox.importers.torch.call import Call, Unusable
 
 
 def unchanged(call: Call) -> Stream:
@@ -33,7 +34,10 @@ def unchanged(call: Call) -> Stream:
 def dropout(call: Call) -> Stream:
     """Dropout, which does nothing in evaluation mode."""
     if call["train"] and call["p"]:
-        raise ImporterError("dropout in training mode; call .eval() on the module before export")
+        raise ImporterError(
+            "dropout in training mode; call .eval() on the module before export, and give "
+            "F.dropout training=self.training: without it, it drops values after .eval() too"
+        )
     return unchanged(call)
 
 
@@ -60,18 +64,27 @@ def transpose_last(call: Call) -> Stream:
 
 def reshape(call: Call) -> Stream:
     """Any view of the same values; the shape is the one that torch computes."""
+    if isinstance(states := call["self"], States) and len(states.nodes) == 1:
+        return operations.reshape(call.graph, states.select(call.graph, 0), call.result.shape)
     return operations.reshape(call.graph, call.stream("self"), tuple(call.result.shape))
 
 
 def select(call: Call) -> Stream:
-    """`select(dim, index)`."""
+    """`select(dim, index)`: of a dimension of size 1, of frames, or of final states."""
+    if isinstance(call["self"], States) and call["dim"] in (0, -3):
+        return call["self"].select(call.graph, call["index"])
+    stream = call.stream("self")
+    if stream.is_time(call["dim"]):
+        return frame(call.graph, stream, call["dim"], call["index"])
     return operations.select(call.stream("self"), call["dim"])
 
 
 def cut(call: Call) -> Stream:
     """`slice(dim, start, end, step)`."""
-    part = slice(call["start"], call["end"], call["step"])
-    return operations.cut(call.graph, call.stream("self"), call["dim"], part)
+    part, stream = slice(call["start"], call["end"], call["step"]), call.stream("self")
+    if part.start == -1 and stream.is_time(call["dim"]) and call.result.shape[call["dim"]] == 1:
+        return frame(call.graph, stream, call["dim"], -1, keep=True)
+    return operations.cut(call.graph, stream, call["dim"], part)
 
 
 def flip(call: Call) -> Stream:
@@ -125,6 +138,37 @@ def total(call: Call) -> Stream:
     return operations.sum_directions(call.graph, stream, dims, call["keepdim"])
 
 
+def reduction(kind: str) -> Callable[[Call], Stream]:
+    """The handler of `mean(dim, keepdim)` and `amax(dim, keepdim)`."""
+
+    def handler(call: Call) -> Stream:
+        dims, keep = call.arguments.get("dim") or (), call.arguments.get("keepdim", False)
+        return reduced(call.graph, call.stream("self"), kind, dims, keep)
+
+    return handler
+
+
+def largest(call: Call) -> tuple[Stream, Unusable]:
+    """`max(dim, keepdim)`: the values alone."""
+    stream = reduced(call.graph, call.stream("self"), "max", (call["dim"],), call["keepdim"])
+    return stream, _WHERE
+
+
+def pooled(kind: str) -> Callable[[Call], Any]:
+    """The handler of `adaptive_avg_pool1d` and `adaptive_max_pool1d`, to one frame."""
+
+    def handler(call: Call) -> Any:
+        if list(call["output_size"]) != [1]:
+            raise ImporterError(f"pools to {list(call['output_size'])} frames, expected one")
+        stream = reduced(call.graph, call.stream("self"), kind, (-1,), keep=True)
+        return (stream, _WHERE) if isinstance(call.result, tuple) else stream
+
+    return handler
+
+
+_WHERE = Unusable("the places of the largest values are used, expected the values alone")
+
+
 AXIS_OPERATORS: dict[str, Callable[[Call], Any]] = {
     **dict.fromkeys(
         ("alias", "clone", "contiguous", "detach", "expand", "expand_as", "lift_fresh"), unchanged
@@ -146,5 +190,10 @@ AXIS_OPERATORS: dict[str, Callable[[Call], Any]] = {
     **dict.fromkeys(("cat", "concat"), concatenate),
     "stack": stack,
     "sum": total,
+    "mean": reduction("mean"),
+    "amax": reduction("max"),
+    "max": largest,
+    "adaptive_avg_pool1d": pooled("mean"),
+    "adaptive_max_pool1d": pooled("max"),
 }
 """The handler of every operator that is no layer, by the operator's name without overload."""

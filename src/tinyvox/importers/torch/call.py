@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tinyvox.errors import ImporterError
 from tinyvox.importers.layer_graph import LayerGraph
+from tinyvox.importers.reduction import States
 from tinyvox.importers.signal import Axes, Stream, rearrangement
 
 
@@ -37,6 +38,11 @@ class Call:
     def stream(self, name: str) -> Stream:
         """An argument that is a stream. Raises ImporterError where it is a constant."""
         value = self[name]
+        if isinstance(value, States):
+            raise ImporterError(
+                "the final states of a recurrent layer can be taken one by one only: write h[-1], "
+                "h.squeeze(0), or torch.cat((h[-2], h[-1]), 1) for two directions"
+            )
         if not isinstance(value, Stream):
             raise ImporterError(
                 f"argument {name!r} is a constant, expected a tensor that depends on the "
@@ -47,7 +53,7 @@ class Call:
     def tensor(self, name: str) -> Tensor:
         """A weight. Raises ImporterError where it depends on the input or is not float32."""
         value = self[name]
-        if isinstance(value, Stream | Unusable):
+        if isinstance(value, Stream | States | Unusable):
             raise ImporterError(
                 f"argument {name!r} depends on the model's input, expected a weight"
             )

@@ -1,4 +1,4 @@
-"""ATen operators that are layers with weights, and the softmax."""
+"""ATen operators that are layers with weights, and the softmaxes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tinyvox.errors import ImporterError
 from tinyvox.importers.layer_graph import ColumnOrder
+from tinyvox.importers.reduction import States
 from tinyvox.importers.signal import Axes, Axis, Stream
 from tinyvox.importers.torch.call import Call, Unusable
 from tinyvox.model import (
@@ -20,10 +21,12 @@ from tinyvox.model import (
     Conv1d,
     Conv2d,
     Dense,
+    Layer,
     LayerNorm,
     Linear,
     LogSoftmax,
     Recurrent,
+    Softmax,
 )
 
 
@@ -64,13 +67,17 @@ def addmm(call: Call) -> Stream:
     return _linear(call, "mat1", weight, bias.expand(weight.shape[0]).clone())
 
 
-def recurrent(kind: str) -> Callable[[Call], tuple[Stream, *tuple[Unusable, ...]]]:
+_MEMORY = Unusable("the final cell state is used, expected outputs or final hidden states alone")
+
+
+def recurrent(kind: str) -> Callable[[Call], tuple[Stream, States, *tuple[Unusable, ...]]]:
     """The handler of `aten.lstm.input`, `aten.gru.input` and the like."""
 
-    def handler(call: Call) -> tuple[Stream, *tuple[Unusable, ...]]:
+    def handler(call: Call) -> tuple[Stream, States, *tuple[Unusable, ...]]:
         _check_recurrent(call)
         stream = call.stream("input").unpadded()
         node, order = call.graph.flat(stream, -1)
+        alone: list[str] = []
         for cells in _cells(call, kind):
             if order is not None:
                 cells = [
@@ -78,14 +85,15 @@ def recurrent(kind: str) -> Callable[[Call], tuple[Stream, *tuple[Unusable, ...]
                     for c in cells
                 ]
                 order = None
+            sides = [[cell] for cell in cells] if len(cells) > 1 else [cells]
+            backwards = [stream.backwards, True]
+            parts = (_layer(kind, *each) for each in zip(sides, backwards, strict=False))
+            alone += [call.graph.add(part, node) for part in parts]
             node = call.graph.add(_layer(kind, cells, stream.backwards), node)
         outputs = call.result
         axes = stream.with_axis(2, Axis("feature", outputs[0].shape[2]))
-        hidden = Unusable(
-            "the final hidden state is used, expected the outputs of all frames alone; "
-            "wrap the module so that it returns those"
-        )
-        return (stream.becomes(node, axes), *(hidden for _ in outputs[1:]))
+        states = States(tuple(alone), stream.axes[0 if call["batch_first"] else 1])
+        return (stream.becomes(node, axes), states, *(_MEMORY for _ in outputs[2:]))
 
     return handler
 
@@ -274,12 +282,25 @@ def layer_norm(call: Call) -> Stream:
     return stream.becomes(call.graph.add(layer, stream.node), stream.axes)
 
 
-def log_softmax(call: Call) -> Stream:
-    """`log_softmax(self, dim)`, over all features of a frame."""
-    stream = call.whole("self")
-    if stream.feature_dim() != stream.dim(call["dim"]):
-        raise ImporterError(f"runs over dimension {call['dim']} of {stream}, expected features")
-    return stream.becomes(call.graph.add(LogSoftmax(), stream.node), stream.axes)
+def softmax(layer: Layer) -> Callable[[Call], Stream]:
+    """The handler of `softmax(self, dim)` or `log_softmax(self, dim)`, over all features of a
+    frame."""
+
+    def handler(call: Call) -> Stream:
+        stream = call.whole("self")
+        if stream.feature_dim() != stream.dim(call["dim"]):
+            raise ImporterError(f"runs over dimension {call['dim']} of {stream}, expected features")
+        return stream.becomes(call.graph.add(layer, stream.node), stream.axes)
+
+    return handler
+
+
+def embedding(call: Call) -> Stream:
+    """An embedding of token ids, which are no features."""
+    raise ImporterError(
+        "embeds token ids, expected features; wrap the module so that it takes the embedded "
+        "frames [batch, frames, size]"
+    )
 
 
 LAYER_OPERATORS: dict[str, Callable[[Call], Any]] = {
@@ -294,6 +315,8 @@ LAYER_OPERATORS: dict[str, Callable[[Call], Any]] = {
     "conv2d": conv2d,
     "batch_norm": batch_norm,
     "layer_norm": layer_norm,
-    "log_softmax": log_softmax,
+    **dict.fromkeys(("softmax", "_softmax"), softmax(Softmax())),
+    **dict.fromkeys(("log_softmax", "_log_softmax"), softmax(LogSoftmax())),
+    "embedding": embedding,
 }
 """The handler of every operator that is a layer, by the operator's name without overload."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Callable
@@ -15,29 +16,39 @@ from torch.fx.node import map_aggregate
 
 from tinyvox.errors import ImporterError, ModelError
 from tinyvox.importers.layer_graph import LayerGraph, Place
+from tinyvox.importers.reduction import States
 from tinyvox.importers.signal import Stream, input_stream
+from tinyvox.importers.torch.activations import ACTIVATIONS
 from tinyvox.importers.torch.arithmetic import ARITHMETIC
 from tinyvox.importers.torch.axis_operators import AXIS_OPERATORS
 from tinyvox.importers.torch.call import Call, Unusable
 from tinyvox.importers.torch.layer_operators import LAYER_OPERATORS
 from tinyvox.model import INPUT, Model
 
-OPERATORS: dict[str, Callable[[Call], Any]] = {**AXIS_OPERATORS, **LAYER_OPERATORS, **ARITHMETIC}
+OPERATORS: dict[str, Callable[[Call], Any]] = {
+    **AXIS_OPERATORS,
+    **LAYER_OPERATORS,
+    **ARITHMETIC,
+    **ACTIVATIONS,
+}
 """The handler of every operator on signals, by the operator's name without overload."""
 
 # The operators that may compute constants. They have no side effects, so no file does harm by them.
 # fmt: off
 _PURE = frozenset((
     "_to_copy", "_weight_norm", "_weight_norm_interface", "abs", "add", "alias", "arange",
-    "cat", "ceil", "clamp", "clone", "concat", "contiguous", "detach", "div", "exp", "expand",
-    "expand_as", "eye", "flatten", "flip", "floor", "full", "full_like", "index", "lift_fresh",
+    "cat", "ceil", "clamp", "clone", "concat", "contiguous", "detach", "div", "dot", "exp",
+    "expand", "expand_as", "eye", "flatten", "flip", "floor", "full", "full_like", "index",
+    "lift_fresh",
     "lift_fresh_copy", "linspace", "log", "mT", "matmul", "maximum", "mean", "minimum", "mm",
-    "movedim", "mul", "neg", "new_full", "new_ones", "new_zeros", "norm", "numpy_T", "ones",
+    "movedim", "mul", "mv", "neg", "new_full", "new_ones", "new_zeros", "norm", "numpy_T", "ones",
     "ones_like", "permute", "pow", "reciprocal", "repeat", "reshape", "rsqrt", "scalar_tensor",
     "select", "slice", "sqrt", "squeeze", "stack", "sub", "sum", "sym_size", "t", "to",
-    "transpose", "unflatten", "unsqueeze", "view", "view_as", "zeros", "zeros_like",
+    "transpose", "unflatten", "unsqueeze", "vdot", "view", "view_as", "zeros", "zeros_like",
 ))
 # fmt: on
+_FLOATS = (torch.float16, torch.bfloat16, torch.float64)
+"""Types for which float32 is taken."""
 _NUMBERS = frozenset(
     [
         *(operator.add, operator.sub, operator.mul, operator.floordiv, operator.truediv),
@@ -45,6 +56,10 @@ _NUMBERS = frozenset(
     ]
 )
 """Functions on sizes."""
+
+
+_ON_NUMBERS = frozenset(("add", "sub", "rsub", "mul", "div"))
+"""Operators on signals that may take numbers."""
 
 
 class Walk:
@@ -70,17 +85,34 @@ class Walk:
 
         Afterwards `output` is the stream of the model's output, and `expected` the program's.
         """
-        nodes = list(self.program.graph.nodes)
-        for node in _needed(nodes):
+        for node in needed_nodes(self.program):
             if node.op == "output":
                 break
             try:
                 self._follow(node)
             except (ImporterError, ModelError) as error:
-                raise ImporterError(f"{_where(node)}: {error}") from error
-        self.output = self._output(nodes[-1])
-        self.expected: Tensor = self.computed[nodes[-1].all_input_nodes[0]]
+                raise ImporterError(f"{_where(node)}: {_taken_apart(node) or error}") from error
+        self.output = self._output(node)
+        self.expected: Tensor = self.computed[node.all_input_nodes[0]]
         return self.graph.model(self.output.node)
+
+    @property
+    def frames(self) -> int:
+        """The number of frames of the example."""
+        return self.example.shape[self.layout.index("time")]
+
+    def uses_length(self) -> str | None:
+        """The operator that computes with a number that is the number of frames, if there is one.
+
+        A program for one number of frames has that number as a constant, like any other.
+        """
+        for node, value in self.values.items():
+            numbers = [abs(a) for a in node.args if isinstance(a, int | float)]
+            if isinstance(value, Stream) and _name(node) in _ON_NUMBERS:
+                counts = [axis.size for dim in value.axes for axis in dim if axis.kind == "time"]
+                if any(math.isclose(n, x) for n in numbers for c in counts for x in (c, 1 / c)):
+                    return _where(node)
+        return None
 
     def _follow(self, node: fx.Node) -> None:
         """Set what a node gives, and what torch computes for it."""
@@ -96,7 +128,7 @@ class Walk:
                 known[node] = source[index]
             return
         inputs = [self.values[source] for source in node.all_input_nodes]
-        if any(isinstance(value, Stream | Unusable | tuple) for value in inputs):
+        if any(isinstance(value, Stream | States | Unusable | tuple) for value in inputs):
             self._operator(node)
         else:
             self.values[node] = self.computed[node] = self._constant(node)
@@ -121,7 +153,7 @@ class Walk:
         value = stored.get(names.get(node.name, ""))
         if not isinstance(value, Tensor):
             raise ImporterError("is no tensor of the program; export it again")
-        return value.detach()
+        return value.detach().float() if value.dtype in _FLOATS else value.detach()
 
     def _operator(self, node: fx.Node) -> None:
         """Apply an operator to signals."""
@@ -163,6 +195,11 @@ class Walk:
         for output in outputs:
             if isinstance(output, Unusable):
                 raise ImporterError(f"returns more than its outputs: {output.reason}")
+            if isinstance(output, States):
+                raise ImporterError(
+                    "returns the final states of a recurrent layer too, expected one signal; "
+                    "wrap the module so that it returns that alone"
+                )
         if len(signature.user_outputs) != 1 or not isinstance(outputs[0], Stream):
             raise ImporterError(
                 f"returns {len(signature.user_outputs)} values, expected one signal; "
@@ -179,8 +216,15 @@ class Walk:
 
 
 def _with_known(arguments: Any, known: dict[fx.Node, Any]) -> Any:
-    """Arguments in which the nodes are replaced by what is known of them."""
-    return map_aggregate(arguments, lambda a: known[a] if isinstance(a, fx.Node) else a)
+    """Arguments in which the nodes are replaced by what is known of them, and types by float32."""
+
+    def replaced(argument: Any) -> Any:
+        if isinstance(argument, fx.Node):
+            return known[argument]
+        is_float = isinstance(argument, torch.dtype) and argument in _FLOATS
+        return torch.float32 if is_float else argument
+
+    return map_aggregate(arguments, replaced)
 
 
 def _check_shape(value: Any, result: Any) -> None:
@@ -190,8 +234,10 @@ def _check_shape(value: Any, result: Any) -> None:
         raise ImporterError(f"gives a tensor of shape {list(tensor.shape)}, expected {stream}")
 
 
-def _needed(nodes: list[fx.Node]) -> list[fx.Node]:
-    """The nodes that the outputs depend on, with those that change one of them in place."""
+def needed_nodes(program: ExportedProgram) -> list[fx.Node]:
+    """The nodes that the outputs depend on, with those that change one of them in place; the last
+    one is the output."""
+    nodes = list(program.graph.nodes)
     needed = {nodes[-1]}
     for node in reversed(nodes):
         changes = _in_place(node) and node.args[0] in needed
@@ -220,13 +266,29 @@ def _bound(node: fx.Node, args: Any, kwargs: Any) -> dict[str, Any]:
     return {**defaults, **{a.name: v for a, v in zip(schema, args, strict=False)}, **kwargs}
 
 
-def _place(node: fx.Node) -> Place:
-    """The module that a node stands in."""
+def _module(node: fx.Node) -> tuple[str, str]:
+    """The path and the class of the module that a node stands in."""
     stack = node.meta.get("nn_module_stack") or {}
     path, kind = next(reversed(stack.values()), ("", ""))
     if path.startswith("_empty_nn_module_stack"):
-        return Place()
-    kind = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
+        return "", ""
+    return path, kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _taken_apart(node: fx.Node) -> str | None:
+    """What to do where an operator is a part of a recurrent layer."""
+    kinds = [f"torch.nn.modules.rnn.{kind}" for kind in ("LSTM", "GRU", "RNN")]
+    if _module(node)[1] not in kinds or _name(node) in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
+        return None
+    return (
+        "the recurrent layer is taken apart into single operators; "
+        "leave run_decompositions() out and export again"
+    )
+
+
+def _place(node: fx.Node) -> Place:
+    """The module that a node stands in."""
+    path, kind = _module(node)
     is_layer = kind.startswith(("torch.nn.modules.", "tinyvox."))
     return Place(path.replace("/", ".").strip("."), is_layer)
 

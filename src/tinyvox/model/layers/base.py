@@ -20,7 +20,10 @@ from tinyvox.model.matrix import Coded, Dense, Matrix, Product
 
 @dataclass(frozen=True)
 class Signal:
-    """The shape of one frame, and how many input frames make one frame of the signal."""
+    """The shape of one frame, and how many input frames make one frame of the signal.
+
+    A stride of 0 says that a whole utterance makes one frame.
+    """
 
     shape: tuple[int, ...]
     stride: int = 1

@@ -1,4 +1,4 @@
-"""Layers that arrange frames and have no tensors: windows, stacks, sums and joins."""
+"""Layers that arrange frames and have no tensors: windows, stacks, sums, joins, reductions."""
 
 from __future__ import annotations
 
@@ -79,6 +79,13 @@ def _same_stride(inputs: Sequence[Signal]) -> int:
     return strides[0]
 
 
+def _same_shape(inputs: Sequence[Signal]) -> Signal:
+    shapes = [signal.shape for signal in inputs]
+    if len(set(shapes)) != 1:
+        raise ModelError(f"takes inputs of one shape, found {shapes}")
+    return Signal(shapes[0], _same_stride(inputs))
+
+
 @dataclass(frozen=True, eq=False)
 class Add(Layer):
     """The sum of two or more inputs of one shape (a residual connection)."""
@@ -86,10 +93,33 @@ class Add(Layer):
     arity: ClassVar[int | None] = None
 
     def _infer(self, *inputs: Signal) -> Signal:
-        shapes = [signal.shape for signal in inputs]
-        if len(set(shapes)) != 1:
-            raise ModelError(f"adds inputs of one shape, found {shapes}")
-        return Signal(shapes[0], _same_stride(inputs))
+        return _same_shape(inputs)
+
+
+@dataclass(frozen=True, eq=False)
+class Multiply(Layer):
+    """The product, value by value, of two or more inputs of one shape (a mask or a gate)."""
+
+    arity: ClassVar[int | None] = None
+
+    def _infer(self, *inputs: Signal) -> Signal:
+        return _same_shape(inputs)
+
+
+REDUCTIONS = ("last", "first", "mean", "max")
+"""The kinds of reduction over time."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reduce(Layer):
+    """One frame for the whole utterance, by `kind` of REDUCTIONS; none where it has no frames."""
+
+    kind: str
+
+    def _infer(self, *inputs: Signal) -> Signal:
+        if self.kind not in REDUCTIONS:
+            raise ModelError(f"kind is {self.kind!r}, expected one of {', '.join(REDUCTIONS)}")
+        return Signal(inputs[0].shape, 0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -44,20 +44,28 @@ class LayerNorm(Layer):
         return inputs[0]
 
 
-ACTIVATIONS = ("relu", "clipped_relu", "tanh", "sigmoid")
+ACTIVATIONS = (
+    *("relu", "clipped_relu", "tanh", "sigmoid"),
+    *("leaky_relu", "elu", "silu", "gelu", "gelu_tanh", "hardsigmoid", "hardswish"),
+)
 """The kinds of activation."""
+
+SCALING = ("relu", "clipped_relu", "leaky_relu")
+"""The kinds that give s y for s x, where s > 0 and their limits are scaled as well."""
 
 
 @dataclass(frozen=True, eq=False)
 class Activation(Layer):
     """An elementwise function, `kind` of ACTIVATIONS; clipped_relu is `min(max(x, 0), limit)`.
 
-    A clipped_relu has one `limit` for all channels, or `limits` [channels]; both are above 0.
+    A clipped_relu has one `limit` for all channels, or `limits` [channels]; both are above 0. A
+    leaky_relu multiplies values below 0 by `slopes`, [channels], or [1] for all of them.
     """
 
     kind: str
     limit: float | None = None
     limits: Tensor | None = None
+    slopes: Tensor | None = None
 
     def _infer(self, *inputs: Signal) -> Signal:
         if self.kind not in ACTIVATIONS:
@@ -65,6 +73,9 @@ class Activation(Layer):
         self._check_limit()
         if self.limits is not None:
             expect("limits shape", tuple(self.limits.shape), (inputs[0].shape[0],))
+        expect("whether it has slopes", self.slopes is not None, self.kind == "leaky_relu")
+        if self.slopes is not None and self.slopes.numel() != 1:
+            expect("slopes shape", tuple(self.slopes.shape), (inputs[0].shape[0],))
         return inputs[0]
 
     def _check_limit(self) -> None:
@@ -76,6 +87,15 @@ class Activation(Layer):
             raise ModelError(
                 f"{self.kind} has limit {found}; clipped_relu alone needs one, above 0"
             )
+
+
+@dataclass(frozen=True, eq=False)
+class Softmax(Layer):
+    """The softmax of each frame."""
+
+    def _infer(self, *inputs: Signal) -> Signal:
+        flat_size(inputs[0])
+        return inputs[0]
 
 
 @dataclass(frozen=True, eq=False)

@@ -74,6 +74,8 @@ def _reason_against_folding(model: Model, node: Node) -> str | None:
         return "no linear layer or convolution stands before it"
     if sum(before.name in n.inputs for n in model.nodes) > 1:
         return f"others read {before.name!r} too"
+    if len(uses := model.uses(before.name)) > 1:
+        return f"{', '.join(map(repr, uses))} have the same weights"
     if _has_codes(before.layer.weight):
         return f"{before.name!r} is coded already; equalize before you quantize"
     if node is model.nodes[-1] and before is not model.nodes[-2]:

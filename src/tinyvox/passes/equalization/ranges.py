@@ -18,6 +18,7 @@ from torch import Tensor
 
 from tinyvox.calibration import NO_STATISTICS, Moments
 from tinyvox.model import (
+    SCALING,
     Activation,
     Dense,
     Group,
@@ -52,7 +53,7 @@ equal, and biases and limits stay within float16."""
 
 _LINEAR = (
     layers.BatchNorm, layers.ContextWindow, layers.FrameStacking, layers.Subsample,
-    layers.Flatten, layers.Add, layers.Concat,
+    layers.Flatten, layers.Add, layers.Concat, layers.Reduce,
 )  # fmt: skip
 """Layers that give s y for s x, where their own offsets are scaled as well."""
 
@@ -151,7 +152,7 @@ def _reason_against(model: Model, group: Group, chosen: Callable[[Group], bool])
             return f"its units are bent by the cell of {node.name!r} ({node.layer.kind})"
     for name in group.through:
         layer = model.node(name).layer
-        if isinstance(layer, Activation) and layer.kind in ("tanh", "sigmoid"):
+        if isinstance(layer, Activation) and layer.kind not in SCALING:
             return f"its units are bent by {name!r} ({layer.kind})"
         if isinstance(layer, layers.LayerNorm):
             return f"its units are normalized together by {name!r}"

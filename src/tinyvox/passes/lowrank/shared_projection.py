@@ -31,11 +31,14 @@ class Readers:
 
 
 def readers(model: Model) -> Iterator[Readers]:
-    """Who reads the hidden state of each cell."""
+    """Who reads the hidden state of each cell. Of a layer that is used several times no one does
+    that all of its uses have in common, so it is left out."""
     for group in all_groups(model):
         columns = {member.tensor: member for member in group.members if member.axis == 1}
         for recurrent in filter(_is_recurrent, columns):
             cell = model.owner(recurrent).name
+            if len(model.uses(cell)) > 1:
+                continue
             why = {
                 name: _reason_against(model, model.owner(name), columns[name], group.size, cell)
                 for name, _ in model.matrices()

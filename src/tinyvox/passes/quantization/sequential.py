@@ -71,13 +71,13 @@ class SequentialFit:
         """The fitted matrix of this full name, and the statistics of its inputs by now, around
         their means where a bias follows, and of its outputs.
 
-        The very same matrix where its inputs are not known (grouped convolutions), and where some
-        of its weights are zero, which have to stay zero.
+        The very same matrix where its inputs are not known (grouped convolutions), where other
+        layers have it too, and where some of its weights are zero, which have to stay zero.
         """
         matrix, known = self.model.matrix(name), self.statistics.get(name)
-        if known is None:
-            return matrix, known
         node = self.model.owner(name)
+        if known is None or len(self.model.uses(node.name)) > 1:
+            return matrix, known
         self._advance(node)
         partner = _partner(name) if isinstance(node.layer, Recurrent) else None
         sums = self._cross_moments(node, [name, *([partner] if partner else [])])

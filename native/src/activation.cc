@@ -1,0 +1,103 @@
+// Activations: functions of each value alone.
+#include <algorithm>
+#include <cmath>
+
+#include "layers.h"
+
+namespace tinyvox {
+namespace {
+
+float hardsigmoid(float x) { return std::min(std::max(x + 3.0f, 0.0f), 6.0f) / 6.0f; }
+
+float gelu(float x) { return 0.5f * x * (1.0f + std::erf(x * 0.70710678f)); }
+
+// Twice the argument of the tanh in the approximation of the GELU, whose outcome is x times the
+// sigmoid of this. Source: Hendrycks and Gimpel, "Gaussian error linear units", 2016, section 2.
+float gelu_argument(float x) { return 1.5957691f * (x + 0.044715f * x * x * x); }
+
+class Activation : public Layer {
+ public:
+  Activation(const Node& node, const Signal& input)
+      : kind_(static_cast<ActivationKind>(node.ints[0])),
+        limit_(kind_ == ActivationKind::clipped_relu ? node.floats[0] : INFINITY),
+        limits_(node.tensors[0].values),
+        slopes_(node.tensors[1].values),
+        size_(input.size()),
+        bands_(std::max(1u, input.bands)) {
+    if (slopes_.size() == 1) slopes_.resize(input.channels, slopes_[0]);
+  }
+
+  size_t bytes() const override { return (limits_.size() + slopes_.size()) * sizeof(float); }
+
+  void run(std::span<const float* const> inputs, size_t frames, float* out, float*,
+           Work& work) const override {
+    const float* x = inputs[0];
+    const size_t values = frames * size_;
+    switch (kind_) {
+      case ActivationKind::relu:
+      case ActivationKind::clipped_relu:
+        if (!limits_.empty()) return each(limits_, x, frames, out, clip);
+        return map(x, values, out, [this](float v) { return clip(v, limit_); });
+      case ActivationKind::leaky_relu:
+        return each(slopes_, x, frames, out,
+                    [](float v, float slope) { return v > 0 ? v : v * slope; });
+      case ActivationKind::tanh:
+        std::copy_n(x, values, out);
+        return work.kernels.tanh_f32(out, values);
+      case ActivationKind::sigmoid:
+        std::copy_n(x, values, out);
+        return work.kernels.sigmoid_f32(out, values);
+      case ActivationKind::silu:
+        return gate(x, values, out, work.kernels, [](float v) { return v; });
+      case ActivationKind::gelu_tanh:
+        return gate(x, values, out, work.kernels, gelu_argument);
+      case ActivationKind::elu:
+        return map(x, values, out, [](float v) { return v > 0 ? v : std::expm1(v); });
+      case ActivationKind::gelu:
+        return map(x, values, out, gelu);
+      case ActivationKind::hardsigmoid:
+        return map(x, values, out, hardsigmoid);
+      case ActivationKind::hardswish:
+        return map(x, values, out, [](float v) { return v * hardsigmoid(v); });
+    }
+  }
+
+ private:
+  static float clip(float x, float limit) { return std::min(std::max(x, 0.0f), limit); }
+
+  template <typename Function>
+  static void map(const float* x, size_t values, float* out, Function function) {
+    for (size_t i = 0; i < values; ++i) out[i] = function(x[i]);
+  }
+
+  // A function of the value and of the number of its channel.
+  template <typename Function>
+  void each(const std::vector<float>& numbers, const float* x, size_t frames, float* out,
+            Function function) const {
+    for (size_t frame = 0; frame < frames; ++frame)
+      for (float number : numbers)
+        for (size_t band = 0; band < bands_; ++band) *out++ = function(*x++, number);
+  }
+
+  // Each value times the sigmoid of its function.
+  template <typename Function>
+  static void gate(const float* x, size_t values, float* out, const Kernels& kernels,
+                   Function function) {
+    map(x, values, out, function);
+    kernels.sigmoid_f32(out, values);
+    for (size_t i = 0; i < values; ++i) out[i] *= x[i];
+  }
+
+  ActivationKind kind_;
+  float limit_;
+  std::vector<float> limits_, slopes_;  // one for each channel, or empty
+  size_t size_, bands_;
+};
+
+}  // namespace
+
+std::unique_ptr<Layer> make_activation(const Node& node, const Signal& input) {
+  return std::make_unique<Activation>(node, input);
+}
+
+}  // namespace tinyvox

@@ -1,0 +1,45 @@
+"""What every activation computes, in torch."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tinyvox.model import Activation
+
+ELEMENTWISE: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "elu": F.elu,
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "gelu_tanh": functools.partial(F.gelu, approximate="tanh"),
+    "hardsigmoid": F.hardsigmoid,
+    "hardswish": F.hardswish,
+}
+"""The activations without limits and slopes, by their kind."""
+
+
+def activated(
+    layer: Activation, values: Tensor, limits: Tensor | None, slopes: Tensor | None
+) -> Tensor:
+    """An activation of frames [..., channels] or [batch, frames, channels, bands].
+
+    `limits` and `slopes` are the present values of the layer's own.
+    """
+    if limits is not None:
+        return torch.minimum(torch.relu(values), _on_channels(limits, values))
+    if slopes is not None:
+        return torch.where(values > 0, values, values * _on_channels(slopes, values))
+    if layer.kind == "clipped_relu":
+        return torch.clamp(values, 0, layer.limit)
+    return ELEMENTWISE[layer.kind](values)
+
+
+def _on_channels(vector: Tensor, values: Tensor) -> Tensor:
+    return vector[:, None] if values.ndim == 4 else vector

@@ -1,0 +1,173 @@
+"""ATen operators that are activations, or limits of values."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tinyvox.errors import ImporterError
+from tinyvox.importers.signal import Stream
+from tinyvox.importers.torch.arithmetic import per_channel, scaled_by
+from tinyvox.importers.torch.call import Call
+from tinyvox.model import Activation
+
+
+def activation(kind: str, limit: float | None = None) -> Callable[[Call], Stream]:
+    """The handler of an elementwise function."""
+    return lambda call: _activated(call, Activation(kind, limit))
+
+
+def _activated(call: Call, layer: Activation) -> Stream:
+    """An activation. One that maps 0 to 0 may stand before or after padding and windows."""
+    moves_zero = layer.kind in ("sigmoid", "hardsigmoid")
+    stream = call.whole("self") if moves_zero else call.stream("self")
+    stream = call.graph.finalize(stream)
+    node = call.graph.add(layer, stream.node)
+    return dataclasses.replace(stream, node=node)
+
+
+def gelu(call: Call) -> Stream:
+    """`gelu(self, approximate)`."""
+    return _activated(call, Activation("gelu_tanh" if call["approximate"] == "tanh" else "gelu"))
+
+
+def leaky_relu(call: Call) -> Stream:
+    """`leaky_relu(self, negative_slope)`."""
+    return _activated(call, _leaky(call["negative_slope"]))
+
+
+def _leaky(slope: float) -> Activation:
+    return Activation("leaky_relu", slopes=torch.tensor([slope], dtype=torch.float32))
+
+
+def prelu(call: Call) -> Stream:
+    """`prelu(self, weight)`: one slope, or one for each step of dimension 1."""
+    weight = call.tensor("weight")
+    if weight.numel() == 1:
+        return _activated(call, _leaky(float(weight)))
+    stream = call.whole("self")
+    spread = weight.view(-1, *[1] * (len(stream.axes) - 2))
+    layer = Activation("leaky_relu", slopes=per_channel(call, stream, spread))
+    return stream.becomes(call.graph.add(layer, stream.node), stream.axes)
+
+
+def elu(call: Call) -> Stream:
+    """`elu(self, alpha, scale, input_scale)`."""
+    return _elu(call, call["alpha"], call["scale"], call["input_scale"])
+
+
+def celu(call: Call) -> Stream:
+    """`celu(self, alpha)`."""
+    return _elu(call, call["alpha"], 1.0, 1.0 / call["alpha"])
+
+
+def selu(call: Call) -> Stream:
+    """`selu(self)`. Source: Klambauer et al., "Self-normalizing neural networks", 2017, eq. 2."""
+    return _elu(call, 1.6732632423543772, 1.0507009873554805, 1.0)
+
+
+def _elu(call: Call, alpha: float, scale: float, inner: float) -> Stream:
+    """`scale * x` above 0, `scale * alpha * (exp(inner * x) - 1)` below.
+
+    An ELU is below 0 where its input is, so that slopes after it give it another alpha.
+    """
+    stream = call.graph.finalize(call.stream("self"))
+    node = scaled_by(call, stream.node, inner)
+    node = call.graph.add(Activation("elu"), node)
+    if alpha * inner != 1:
+        node = call.graph.add(_leaky(alpha * inner), node)
+    return dataclasses.replace(stream, node=scaled_by(call, node, scale / inner))
+
+
+def clamp(call: Call) -> Stream:
+    """Limits from below, from above, or both: `clamp`, `hardtanh`, `clamp_min`, `clamp_max`."""
+    return _clamped(call, _limit(call, "min", "min_val"), _limit(call, "max", "max_val"))
+
+
+def _clamped(call: Call, low: float | None, high: float | None) -> Stream:
+    """Limits other than 0 are those of a ReLU between two offsets, unless one stands before."""
+    if low == 0:
+        return _activated(call, _clipped(high))
+    if low is None and high is None:
+        raise ImporterError("clamps to no limits, expected one or two numbers")
+    before = call.graph.layer(call.stream("self").node)
+    is_relu = isinstance(before, Activation) and before.kind in ("relu", "clipped_relu")
+    if low is None and high > 0 and is_relu and before.limits is None:
+        return _limited(call, high)
+    sign, offset = (-1.0, high) if low is None else (1.0, -low)
+    limit = None if low is None or high is None else high - low
+    stream = call.whole("self")
+    node = scaled_by(call, stream.node, sign, offset)
+    node = call.graph.add(_clipped(limit), node)
+    return stream.becomes(scaled_by(call, node, sign, -sign * offset), stream.axes)
+
+
+def _clipped(limit: float | None) -> Activation:
+    return Activation("relu" if limit is None else "clipped_relu", limit)
+
+
+def minimum(call: Call) -> Stream:
+    """The minimum with a constant: one limit, or one for each channel, on what a ReLU gives."""
+    other = call.tensor("other")
+    return _clamped(call, None, float(other)) if other.numel() == 1 else _limited_each(call, other)
+
+
+def maximum(call: Call) -> Stream:
+    """The maximum with a number."""
+    other = call.tensor("other")
+    if (other != other.flatten()[0]).any():
+        raise ImporterError("takes the maximum with several numbers, expected one")
+    return _clamped(call, float(other.flatten()[0]), None)
+
+
+def _limit(call: Call, *names: str) -> float | None:
+    """A limit; None where there is none, or an infinite one."""
+    found = [float(call[name]) for name in names if call.arguments.get(name) is not None]
+    return found[0] if found and math.isfinite(found[0]) else None
+
+
+def _limited(call: Call, high: float) -> Stream:
+    """An upper limit on the output of a ReLU makes it a clipped one."""
+    stream = call.graph.finalize(call.stream("self"))
+    before = call.graph.layer(stream.node)
+    assert isinstance(before, Activation)
+    limit = high if before.limit is None else min(high, before.limit)
+    source = call.graph.nodes[stream.node].inputs[0]
+    node = call.graph.add(Activation("clipped_relu", limit), source)
+    return dataclasses.replace(stream, node=node)
+
+
+def _limited_each(call: Call, other: Tensor) -> Stream:
+    """As `_limited`, with a limit for each channel."""
+    stream = call.whole("self")
+    before = call.graph.layer(stream.node)
+    if not isinstance(before, Activation) or before.kind not in ("relu", "clipped_relu"):
+        raise ImporterError("takes the minimum with a limit for each channel, expected a relu")
+    limits = per_channel(call, stream, other)
+    for known in (before.limit, before.limits):
+        limits = limits if known is None else limits.clamp(max=known)
+    source = call.graph.nodes[stream.node].inputs[0]
+    node = call.graph.add(Activation("clipped_relu", None, limits), source)
+    return stream.becomes(node, stream.axes)
+
+
+ACTIVATIONS: dict[str, Callable[[Call], Any]] = {
+    **{kind: activation(kind) for kind in ("relu", "tanh", "sigmoid", "silu")},
+    **{kind: activation(kind) for kind in ("hardsigmoid", "hardswish")},
+    "relu6": activation("clipped_relu", 6.0),
+    **dict.fromkeys(("clamp", "clip", "hardtanh", "clamp_min", "clamp_max"), clamp),
+    "gelu": gelu,
+    "leaky_relu": leaky_relu,
+    "prelu": prelu,
+    "elu": elu,
+    "celu": celu,
+    "selu": selu,
+    "minimum": minimum,
+    "maximum": maximum,
+}
+"""The handler of every activation, by the operator's name without overload."""
