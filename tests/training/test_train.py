@@ -6,6 +6,7 @@ import itertools
 import json
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import soundfile
 import torch
 import yaml
 
-from tinyvox.errors import FileError, RecipeError
+from tinyvox.errors import DataError, FileError, RecipeError
 from tinyvox.executor import Executor
 from tinyvox.exporters import export_pt2
 from tinyvox.model import Model, card_path, groups, save_card
@@ -68,9 +69,8 @@ def config(tmp_path: Path) -> TrainConfig:
 
 def test_training_needs_transcripts(config: TrainConfig, tmp_path: Path) -> None:
     utterances = read_manifest(tmp_path / "set.jsonl")
-    write_manifest(
-        tmp_path / "set.jsonl", [*utterances, replace(utterances[3], transcript=None, offset=0.1)]
-    )
+    silent = replace(utterances[3], transcript=None, offset=0.1)
+    write_manifest(tmp_path / "set.jsonl", [*utterances, silent])
     with pytest.raises(DataError, match=r"set\.jsonl: .*3\.wav has no transcript, which training"):
         train(config)
 
