@@ -159,18 +159,27 @@ static int check_value(wav_reader* wav, float sample) {
               wav->frames, sample);
 }
 
+// The file ends: says so where the header, or the system, says otherwise.
+static void check_end(wav_reader* wav) {
+  if (ferror(wav->file))
+    fail(wav, "cannot be read");
+  else if (wav->promised != UINT64_MAX && wav->taken < wav->promised)
+    fail(wav, "is cut short: its header promises %" PRIu64 " bytes of samples, there are %" PRIu64,
+         wav->promised, wav->taken);
+}
+
 // One frame. Returns 0 where there is none.
 static int read_frame(wav_reader* wav, float* mean) {
   float sample, sum = 0;
-  if (wav->promised - wav->taken < (uint64_t)wav->width * wav->channels) return 0;
+  if (wav->promised - wav->taken < (uint64_t)wav->width * wav->channels) {
+    // The rest of a frame is no sample, but has to be there.
+    while (wav->taken < wav->promised && getc(wav->file) != EOF) ++wav->taken;
+    check_end(wav);
+    return 0;
+  }
   for (uint32_t i = 0; i < wav->channels; ++i) {
     if (!read_sample(wav, &sample)) {
-      if (ferror(wav->file))
-        fail(wav, "cannot be read");
-      else if (wav->promised != UINT64_MAX)
-        fail(wav,
-             "is cut short: its header promises %" PRIu64 " bytes of samples, there are %" PRIu64,
-             wav->promised, wav->taken);
+      check_end(wav);
       return 0;
     }
     if (check_value(wav, sample)) return 0;

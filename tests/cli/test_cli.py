@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from tinyvox import cli, importers
 from tinyvox.errors import DataWarning
 from tinyvox.exporters import export_pt2
+from tinyvox.formats import tvx
 from tinyvox.model import card_path, save_card
 from tinyvox.passes.quantization import relative_error
 from tinyvox.speech import Source, Utterance, write_manifest
@@ -245,6 +246,15 @@ def test_a_pipe_is_transcribed(folder: Path) -> None:
     given = (folder / "0.wav").read_bytes()
     result = subprocess.run(command, input=given, capture_output=True)
     assert (result.returncode, result.stdout.decode()) == (0, expected), result.stderr
+
+
+def test_a_model_without_a_card_gives_no_text(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folder / "mute.tvx"
+    tvx.save(importers.load(folder / "net.pt2").with_card(None), path)
+    assert "mute.tvx: has no speech card" in fail(monkeypatch, "transcribe", path, folder / "0.wav")
+    assert "no speech card" in fail(monkeypatch, "eval", path, "--data", folder / "set.jsonl")
 
 
 def evaluated(folder: Path, *rows: dict[str, Any], options: Sequence[str] = ()) -> Any:

@@ -154,6 +154,7 @@ FLOATS = format_chunk(3, 1, 16000, 32, extensible=False)
         wav(PCM),
         wav(chunk(b"data", b"1234")),
         wav(PCM, chunk(b"data", b"1234", 100)),
+        wav(PCM, chunk(b"data", b"1234", 5)),
         wav(chunk(b"fmt ", PCM[8:20]), chunk(b"data", b"1234")),
         wav(format_chunk(1, 0, 16000, 16, extensible=False), chunk(b"data", b"1234")),
         wav(format_chunk(1, 1, 16000, 65, extensible=False), chunk(b"data", b"1234")),

@@ -66,6 +66,12 @@ def test_text_does_not_depend_on_the_pieces(tmp_path: Path) -> None:
         assert stream.finish() == text
 
 
+def test_tokens_are_those_of_the_card_but_for_the_blank(tmp_path: Path) -> None:
+    assert tv.open(speech_file(tmp_path)).tokens == TOKENS[:6]
+    with pytest.raises(ValueError, match="no speech card"):
+        _ = open_model(build("linear"), tmp_path).tokens
+
+
 def test_text_is_the_greedy_reading_of_the_outputs(tmp_path: Path) -> None:
     from tinyvox.evaluation import greedy_text
     from tinyvox.importers import load

@@ -169,8 +169,9 @@ def test_audio_that_stands_twice_is_a_warning(tmp_path: Path) -> None:
     def lines(*rows: dict[str, object]) -> str:
         return "".join(json.dumps({"audio_filepath": "a.wav"} | row) + "\n" for row in rows)
 
+    again = {"audio_filepath": "b/../a.wav", "text": "x"}
     with pytest.warns(DataWarning, match=r"a\.jsonl:3: .*a\.wav stands on line 1 too.*2 lines in"):
-        read(tmp_path, "a.jsonl", lines({}, {"offset": 1}, {"text": "x"}, {"offset": 1}))
+        read(tmp_path, "a.jsonl", lines({}, {"offset": 1}, again, {"offset": 1}))
     stretches = [{"duration": 1}, {"offset": 1, "duration": 1}, {"offset": 1, "duration": 2}]
     assert len(read(tmp_path, "a.jsonl", lines(*stretches))) == 3
 

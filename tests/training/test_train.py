@@ -69,9 +69,8 @@ def config(tmp_path: Path) -> TrainConfig:
 
 def test_training_needs_transcripts(config: TrainConfig, tmp_path: Path) -> None:
     utterances = read_manifest(tmp_path / "set.jsonl")
-    write_manifest(
-        tmp_path / "set.jsonl", [*utterances, replace(utterances[3], transcript=None, offset=0.1)]
-    )
+    silent = replace(utterances[3], transcript=None, offset=0.1)
+    write_manifest(tmp_path / "set.jsonl", [*utterances, silent])
     with pytest.raises(DataError, match=r"set\.jsonl: .*3\.wav has no transcript, which training"):
         train(config)
 

@@ -297,10 +297,10 @@ def _short(value: object) -> str:
 def _warn_of_repeats(path: Path, rows: Sequence[tuple[int, Utterance]]) -> None:
     """One warning for all that stands twice: recordings listed twice count twice, and may be
     calibrated on and judged by at once."""
-    first: dict[tuple[Path, float, float], int] = {}
+    first: dict[tuple[str, float, float], int] = {}
     repeats = []
     for line, each in rows:
-        stretch = (each.path, each.offset, each.duration if each.offset else 0.0)
+        stretch = (os.path.normpath(each.path), each.offset, each.duration)
         before = first.setdefault(stretch, line)
         if before != line:
             repeats.append((line, before, each.path))

@@ -131,12 +131,7 @@ class _Tuner(Learner):
 
 def _run_name(model: Model, teacher: Model, settings: FinetuneSettings, corpus: Corpus) -> str:
     """A text that is the same for the same models, settings and speech, and for no others."""
-    spoken = [
-        (str(each.path), each.offset, each.duration, each.text)
-        for kept in corpus.kept
-        for each in kept
-    ]
-    speech = (repr(spoken), repr(corpus.sources), repr(corpus.augment), str(corpus.rate))
+    speech = (repr(corpus.kept), repr(corpus.sources), repr(corpus.augment), str(corpus.rate))
     parts = (settings.model_dump_json(), model.digest(), teacher.digest(), *speech)
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
