@@ -19,6 +19,7 @@ from ctypes import (
     c_size_t,
     c_uint,
     c_uint32,
+    c_uint64,
     c_void_p,
 )
 from pathlib import Path
@@ -51,7 +52,9 @@ ARGUMENTS = {
     "tv_error_name": [c_int],
     "tv_open": [c_char_p, POINTER(c_void_p)],
     "tv_open_threads": [c_char_p, c_uint, POINTER(c_void_p)],
+    "tv_open_limited": [c_char_p, c_uint, c_uint64, POINTER(c_void_p)],
     "tv_open_memory": [c_char_p, c_size_t, POINTER(c_void_p)],
+    "tv_open_memory_limited": [c_char_p, c_size_t, c_uint, c_uint64, POINTER(c_void_p)],
     "tv_close": [c_void_p],
     "tv_sample_rate": [c_void_p],
     "tv_isa": [c_void_p],
