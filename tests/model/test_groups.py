@@ -373,7 +373,7 @@ def test_factors_of_a_product_lose_their_units_together() -> None:
     units = torch.tensor([0, 3, 4, 8])
     assert [group.name for group in groups(gated())] == ["a"]
     small = keep_units(gated(), {"a": units})
-    x = features(9, 6)
+    x = torch.randn(2, 9, 6)
     assert torch.equal(Executor(small)(x), Executor(gated(units))(x))
 
 
