@@ -2,8 +2,23 @@
 
 #include <algorithm>
 #include <set>
+#include <string_view>
 
 namespace tinyvox {
+namespace {
+
+// What tokens are printed as: in pieces of words U+2581 stands for a space, and without a token for
+// a space "|" does. src/tinyvox/model/card.py has the same rule.
+void print_spaces(std::vector<std::string>& tokens) {
+  constexpr std::string_view piece_space = "\xE2\x96\x81";
+  for (std::string& token : tokens)
+    for (size_t at; (at = token.find(piece_space)) != token.npos;)
+      token.replace(at, piece_space.size(), " ");
+  if (std::find(tokens.begin(), tokens.end(), " ") == tokens.end())
+    std::replace(tokens.begin(), tokens.end(), std::string("|"), std::string(" "));
+}
+
+}  // namespace
 
 Model::Model(File file, const Kernels& kernels, size_t threads)
     : input_size_(file.input_size),
@@ -15,6 +30,7 @@ Model::Model(File file, const Kernels& kernels, size_t threads)
     add(node, packer);
     node.tensors.clear();  // so that the whole model is never in memory twice
   }
+  if (speech_) print_spaces(speech_->tokens);
   if (speech_) features_ = std::make_shared<FeatureTables>(speech_->features);
 }
 

@@ -260,14 +260,23 @@ def read_yaml(
     schema: type[Document],
     fault: type[TinyvoxError],
     where: Callable[[Place], str] | None = None,
+    texts: Sequence[str] = (),
 ) -> Document:
     """Read a YAML document of a schema.
+
+    Under the keys `texts` everything is the text that stands there, whether or not YAML takes it
+    for a number or another kind of value.
 
     Raises FileError where the file cannot be read, and `fault`, with the file, the key, what was
     found and what was expected, where it is no such document. `where` names a place in it.
     """
     try:
-        return schema.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        content = path.read_text(encoding="utf-8")
+        document = yaml.safe_load(content)
+        if isinstance(document, dict) and any(key in document for key in texts):
+            plain = yaml.load(content, yaml.BaseLoader)  # which makes texts alone
+            document |= {key: plain[key] for key in texts if key in document}
+        return schema.model_validate(document)
     except OSError as error:
         raise FileError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

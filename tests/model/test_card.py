@@ -134,8 +134,8 @@ FEATURES: dict[str, Any] = {}
         ({"features": FEATURES, "tokens": [], "blank": 0}, "blank is 0, but there are 0 tokens"),
         ({"features": FEATURES, "tokens": ["a"], "blank": -1}, "blank: found -1, expected greater"),
         (
-            {"features": FEATURES, "tokens": ["a", 3], "blank": 0},
-            "tokens.2: found 3, expected a valid string",
+            {"features": FEATURES, "tokens": ["a", ["b"]], "blank": 0},
+            "tokens.2: found ['b'], expected a valid string",
         ),
         (
             {"features": FEATURES, "tokens": ["a"], "blank": 0, "x": 1},
@@ -176,3 +176,83 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_cards_are_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         card().blank = 1  # type: ignore[misc]
+
+
+PIECES = ("\u2581the", "\u2581cat", "s", "\u2581", "a", "th", "<blank>")
+WORDS = ("|", "c", "a", "t", "s", "<blank>")
+
+
+def test_word_pieces_are_printed_with_spaces() -> None:
+    assert card(tokens=PIECES, blank=6).texts == (" the", " cat", "s", " ", "a", "th", "<blank>")
+    assert card(tokens=WORDS, blank=5).texts == (" ", "c", "a", "t", "s", "<blank>")
+    with_space = card(tokens=(" ", "|", "a", ""), blank=3)
+    assert with_space.texts == with_space.tokens
+
+
+def test_transcripts_become_the_longest_tokens() -> None:
+    pieces, words = card(tokens=PIECES, blank=6), card(tokens=WORDS, blank=5)
+    assert pieces.encode("the cats  a") == [0, 1, 2, 3, 4]
+    assert words.encode("cat a") == [1, 2, 3, 0, 2]
+    assert card().encode("a ß") == [1, 0, 2]
+    assert pieces.encode("") == words.encode("") == []
+
+
+def test_a_longer_token_that_leads_nowhere_is_not_taken() -> None:
+    assert card(tokens=("ab", "a", "bc", ""), blank=3).encode("abc") == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "text", "character"),
+    [(PIECES, "the dog", "d"), (WORDS, "cat!", "!"), (TOKENS, "axß", "x"), (WORDS, "<blank>", "<")],
+)
+def test_a_character_that_no_token_leads_to_is_named(
+    tokens: tuple[str, ...], text: str, character: str
+) -> None:
+    with pytest.raises(KeyError) as caught:
+        card(tokens=tokens, blank=len(tokens) - 1).encode(text)
+    assert caught.value.args == (character,)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.text("abc", min_size=1, max_size=3), min_size=1, max_size=5), st.data())
+def test_what_tokens_make_up_is_encoded_and_printed_back(
+    tokens: list[str], data: st.DataObject
+) -> None:
+    text = "".join(data.draw(st.lists(st.sampled_from(tokens), max_size=6)))
+    pieces = card(tokens=(*tokens, ""), blank=len(tokens))
+    assert "".join(pieces.texts[i] for i in pieces.encode(text)) == text
+
+
+@pytest.mark.parametrize(
+    "tokens", ["yes, no, up, on, off", "0, 1, 2", "007, 1.50, 1_000", "a, ~, null", "1e3, .inf, =="]
+)
+def test_tokens_are_the_text_that_stands_there(tokens: str, tmp_path: Path) -> None:
+    path = tmp_path / "m.speech.yaml"
+    names = tokens.split(", ")
+    path.write_text(
+        f"features: {{kind: log_mel}}\ntokens: [{tokens}, '<blank>']\nblank: {len(names)}\n"
+    )
+    assert list(load_card(path).tokens[:-1]) == names
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("window_ms: 0.032, hop_ms: 0.02", "window_ms is 0.032 ms, expected 1 to 1000 millisec"),
+        ("window_ms: 5000", "window_ms is 5000 ms, expected 1 to 1000 milliseconds"),
+        ("hop_ms: 40", "hop_ms is 40 ms, expected one sample to window_ms, 32 milliseconds"),
+        ("hop_ms: 0.01", "hop_ms is 0.01 ms, expected one sample to window_ms"),
+        ("sample_rate: 256000", "sample_rate is 256000 Hz, expected 1000 to 192000 Hz"),
+        ("sample_rate: 16, high_hz: 8, low_hz: 1", "sample_rate is 16 Hz, expected 1000 to"),
+        ("sample_rate: 1000, high_hz: 500, window_ms: 1.5, hop_ms: 1", "and two samples or more"),
+    ],
+)
+def test_settings_that_cannot_run_are_refused_with_their_unit(
+    wrong: str, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "m.speech.yaml"
+    path.write_text(f"features: {{kind: mfcc, {wrong}}}\ntokens: [a, b, '<blank>']\nblank: 2\n")
+    with pytest.raises(FileError, match=message) as caught:
+        load_card(path)
+    assert str(caught.value).startswith(f"{path}: features: ")
+    assert "\n" not in str(caught.value)

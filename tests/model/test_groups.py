@@ -347,3 +347,43 @@ def test_any_selection_equals_units_that_nobody_reads(first: set[int], second: s
     silent = dead(silent, "rnn", torch.tensor(sorted(set(range(6)) - second), dtype=torch.int64))
     x = features(3, 9)
     torch.testing.assert_close(Executor(pruned)(x), Executor(silent)(x), rtol=1e-4, atol=1e-5)
+
+
+def gated(units: Tensor | None = None) -> Model:
+    """A product of two layers, slopes and a mean; with some units cut by hand."""
+    torch.manual_seed(1)
+    a, b, slopes = linear(10, 6), linear(10, 6), torch.rand(10)
+    out = linear(4, 10)
+    if units is not None:
+        a, b = (layers.Linear(Dense(x.weight.decode()[units]), x.bias[units]) for x in (a, b))
+        slopes = slopes[units]
+        out = layers.Linear(Dense(out.weight.decode()[:, units]), out.bias)
+    nodes = (
+        ("a", a, (INPUT,)),
+        ("b", b, (INPUT,)),
+        ("product", layers.Multiply(), ("a", "b")),
+        ("slope", layers.Activation("leaky_relu", slopes=slopes), ("product",)),
+        ("mean", layers.Reduce("mean"), ("slope",)),
+        ("out", out, ("mean",)),
+    )
+    return Model(6, tuple(Node(*node) for node in nodes))
+
+
+def test_factors_of_a_product_lose_their_units_together() -> None:
+    units = torch.tensor([0, 3, 4, 8])
+    assert [group.name for group in groups(gated())] == ["a"]
+    small = keep_units(gated(), {"a": units})
+    x = torch.randn(2, 9, 6)
+    assert torch.equal(Executor(small)(x), Executor(gated(units))(x))
+
+
+def test_units_of_a_layer_that_is_used_twice_stay() -> None:
+    rnn, inner = recurrent(nn.LSTM(5, 5, proj_size=3)), linear(5, 3)
+    model = chain(
+        8, a=linear(5, 8), r1=rnn, i1=inner, r2=rnn, i2=inner, b=linear(6, 5), c=linear(2, 6)
+    )
+    assert [group.name for group in groups(model)] == ["b"]
+    assert {"a", "r1.units", "r1.projection", "r2.units", "i1", "i2"} <= set(fixed_layers(model))
+    bound = {group.name: group.bound for group in all_groups(model)}
+    assert bound["r2.units"] == "'r1', 'r2' have the same weights"
+    assert bound["a"] == "'r1', 'r2' read it with the same weights"

@@ -187,9 +187,9 @@ def test_a_layer_refuses_what_does_not_fit(layer: Layer, given: Signal, message:
     ("layer", "given", "message"),
     [
         (layers.Add(), [FLAT], r"needs two or more inputs at one frame rate, found strides \[1\]"),
-        (layers.Add(), [FLAT, IMAGE], r"adds inputs of one shape, found \[\(12,\), \(3, 4\)\]"),
+        (layers.Add(), [FLAT, IMAGE], r"takes inputs of one shape, found \[\(12,\), \(3, 4\)\]"),
         (layers.Add(), [FLAT, Signal((12,), 2)], r"one frame rate, found strides \[1, 2\]"),
-        (layers.Add(), [], r"adds inputs of one shape, found \[\]"),
+        (layers.Add(), [], r"takes inputs of one shape, found \[\]"),
         (layers.Concat(), [FLAT], "needs two or more inputs"),
         (layers.Concat(), [FLAT, Signal((3,), 2)], r"one frame rate, found strides \[1, 2\]"),
         (layers.Concat(), [FLAT, IMAGE], "add a Flatten"),

@@ -34,7 +34,11 @@ TOKENS = (" ", "a", "b", "c", "d", "e", "<blank>")
 # Speech.
 
 
-def speech_file(folder: Path) -> Path:
+PIECES = ("\u2581the", "\u2581", "a", "\u2581b", "c", "s", "<blank>")
+WORDS = ("|", "a", "b", "c", "d", "e", "<blank>")
+
+
+def speech_file(folder: Path, tokens: tuple[str, ...] = TOKENS) -> Path:
     torch.manual_seed(5)
     features = Features(kind="log_mel", bands=10, window_ms=25, hop_ms=10, high_hz=7000)
     model = chain(
@@ -45,9 +49,41 @@ def speech_file(folder: Path) -> Path:
         lstm=recurrent(nn.LSTM(40, 24)),
         out=layers.Linear(Dense(torch.randn(7, 24) * 3), torch.zeros(7)),
         softmax=layers.LogSoftmax(),
-    ).with_card(SpeechCard(features=features, tokens=TOKENS, blank=6))
+    ).with_card(SpeechCard(features=features, tokens=tokens, blank=6))
     tvx.save(model.map_matrices(lambda _, m: code(m, 8)), folder / "speech.tvx")
     return folder / "speech.tvx"
+
+
+def spotter_file(folder: Path) -> Path:
+    """One word of an utterance, by a mean over time and gates, of layers used twice."""
+    torch.manual_seed(5)
+    features = Features(kind="log_mel", bands=10, window_ms=25, hop_ms=10, high_hz=7000)
+    rnn, inner = recurrent(nn.LSTM(10, 10)), linear(10, 10)
+    model = chain(
+        10,
+        lstm=rnn,
+        dense=inner,
+        act=layers.Activation("gelu"),
+        again=rnn,
+        dense_again=inner,
+        slope=layers.Activation("leaky_relu", slopes=torch.rand(10)),
+        mean=layers.Reduce("mean"),
+        out=layers.Linear(Dense(torch.randn(7, 10) * 3), torch.zeros(7)),
+        softmax=layers.Softmax(),
+    ).with_card(SpeechCard(features=features, tokens=(*"abcdef", "<blank>"), blank=6))
+    tvx.save(model, folder / "spotter.tvx")
+    return folder / "spotter.tvx"
+
+
+def test_a_word_is_the_text_of_an_utterance(tmp_path: Path) -> None:
+    session = tv.open(spotter_file(tmp_path))
+    outputs = session.run(session.features(audio(2)))
+    assert outputs.shape == (1, 7)
+    stream = session.stream()
+    stream.feed(audio(2))
+    assert stream.text == ""
+    assert stream.finish() == (*"abcdef", "")[int(outputs[0].argmax())]
+    assert session.stream().finish() == ""
 
 
 def audio(seconds: float) -> np.ndarray:
@@ -75,17 +111,26 @@ def test_tokens_are_those_of_the_card_but_for_the_blank(tmp_path: Path) -> None:
         _ = open_model(build("linear"), tmp_path).tokens
 
 
-def test_text_is_the_greedy_reading_of_the_outputs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tokens", [TOKENS, PIECES, WORDS], ids=["spaces", "pieces", "words"])
+def test_text_is_the_greedy_reading_of_the_outputs(tokens: tuple[str, ...], tmp_path: Path) -> None:
     from tinyvox.evaluation import greedy_text
     from tinyvox.importers import load
 
-    path = speech_file(tmp_path)
+    path = speech_file(tmp_path, tokens)
     session, card = tv.open(path), load(path).card
     assert card is not None
     features = runtime.extract_features(card.features.model_dump(), audio(3))
     np.testing.assert_array_equal(features, session.features(audio(3)))
     best = session.run(features).argmax(axis=1).tolist()
-    assert session.transcribe(audio(3)) == greedy_text(best, card)
+    text = session.transcribe(audio(3))
+    assert text == greedy_text(best, card)
+    assert not {"\u2581", "|"} & set(text)
+    stream, partial = session.stream(), ""
+    for piece in np.split(audio(3), 30):
+        stream.feed(piece)
+        assert stream.text.startswith(partial.rstrip())
+        partial = stream.text
+    assert stream.finish() == text
 
 
 def test_a_stream_can_be_used_again(tmp_path: Path) -> None:
@@ -303,8 +348,11 @@ def test_what_needs_more_says_what_to_install() -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_a_stream_allocates_nothing_after_it_was_made(native_build: Path, tmp_path: Path) -> None:
-    command = [native_build / "test_alloc", speech_file(tmp_path)]
+@pytest.mark.parametrize("make", [speech_file, spotter_file])
+def test_a_stream_allocates_nothing_after_it_was_made(
+    make: Callable[[Path], Path], native_build: Path, tmp_path: Path
+) -> None:
+    command = [native_build / "test_alloc", make(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout
     assert result.stdout.endswith(" to open, 0 after\n")

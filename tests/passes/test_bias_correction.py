@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from small_models import chain, dense, features, linear, recurrent, rounded, run, speech_model, what
 from torch import Tensor, nn
 
@@ -14,7 +15,9 @@ from tinyvox.calibration import Moments, synthetic_features
 from tinyvox.errors import ModelError
 from tinyvox.executor import Executor
 from tinyvox.model import (
+    ACTIVATIONS,
     INPUT,
+    REDUCTIONS,
     Activation,
     BatchNorm,
     Conv1d,
@@ -103,9 +106,34 @@ def check_against_samples(model: Model, tolerance: float = 0.05) -> None:
 
 
 def test_moments_after_a_linear_layer_and_an_activation() -> None:
-    for kind in ("relu", "tanh", "sigmoid"):
+    kinds = [kind for kind in ACTIVATIONS if kind not in ("clipped_relu", "leaky_relu")]
+    for kind in kinds:
         check_against_samples(chain(30, a=linear(12, 30), act=Activation(kind)))
     check_against_samples(chain(30, a=linear(12, 30), act=Activation("clipped_relu", 0.6)))
+    leaky = Activation("leaky_relu", slopes=torch.linspace(-0.5, 1.5, 12))
+    check_against_samples(chain(30, a=linear(12, 30), act=leaky))
+
+
+def test_moments_of_reductions() -> None:
+    x = torch.randn(4000, 100, 5, generator=torch.Generator().manual_seed(3))
+    for kind in REDUCTIONS:
+        model = chain(5, one=layers.Reduce(kind))
+        outputs = run(model, x).flatten(0, 1).double()
+        found = propagate_moments(model)["one"]
+        torch.testing.assert_close(found.mean, outputs.mean(0), rtol=0.02, atol=0.05)
+        torch.testing.assert_close(found.variance, outputs.var(0), rtol=0.1, atol=1e-3)
+
+
+def test_moments_of_a_product() -> None:
+    both = Model(
+        16,
+        (
+            Node("a", Linear(Dense(F.pad(torch.randn(6, 8), (0, 8))), torch.randn(6)), (INPUT,)),
+            Node("b", Linear(Dense(F.pad(torch.randn(6, 8), (8, 0))), torch.randn(6)), (INPUT,)),
+            Node("product", layers.Multiply(), ("a", "b")),
+        ),
+    )
+    check_against_samples(both)
 
 
 def test_moments_after_convolutions() -> None:

@@ -122,7 +122,7 @@ def greedy_text(best: Iterable[int], card: SpeechCard) -> str:
     merged, last = [], card.blank
     for token in best:
         if token not in (last, card.blank):
-            merged.append(card.tokens[token])
+            merged.append(card.texts[token])
         last = token
     return "".join(merged).strip()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,6 +17,9 @@ from pydantic import (
 
 from tinyvox.errors import FileError
 from tinyvox.storage import read_yaml, write_file, yaml_text
+
+PIECE_SPACE, WORD_END = "\u2581", "|"
+"""What stands for a space in word pieces, and the token that wav2vec 2.0 has for it."""
 
 FeatureKind = Literal["log_mel", "mfcc", "deepspeech_mfcc"]
 """The kinds of features that the native extractor computes."""
@@ -63,9 +67,34 @@ class Features(BaseModel):
             raise ValueError("mean and deviation come together, deviations above zero")
         return self
 
+    @model_validator(mode="after")
+    def _native_ranges(self) -> Features:
+        """What the native extractor takes; a file with other settings would not run."""
+        if not 1000 <= self.sample_rate <= 192_000:
+            raise ValueError(
+                f"sample_rate is {self.sample_rate} Hz, expected 1000 to 192000 Hz (samples a "
+                "second)"
+            )
+        if not 1 <= self.window_ms <= 1000 or self.window_ms * self.sample_rate < 2000:
+            raise ValueError(
+                f"window_ms is {self.window_ms:g} ms, expected 1 to 1000 milliseconds, and two "
+                "samples or more (not seconds, nor samples)"
+            )
+        if self.hop_ms > self.window_ms or self.hop_ms * self.sample_rate < 1000:
+            raise ValueError(
+                f"hop_ms is {self.hop_ms:g} ms, expected one sample to window_ms, "
+                f"{self.window_ms:g} milliseconds (not seconds, nor samples)"
+            )
+        return self
+
 
 class SpeechCard(BaseModel):
-    """The features that a model takes and the tokens that it gives."""
+    """The features that a model takes and the tokens that it gives.
+
+    Tokens are characters or pieces of words. Where they are pieces as SentencePiece writes them,
+    `▁` is printed as a space; where there is no token for a space, a token `|` is printed as one,
+    as wav2vec 2.0 has it.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -81,13 +110,56 @@ class SpeechCard(BaseModel):
             raise ValueError(f"blank is {self.blank}, but there are {len(self.tokens)} tokens")
         return self
 
-    def encode(self, text: str) -> list[int]:
-        """The token indices of a transcript, one for each character.
+    @functools.cached_property
+    def texts(self) -> tuple[str, ...]:
+        """What each token is printed as: the token, but for the signs that stand for a space.
 
-        Raises KeyError, with the character, where no token has it.
+        `native/src/model.cc` has the same rule.
         """
-        index = {token: i for i, token in enumerate(self.tokens) if i != self.blank}
-        return [index[character] for character in text]
+        texts = tuple(token.replace(PIECE_SPACE, " ") for token in self.tokens)
+        if " " in texts:
+            return texts
+        return tuple(" " if token == WORD_END else token for token in texts)
+
+    def encode(self, text: str) -> list[int]:
+        """The token indices of a transcript, by the longest token that leads on at each place.
+
+        With word pieces a space comes first, and white space is one space. Raises KeyError, with
+        the character, where no token leads on.
+        """
+        if any(token.startswith(PIECE_SPACE) for token in self.tokens):
+            text = "".join(f" {word}" for word in text.split())
+        longest = max(map(len, self._index), default=0)
+        # By its place in the text: a token that starts there and leads on to the end.
+        leads: dict[int, str] = {len(text): ""}
+        for start in reversed(range(len(text))):
+            ends = range(min(len(text), start + longest), start, -1)
+            for end in ends:
+                if end in leads and text[start:end] in self._index:
+                    leads[start] = text[start:end]
+                    break
+        if 0 not in leads:
+            raise KeyError(text[self._stops(text, longest)])
+        found, place = [], 0
+        while place < len(text):
+            found.append(self._index[leads[place]])
+            place += len(leads[place])
+        return found
+
+    @functools.cached_property
+    def _index(self) -> dict[str, int]:
+        """The token of each text that is printed; the first where there are several."""
+        pairs = [(text, i) for i, text in enumerate(self.texts) if text and i != self.blank]
+        return dict(reversed(pairs))
+
+    def _stops(self, text: str, longest: int) -> int:
+        """The farthest place in a text that tokens lead to."""
+        reached = {0}
+        for start in range(len(text)):
+            if start in reached:
+                ends = range(start + 1, min(len(text), start + longest) + 1)
+                reached.update(end for end in ends if text[start:end] in self._index)
+        return max(reached)
 
 
 def card_path(model: Path) -> Path:
@@ -96,8 +168,11 @@ def card_path(model: Path) -> Path:
 
 
 def load_card(path: Path) -> SpeechCard:
-    """Read a card. Raises FileError with the key, the value found and what was expected."""
-    return read_yaml(path, SpeechCard, FileError)
+    """Read a card. Raises FileError with the key, the value found and what was expected.
+
+    A token is the text that stands there: `yes`, `007` and `null` need no quotes.
+    """
+    return read_yaml(path, SpeechCard, FileError, texts=("tokens",))
 
 
 def card_text(card: SpeechCard) -> str:

@@ -165,8 +165,25 @@ def open_corpus(config: TrainConfig) -> Corpus:
     token.
     """
     card = config.card()
-    alphabet = set(card.tokens) - {card.tokens[card.blank]}
-    return Corpus(config.data, config.augment, alphabet, config.features.sample_rate)
+    texts = [text for i, text in enumerate(card.texts) if i != card.blank]
+    alphabet = {character for text in texts for character in text}
+    corpus = Corpus(config.data, config.augment, alphabet, config.features.sample_rate)
+    if any(len(text) > 1 for text in texts):
+        _check_pieces(card, corpus)
+    return corpus
+
+
+def _check_pieces(card: SpeechCard, corpus: Corpus) -> None:
+    """Raise DataError for a transcript that the pieces of words do not make up."""
+    for source, utterances in zip(corpus.sources, corpus.kept, strict=True):
+        for utterance in utterances:
+            try:
+                card.encode(utterance.text)
+            except KeyError as error:
+                raise DataError(
+                    f"{source.manifest}: {utterance.path}: no tokens of the card make up the "
+                    f"transcript from {error} on; use the card's own spelling, or leave it out"
+                ) from None
 
 
 def load_corpus(config: TrainConfig, progress: Progress = silent) -> Corpus:

@@ -99,7 +99,7 @@ def load_config(path: Path) -> TrainConfig:
     Raises FileError where the file cannot be read, and RecipeError, with the first fault, where it
     is no training configuration.
     """
-    config = read_yaml(path, TrainConfig, RecipeError)
+    config = read_yaml(path, TrainConfig, RecipeError, texts=("tokens",))
     base = path.resolve().parent
     data = tuple(s.model_copy(update={"manifest": base / s.manifest}) for s in config.data)
     paths = {"output": base / config.output, "checkpoints": base / config.checkpoints}
