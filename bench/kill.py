@@ -29,7 +29,8 @@ from lib.script import options_of, parser_of, say
 from lib.small_jobs import JOBS, Job, finish, prepare, start
 
 MARGIN = 1.05
-"""Moments are drawn from this share of the time of an undisturbed run."""
+"""Moments are drawn from this share of the processor seconds of an undisturbed run."""
+TICKS = os.sysconf("SC_CLK_TCK")
 FAULTS = ("damaged", "lost", "different", "left_over", "failed")
 
 
@@ -50,15 +51,21 @@ def steps_kept(folder: Path, job: Job) -> dict[str, int]:
     return found
 
 
+def processor_seconds(child: int) -> float:
+    """What a process has taken so far: a measure that does not depend on what else runs."""
+    fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / TICKS
+
+
 def killed_at(moment: float, child: int) -> int:
-    """The exit status of a job that is killed after so many seconds, unless it has ended before."""
-    end = time.perf_counter() + moment
-    while time.perf_counter() < end:
-        found, status = os.waitpid(child, os.WNOHANG)
-        if found:
-            return os.waitstatus_to_exitcode(status)
+    """The exit status of a job that is killed after so many processor seconds, and within a tick of
+    the clock, unless it has ended before."""
+    while not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+        if processor_seconds(child) >= moment:
+            time.sleep(moment % (2 / TICKS))
+            os.kill(child, signal.SIGKILL)
+            break
         time.sleep(0.0005)
-    os.kill(child, signal.SIGKILL)
     return finish(child)
 
 
@@ -70,10 +77,11 @@ class Campaign:
         self.counts: Counter[str] = Counter()
         with tempfile.TemporaryDirectory() as folder:
             at = self._fresh(Path(folder))
-            begun = time.perf_counter()
+            before = os.times()
             if finish(start(self.job.run, at)):
                 raise RuntimeError(f"{name}: {(at / 'said.txt').read_text()}")
-            self.seconds = time.perf_counter() - begun
+            after = os.times()
+            self.seconds = sum(after[2:4]) - sum(before[2:4])  # of ended children
             self.expected = contents(at, self.job.outputs)
 
     def run(self, kills: int) -> Row:
@@ -144,7 +152,7 @@ def main() -> None:
         prepare(template)
         for name in options.jobs:
             campaign = Campaign(name, template, rng)
-            say(f"{name}: {campaign.seconds:.1f} s undisturbed")
+            say(f"{name}: {campaign.seconds:.1f} processor seconds undisturbed")
             rows.append(campaign.run(kills))
             say(f"{name}: {rows[-1]}")
     finish_script("kill", options, {"jobs": rows}, {"kills": kills, "seed": options.seed})

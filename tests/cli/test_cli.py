@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -380,3 +382,48 @@ def test_bad_input_is_one_line(
 def test_wrong_usage_is_exit_status_2(folder: Path) -> None:
     arguments = ["compress", str(folder / "net.pt2"), "-o", "x.tvx"]
     assert CliRunner().invoke(cli.app, arguments).exit_code == 2
+
+
+TRAINING = """\
+model: {width: 16, context: 1}
+data: [{manifest: set.jsonl}]
+optimization: {steps: 100000, batch_seconds: 2}
+output: out.pt2
+"""
+
+
+def test_ctrl_c_is_one_line_and_exit_status_130(folder: Path) -> None:
+    """In a process of its own, whose signals are its own."""
+    (folder / "t.yaml").write_text(TRAINING)
+    process = subprocess.Popen(
+        [sys.executable, "-c", START, "train", folder / "t.yaml"],
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    log, end = folder / "checkpoints" / "log.jsonl", time.monotonic() + 120
+    while not log.exists() and time.monotonic() < end:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert re.fullmatch(
+        r"tinyvox: interrupted: .*last\.pt has the state of step \d+; the same call goes on from "
+        r"there\n",
+        said,
+    )
+
+
+START = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from tinyvox.__main__ import main; main()"
+)
+"""A process that a shell starts in the background ignores Ctrl-C: this one does not."""
+
+
+def test_a_full_standard_output_is_one_line_and_exit_status_1(folder: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "tinyvox", "inspect", folder / "net.tvx", "--json"],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == "tinyvox: standard output: No space left on device\n"

@@ -405,3 +405,126 @@ def test_training_begins_with_another_model(config: TrainConfig, tmp_path: Path)
     wider = config.model.model_copy(update={"width": 25})
     with pytest.raises(RecipeError, match="of another architecture"):
         train(config.model_copy(update={**update, "model": wider, "checkpoints": tmp_path / "x"}))
+
+
+def with_options(config: TrainConfig, **changes: object) -> TrainConfig:
+    options = config.optimization.model_copy(update=changes)
+    return config.model_copy(update={"optimization": options})
+
+
+@pytest.mark.parametrize("what", ["loss", "gradients"])
+def test_what_is_not_finite_stops_at_once_and_names_the_files(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, what: str
+) -> None:
+    """The checkpoint before it is as it was, and the run goes on from there."""
+    undisturbed = train(config.model_copy(update={"checkpoints": tmp_path / "undisturbed"}))
+    often = config.model_copy(update={"checkpoint_minutes": 1e-9})
+    loss = Trainer.loss
+
+    def faulty(trainer: Trainer, batch: Batch) -> torch.Tensor:
+        found = loss(trainer, batch)
+        if trainer.pruner.done == 4:
+            wrong = found * float("nan")
+            # gradients alone: the square root of 0 has none
+            return wrong if what == "loss" else found + (found - found).sqrt()
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "loss", faulty)
+        with pytest.raises(
+            DataError, match=r"step 5: the .* is nan, .*: .*\d\.wav, .*\.wav"
+        ) as error:
+            train(often)
+    assert what in str(error.value)
+    assert "\n" not in str(error.value)
+    assert torch.load(config.checkpoints / "last.pt", weights_only=True)["step"] == 4
+    assert same(train(often), undisturbed)
+
+
+def test_a_checkpoint_of_another_model_in_the_same_folder_is_an_error(config: TrainConfig) -> None:
+    train(with_options(config, steps=2))
+    other = config.model_copy(update={"output": config.output.with_name("other.pt2")})
+    with pytest.raises(
+        RecipeError, match=r"no checkpoint of the training of other\.pt2; set another"
+    ):
+        train(other)
+
+
+def test_the_log_has_one_line_a_step_after_a_kill(config: TrainConfig) -> None:
+    train(with_options(config, steps=4))
+    log = config.checkpoints / "log.jsonl"
+    text = log.read_text()
+    log.write_text(text + '{"step": 5, "loss": 1.0}\n{"step": 6, "lo')
+    train(with_options(config, steps=6))
+    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [1, 2, 3, 4, 5, 6]
+    assert log.read_text().startswith(text)
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_run_and_says_what_is_kept(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    often = config.model_copy(update={"checkpoint_minutes": 1e-9})
+    save, full = torch.save, []
+
+    def failing(state: dict[str, Any], file: Any) -> None:
+        save(state, file)
+        if state["step"] == 3 or full:
+            full.append(state["step"])
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", failing)
+    message = r"last\.pt: cannot be written: No space left on device; .* that of step 2 is kept"
+    with pytest.raises(FileError, match=message):
+        train(often)
+    assert full == [3], "it was tried again"
+    assert torch.load(config.checkpoints / "last.pt", weights_only=True)["step"] == 2
+
+
+def test_ctrl_c_says_what_is_kept(config: TrainConfig) -> None:
+    with pytest.raises(KeyboardInterrupt, match=r"last\.pt has the state of step 3; the same call"):
+        train(config, steps_seen(interrupt_at=3)[1])
+
+
+RANGES = [
+    ("augment: {speed: [1.2, 0.8]}", "augment.speed: found"),
+    ("augment: {speed: [0, 0]}", "augment.speed.1: found 0"),
+    ("augment: {speed: [.inf, .inf]}", "augment.speed.1: found inf"),
+    ("augment: {speed: [1.0]}", "augment.speed"),
+    ("augment: {gain_db: [3, -3]}", "augment.gain_db: found"),
+    ("augment: {gain_db: [.nan, 3]}", "augment.gain_db.1: found nan"),
+    ("augment: {pad: [-0.3, -0.1]}", "augment.pad.1: found -0.3"),
+    ("augment: {pad: [0.3, 0.0]}", "augment.pad: found"),
+    ("augment: {noise_snr_db: [9, 3]}", "augment.noise_snr_db: found"),
+    ("augment: {noise_share: .nan}", "augment.noise_share: found nan"),
+    ("optimization: {learning_rate: .inf}", "learning_rate: found inf"),
+    ("optimization: {learning_rate: 0}", "learning_rate: found 0"),
+    ("optimization: {batch_seconds: .nan}", "batch_seconds: found nan"),
+    ("optimization: {seed: -1}", "seed: found -1"),
+    ("optimization: {restarts: [20, 10]}", r"restarts are \[20, 10\]"),
+    ("optimization: {dropout: 1.0}", "dropout: found 1.0"),
+    ("model: {width: 0}", "model.width: found 0"),
+    ("model: {clip: .nan}", "model.clip: found nan"),
+    ("checkpoint_minutes: .inf", "checkpoint_minutes: found inf"),
+    ("tokens: []", "tokens: found"),
+    ("tokens: [a, b, a, _]", "tokens have 'a' twice"),
+]
+
+
+@pytest.mark.parametrize(("line", "message"), RANGES)
+def test_a_range_that_cannot_be_is_refused_on_reading(
+    tmp_path: Path, line: str, message: str
+) -> None:
+    (tmp_path / "x.yaml").write_text(f"data: [{{manifest: a}}]\noutput: x.pt2\n{line}\n")
+    with pytest.raises(RecipeError, match=message) as error:
+        load_config(tmp_path / "x.yaml")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "join", ["count: [5, 2]", "count: [0, 0]", "silence: [0.3, 0.1]", "silence: [-1, 1]"]
+)
+def test_joins_that_cannot_be_are_refused_on_reading(tmp_path: Path, join: str) -> None:
+    text = f"data: [{{manifest: a, join: {{{join}}}}}]\noutput: x.pt2\n"
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(RecipeError, match=rf"data\.1\.join\.{join.split(':')[0]}"):
+        load_config(tmp_path / "x.yaml")

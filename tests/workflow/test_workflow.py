@@ -3,6 +3,8 @@ that calibrates does not judge."""
 
 from __future__ import annotations
 
+import itertools
+import re
 import shutil
 from collections import namedtuple
 from collections.abc import Callable
@@ -11,12 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 import tinyvox as tv
 from tinyvox.exporters import export_pt2
 from tinyvox.formats.tvx import encode
 from tinyvox.model import Model, card_path, save_card
-from tinyvox.progress import Update
+from tinyvox.progress import Progress, Update
 from tinyvox.recipe import FinetuneSettings, with_finetune
 from tinyvox.speech import Source, Utterance, write_manifest
 from tinyvox.training import Architecture, TrainConfig, deepspeech
@@ -81,6 +84,26 @@ FAULTS: dict[str, tuple[Change, type[tv.TinyvoxError], str]] = {
     "a device": (lambda f: {"output": Path("/dev/full")}, tv.FileError, "is a device or a pipe"),
     "its own card": (
         lambda f: {"output": f / "net.speech.yaml"}, tv.FileError, "speech.yaml: is an input"),
+    "a suffix that no command reads": (
+        lambda f: {"output": f / "small"}, tv.FileError, "small: found no suffix, expected a name"),
+    "a recipe that is named as audio": (
+        lambda f: {"save_recipe": f / "0.wav"}, tv.FileError, "0.wav: found .wav, expected a name"),
+    "a file as the cache": (
+        lambda f: {"cache": f / "set.jsonl"}, tv.FileError, "set.jsonl: cannot be made a folder"),
+    "a ratio in quotes": (
+        lambda f: {"ratio": "10"}, tv.RecipeError, "^ratio is '10', expected a number$"),
+    "a ratio that is a flag": (lambda f: {"ratio": True}, tv.RecipeError, "^ratio is True"),
+    "half a seed": (lambda f: {"seed": 1.5}, tv.RecipeError, "^seed is 1.5, expected a whole"),
+    "a seed below 0": (lambda f: {"seed": -1}, tv.RecipeError, "^seed is -1, expected 0 to"),
+    "half a byte": (
+        lambda f: {"ratio": None, "size": 1000.5}, tv.RecipeError, "^size is 1000.5, expected"),
+    "a module": (
+        lambda f: {"model": torch.nn.Linear(2, 2)}, tv.ModelError,
+        r"^model is of type Linear, expected a tinyvox.Model or a path; tinyvox.from_torch"),
+    "a list as a manifest": (
+        lambda f: {"data": [f / "set.jsonl"]}, tv.RecipeError, "^data is list, expected a path"),
+    "a dictionary as a recipe": (
+        lambda f: {"ratio": None, "recipe": {"steps": []}}, tv.RecipeError, "^recipe is dict, exp"),
     "one file for two things": (
         lambda f: {"save_recipe": f / "x.tvx"}, tv.FileError, "both the model and the recipe"),
     "no such model": (lambda f: {"model": f / "no.pt2"}, tv.TinyvoxError, "no.pt2"),
@@ -257,3 +280,108 @@ def test_an_evaluation_compares_on_the_same_utterances(folder: Path) -> None:
     facts = found.summary()
     assert facts["utterances"] == facts["original"]["utterances"] == 10
     assert facts["wer_change"] == pytest.approx(facts["wer"] - facts["original"]["wer"])
+
+
+@pytest.mark.parametrize("tool", [tv.compress, tv.plan])
+def test_values_of_a_wrong_type_are_one_line_in_python(
+    folder: Path, tool: Callable[..., object]
+) -> None:
+    with pytest.raises(tv.RecipeError, match=r"^ratio is '10', expected a number$"):
+        tool(folder / "net.pt2", ratio="10")
+    with pytest.raises(tv.RecipeError, match=r"^data is 5, expected a path$"):
+        tool(folder / "net.pt2", ratio=10, data=5)
+    with pytest.raises(tv.ModelError, match=r"^model is of type Linear, .*from_torch"):
+        tool(torch.nn.Linear(2, 2), ratio=10)
+
+
+def test_fine_tuning_in_python_names_what_is_wrong(folder: Path) -> None:
+    model, speech = tv.load(folder / "net.pt2"), folder / "set.jsonl"
+    with pytest.raises(
+        tv.ModelError, match=r"^teacher is of type PosixPath, expected a tinyvox.Model"
+    ):
+        tv.finetune(model, speech, teacher=folder / "net.pt2")  # type: ignore[arg-type]
+    with pytest.raises(tv.FileError, match=r"set\.jsonl: is an input, and would be overwritten"):
+        tv.finetune(model, speech, teacher=model, checkpoint=speech)
+    with pytest.raises(tv.FileError, match="there is no folder"):
+        tv.finetune(model, speech, teacher=model, checkpoint=folder / "none" / "x.pt")
+
+
+RECIPE = """\
+steps:
+- quantize: {bits: 4}
+- finetune: {steps: 3, batch_seconds: 2, quantize: [{bits: 4}]}
+- finetune: {steps: 4, batch_seconds: 2}
+"""
+
+
+def interrupting(at: int) -> Progress:
+    """A progress that stops the work after so many steps of fine-tuning in all."""
+    steps = itertools.count(1)
+
+    def tell(update: Update) -> None:
+        if update.stage == "fine-tuning" and next(steps) == at:
+            raise KeyboardInterrupt
+
+    return tell
+
+
+def test_no_step_of_fine_tuning_is_done_twice(folder: Path, tmp_path: Path) -> None:
+    """Interrupted in each of two, in the second one twice; what is kept goes with the output."""
+    (tmp_path / "r.yaml").write_text(RECIPE)
+
+    def request(output: str) -> CompressRequest:
+        return CompressRequest(
+            folder / "net.pt2", tmp_path / output, recipe=tmp_path / "r.yaml",
+            finetune=folder / "set.jsonl",
+        )  # fmt: skip
+
+    run(request("whole.tvx"))
+    for at, states in ((2, 1), (2, 2), (1, 2)):
+        with pytest.raises(KeyboardInterrupt, match=r"small\.tvx\.finetune-[12]\.pt has the state"):
+            run(request("small.tvx"), interrupting(at))
+        assert len(list(tmp_path.glob("small.tvx.finetune-*.pt"))) == states
+        assert not (tmp_path / "small.tvx").exists()
+    seen: list[int] = []
+    run(request("small.tvx"), lambda u: seen.append(u.done) if u.stage == "fine-tuning" else None)
+    assert seen == [3, 4]
+    assert (tmp_path / "small.tvx").read_bytes() == (tmp_path / "whole.tvx").read_bytes()
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"r.yaml", "small.tvx", "whole.tvx"}
+
+
+def test_what_was_done_stays_where_the_output_cannot_be_written(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "r.yaml").write_text(RECIPE)
+    request = CompressRequest(
+        folder / "net.pt2", tmp_path / "a.tvx", recipe=tmp_path / "r.yaml",
+        finetune=folder / "set.jsonl",
+    )  # fmt: skip
+
+    def full(path: Path, content: bytes) -> None:
+        raise tv.FileError(f"{path}: cannot be written: No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tinyvox.formats.tvx.file.write_file", full)
+        with pytest.raises(tv.FileError, match="No space left"):
+            run(request)
+    seen: list[Update] = []
+    run(request, seen.append)
+    assert "fine-tuning" not in {update.stage for update in seen}
+    assert (tmp_path / "a.tvx").exists()
+
+
+def test_short_clips_are_left_out_of_fine_tuning_and_said(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(RECIPE)
+    lines = (folder / "set.jsonl").read_text().replace('"0.wav"', f'"{folder}/0.wav"').splitlines()
+    (folder / "some.jsonl").write_text(
+        "\n".join([lines[0].replace("one two", "one " * 20), lines[1]])
+    )
+    notes: list[str] = []
+    found = tv.compress(
+        folder / "net.pt2", tmp_path / "r.yaml", finetune=folder / "some.jsonl",
+        progress=lambda update: notes.append(update.note) if update.note else None,
+    )  # fmt: skip
+    (note,) = notes
+    assert re.search(r"some\.jsonl: 1 of 2 utterances are left out: .*0\.wav has 24 frames", note)
+    assert any(note in f"{each.layer}: {each.what}" for each in found.notes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -47,13 +48,13 @@ class Room:
 
 def load_audio(
     corpus: Corpus, card: SpeechCard, model: Model | None = None, progress: Progress = silent
-) -> None:
+) -> list[tuple[Path, str]]:
     """Read all audio of a corpus into memory, and leave out what no transcript fits into: clips
     with fewer frames, of the output of `model`, than their transcripts need, and empty ones.
 
-    `progress` is told of each file, in the stage "reading audio", and of what is left out by a
-    note. Raises DataError for a file that cannot be read, or whose features are no numbers, and
-    where nothing of a manifest is left.
+    Returns each manifest of which something is left out, and what. `progress` is told of each file,
+    in the stage "reading audio", and of this by notes. Raises DataError for a file that cannot be
+    read, or whose features are no numbers, and where nothing of a manifest is left.
     """
     room, total = Room(card, model), sum(len(utterances) for utterances in corpus.kept)
     short: dict[Utterance, str] = {}
@@ -61,14 +62,16 @@ def load_audio(
         if fault := _fault(room, utterance, corpus.audio(utterance)):
             short[utterance] = fault
         progress(Update(STAGE, done, total))
+    notes = []
     for source, utterances in zip(corpus.sources, corpus.kept, strict=True):
         found = [utterance for utterance in utterances if utterance in short]
         if found and len(found) == len(utterances):
             raise DataError(f"{source.manifest}: no utterance can be used: {short[found[0]]}")
         if found:
-            note = _left_out(found, utterances, short[found[0]])
-            progress(Update(STAGE, total, total, note=f"{source.manifest}: {note}"))
+            notes.append((source.manifest, _left_out(found, utterances, short[found[0]])))
+            progress(Update(STAGE, total, total, note=": ".join(map(str, notes[-1]))))
     corpus.leave_out(short.__contains__)
+    return notes
 
 
 def _fault(room: Room, utterance: Utterance, audio: Audio) -> str | None:

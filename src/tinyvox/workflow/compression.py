@@ -9,7 +9,7 @@ from pathlib import Path
 from tinyvox.calibration import Calibration, OutputDivergence, divergence_on_audio
 from tinyvox.evaluation import lost_words
 from tinyvox.model import Model
-from tinyvox.passes import Finetune, apply
+from tinyvox.passes import Finetune, Note, apply
 from tinyvox.planner import Judge, Plan, find_plan, settings_of
 from tinyvox.progress import Progress, silent
 from tinyvox.recipe import FinetuneSettings, save_recipe, with_finetune
@@ -29,9 +29,11 @@ def run(request: CompressRequest, progress: Progress = silent) -> CompressResult
     FileError where something cannot be written.
     """
     inputs = read_inputs(request)
+    left_out: list[Note] = []
     if inputs.tuning is not None:
         assert inputs.model.card is not None  # read_inputs has seen to it
-        load_audio(inputs.tuning, inputs.model.card, inputs.model, progress)
+        short = load_audio(inputs.tuning, inputs.model.card, inputs.model, progress)
+        left_out = [Note(str(manifest), what) for manifest, what in short]
     calibration = calibration_of(request, inputs, progress)
     plan = None
     recipe = inputs.recipe
@@ -47,7 +49,7 @@ def run(request: CompressRequest, progress: Progress = silent) -> CompressResult
     small, notes = apply(
         inputs.model, recipe, calibration=calibration, finetune=tune, made=made, progress=progress
     )
-    result = CompressResult(small, recipe, notes, plan)
+    result = CompressResult(small, recipe, (*left_out, *notes), plan)
     if request.output is not None:
         result.save(request.output)
         _remove_states(request.output)
