@@ -284,8 +284,8 @@ def lines_of(picture: Path) -> list[str]:
 
 
 MEASURED = {
-    "commands", "curve", "effort", "full_disk", "kill", "large_then_small", "limits", "lstm_lm", "planner_speed",
-    "pruning", "quantized_wer", "quantizer_speed", "quantizers", "runtime",
+    "commands", "curve", "effort", "full_disk", "kill", "large_then_small", "limits", "lstm_lm",
+    "planner_speed", "pruning", "quantized_wer", "quantizer_speed", "quantizers", "runtime",
 }  # fmt: skip
 
 
