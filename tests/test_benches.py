@@ -230,6 +230,45 @@ def test_what_an_effort_takes_and_loses(tmp_path: Path, cache: Path) -> None:
     assert large["ratio"] == 50
 
 
+NOTHING_WRONG = {"damaged": 0, "lost": 0, "different": 0, "left_over": 0, "failed": 0}
+
+
+def test_jobs_that_are_killed(tmp_path: Path) -> None:
+    rows = run("kill.py", tmp_path)
+    assert [row["job"] for row in rows["jobs"]] == ["compress --finetune", "train", "tv.finetune"]
+    for row in rows["jobs"]:
+        assert row["kills"] == 3
+        assert row["ends"] >= 1
+        assert {key: row[key] for key in NOTHING_WRONG} == NOTHING_WRONG, row["job"]
+
+
+def test_jobs_on_a_full_disk(tmp_path: Path) -> None:
+    done = start("full_disk.py", "--quick", "--json", tmp_path / "out.json")
+    if done.returncode:
+        assert "full_disk: no disk can be mounted here: " in done.stderr
+        return
+    rows = json.loads((tmp_path / "out.json").read_text())["rows"]["jobs"]
+    check_disks(rows)
+    assert len(rows) == 2
+
+
+def check_disks(rows: list[dict[str, Any]]) -> None:
+    """One line and status 1, or success; what was there stays, and no part of a file."""
+    for row in rows:
+        assert len(row["said"]) == row["status"], row
+        assert row["status"] == 0 or not row["traceback"], row
+        assert row["kept"], row
+        assert row["left_over"] == 0, row
+
+
+def test_what_was_found_out_about_kills_and_disks_is_as_promised() -> None:
+    for row in measured("kill")["jobs"]:
+        assert row["kills"] >= 100
+        assert row["writing"] > 0
+        assert {key: row[key] for key in NOTHING_WRONG} == NOTHING_WRONG, row["job"]
+    check_disks(measured("full_disk")["jobs"])
+
+
 def test_a_smoke_run_never_overwrites_what_was_measured() -> None:
     done = start("quantizers.py", "--quick", "--json")
     assert done.returncode == 2
@@ -245,8 +284,8 @@ def lines_of(picture: Path) -> list[str]:
 
 
 MEASURED = {
-    "commands", "curve", "effort", "large_then_small", "limits", "lstm_lm", "planner_speed",
-    "pruning", "quantized_wer", "quantizer_speed", "quantizers", "runtime",
+    "commands", "curve", "effort", "full_disk", "kill", "large_then_small", "limits", "lstm_lm",
+    "planner_speed", "pruning", "quantized_wer", "quantizer_speed", "quantizers", "runtime",
 }  # fmt: skip
 
 

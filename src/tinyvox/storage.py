@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import io
+import itertools
 import os
 import reprlib
 import secrets
@@ -334,11 +335,26 @@ def _dotted(place: Place) -> str:
 
 
 def _short(value: object) -> str:
-    shown = reprlib.Repr()  # repr would write out what aliases of YAML repeat a billion times
-    shown.maxstring = shown.maxother = shown.maxlong = 100
-    shown.maxlist = shown.maxtuple = shown.maxdict = 20
-    text = shown.repr(value)
+    text = _Brief().repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+class _Brief(reprlib.Repr):
+    """What repr says, of the first entries alone: aliases of YAML may repeat them a billion times.
+    Dictionaries stay in the order of the file."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = self.maxlong = 1000  # cut again later
+        self.maxlist = self.maxtuple = self.maxdict = 20
+
+    def repr_dict(self, x: dict[Any, Any], level: int) -> str:
+        """The first entries of a dictionary."""
+        if level <= 0:
+            return "{...}"
+        first = itertools.islice(x.items(), self.maxdict)
+        pairs = (f"{self.repr1(k, level - 1)}: {self.repr1(v, level - 1)}" for k, v in first)
+        return f"{{{', '.join(pairs)}}}"
 
 
 def _keys(schema: type[BaseModel], place: Place) -> list[str]:

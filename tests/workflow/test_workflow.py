@@ -72,6 +72,10 @@ FAULTS: dict[str, tuple[Change, type[tv.TinyvoxError], str]] = {
     "no budget": (lambda f: {"ratio": None}, tv.RecipeError, "give one of ratio, size, max_loss"),
     "two budgets": (lambda f: {"size": 10000}, tv.RecipeError, "give one of ratio, size, max_loss"),
     "a ratio of nothing": (lambda f: {"ratio": 0.0}, tv.RecipeError, "the ratio to reach is 0.0"),
+    "a ratio that no file has": (
+        lambda f: {"ratio": 1e6}, tv.RecipeError, "no plan fits 0 bytes; the smallest file, of la"),
+    "a size that no file has": (
+        lambda f: {"ratio": None, "size": 100}, tv.RecipeError, "no plan fits 100 bytes; the sm"),
     "no such effort": (lambda f: {"effort": "foo"}, tv.RecipeError, "effort is 'foo', expected"),
     "no such folder": (
         lambda f: {"output": f / "none" / "x.tvx"}, tv.FileError, "there is no folder .*none"),

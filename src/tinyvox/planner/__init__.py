@@ -1,7 +1,7 @@
 """A budget in, a recipe and its model out."""
 
 from tinyvox.planner.effort import BITS, Effort, Measurements, SearchSettings, settings_of
-from tinyvox.planner.planner import Judge, Planner, check_budget, find_plan
+from tinyvox.planner.planner import Judge, Planner, check_budget, check_reachable, find_plan
 from tinyvox.planner.plans import Plan, Row
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Row",
     "SearchSettings",
     "check_budget",
+    "check_reachable",
     "find_plan",
     "settings_of",
 ]

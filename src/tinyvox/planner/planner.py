@@ -6,11 +6,14 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import torch
+
 from tinyvox.calibration import Calibration, OutputDivergence, synthetic_batches
 from tinyvox.errors import RecipeError
 from tinyvox.formats import tvx
-from tinyvox.model import Model
+from tinyvox.model import Coded, Matrix, Model, Table
 from tinyvox.passes.pruning import prune
+from tinyvox.passes.quantization import round_vectors
 from tinyvox.planner.effort import Effort, settings_of
 from tinyvox.planner.plans import Plan
 from tinyvox.planner.search import Search
@@ -94,6 +97,24 @@ def check_budget(asked: Mapping[str, float | None]) -> None:
         least = "0 or more" if name == "max_loss" else "a number above 0"
         if value is not None and not (0 <= value < math.inf and (value or name == "max_loss")):
             raise RecipeError(f"the {name} to reach is {value}, expected {least}")
+
+
+def check_reachable(model: Model, budget: float) -> None:
+    """Raise RecipeError, before anything is measured, for a budget in bytes that no plan fits: less
+    than the layers take without weights and biases, of which a plan may leave few."""
+
+    def without_weights(name: str, matrix: Matrix) -> Matrix:
+        codes = torch.zeros(matrix.shape, dtype=torch.uint8)
+        return Coded(codes, Table(torch.tensor([0.0, 1.0])), torch.ones(matrix.shape[0]))
+
+    bare = round_vectors(model, "float16").model.map_matrices(without_weights)
+    vectors = sum(2 * vector.numel() for _, vector in bare.vectors())
+    least = tvx.size(bare) - vectors
+    if budget < least:
+        raise RecipeError(
+            f"no plan fits {budget:.0f} bytes; the smallest file, of layers without weights, has "
+            f"{least:,}; ask for a larger size, or a smaller ratio"
+        )
 
 
 class Planner:

@@ -19,7 +19,7 @@ from tinyvox.evaluation import (
 from tinyvox.importers import load
 from tinyvox.model import Model, card_path
 from tinyvox.passes import check_recipe
-from tinyvox.planner import Effort, check_budget
+from tinyvox.planner import Effort, check_budget, check_reachable
 from tinyvox.recipe import FinetuneSettings, Recipe, load_recipe, with_finetune
 from tinyvox.speech import (
     Corpus,
@@ -76,6 +76,8 @@ def read_inputs(request: CompressRequest) -> Inputs:
     if recipe is not None:
         recipe = with_finetune(recipe) if request.finetune is not None else recipe
         check_recipe(model, recipe, finetuned=request.finetune is not None)
+    if (budget := _budget(request, model)) is not None:
+        check_reachable(model, budget)
     _check_space(request, model)
     calibration, judging = _speech(request, model)
     return Inputs(model, recipe, calibration, judging, _tuning(request, model, recipe))
@@ -103,6 +105,13 @@ def _check_budget(request: CompressRequest) -> None:
         known = ", ".join(get_args(Effort))
         raise RecipeError(f"effort is {request.effort!r}, expected one of {known}")
     check_normalize(request.normalize)
+
+
+def _budget(request: CompressRequest, model: Model) -> float | None:
+    """The bytes that a plan may have; None where they are not said."""
+    if request.ratio is not None:
+        return BYTES_A_PARAMETER * model.original_parameters / request.ratio
+    return request.size
 
 
 def _check_outputs(request: CompressRequest) -> None:
