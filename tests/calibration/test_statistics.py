@@ -12,6 +12,7 @@ from tinyvox.executor import Executor
 from tinyvox.model import (
     Conv1d,
     Conv2d,
+    Dense,
     Features,
     Flatten,
     LogSoftmax,
@@ -229,3 +230,22 @@ def test_damped_moments_are_positive_definite() -> None:
         assert (
             float(torch.linalg.eigvalsh(Moments(second.double(), torch.zeros(3)).damped).min()) > 0
         )
+
+
+def test_statistics_of_a_layer_that_is_used_twice_are_those_of_both_uses() -> None:
+    torch.manual_seed(0)
+    rnn, inner = recurrent(nn.LSTM(6, 6)), linear(6, 6)
+    apart = [
+        layer.with_tensors({n: Dense(m.decode().clone()) for n, m in layer.matrices().items()})
+        for layer in (rnn, inner)
+    ]
+    once = chain(6, r1=rnn, i1=inner, r2=rnn, i2=inner, norm=LogSoftmax())
+    twice = chain(6, r1=rnn, i1=inner, r2=apart[0], i2=apart[1], norm=LogSoftmax())
+    batch = batch_of(6)
+    shared, single = (gather(model, [batch], fisher=True) for model in (once, twice))
+    assert set(shared) == {n for n, _ in once.matrices()}
+    for name, found in shared.items():
+        both = [single[name], single[name.replace("1.", "2.")]]
+        for field in ("second", "mean", "fisher", "saliency"):
+            mean = torch.stack([getattr(each, field) for each in both]).mean(0)
+            torch.testing.assert_close(getattr(found, field), mean)

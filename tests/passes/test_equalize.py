@@ -166,7 +166,7 @@ def left_alone() -> Model:
         ("b", "left alone: its units are normalized together by 'layer_norm'"),
         ("gru.forward", "left alone: its units are bent by the cell of 'gru' (gru)"),
         ("gru.backward", "left alone: its units are bent by the cell of 'gru' (gru)"),
-        ("side", "left alone: 'unlike' adds its units to parts of other sizes"),
+        ("side", "left alone: 'unlike' combines its units with parts of other sizes"),
         ("c", "left alone: 'image' makes channels of its units"),
         ("norm", "left alone: no linear layer or convolution stands before it"),
         ("conv", "3 units scaled by"),

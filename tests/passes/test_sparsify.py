@@ -123,7 +123,8 @@ def test_a_budget_goes_where_inputs_make_up_for_zeros() -> None:
     as the best split of all, tried out."""
     torch.manual_seed(0)
     layer = linear(20, 20)
-    model = chain(20, alone=layer, together=layer)
+    same = layers.Linear(Dense(layer.weight.decode().clone()), layer.bias)
+    model = chain(20, alone=layer, together=same)
     statistics = {
         "alone.weight": replace(centered(torch.eye(20, dtype=torch.float64)), damping=0.3),
         "together.weight": replace(centered(correlated(20)), damping=0.3),

@@ -59,20 +59,21 @@ class _MatrixSums:
         self._inputs: dict[str, _Sums] = defaultdict(_Sums)
         self._squares: dict[str, _Sums] = defaultdict(_Sums)
         self._saliencies: dict[str, _Sums] = defaultdict(_Sums)
-        self._kept: dict[str, Tensor] = {}
+        self._kept: dict[str, list[Tensor]] = defaultdict(list)
         self._values = {name: m.decode() for name, m in model.matrices()} if fisher else {}
 
     def add_inputs(self, name: str, x: Tensor) -> None:
         """Inputs of a matrix, [..., in]."""
         self._inputs[name].add(x)
         if self.keeps_inputs:
-            self._kept[name] = x.detach()
+            self._kept[name].append(x.detach())
 
     def add_gradients(self, name: str, gradients: Tensor) -> None:
-        """Gradients of the outputs for the inputs that came last, [..., out]."""
+        """Gradients of the outputs, [..., out], for the inputs that came last of those that have
+        had none: the backward pass goes through the uses of a matrix in reverse."""
         self._squares[name].add(gradients.square(), second=False)
         of_inputs = gradients.detach() @ self._values[name]
-        self._saliencies[name].add((self._kept.pop(name) * of_inputs).square(), second=False)
+        self._saliencies[name].add((self._kept[name].pop() * of_inputs).square(), second=False)
 
     def moments(self, damping: float) -> dict[str, Moments]:
         """What the sums come to."""

@@ -14,7 +14,7 @@ from tinyvox.errors import ImporterError
 from tinyvox.importers.signal import Stream
 from tinyvox.importers.torch.arithmetic import per_channel, scaled_by
 from tinyvox.importers.torch.call import Call
-from tinyvox.model import Activation
+from tinyvox.model import Activation, Layer
 
 
 def activation(kind: str, limit: float | None = None) -> Callable[[Call], Stream]:
@@ -93,18 +93,25 @@ def _clamped(call: Call, low: float | None, high: float | None) -> Stream:
     """Limits other than 0 are those of a ReLU between two offsets, unless one stands before."""
     if low == 0:
         return _activated(call, _clipped(high))
-    if low is None and high is None:
-        raise ImporterError("clamps to no limits, expected one or two numbers")
     before = call.graph.layer(call.stream("self").node)
-    is_relu = isinstance(before, Activation) and before.kind in ("relu", "clipped_relu")
-    if low is None and high > 0 and is_relu and before.limits is None:
+    if low is not None:
+        sign, offset, limit = 1.0, -low, None if high is None else high - low
+    elif high is None:
+        raise ImporterError("clamps to no limits, expected one or two numbers")
+    elif high > 0 and _is_relu(before):
         return _limited(call, high)
-    sign, offset = (-1.0, high) if low is None else (1.0, -low)
-    limit = None if low is None or high is None else high - low
+    else:
+        sign, offset, limit = -1.0, high, None
     stream = call.whole("self")
     node = scaled_by(call, stream.node, sign, offset)
     node = call.graph.add(_clipped(limit), node)
     return stream.becomes(scaled_by(call, node, sign, -sign * offset), stream.axes)
+
+
+def _is_relu(layer: Layer | None) -> bool:
+    """Whether a layer is a ReLU that has one limit at most."""
+    is_relu = isinstance(layer, Activation) and layer.kind in ("relu", "clipped_relu")
+    return is_relu and layer is not None and "limits" not in layer.vectors()
 
 
 def _clipped(limit: float | None) -> Activation:
