@@ -1,4 +1,5 @@
-// What it would take to run a file, from its shapes alone. Fuzzing passes over files that take long.
+// What it would take to run a file, from its shapes alone. Fuzzing passes over files that take
+// long.
 #pragma once
 
 #include "file.h"

@@ -1,5 +1,5 @@
 // Fuzzes with any compiler, for so many seconds or executions: changes the inputs of a corpus again
-// and again, and keeps those that reach code which none before them reached.
+// and again, and keeps those that are read and reach code which none before them reached.
 //
 //   fuzz_file [--seconds N] [--executions N] [--seed N] [--size BYTES] [--save FOLDER] CORPUS ...
 //
@@ -25,8 +25,8 @@ namespace {
 using namespace tinyvox::fuzz;
 using Clock = std::chrono::steady_clock;
 
-constexpr unsigned most_seconds = 20;  // of one input
-constexpr size_t most_places = size_t{1} << 18;
+constexpr unsigned most_seconds = 20;            // of one input
+constexpr size_t most_places = size_t{1} << 16;  // as much as a cache holds
 constexpr size_t most_kept = 4000;
 
 // Which places in the code were reached, by a hash of their address.
@@ -102,7 +102,8 @@ Options parse_options(int count, char** arguments) {
   return options;
 }
 
-// Whether the input reached a new place.
+// Whether the input is worth keeping: it reached a new place. What is refused is not, for hardly
+// any change of it is read.
 bool execute(Bytes input, Counts& counts) {
   const size_t before = places;
   current = std::move(input);
@@ -112,7 +113,7 @@ bool execute(Bytes input, Counts& counts) {
   ++counts.executions;
   counts.read += far != Reached::refused;
   counts.ran += far == Reached::ran;
-  return places > before;
+  return places > before && far != Reached::refused;
 }
 
 void keep(std::vector<Bytes>& corpus, size_t seeds, Random& random) {
@@ -129,15 +130,18 @@ void keep(std::vector<Bytes>& corpus, size_t seeds, Random& random) {
 extern "C" void __sanitizer_cov_trace_pc() {
   const auto at = reinterpret_cast<uintptr_t>(__builtin_return_address(0)) -
                   reinterpret_cast<uintptr_t>(&__sanitizer_cov_trace_pc);
-  bool& place = reached[(at ^ at >> 18) % most_places];
-  places += !place;
+  bool& place = reached[(at ^ at >> 16) % most_places];
+  if (place) return;
   place = true;
+  ++places;
 }
 
-// No input may take much memory: what the files may ask for is bounded by their shapes.
+// No input may take much memory: what the files may ask for is bounded by their shapes. Freed
+// memory is not kept for long, and only a few callers of an allocation, as inputs are many and
+// small.
 extern "C" const char* __asan_default_options() {
   return "abort_on_error=1:allocator_may_return_null=0:max_allocation_size_mb=512:"
-         "hard_rss_limit_mb=2048";
+         "hard_rss_limit_mb=2048:quarantine_size_mb=4:malloc_context_size=4";
 }
 extern "C" const char* __ubsan_default_options() { return "abort_on_error=1:print_stacktrace=1"; }
 
@@ -160,9 +164,7 @@ int main(int count, char** arguments) {
   Counts counts;
   Random random(options.seed);
   const auto start = Clock::now();
-  const auto seconds = [&] {
-    return std::chrono::duration<double>(Clock::now() - start).count();
-  };
+  const auto seconds = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
   for (size_t i = 0; i < seeds; ++i) execute(corpus[i], counts);
   while (counts.executions - seeds < options.executions && seconds() < options.seconds) {
     Bytes input = next_input(random.pick(corpus), random.pick(corpus), options.size, random);

@@ -27,14 +27,14 @@ bool affordable(const Cost& cost) {
          cost.waiting <= most.waiting && cost.products * (cost.span + 8) <= most_products;
 }
 
-void expect(bool right, const std::string& what) {
+void expect(bool right, const char* what) {
   if (!right) fault(what);
 }
 
 void expect_one_line(const std::string& message) {
   expect(!message.empty() && message.size() < 1000, "the length of an error");
   expect(std::ranges::none_of(message, [](char c) { return c == '\n' || c == '\r' || c == 0; }),
-         "an error of several lines: " + message);
+         message.c_str());
 }
 
 // The bytes of all parts add up to the file.
@@ -45,20 +45,24 @@ void expect_breakdown(const File& file, size_t size) {
     total += node.file_bytes;
     for (const Tensor& tensor : node.tensors) total += tensor.file_bytes;
   }
-  expect(total == size, "parts of " + std::to_string(total) + " bytes in a file of " +
-                            std::to_string(size));
+  if (total != size)
+    fault("parts of " + std::to_string(total) + " bytes in a file of " + std::to_string(size));
 }
 
-void expect_same(const Values& found, const Values& expected, const std::string& what) {
-  expect(found.size() == expected.size(), what + ": " + std::to_string(found.size()) +
-                                              " values, expected " +
-                                              std::to_string(expected.size()));
-  for (size_t i = 0; i < found.size(); ++i) {
-    const bool same = std::bit_cast<uint32_t>(found[i]) == std::bit_cast<uint32_t>(expected[i]) ||
-                      (std::isnan(found[i]) && std::isnan(expected[i]));
-    expect(same, what + ": value " + std::to_string(i) + " is " + std::to_string(found[i]) +
-                     ", expected " + std::to_string(expected[i]));
-  }
+bool same(float a, float b) {
+  return std::bit_cast<uint32_t>(a) == std::bit_cast<uint32_t>(b) ||
+         (std::isnan(a) && std::isnan(b));
+}
+
+void expect_same(const Values& found, const Values& expected, const char* isa, const char* what) {
+  if (std::ranges::equal(found, expected, same)) return;
+  const std::string where = isa + std::string(what);
+  if (found.size() != expected.size())
+    fault(where + std::to_string(found.size()) + " values, expected " +
+          std::to_string(expected.size()));
+  const auto [at, other] = std::ranges::mismatch(found, expected, same);
+  fault(where + "value " + std::to_string(at - found.begin()) + " is " + std::to_string(*at) +
+        ", expected " + std::to_string(*other));
 }
 
 // Finite, and now and then extreme.
@@ -94,39 +98,53 @@ const std::vector<Set>& sets() {
   return all;
 }
 
-void run(Stream& stream, std::span<const float> features, size_t size, Random* cuts,
-         Values& outputs, size_t output_size) {
-  while (!features.empty()) {
-    const size_t left = features.size() / size;
-    const size_t frames = cuts ? std::min<size_t>(left, cuts->below(5)) : left;
-    stream.push(features.data(), frames);
-    features = features.subspan(frames * size);
-    if (!cuts || cuts->one_in(2)) {
-      const float* data = stream.outputs().data();
-      outputs.insert(outputs.end(), data, data + stream.outputs().count() * output_size);
-      stream.outputs().drop(stream.outputs().count());
-    }
+// A set with a model of its own.
+struct Runner {
+  std::shared_ptr<const Model> model;
+  Stream stream;
+
+  Runner(std::span<const uint8_t> bytes, const Kernels& kernels)
+      : model(make(bytes, kernels)), stream(model) {}
+
+  static std::shared_ptr<const Model> make(std::span<const uint8_t> bytes, const Kernels& kernels) {
+    File file = parse(bytes);
+    file.speech.reset();
+    return std::make_shared<const Model>(std::move(file), kernels);
   }
-  stream.finish();
-  const float* data = stream.outputs().data();
-  outputs.insert(outputs.end(), data, data + stream.outputs().count() * output_size);
-}
+
+  // The outputs, with the features in one piece, or in random ones.
+  Values run(std::span<const float> features, Random* cuts = nullptr) {
+    Values outputs;
+    const size_t size = model->input_size();
+    while (!features.empty()) {
+      const size_t left = features.size() / size;
+      const size_t frames = cuts ? std::min<size_t>(left, cuts->below(5)) : left;
+      stream.push(features.data(), frames);
+      features = features.subspan(frames * size);
+      if (!cuts || cuts->one_in(2)) take(outputs);
+    }
+    stream.finish();
+    take(outputs);
+    return outputs;
+  }
+
+ private:
+  void take(Values& outputs) {
+    Frames& found = stream.outputs();
+    outputs.insert(outputs.end(), found.data(),
+                   found.data() + found.count() * model->output_size());
+    found.drop(found.count());
+  }
+};
 
 // The outputs of one set: in one piece, in pieces, and in others after a reset.
 Values run_set(std::span<const uint8_t> bytes, const Kernels& kernels, const Values& features,
                Random random) {
-  File file = parse(bytes);
-  file.speech.reset();
-  const size_t size = file.input_size;
-  const auto model = std::make_shared<const Model>(std::move(file), kernels);
-  Stream stream(model);
-  Values whole;
-  run(stream, features, size, nullptr, whole, model->output_size());
-  for (const char* what : {": in pieces", ": after a reset"}) {
-    Values again;
-    stream.reset();
-    run(stream, features, size, &random, again, model->output_size());
-    expect_same(again, whole, kernels.isa + std::string(what));
+  Runner runner(bytes, kernels);
+  Values whole = runner.run(features);
+  for (const char* what : {", in pieces: ", ", after a reset: "}) {
+    runner.stream.reset();
+    expect_same(runner.run(features, &random), whole, kernels.isa, what);
   }
   return whole;
 }
@@ -143,9 +161,9 @@ void expect_product(const Tensor& tensor, const Values& x, const Values& y, cons
     }
     const double bound = tensor.columns * (0x1.02p-24 * magnitude + 0x1p-149);
     const bool may_overflow = magnitude + bound >= std::numeric_limits<float>::max();
-    expect(may_overflow || std::abs(y[row] - exact) <= bound,
-           isa + std::string(": a product of floats is ") + std::to_string(y[row]) +
-               ", expected " + std::to_string(exact));
+    if (!may_overflow && !(std::abs(y[row] - exact) <= bound))
+      fault(isa + std::string(": a product of floats is ") + std::to_string(y[row]) +
+            ", expected " + std::to_string(exact));
   }
 }
 
@@ -179,8 +197,8 @@ void check_sets(std::span<const uint8_t> bytes, const Values& features, bool has
   for (const Set& set : sets()) {
     if (&set.own == &kernels_scalar) continue;
     const Values own = run_set(bytes, set.own, features, random);
-    expect_same(has_floats ? run_set(bytes, set.with_reference_floats, features, random) : own,
-                expected, set.own.isa + std::string(" beside the reference"));
+    expect_same(has_floats ? Runner(bytes, set.with_reference_floats).run(features) : own, expected,
+                set.own.isa, " beside the reference: ");
   }
 }
 

@@ -85,8 +85,8 @@ class Fitter {
     for (uint32_t& input : node.inputs) {
       if (flat && signals_[input].bands) input = 0;
       const Signal &first = signals_[node.inputs[0]], &own = signals_[input];
-      const bool fits = node.kind == LayerKind::add ? equal(own, first)
-                                                    : own.stride == first.stride;
+      const bool fits =
+          node.kind == LayerKind::add ? equal(own, first) : own.stride == first.stride;
       if (!fits) input = node.inputs[0];
     }
   }

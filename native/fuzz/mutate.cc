@@ -189,9 +189,7 @@ void change_inputs(Context c) {
   c.random.pick(node.inputs) = c.random.below(at + 1);
 }
 
-void change_kind(Context c) {
-  any_node(c).kind = static_cast<LayerKind>(c.random.below(kinds));
-}
+void change_kind(Context c) { any_node(c).kind = static_cast<LayerKind>(c.random.below(kinds)); }
 
 // What is around the model.
 
@@ -288,7 +286,8 @@ Bytes mutate(std::span<const uint8_t> bytes, std::span<const uint8_t> other, siz
     result.assign(bytes.begin(), bytes.end());
     mutate_bytes(result, random);
   }
-  if (result.size() > most) result.assign(bytes.begin(), bytes.begin() + std::min(most, bytes.size()));
+  if (result.size() > most)
+    result.assign(bytes.begin(), bytes.begin() + std::min(most, bytes.size()));
   return result;
 }
 

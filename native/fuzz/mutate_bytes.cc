@@ -51,7 +51,7 @@ void repeat(Bytes& bytes, size_t at, Random& random) {
 
 void cut(Bytes& bytes, size_t at, Random&) { bytes.resize(at); }
 
-constexpr Change changes[] = {flip, flip,   replace, replace, step,  replace_float,
+constexpr Change changes[] = {flip, flip,   replace, replace, step,   replace_float,
                               cut,  insert, erase,   repeat,  enlarge};
 
 }  // namespace

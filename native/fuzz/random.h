@@ -28,9 +28,7 @@ class Random {
   bool one_in(uint32_t count) { return below(count) == 0; }
 
   // [-most, most)
-  float real(float most) {
-    return (static_cast<float>(next() >> 40) * 0x1p-23f - 1.0f) * most;
-  }
+  float real(float most) { return (static_cast<float>(next() >> 40) * 0x1p-23f - 1.0f) * most; }
 
   template <typename Values>
   auto& pick(Values& values) {
@@ -44,9 +42,10 @@ class Random {
   // or not a number at all, which every reader has to refuse.
   float extreme() {
     using Limits = std::numeric_limits<float>;
-    constexpr float values[] = {0.0f,     -0.0f,  1.0f,   127.5f, 65504.0f, 65520.0f, 6e-8f,
-                                Limits::max(),    3e38f,  -3e38f, 1e30f,    -1e21f,   1e10f,
-                                Limits::min(),    1e-35f, 1e-40f, -1e-43f,  Limits::denorm_min()};
+    constexpr float values[] = {
+        0.0f,  -0.0f,         1.0f,   127.5f, 65504.0f, 65520.0f,
+        6e-8f, Limits::max(), 3e38f,  -3e38f, 1e30f,    -1e21f,
+        1e10f, Limits::min(), 1e-35f, 1e-40f, -1e-43f,  Limits::denorm_min()};
     constexpr float unusable[] = {Limits::infinity(), -Limits::infinity(), Limits::quiet_NaN()};
     return one_in(40) ? pick(unusable) : pick(values);
   }

@@ -28,7 +28,8 @@ struct Folder {
 };
 
 constexpr uint32_t rates[] = {8000, 16000, 44100};
-constexpr uint32_t sizes[] = {0, 1, 2, 15, 16, 18, 40, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF};
+constexpr uint32_t sizes[] = {0,  1,          2,          15,         16,        18,
+                              40, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF};
 
 void put(Bytes& out, uint64_t value, size_t width) {
   for (size_t i = 0; i < width; ++i) out.push_back(static_cast<uint8_t>(value >> 8 * i));

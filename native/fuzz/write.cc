@@ -187,8 +187,8 @@ Bytes write_speech(const Speech& speech) {
             static_cast<uint8_t>(features.kind)};
   for (uint32_t value : {features.sample_rate, features.bands, features.coefficients})
     put_varint(out, value);
-  put_floats(out, std::array{features.window_ms, features.hop_ms, features.low_hz,
-                             features.high_hz});
+  put_floats(out,
+             std::array{features.window_ms, features.hop_ms, features.low_hz, features.high_hz});
   put_floats(out, features.mean);
   put_floats(out, features.deviation);
   put_varint(out, static_cast<uint32_t>(speech.tokens.size()));
@@ -236,7 +236,8 @@ std::vector<Section> sections_of(std::span<const uint8_t> file) {
   for (size_t i = 0; i < count && file.size() >= header + (i + 1) * entry; ++i) {
     const uint8_t* at = &file[header + i * entry];
     const size_t offset = std::min<size_t>(load_u32(at + 8), file.size());
-    const auto bytes = file.subspan(offset, std::min<size_t>(load_u32(at + 16), file.size() - offset));
+    const auto bytes =
+        file.subspan(offset, std::min<size_t>(load_u32(at + 16), file.size() - offset));
     sections.push_back({{at, at + 4}, {bytes.begin(), bytes.end()}});
   }
   return sections;
