@@ -9,7 +9,7 @@
 
 #include "bytes.h"
 #include "cost.h"
-#include "speech.h"
+#include "runner.h"
 #include "target.h"
 #include "tinyvox.h"
 
@@ -97,45 +97,6 @@ const std::vector<Set>& sets() {
   }();
   return all;
 }
-
-// A set with a model of its own.
-struct Runner {
-  std::shared_ptr<const Model> model;
-  Stream stream;
-
-  Runner(std::span<const uint8_t> bytes, const Kernels& kernels)
-      : model(make(bytes, kernels)), stream(model) {}
-
-  static std::shared_ptr<const Model> make(std::span<const uint8_t> bytes, const Kernels& kernels) {
-    File file = parse(bytes);
-    file.speech.reset();
-    return std::make_shared<const Model>(std::move(file), kernels);
-  }
-
-  // The outputs, with the features in one piece, or in random ones.
-  Values run(std::span<const float> features, Random* cuts = nullptr) {
-    Values outputs;
-    const size_t size = model->input_size();
-    while (!features.empty()) {
-      const size_t left = features.size() / size;
-      const size_t frames = cuts ? std::min<size_t>(left, cuts->below(5)) : left;
-      stream.push(features.data(), frames);
-      features = features.subspan(frames * size);
-      if (!cuts || cuts->one_in(2)) take(outputs);
-    }
-    stream.finish();
-    take(outputs);
-    return outputs;
-  }
-
- private:
-  void take(Values& outputs) {
-    Frames& found = stream.outputs();
-    outputs.insert(outputs.end(), found.data(),
-                   found.data() + found.count() * model->output_size());
-    found.drop(found.count());
-  }
-};
 
 // The outputs of one set: in one piece, in pieces, and in others after a reset.
 Values run_set(std::span<const uint8_t> bytes, const Kernels& kernels, const Values& features,

@@ -1,4 +1,4 @@
-"""Makes the seed corpus: small files with every layer, codebook, tensor kind and version.
+"""Makes the seeds: small files with every layer, codebook, tensor kind and version, and a WAV file.
 
     PYTHONPATH=src:tests/lib python native/fuzz/make_seeds.py
 
@@ -7,6 +7,8 @@ The same files come out each time. They are committed, so that fuzzing needs no 
 
 from __future__ import annotations
 
+import struct
+import wave
 from pathlib import Path
 
 import torch
@@ -67,9 +69,11 @@ def models() -> dict[str, Model]:
 def main() -> None:
     """Write the files."""
     torch.manual_seed(0)
-    FOLDER.mkdir(exist_ok=True)
     for name, model in models().items():
-        tvx.save(model, FOLDER / f"{name}.tvx")
+        tvx.save(model, FOLDER / "tvx" / f"{name}.tvx")
+    with wave.open(str(FOLDER / "wav" / "ramp.wav"), "wb") as file:
+        file.setparams((1, 2, 16000, 0, "NONE", ""))
+        file.writeframes(struct.pack("<500h", *range(-16000, 16000, 64)))
 
 
 if __name__ == "__main__":

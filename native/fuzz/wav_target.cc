@@ -1,29 +1,33 @@
-// The C example that transcribes a WAV file, with a hostile file. It is compiled into wav_example.c
-// and called as a program: it ends with status 0, or with 1 and a message.
+// The C example that transcribes a WAV file, with a hostile file. wav_example.c makes a function of
+// it: it ends with status 0, or with 1 and a message.
 #include <unistd.h>
 
-#include <cstdio>
-#include <cstdlib>
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 
 #include "target.h"
+#include "tinyvox.h"
 
 extern "C" int transcribe_main(int count, char** arguments);
 
 namespace tinyvox::fuzz {
 namespace {
 
-// In a folder of this process alone, which is removed at its end.
-struct Folder {
-  std::filesystem::path path =
-      std::filesystem::temp_directory_path() / ("tinyvox-fuzz-" + std::to_string(getpid()));
+// A model, and a file of this process alone, which is removed at its end.
+struct Files {
+  std::string program = "transcribe", model = TINYVOX_SEEDS "/tvx/card-log_mel.tvx";
+  std::string audio = std::filesystem::temp_directory_path() /
+                      ("tinyvox-fuzz-" + std::to_string(getpid()) + ".wav");
 
-  Folder() { std::filesystem::create_directories(path); }
-  ~Folder() {
+  Files() {
+    tv_model* opened = nullptr;
+    if (tv_open(model.c_str(), &opened)) fault(tv_error_message());
+    tv_close(opened);
+  }
+  ~Files() {
     std::error_code ignored;
-    std::filesystem::remove_all(path, ignored);
+    std::filesystem::remove(audio, ignored);
   }
 };
 
@@ -67,13 +71,11 @@ Bytes make_wav(Random& random) {
 }  // namespace
 
 Reached try_input(std::span<const uint8_t> bytes) {
-  static const Folder folder;
-  static std::string model = std::getenv("TINYVOX_MODEL") ? std::getenv("TINYVOX_MODEL") : "";
-  static std::string audio = folder.path / "audio.wav", program = "transcribe";
-  std::ofstream(audio, std::ios::binary)
+  static Files files;
+  std::ofstream(files.audio, std::ios::binary)
       .write(reinterpret_cast<const char*>(bytes.data()),
              static_cast<std::streamsize>(bytes.size()));
-  char* arguments[] = {program.data(), model.data(), audio.data(), nullptr};
+  char* arguments[] = {files.program.data(), files.model.data(), files.audio.data(), nullptr};
   const int status = transcribe_main(3, arguments);
   if (status != 0 && status != 1) fault("the example ends with " + std::to_string(status));
   return status ? Reached::refused : Reached::ran;
