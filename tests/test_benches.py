@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -230,6 +231,17 @@ def test_what_an_effort_takes_and_loses(tmp_path: Path, cache: Path) -> None:
     assert large["ratio"] == 50
 
 
+@pytest.mark.skipif(shutil.which("cmake") is None, reason="no cmake on the path")
+def test_hostile_inputs(tmp_path: Path) -> None:
+    rows = run("fuzz.py", tmp_path)["campaigns"]
+    assert [(row["engine"], row["target"]) for row in rows] == [
+        ("sanitizers", "tvx"), ("sanitizers", "wav")
+    ]  # fmt: skip
+    for row in rows:
+        assert row["faults"] == 0
+        assert 0 < row["ran"] <= row["read"] < row["executions"]
+
+
 def test_a_smoke_run_never_overwrites_what_was_measured() -> None:
     done = start("quantizers.py", "--quick", "--json")
     assert done.returncode == 2
@@ -245,7 +257,7 @@ def lines_of(picture: Path) -> list[str]:
 
 
 MEASURED = {
-    "commands", "curve", "effort", "large_then_small", "limits", "lstm_lm", "planner_speed",
+    "commands", "curve", "effort", "fuzz", "large_then_small", "limits", "lstm_lm", "planner_speed",
     "pruning", "quantized_wer", "quantizer_speed", "quantizers", "runtime",
 }  # fmt: skip
 

@@ -33,11 +33,28 @@ constexpr size_t most_kept = 4000;
 bool reached[most_places];
 size_t places = 0;
 
-// What ends the process must be saved, and memory may be short then.
+// The input that is tried, and what was found so far: both must be told when the process ends.
 Bytes current;
 std::filesystem::path folder = ".";
 
-void save_current() {
+struct Counts {
+  uint64_t executions = 0, read = 0, ran = 0, seed = 0, kept = 0;
+  Clock::time_point start = Clock::now();
+
+  double seconds() const { return std::chrono::duration<double>(Clock::now() - start).count(); }
+} counts;
+
+void report(int faults) {
+  const auto number = [](uint64_t value) { return static_cast<unsigned long long>(value); };
+  std::printf(
+      "{\"executions\": %llu, \"seconds\": %.1f, \"read\": %llu, \"ran\": %llu, \"faults\": %d, "
+      "\"seed\": %llu, \"kept\": %llu, \"places\": %zu}\n",
+      number(counts.executions), counts.seconds(), number(counts.read), number(counts.ran), faults,
+      number(counts.seed), number(counts.kept), places);
+  std::fflush(stdout);
+}
+
+[[noreturn]] void end_by_fault() {
   char name[32];
   std::snprintf(name, sizeof name, "crash-%08x", tinyvox::crc32(current));
   const std::string path = folder / name;
@@ -45,13 +62,14 @@ void save_current() {
       .write(reinterpret_cast<const char*>(current.data()),
              static_cast<std::streamsize>(current.size()));
   std::fprintf(stderr, "the input is saved as %s\n", path.c_str());
+  report(1);
+  _exit(1);
 }
 
 // Sanitizers abort, and so does the C++ library.
 void on_signal(int signal) {
   if (signal == SIGALRM) std::fputs("fault: an input takes too long\n", stderr);
-  save_current();
-  _exit(1);
+  end_by_fault();
 }
 
 struct Options {
@@ -59,10 +77,6 @@ struct Options {
   uint64_t executions = UINT64_MAX, seed = 1;
   size_t size = 4096;
   std::vector<Bytes> corpus;
-};
-
-struct Counts {
-  uint64_t executions = 0, read = 0, ran = 0;
 };
 
 Bytes read_file(const std::filesystem::path& path) {
@@ -104,7 +118,7 @@ Options parse_options(int count, char** arguments) {
 
 // Whether the input is worth keeping: it reached a new place. What is refused is not, for hardly
 // any change of it is read.
-bool execute(Bytes input, Counts& counts) {
+bool execute(Bytes input) {
   const size_t before = places;
   current = std::move(input);
   alarm(most_seconds);
@@ -147,8 +161,7 @@ extern "C" const char* __ubsan_default_options() { return "abort_on_error=1:prin
 
 void tinyvox::fuzz::fault(const std::string& what) {
   std::fprintf(stderr, "fault: %s\n", what.c_str());
-  save_current();
-  _exit(1);
+  end_by_fault();
 }
 
 int main(int count, char** arguments) {
@@ -161,19 +174,14 @@ int main(int count, char** arguments) {
   std::signal(SIGABRT, on_signal);
   std::vector<Bytes>& corpus = options.corpus;
   const size_t seeds = corpus.size();
-  Counts counts;
+  counts.seed = options.seed;
+  for (size_t i = 0; i < seeds; ++i) execute(corpus[i]);
   Random random(options.seed);
-  const auto start = Clock::now();
-  const auto seconds = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
-  for (size_t i = 0; i < seeds; ++i) execute(corpus[i], counts);
-  while (counts.executions - seeds < options.executions && seconds() < options.seconds) {
+  while (counts.executions - seeds < options.executions && counts.seconds() < options.seconds) {
     Bytes input = next_input(random.pick(corpus), random.pick(corpus), options.size, random);
-    if (execute(std::move(input), counts)) keep(corpus, seeds, random);
+    if (!execute(std::move(input))) continue;
+    keep(corpus, seeds, random);
+    ++counts.kept;
   }
-  std::printf(
-      "{\"executions\": %llu, \"seconds\": %.1f, \"read\": %llu, \"ran\": %llu, \"seed\": %llu, "
-      "\"seeds\": %zu, \"kept\": %zu, \"places\": %zu}\n",
-      static_cast<unsigned long long>(counts.executions), seconds(),
-      static_cast<unsigned long long>(counts.read), static_cast<unsigned long long>(counts.ran),
-      static_cast<unsigned long long>(options.seed), seeds, corpus.size() - seeds, places);
+  report(0);
 }
