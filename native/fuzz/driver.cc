@@ -6,6 +6,7 @@
 // First every file of the corpus is tried as it is, so `--executions 0 FILE` repeats one input. The
 // last line on standard output is JSON. An input that ends the process is saved in FOLDER first.
 // The same seed and number of executions give the same inputs.
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -68,8 +69,14 @@ void report(int faults) {
 
 // Sanitizers abort, and so does the C++ library.
 void on_signal(int signal) {
-  if (signal == SIGALRM) std::fputs("fault: an input takes too long\n", stderr);
+  if (signal == SIGVTALRM) std::fputs("fault: an input takes too long\n", stderr);
   end_by_fault();
+}
+
+// Of this process, however busy the machine is.
+void limit_time(int seconds) {
+  const itimerval timer{{0, 0}, {seconds, 0}};
+  setitimer(ITIMER_VIRTUAL, &timer, nullptr);
 }
 
 struct Options {
@@ -87,6 +94,10 @@ Bytes read_file(const std::filesystem::path& path) {
 // In the order of their names, so that a seed gives the same inputs everywhere.
 void add_corpus(std::vector<Bytes>& corpus, const std::filesystem::path& path) {
   std::vector<std::filesystem::path> paths;
+  if (!std::filesystem::exists(path)) {
+    std::fprintf(stderr, "%s: there is no such file or folder\n", path.c_str());
+    std::exit(2);
+  }
   if (std::filesystem::is_directory(path))
     for (const auto& entry : std::filesystem::directory_iterator(path)) paths.push_back(entry);
   else
@@ -121,9 +132,9 @@ Options parse_options(int count, char** arguments) {
 bool execute(Bytes input) {
   const size_t before = places;
   current = std::move(input);
-  alarm(most_seconds);
+  limit_time(most_seconds);
   const Reached far = try_input(current);
-  alarm(0);
+  limit_time(0);
   ++counts.executions;
   counts.read += far != Reached::refused;
   counts.ran += far == Reached::ran;
@@ -154,8 +165,8 @@ extern "C" void __sanitizer_cov_trace_pc() {
 // memory is not kept for long, and only a few callers of an allocation, as inputs are many and
 // small.
 extern "C" const char* __asan_default_options() {
-  return "abort_on_error=1:allocator_may_return_null=0:max_allocation_size_mb=512:"
-         "hard_rss_limit_mb=2048:quarantine_size_mb=4:malloc_context_size=4";
+  return "abort_on_error=1:allocator_may_return_null=0:max_allocation_size_mb=64:"
+         "hard_rss_limit_mb=1024:quarantine_size_mb=4:malloc_context_size=4";
 }
 extern "C" const char* __ubsan_default_options() { return "abort_on_error=1:print_stacktrace=1"; }
 
@@ -170,7 +181,7 @@ int main(int count, char** arguments) {
     std::fprintf(stderr, "no corpus; name its folder\n");
     return 2;
   }
-  std::signal(SIGALRM, on_signal);
+  std::signal(SIGVTALRM, on_signal);
   std::signal(SIGABRT, on_signal);
   std::vector<Bytes>& corpus = options.corpus;
   const size_t seeds = corpus.size();
