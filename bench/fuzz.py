@@ -1,6 +1,6 @@
 """How many hostile inputs the native code was tried with, and what came of it.
 
-    python bench/fuzz.py [--seconds 60] [--seed 1] [--only ENGINES] [--add] [--json [PATH]] [--quick]
+    python bench/fuzz.py [--seconds 60] [--only ENGINES] [--add] [--json [PATH]] [--quick]
 
 Every engine runs for so many seconds on each of its targets: our driver with sanitizers, the same
 without them, and Clang's libFuzzer where Clang is. After a fault it goes on with the next seed; the
