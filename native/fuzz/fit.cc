@@ -214,7 +214,7 @@ void fit_features(FeatureConfig& features, uint32_t size, Random& random) {
   }
   for (auto* values : {&features.mean, &features.deviation})
     if (!features.mean.empty()) values->resize(size, 1.0f);
-  if (!features.fault() || random.one_in(16)) return;
+  if (features.fault().empty() || random.one_in(16)) return;
   FeatureConfig usable;
   usable.kind = features.kind;
   usable.bands = std::max(size, usable.bands);

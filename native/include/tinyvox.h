@@ -24,8 +24,9 @@
 // library owns all strings that it returns.
 //
 // Threads. Several threads may open models at once, and several threads may use one model, each
-// with streams of its own. Only one thread at a time may use a stream. Do not close a model or a
-// stream while another thread uses it.
+// with streams of its own. Only one thread at a time may use a stream; to the others, calls give
+// TV_ERROR_BUSY, and the stream is as it was. Do not close a model or a stream while another thread
+// uses it.
 //
 // Strings are UTF-8; a path is passed to the system as it is.
 #ifndef TINYVOX_H
@@ -54,13 +55,15 @@ typedef enum tv_error {
   TV_OK = 0,
   TV_ERROR_ARGUMENT = 1,   // an argument is NULL, or out of its range
   TV_ERROR_FILE = 2,       // the file cannot be read
-  TV_ERROR_FORMAT = 3,     // no .tvx file, damaged, too large to run, or of another version
+  TV_ERROR_FORMAT = 3,     // no .tvx file, damaged, or of another version
   TV_ERROR_MEMORY = 4,     // out of memory
   TV_ERROR_ISA = 5,        // TINYVOX_ISA names an instruction set that does not run here
   TV_ERROR_NO_SPEECH = 6,  // the model has no speech card: it takes no audio and gives no text
   TV_ERROR_FINISHED = 7,   // the stream is finished: reset it, or open another
   TV_ERROR_BROKEN = 8,     // the stream ran out of memory and lost audio: reset it, or close it
-  TV_ERROR_INTERNAL = 9    // an error in tinyvox itself
+  TV_ERROR_INTERNAL = 9,   // an error in tinyvox itself
+  TV_ERROR_BUSY = 10,      // another thread is using the stream
+  TV_ERROR_LIMIT = 11      // the file would take more memory or time than allowed
 } tv_error;
 
 // TV_VERSION of the library at run time, which may differ from that of this header.
@@ -86,8 +89,16 @@ TV_API tv_error tv_open(const char* path, tv_model** model);
 // them, there are fewer.
 TV_API tv_error tv_open_threads(const char* path, unsigned threads, tv_model** model);
 
-// As tv_open, for the bytes of a file. They are not needed afterwards.
+// As tv_open_threads. The model and one stream may take `max_memory` bytes; if they would take more
+// the result is TV_ERROR_LIMIT, before the memory is taken. 0 is what the other functions allow: 40
+// MiB, and 128 bytes for each byte of the file.
+TV_API tv_error tv_open_limited(const char* path, unsigned threads, uint64_t max_memory,
+                                tv_model** model);
+
+// As tv_open, and as tv_open_limited, for the bytes of a file. They are not needed afterwards.
 TV_API tv_error tv_open_memory(const void* bytes, size_t size, tv_model** model);
+TV_API tv_error tv_open_memory_limited(const void* bytes, size_t size, unsigned threads,
+                                       uint64_t max_memory, tv_model** model);
 
 TV_API void tv_close(tv_model* model);
 
@@ -113,8 +124,9 @@ TV_API tv_error tv_stream_feed(tv_stream* stream, const int16_t* samples, size_t
 TV_API tv_error tv_stream_finish(tv_stream* stream);
 
 // The text recognized so far; after tv_stream_finish, all of it. No white space at its ends; "" if
-// `stream` is NULL. Valid until the stream is fed, finished, reset or closed.
-TV_API const char* tv_stream_text(const tv_stream* stream);
+// `stream` is NULL, or if another thread is using it (tv_error_message says so). Valid until the
+// stream is fed, finished, reset or closed.
+TV_API const char* tv_stream_text(tv_stream* stream);
 
 // Starts the next utterance. Allocates nothing.
 TV_API tv_error tv_stream_reset(tv_stream* stream);

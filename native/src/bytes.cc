@@ -5,6 +5,8 @@
 #include <cmath>
 #include <limits>
 
+#include "budget.h"
+
 namespace tinyvox {
 namespace {
 
@@ -54,6 +56,16 @@ size_t sequence_length(std::span<const uint8_t> s) {
 }  // namespace
 
 void fail(const std::string& message) { throw FormatError(message); }
+
+void fail_within(const std::string& place) {
+  try {
+    throw;
+  } catch (const LimitError& error) {
+    throw LimitError(place + ": " + error.what());
+  } catch (const FormatError& error) {
+    throw FormatError(place + ": " + error.what());
+  }
+}
 
 uint32_t crc32(std::span<const uint8_t> bytes) {
   uint32_t crc = ~0u;

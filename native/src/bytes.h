@@ -13,6 +13,9 @@ namespace tinyvox {
 
 [[noreturn]] void fail(const std::string& message);
 
+// Called in a catch block of a FormatError: raises it again, with its place before the message.
+[[noreturn]] void fail_within(const std::string& place);
+
 // CRC-32 as in zlib and PNG.
 uint32_t crc32(std::span<const uint8_t> bytes);
 

@@ -7,7 +7,10 @@
 #include <stdexcept>
 #include <system_error>
 
+#include "budget.h"
+#include "exclusive.h"
 #include "mapped_file.h"
+#include "open.h"
 #include "speech.h"
 #include "tinyvox.h"
 
@@ -15,16 +18,24 @@ struct tv_model {
   std::shared_ptr<const tinyvox::Model> shared;
 };
 
-struct tv_stream {
-  enum class State { listening, finished, broken };
+namespace {
+
+enum class State { listening, finished, broken };
+
+struct Utterance {
+  explicit Utterance(const std::shared_ptr<const tinyvox::Model>& model) : speech(model) {}
 
   tinyvox::SpeechStream speech;
   State state = State::listening;
 };
 
-namespace {
+}  // namespace
 
-using State = tv_stream::State;
+struct tv_stream : tinyvox::Exclusive<Utterance> {
+  using Exclusive::Exclusive;
+};
+
+namespace {
 
 constexpr char finished[] = "the stream is finished; reset it, or open another";
 constexpr char broken[] = "the stream ran out of memory and lost audio; reset it, or close it";
@@ -45,6 +56,10 @@ tv_error fail(tv_error error, const char* subject, const char* reason) noexcept 
 tv_error caught(const char* subject) noexcept {
   try {
     throw;
+  } catch (const tinyvox::BusyError& error) {
+    return fail(TV_ERROR_BUSY, subject, error.what());
+  } catch (const tinyvox::LimitError& error) {
+    return fail(TV_ERROR_LIMIT, subject, error.what());
   } catch (const tinyvox::FormatError& error) {
     return fail(TV_ERROR_FORMAT, subject, error.what());
   } catch (const std::system_error& error) {
@@ -62,38 +77,69 @@ tv_error caught(const char* subject) noexcept {
   }
 }
 
-tv_error open(std::span<const uint8_t> bytes, size_t threads, tv_model** model) {
-  *model = new tv_model{tinyvox::open_model(bytes, tinyvox::kernels(), threads)};
-  return TV_OK;
+tv_error check_threads(const char* caller, unsigned threads) {
+  if (threads >= 1 && threads <= tinyvox::max_threads) return TV_OK;
+  char reason[64];
+  std::snprintf(reason, sizeof reason, "threads are %u, expected 1 to %zu", threads,
+                tinyvox::max_threads);
+  return fail(TV_ERROR_ARGUMENT, caller, reason);
 }
 
-tv_error open(const char* caller, const char* path, unsigned threads, tv_model** model) {
+// `source` is what the caller opens, called `name`; `read` gives its bytes, and may throw. Errors
+// of the content name `subject`.
+template <typename Read>
+tv_error open(const char* caller, const void* source, const char* name, const char* subject,
+              Read read, const tinyvox::OpenOptions& options, tv_model** model) {
   if (!model) return fail(TV_ERROR_ARGUMENT, caller, "model is NULL");
   *model = nullptr;
-  if (!path) return fail(TV_ERROR_ARGUMENT, caller, "path is NULL");
-  if (threads < 1 || threads > tinyvox::max_threads) {
-    char reason[64];
-    std::snprintf(reason, sizeof reason, "threads are %u, expected 1 to %zu", threads,
-                  tinyvox::max_threads);
-    return fail(TV_ERROR_ARGUMENT, caller, reason);
-  }
+  if (!source) return fail(TV_ERROR_ARGUMENT, caller, name);
+  if (const tv_error error = check_threads(caller, static_cast<unsigned>(options.threads)))
+    return error;
   try {
-    return open(tinyvox::MappedFile(path).bytes(), threads, model);
+    const auto& content = read();
+    *model = new tv_model{tinyvox::open_model(content.bytes(), tinyvox::kernels(), options)};
+    return TV_OK;
   } catch (...) {
-    return caught(path);
+    return caught(subject);
   }
 }
 
-// Does `work`. If it throws, the stream is broken.
+tv_error open_path(const char* caller, const char* path, const tinyvox::OpenOptions& options,
+                   tv_model** model) {
+  return open(
+      caller, path, "path is NULL", path, [&] { return tinyvox::MappedFile(path); }, options,
+      model);
+}
+
+struct InMemory {
+  std::span<const uint8_t> content;
+
+  std::span<const uint8_t> bytes() const { return content; }
+};
+
+tv_error open_bytes(const char* caller, const void* bytes, size_t size,
+                    const tinyvox::OpenOptions& options, tv_model** model) {
+  const InMemory content{{static_cast<const uint8_t*>(bytes), size}};
+  return open(caller, bytes, "bytes is NULL", caller, [&] { return content; }, options, model);
+}
+
+// Does `work` on the stream of the calling thread, which says what went wrong.
 template <typename Work>
-tv_error change(tv_stream& stream, State after, const char* caller, Work work) {
-  stream.state = State::broken;
+tv_error use(tv_stream* stream, const char* caller, const Work& work) {
+  if (!stream) return fail(TV_ERROR_ARGUMENT, caller, "stream is NULL");
   try {
-    work(stream.speech);
+    return stream->use(work);
   } catch (...) {
     return caught(caller);
   }
-  stream.state = after;
+}
+
+// If `work` throws, the stream is broken.
+template <typename Work>
+tv_error change(Utterance& utterance, State after, const Work& work) {
+  utterance.state = State::broken;
+  work(utterance.speech);
+  utterance.state = after;
   return TV_OK;
 }
 
@@ -113,7 +159,7 @@ void feed(tinyvox::SpeechStream& speech, std::span<const int16_t> samples) {
 const char* tv_version() { return TV_VERSION; }
 
 const char* tv_error_name(int code) {
-  switch (static_cast<tv_error>(code)) {
+  switch (code) {
 #define NAME(constant) \
   case constant:       \
     return #constant;
@@ -127,6 +173,8 @@ const char* tv_error_name(int code) {
     NAME(TV_ERROR_FINISHED)
     NAME(TV_ERROR_BROKEN)
     NAME(TV_ERROR_INTERNAL)
+    NAME(TV_ERROR_BUSY)
+    NAME(TV_ERROR_LIMIT)
 #undef NAME
   }
   return "unknown";
@@ -134,21 +182,26 @@ const char* tv_error_name(int code) {
 
 const char* tv_error_message() { return last_message; }
 
-tv_error tv_open(const char* path, tv_model** model) { return open(__func__, path, 1, model); }
+tv_error tv_open(const char* path, tv_model** model) {
+  return open_path(__func__, path, {}, model);
+}
 
 tv_error tv_open_threads(const char* path, unsigned threads, tv_model** model) {
-  return open(__func__, path, threads, model);
+  return open_path(__func__, path, {threads}, model);
+}
+
+tv_error tv_open_limited(const char* path, unsigned threads, uint64_t max_memory,
+                         tv_model** model) {
+  return open_path(__func__, path, {threads, max_memory}, model);
 }
 
 tv_error tv_open_memory(const void* bytes, size_t size, tv_model** model) {
-  if (!model) return fail(TV_ERROR_ARGUMENT, __func__, "model is NULL");
-  *model = nullptr;
-  if (!bytes) return fail(TV_ERROR_ARGUMENT, __func__, "bytes is NULL");
-  try {
-    return open({static_cast<const uint8_t*>(bytes), size}, 1, model);
-  } catch (...) {
-    return caught(__func__);
-  }
+  return open_bytes(__func__, bytes, size, {}, model);
+}
+
+tv_error tv_open_memory_limited(const void* bytes, size_t size, unsigned threads,
+                                uint64_t max_memory, tv_model** model) {
+  return open_bytes(__func__, bytes, size, {threads, max_memory}, model);
 }
 
 void tv_close(tv_model* model) { delete model; }
@@ -167,7 +220,7 @@ tv_error tv_stream_open(const tv_model* model, tv_stream** stream) {
   if (!model->shared->speech())
     return fail(TV_ERROR_NO_SPEECH, __func__, "the model has no speech card, so it gives no text");
   try {
-    *stream = new tv_stream{tinyvox::SpeechStream(model->shared)};
+    *stream = new tv_stream(model->shared);
     return TV_OK;
   } catch (...) {
     return caught(__func__);
@@ -175,28 +228,39 @@ tv_error tv_stream_open(const tv_model* model, tv_stream** stream) {
 }
 
 tv_error tv_stream_feed(tv_stream* stream, const int16_t* samples, size_t count) {
-  if (!stream) return fail(TV_ERROR_ARGUMENT, __func__, "stream is NULL");
-  if (!samples && count) return fail(TV_ERROR_ARGUMENT, __func__, "samples is NULL");
-  if (stream->state == State::finished) return fail(TV_ERROR_FINISHED, __func__, finished);
-  if (stream->state == State::broken) return fail(TV_ERROR_BROKEN, __func__, broken);
-  return change(*stream, State::listening, __func__,
-                [&](auto& speech) { feed(speech, {samples, count}); });
+  if (stream && !samples && count) return fail(TV_ERROR_ARGUMENT, __func__, "samples is NULL");
+  const char* caller = __func__;
+  return use(stream, caller, [&](Utterance& utterance) {
+    if (utterance.state == State::finished) return fail(TV_ERROR_FINISHED, caller, finished);
+    if (utterance.state == State::broken) return fail(TV_ERROR_BROKEN, caller, broken);
+    return change(utterance, State::listening,
+                  [&](auto& speech) { feed(speech, {samples, count}); });
+  });
 }
 
 tv_error tv_stream_finish(tv_stream* stream) {
-  if (!stream) return fail(TV_ERROR_ARGUMENT, __func__, "stream is NULL");
-  if (stream->state == State::finished) return TV_OK;
-  if (stream->state == State::broken) return fail(TV_ERROR_BROKEN, __func__, broken);
-  return change(*stream, State::finished, __func__, [](auto& speech) { speech.finish(); });
+  const char* caller = __func__;
+  return use(stream, caller, [&](Utterance& utterance) {
+    if (utterance.state == State::finished) return TV_OK;
+    if (utterance.state == State::broken) return fail(TV_ERROR_BROKEN, caller, broken);
+    return change(utterance, State::finished, [](auto& speech) { speech.finish(); });
+  });
 }
 
-const char* tv_stream_text(const tv_stream* stream) {
-  return stream ? stream->speech.text().c_str() : "";
+const char* tv_stream_text(tv_stream* stream) {
+  const char* text = "";
+  if (stream)
+    use(stream, __func__, [&](Utterance& utterance) {
+      text = utterance.speech.text().c_str();
+      return TV_OK;
+    });
+  return text;
 }
 
 tv_error tv_stream_reset(tv_stream* stream) {
-  if (!stream) return fail(TV_ERROR_ARGUMENT, __func__, "stream is NULL");
-  return change(*stream, State::listening, __func__, [](auto& speech) { speech.reset(); });
+  return use(stream, __func__, [](Utterance& utterance) {
+    return change(utterance, State::listening, [](auto& speech) { speech.reset(); });
+  });
 }
 
 void tv_stream_close(tv_stream* stream) { delete stream; }

@@ -27,7 +27,7 @@ void unpack_codes(std::span<const uint8_t> packed, uint32_t bits, std::span<uint
 }
 
 // Memory is allocated only once it is known that the file has the bytes for it.
-std::vector<uint8_t> read_codes(Reader& reader, const CodeShape& shape) {
+std::vector<uint8_t> read_codes(Reader& reader, Budget& budget, const CodeShape& shape) {
   std::vector<uint8_t> codes;
   const uint64_t size = static_cast<uint64_t>(shape.rows) * shape.columns;
   if (const uint32_t length = reader.varint("length of the codes", 0, 1u << 30)) {
@@ -35,6 +35,7 @@ std::vector<uint8_t> read_codes(Reader& reader, const CodeShape& shape) {
     if (size > max_codes_a_byte * payload.size())
       fail("decodes " + std::to_string(payload.size()) + " bytes to " + std::to_string(size) +
            " codes, expected at most 4096 a byte");
+    budget.spend(size);
     codes.resize(size);
     rans_decode(payload, shape, codes);
     return codes;
@@ -42,6 +43,7 @@ std::vector<uint8_t> read_codes(Reader& reader, const CodeShape& shape) {
   if (shape.trellis) fail("codes of a trellis are packed, expected rANS");
   const uint32_t bits = std::bit_width(shape.entries - 1);
   const auto packed = reader.take((size * bits + 7) / 8);
+  budget.spend(size);
   codes.resize(size);
   unpack_codes(packed, bits, codes);
   const uint8_t most = *std::max_element(codes.begin(), codes.end());
@@ -51,10 +53,10 @@ std::vector<uint8_t> read_codes(Reader& reader, const CodeShape& shape) {
   return codes;
 }
 
-void read_groups(Reader& reader, Tensor& tensor) {
+void read_groups(Reader& reader, Budget& budget, Tensor& tensor) {
   tensor.groups = reader.varint("number of groups", 1, std::min(max_groups, tensor.rows));
   if (tensor.groups == 1) return;
-  tensor.group = read_codes(reader, {tensor.rows, 1, tensor.groups, {}});
+  tensor.group = read_codes(reader, budget, {tensor.rows, 1, tensor.groups, {}});
   std::array<bool, max_groups> used{};
   for (uint8_t group : tensor.group) used[group] = true;
   for (uint32_t group = 0; group < tensor.groups; ++group)
@@ -116,9 +118,10 @@ float largest_level(const Tensor& tensor) {
 
 }  // namespace
 
-void read_coded(Reader& reader, Tensor& tensor, const CodedFlags& flags) {
+void read_coded(Reader& reader, Budget& budget, Tensor& tensor, const CodedFlags& flags) {
   tensor.codebook = static_cast<CodebookKind>(reader.varint("kind of codebook", 0, 3));
-  read_groups(reader, tensor);
+  read_groups(reader, budget, tensor);
+  budget.spend(tensor.rows * (sizeof(float) + 1));  // a scale and a zero for each row
   read_codebook(reader, tensor, flags);
   tensor.scale =
       reader.floats(flags.scale_a_group ? tensor.groups : tensor.rows, flags.half_scales);
@@ -132,21 +135,20 @@ void read_coded(Reader& reader, Tensor& tensor, const CodedFlags& flags) {
   }
   if (tensor.codebook == CodebookKind::trellis) shape.trellis = tensor.zero[0];
   const size_t before = reader.position();
-  tensor.codes = read_codes(reader, shape);
+  tensor.codes = read_codes(reader, budget, shape);
   tensor.code_bytes = reader.position() - before;
   if (flags.scale_a_group) spread(tensor.scale, tensor);
 }
 
 void Tensor::levels_of(uint32_t row, float* to) const {
   if (codebook == CodebookKind::table) {
-    const size_t table = levels.size() == entries || group.empty() ? 0 : group[row];
-    std::copy_n(levels.data() + table * entries, entries, to);
+    std::copy_n(levels.data() + codebook_of(row) * entries, entries, to);
     return;
   }
   const uint32_t bits = std::bit_width(entries) - 1u;
   for (uint32_t code = 0; code < entries; ++code) {
     if (codebook != CodebookKind::binary) {
-      to[code] = static_cast<float>(code) - static_cast<float>(zero[zero.size() == 1 ? 0 : row]);
+      to[code] = static_cast<float>(code) - static_cast<float>(codebook_of(row));
       continue;
     }
     to[code] = 0;
@@ -155,6 +157,24 @@ void Tensor::levels_of(uint32_t row, float* to) const {
       to[code] += code >> bit & 1 ? alpha : -alpha;
     }
   }
+}
+
+uint32_t Tensor::codebook_of(uint32_t row) const {
+  if (codebook == CodebookKind::binary) return row;
+  if (codebook == CodebookKind::table)
+    return levels.size() == entries || group.empty() ? 0 : group[row];
+  return zero[zero.size() == 1 ? 0 : row];
+}
+
+void Tensor::weights_of(uint32_t row, float* to) const {
+  const size_t begin = static_cast<size_t>(row) * columns;
+  if (kind == TensorKind::dense) {
+    std::copy_n(values.data() + begin, columns, to);
+    return;
+  }
+  float of_code[256];
+  levels_of(row, of_code);
+  for (size_t i = 0; i < columns; ++i) to[i] = of_code[codes[begin + i]] * scale[row];
 }
 
 bool Tensor::one_codebook() const {

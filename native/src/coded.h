@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "budget.h"
 #include "bytes.h"
 #include "file.h"
 
@@ -18,6 +19,6 @@ struct CodedFlags {
 };
 
 // Reads the record after its first byte, rows and columns. These three are already in `tensor`.
-void read_coded(Reader& reader, Tensor& tensor, const CodedFlags& flags);
+void read_coded(Reader& reader, Budget& budget, Tensor& tensor, const CodedFlags& flags);
 
 }  // namespace tinyvox

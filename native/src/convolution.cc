@@ -1,4 +1,4 @@
-// Convolutions as matrix products over gathered windows.
+// Convolutions: as matrix products over gathered windows, and of small groups directly.
 #include <algorithm>
 
 #include "layers.h"
@@ -29,6 +29,7 @@ class Conv1d : public Layer {
     for (const PackedMatrix& group : groups_) total += group.bytes();
     return total;
   }
+  size_t products() const override { return groups_.size() * groups_[0].products(); }
   void reserve(MatrixWork& work) const override { groups_[0].reserve(work); }
 
   void run(std::span<const float* const> inputs, size_t frames, float* out, float*,
@@ -60,6 +61,123 @@ class Conv1d : public Layer {
   std::vector<float> bias_;
 };
 
+// A convolution of many groups with few weights each, such as a depthwise one. A kernel would
+// multiply a block of rows for each group, most of it padding, so all groups are computed side by
+// side, weight by weight. The order of the sums is the same on every instruction set.
+class GroupedConv1d : public Layer {
+ public:
+  GroupedConv1d(const Node& node, const Signal& input, Packer& packer)
+      : channels_(input.channels),
+        kernel_(node.ints[0]),
+        stride_(node.ints[1]),
+        dilation_(node.ints[2]),
+        before_(node.ints[3]),
+        after_(node.ints[4]),
+        groups_(node.ints[5]),
+        rows_(node.tensors[0].rows / groups_),
+        columns_(leftmost(node.tensors[0]).columns),
+        rest_(packer.pack_after_first(node.tensors[0])),
+        bias_(node.tensors[1].values) {
+    if (packer.memory() == Memory::taken) pack(leftmost(node.tensors[0]));
+  }
+
+  Window window() const override {
+    return {before_, dilation_ * (kernel_ - 1) + 1, stride_, after_};
+  }
+  size_t scratch_size() const override {
+    const size_t inner = rest_ ? max_frames * rest_.columns() + groups_ * columns_ : 0;
+    return groups_ * (rows_ + 1) + inner;
+  }
+  size_t bytes() const override {
+    return rest_.bytes() + (groups_ * rows_ * columns_ + bias_.size()) * sizeof(float);
+  }
+  size_t products() const override {
+    return groups_ * (rows_ * columns_ + (rest_ ? rest_.products() : 0));
+  }
+  void reserve(MatrixWork& work) const override {
+    if (rest_) rest_.reserve(work);
+  }
+
+  void run(std::span<const float* const> inputs, size_t frames, float* out, float*,
+           Work& work) const override {
+    for (size_t frame = 0; frame < frames; ++frame)
+      run_frame(inputs[0] + frame * stride_ * channels_, out + frame * groups_ * rows_, work);
+    add_bias(bias_, frames, out);
+  }
+
+ private:
+  // [columns, rows, groups] from [groups * rows, columns].
+  void pack(const Tensor& weight) {
+    weights_.resize(columns_ * rows_ * groups_);
+    std::vector<float> row(columns_);
+    for (size_t i = 0; i < groups_ * rows_; ++i) {
+      weight.weights_of(static_cast<uint32_t>(i), row.data());
+      for (size_t column = 0; column < columns_; ++column)
+        weights_[(column * rows_ + i % rows_) * groups_ + i / rows_] = row[column];
+    }
+  }
+
+  void run_frame(const float* frames, float* out, Work& work) const {
+    float* sums = work.scratch.data();  // [rows, groups]
+    float* plane = sums + rows_ * groups_;
+    const float* inner = rest_ ? multiply_rest(frames, plane + groups_, work) : nullptr;
+    std::fill_n(sums, rows_ * groups_, 0.0f);
+    for (size_t column = 0; column < columns_; ++column) {
+      const float* x = inner ? spread(inner + column, columns_, plane)
+                             : spread(input_at(frames, column), size(), plane);
+      for (size_t row = 0; row < rows_; ++row)
+        add_products(weights_.data() + (column * rows_ + row) * groups_, x, sums + row * groups_);
+    }
+    for (size_t group = 0; group < groups_; ++group)
+      for (size_t row = 0; row < rows_; ++row) *out++ = sums[row * groups_ + group];
+  }
+
+  size_t size() const { return channels_ / groups_; }
+
+  // What a column of the first group's window holds: channel by channel, the kernel fastest.
+  const float* input_at(const float* frames, size_t column) const {
+    return frames + column % kernel_ * dilation_ * channels_ + column / kernel_;
+  }
+
+  // One value of each group, side by side.
+  const float* spread(const float* values, size_t step, float* plane) const {
+    if (step == 1) return values;
+    for (size_t group = 0; group < groups_; ++group) plane[group] = values[group * step];
+    return plane;
+  }
+
+  void add_products(const float* __restrict w, const float* __restrict x,
+                    float* __restrict sums) const {
+    for (size_t group = 0; group < groups_; ++group) sums[group] += w[group] * x[group];
+  }
+
+  // The products of the factors after the first with the window of each group, [groups, columns].
+  const float* multiply_rest(const float* frames, float* results, Work& work) const {
+    float* windows = results + groups_ * columns_;
+    for (size_t first = 0; first < groups_; first += max_frames) {
+      const size_t some = std::min(max_frames, groups_ - first);
+      for (size_t i = 0; i < some; ++i)
+        for (size_t column = 0; column < rest_.columns(); ++column)
+          windows[i * rest_.columns() + column] = input_at(frames, column)[(first + i) * size()];
+      rest_.apply(windows, some, results + first * columns_, work.matrix);
+    }
+    return results;
+  }
+
+  size_t channels_, kernel_, stride_, dilation_, before_, after_;
+  size_t groups_, rows_, columns_;  // of groups; of a group
+  PackedMatrix rest_;
+  std::vector<float> weights_, bias_;
+};
+
+// Groups whose weights would fill less than an eighth of what a kernel multiplies for each: 64 rows
+// of 32 columns.
+bool has_small_groups(const Node& node) {
+  const Tensor& last = leftmost(node.tensors[0]);
+  const size_t groups = node.ints[5], rows = last.rows / groups;
+  return groups >= 8 && rows * std::min<size_t>(last.columns, 32) <= 64 * 32 / 8;
+}
+
 class Conv2d : public Layer {
  public:
   Conv2d(const Node& node, const Signal& input, Packer& packer)
@@ -79,6 +197,7 @@ class Conv2d : public Layer {
   Window window() const override { return {before_, kernel_time_, stride_time_, after_}; }
   size_t scratch_size() const override { return max_frames * (weight_.columns() + weight_.rows()); }
   size_t bytes() const override { return weight_.bytes() + bias_.size() * sizeof(float); }
+  size_t products() const override { return bands_out_ * weight_.products(); }
   void reserve(MatrixWork& work) const override { weight_.reserve(work); }
 
   void run(std::span<const float* const> inputs, size_t frames, float* out, float*,
@@ -126,6 +245,7 @@ class Conv2d : public Layer {
 }  // namespace
 
 std::unique_ptr<Layer> make_conv1d(const Node& node, const Signal& input, Packer& packer) {
+  if (has_small_groups(node)) return std::make_unique<GroupedConv1d>(node, input, packer);
   return std::make_unique<Conv1d>(node, input, packer);
 }
 

@@ -16,7 +16,14 @@ constexpr float kaldi_sample_scale = 32768.0f;
 constexpr float kaldi_floor = 1.1920928955078125e-7f;  // FLT_EPSILON
 constexpr float tensorflow_floor = 1e-12f;
 
+constexpr uint64_t max_work = uint64_t{1} << 29;  // half a second of a processor
+
 double mel(double hz) { return 1127.0 * std::log1p(hz / 700.0); }
+
+// The first of the bins that lies above a place.
+uint32_t first_above(const std::vector<double>& mels, double place) {
+  return static_cast<uint32_t>(std::ranges::upper_bound(mels, place) - mels.begin());
+}
 
 uint32_t samples(float milliseconds, uint32_t rate) {
   return static_cast<uint32_t>(std::lround(milliseconds * 0.001 * rate));
@@ -26,8 +33,21 @@ uint32_t samples(float milliseconds, uint32_t rate) {
 
 uint32_t FeatureConfig::window() const { return samples(window_ms, sample_rate); }
 uint32_t FeatureConfig::hop() const { return samples(hop_ms, sample_rate); }
+uint32_t FeatureConfig::fft_size() const { return std::max(8u, std::bit_ceil(window())); }
 
-const char* FeatureConfig::fault() const {
+// The arrays of the transform and of the filters are at most eight times its size.
+size_t FeatureConfig::bytes() const {
+  return sizeof(float) * (8 * size_t{fft_size()} + 2 * size_t{window()} + size_t{bands} * size());
+}
+
+// The transform, a logarithm for each band, and the cosines.
+uint64_t FeatureConfig::work() const {
+  const uint64_t transform = uint64_t{fft_size()} * std::bit_width(fft_size());
+  const uint64_t frame = transform + bands * (uint64_t{16} + size());
+  return frame * sample_rate / hop();
+}
+
+std::string FeatureConfig::fault() const {
   // Written so that NaN fails each test.
   if (sample_rate < 1000 || sample_rate > 192000) return "sample rate outside 1 to 192 kHz";
   if (!(window_ms > 0 && window_ms <= 1000)) return "window outside 0 to 1000 ms";
@@ -44,11 +64,14 @@ const char* FeatureConfig::fault() const {
     if (!std::isfinite(value)) return "mean not finite";
   for (float value : deviation)
     if (!(value > 0 && std::isfinite(value))) return "deviation not above zero";
-  return nullptr;
+  if (work() > max_work)
+    return "features take " + std::to_string(work()) + " steps a second of audio, the limit is " +
+           std::to_string(max_work) + "; take a longer hop or a shorter window";
+  return {};
 }
 
 FeatureTables::FeatureTables(const FeatureConfig& config)
-    : config_(config), fft_size_(std::max(8u, std::bit_ceil(config.window()))) {
+    : config_(config), fft_size_(config.fft_size()) {
   make_window();
   make_fft();
   if (config_.kind == FeatureKind::deepspeech_mfcc) {
@@ -85,18 +108,25 @@ void FeatureTables::make_fft() {
     reversed_[i] = (reversed_[i >> 1] >> 1) | ((i & 1) << (bits - 1));
 }
 
+// Of bins 0 to fft_size / 2, in mels.
+std::vector<double> FeatureTables::mels_of_bins() const {
+  const double hz_a_bin = static_cast<double>(config_.sample_rate) / fft_size_;
+  std::vector<double> mels(fft_size_ / 2 + 1);
+  for (uint32_t bin = 0; bin < mels.size(); ++bin) mels[bin] = mel(bin * hz_a_bin);
+  return mels;
+}
+
 // Povey et al., Kaldi, feat/mel-computations.cc: triangles in the mel domain, no bin at Nyquist.
 void FeatureTables::make_kaldi_filters() {
-  const double hz_a_bin = static_cast<double>(config_.sample_rate) / fft_size_;
+  const std::vector<double> mels = mels_of_bins();
   const double low = mel(config_.low_hz);
   const double delta = (mel(config_.high_hz) - low) / (config_.bands + 1);
   for (uint32_t band = 0; band < config_.bands; ++band) {
     const double left = low + band * delta, center = left + delta, right = center + delta;
-    Filter filter{0, {}};
-    for (uint32_t bin = 0; bin < fft_size_ / 2; ++bin) {
-      const double at = mel(bin * hz_a_bin);
-      if (at <= left || at >= right) continue;
-      if (filter.weights.empty()) filter.first = bin;
+    uint32_t bin = first_above(mels, left);
+    Filter filter{bin, {}};
+    for (; bin < fft_size_ / 2 && mels[bin] < right; ++bin) {
+      const double at = mels[bin];
       filter.weights.push_back(
           static_cast<float>(at <= center ? (at - left) / delta : (right - at) / delta));
     }
@@ -109,20 +139,18 @@ void FeatureTables::make_tensorflow_filters() {
   const double hz_a_bin = static_cast<double>(config_.sample_rate) / fft_size_;
   const auto first = static_cast<uint32_t>(1.5 + config_.low_hz / hz_a_bin);
   const auto last = std::min(static_cast<uint32_t>(config_.high_hz / hz_a_bin), fft_size_ / 2);
+  const std::vector<double> mels = mels_of_bins();
   const double low = mel(config_.low_hz);
   const double delta = (mel(config_.high_hz) - low) / (config_.bands + 1);
   for (uint32_t band = 0; band < config_.bands; ++band) {
     const double left = low + band * delta, center = left + delta, right = center + delta;
-    Filter filter{first, {}};
-    for (uint32_t bin = first; bin <= last; ++bin) {
-      const double at = mel(bin * hz_a_bin);
+    uint32_t bin = std::max(first, first_above(mels, left));
+    Filter filter{std::min(bin, fft_size_ / 2), {}};
+    for (; bin <= last && mels[bin] <= right; ++bin) {
+      const double at = mels[bin];
       // A bin on a center belongs to the rising side of that center's own band.
-      const bool rising = at > left && at <= center, falling = at > center && at <= right;
-      if (filter.weights.empty() && !rising && !falling) continue;
-      if (filter.weights.empty()) filter.first = bin;
-      if (!rising && !falling) break;
       filter.weights.push_back(
-          static_cast<float>(rising ? (at - left) / delta : (right - at) / delta));
+          static_cast<float>(at <= center ? (at - left) / delta : (right - at) / delta));
     }
     filters_.push_back(std::move(filter));
   }

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 namespace tinyvox {
@@ -36,8 +37,12 @@ struct FeatureConfig {
   uint32_t window() const;  // samples
   uint32_t hop() const;     // samples
 
-  // Null if the settings are usable, else what is wrong with them.
-  const char* fault() const;
+  uint32_t fft_size() const;
+  size_t bytes() const;   // at most, of the tables and of a stream
+  uint64_t work() const;  // steps for a second of audio, each about a nanosecond
+
+  // Empty if the settings are usable, else what is wrong with them.
+  std::string fault() const;
 };
 
 // Immutable tables (window, filterbank, cosines) that any number of streams share.
@@ -65,6 +70,7 @@ class FeatureTables {
   void make_kaldi_filters();
   void make_tensorflow_filters();
   void make_cosines();
+  std::vector<double> mels_of_bins() const;
 
   void prepare(const float* samples, float* work) const;
   void fft(const float* samples, float* real, float* imaginary) const;

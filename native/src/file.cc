@@ -6,6 +6,7 @@
 #include <string_view>
 #include <unordered_set>
 
+#include "budget.h"
 #include "bytes.h"
 #include "records.h"
 #include "shapes.h"
@@ -16,13 +17,13 @@ namespace {
 // As in PNG: a transfer over 7 bits changes the first byte, and one as text changes the line ends.
 constexpr std::array<uint8_t, 8> magic{0x89, 'T', 'V', 'X', '\r', '\n', 0x1A, '\n'};
 constexpr uint32_t oldest_version = 2, newest_version = 4;
-constexpr size_t header_bytes = 24;  // magic, version, number of sections, file size
-constexpr size_t entry_bytes = 24;   // tag, checksum, offset, length
+constexpr size_t entry_bytes = 24;  // tag, checksum, offset, length
 constexpr size_t checksum_bytes = 4;
 constexpr std::array<std::string_view, 3> section_tags{"MODL", "SPCH", "META"};
 constexpr std::array<const char*, 3> section_names{"model", "speech", "metadata"};
 constexpr uint32_t max_nodes = 4096;
 constexpr uint32_t max_metadata = 1u << 24;
+constexpr uint64_t max_file = uint64_t{1} << 32;  // 2^29 weights of 4 bytes take half of it
 
 struct Section {
   std::string_view tag;
@@ -44,13 +45,6 @@ std::string hex(std::span<const uint8_t> bytes) {
   return text;
 }
 
-// Writes 209412 as "209 412".
-std::string grouped(uint64_t number) {
-  std::string digits = std::to_string(number);
-  for (size_t at = digits.size(); at > 3;) digits.insert(at -= 3, 1, ' ');
-  return digits;
-}
-
 void check_magic(std::span<const uint8_t> bytes) {
   if (bytes.empty()) fail("not a tinyvox file (it is empty)");
   const auto start = bytes.first(std::min(bytes.size(), magic.size()));
@@ -58,6 +52,15 @@ void check_magic(std::span<const uint8_t> bytes) {
   if (start.size() == magic.size() && std::equal(&magic[1], &magic[4], &start[1]))
     fail("damaged in transfer (starts with " + hex(start) + "); copy it again as binary");
   fail("not a tinyvox file (starts with " + hex(start) + ")");
+}
+
+uint32_t read_version(Reader& reader) {
+  const uint32_t version = reader.u32();
+  if (version < oldest_version || version > newest_version)
+    fail("is of version " + std::to_string(version) + ", this tinyvox reads versions " +
+         std::to_string(oldest_version) + " to " + std::to_string(newest_version) +
+         "; update tinyvox or write the file again");
+  return version;
 }
 
 void check_size(std::span<const uint8_t> bytes, uint64_t expected) {
@@ -90,18 +93,11 @@ std::vector<Section> read_table(Reader& reader, std::span<const uint8_t> bytes, 
 }
 
 Container read_container(std::span<const uint8_t> bytes) {
-  check_magic(bytes);
-  if (bytes.size() < header_bytes)
-    fail("truncated: " + std::to_string(bytes.size()) + " bytes, a header has 24");
+  check_size(bytes, size_in_header(bytes));
   Reader reader(bytes);
   reader.take(magic.size());
-  const uint32_t version = reader.u32();
-  if (version < oldest_version || version > newest_version)
-    fail("is of version " + std::to_string(version) + ", this tinyvox reads versions " +
-         std::to_string(oldest_version) + " to " + std::to_string(newest_version) +
-         "; update tinyvox or write the file again");
-  const uint32_t count = reader.u32();
-  check_size(bytes, reader.u64());
+  const uint32_t version = reader.u32(), count = reader.u32();
+  reader.u64();
   if (count < 1 || count > 3) fail("has " + std::to_string(count) + " sections, expected 1 to 3");
   const size_t covered = header_bytes + count * entry_bytes;
   if (bytes.size() < covered + checksum_bytes) fail("too short for its section table");
@@ -110,12 +106,12 @@ Container read_container(std::span<const uint8_t> bytes) {
   return {version, read_table(reader, bytes, count)};
 }
 
-void read_model(Reader& reader, File& file, uint32_t version) {
+void read_model(Reader& reader, File& file, uint32_t version, Budget& budget) {
   file.input_size = reader.varint("input size", 1, max_signal);
   const uint32_t count = reader.varint("number of layers", 1, max_nodes);
   std::vector<Signal> signals{{file.input_size, 0, 1}};
   std::unordered_set<std::string> names{"", "input"};
-  NodeReader nodes(reader, version);
+  NodeReader nodes(reader, version, budget);
   uint64_t values = 0;
   for (uint32_t i = 0; i < count; ++i) {
     const Node& node = file.nodes.emplace_back(nodes.read(signals));
@@ -154,11 +150,12 @@ void read_metadata(Reader& reader, File& file) {
   file.metadata.assign(bytes.begin(), bytes.end());
 }
 
-void read_section(size_t which, std::span<const uint8_t> bytes, uint32_t version, File& file) {
+void read_section(size_t which, std::span<const uint8_t> bytes, uint32_t version, File& file,
+                  Budget& budget) {
   Reader reader(bytes);
   uint64_t overhead = bytes.size();
   if (which == 0) {
-    read_model(reader, file, version);
+    read_model(reader, file, version, budget);
     overhead = model_overhead(file, overhead);
   } else if (which == 1) {
     file.speech = read_speech(reader);
@@ -172,7 +169,25 @@ void read_section(size_t which, std::span<const uint8_t> bytes, uint32_t version
 
 }  // namespace
 
+uint64_t size_in_header(std::span<const uint8_t> start) {
+  check_magic(start);
+  if (start.size() < header_bytes)
+    fail("truncated: " + std::to_string(start.size()) + " bytes, a header has 24");
+  Reader reader(start);
+  reader.take(magic.size());
+  read_version(reader);
+  reader.u32();
+  const uint64_t size = reader.u64();
+  if (size > max_file) fail("says that it has " + grouped(size) + " bytes, expected 2^32 at most");
+  return size;
+}
+
 File parse(std::span<const uint8_t> bytes) {
+  Budget budget(default_memory(bytes.size()));
+  return parse(bytes, budget);
+}
+
+File parse(std::span<const uint8_t> bytes, Budget& budget) {
   const auto [version, sections] = read_container(bytes);
   if (sections[0].tag != section_tags[0]) fail("the first section is not MODL");
   File file;
@@ -183,9 +198,9 @@ File parse(std::span<const uint8_t> bytes) {
     while (which < section_tags.size() && section_tags[which] != section.tag) ++which;
     if (which == section_tags.size()) fail("sections are not MODL, SPCH, META in this order");
     try {
-      read_section(which, section.bytes, version, file);
-    } catch (const FormatError& error) {
-      fail(std::string(section_names[which]) + ": " + error.what());
+      read_section(which, section.bytes, version, file, budget);
+    } catch (const FormatError&) {
+      fail_within(section_names[which]);
     }
     ++which;
   }

@@ -94,6 +94,11 @@ struct Tensor {
   void levels_of(uint32_t row, float* to) const;
   // Whether all rows have the same levels.
   bool one_codebook() const;
+  // A number that rows have in common only if they have the same levels.
+  uint32_t codebook_of(uint32_t row) const;
+
+  // Dense or coded: the weights of a row; `columns` of them.
+  void weights_of(uint32_t row, float* to) const;
 };
 
 struct Signal {
@@ -151,7 +156,18 @@ struct File {
   std::vector<std::pair<std::string, uint64_t>> overhead;
 };
 
-// Raises FormatError with one line that says what was found and what was expected.
+class Budget;
+
+// Raises FormatError with one line that says what was found and what was expected. The memory that
+// the result takes is spent from the budget, by default that of a file of this size.
 File parse(std::span<const uint8_t> bytes);
+File parse(std::span<const uint8_t> bytes, Budget& budget);
+
+// What the first bytes of a file say.
+inline constexpr size_t header_bytes = 24;  // magic, version, number of sections, size
+
+// The size of the file that begins with these bytes, header_bytes of them unless it is shorter.
+// Raises FormatError if it is no .tvx file that this version reads.
+uint64_t size_in_header(std::span<const uint8_t> start);
 
 }  // namespace tinyvox

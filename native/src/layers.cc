@@ -12,6 +12,7 @@ class Linear : public Layer {
       : weight_(packer.pack(node.tensors[0])), bias_(node.tensors[1].values) {}
 
   size_t bytes() const override { return weight_.bytes() + bias_.size() * sizeof(float); }
+  size_t products() const override { return weight_.products(); }
   void reserve(MatrixWork& work) const override { weight_.reserve(work); }
 
   void run(std::span<const float* const> inputs, size_t frames, float* out, float*,

@@ -32,6 +32,7 @@ class Layer {
   virtual size_t state_size() const { return 0; }    // floats, all zero before the first frame
   virtual size_t scratch_size() const { return 0; }  // floats
   virtual size_t bytes() const { return 0; }         // memory of the weights
+  virtual size_t products() const { return 0; }      // to compute one frame
   virtual void reserve(MatrixWork&) const {}
 
   // Computes `frames` frames, at most max_frames unless the layer needs the whole utterance. The

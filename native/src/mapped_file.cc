@@ -1,8 +1,11 @@
 #include "mapped_file.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <memory>
 #include <system_error>
+
+#include "file.h"
 
 #if __has_include(<sys/mman.h>)
 #define TINYVOX_MAPS 1
@@ -56,9 +59,19 @@ bool MappedFile::map(std::FILE*) { return false; }
 
 // A directory can be opened, and fails here.
 void MappedFile::read(std::FILE* file) {
+  read_until(file, header_bytes);
+  read_until(file, size_in_header(read_) + 1);  // one more, to see whether the file ends there
+}
+
+// Memory grows with what arrives, not with what is announced.
+void MappedFile::read_until(std::FILE* file, uint64_t size) {
   uint8_t piece[1 << 14];
-  while (const size_t count = std::fread(piece, 1, sizeof piece, file))
+  while (read_.size() < size) {
+    const size_t wanted = std::min<uint64_t>(sizeof piece, size - read_.size());
+    const size_t count = std::fread(piece, 1, wanted, file);
     read_.insert(read_.end(), piece, piece + count);
+    if (count == 0) break;
+  }
   if (std::ferror(file)) fail();
 }
 

@@ -10,7 +10,9 @@ namespace tinyvox {
 
 class MappedFile {
  public:
-  // Raises std::system_error: "cannot be read: " and the system's reason.
+  // Raises std::system_error: "cannot be read: " and the system's reason. What cannot be mapped is
+  // read as far as its first bytes say, so that an endless pipe or device ends: raises FormatError
+  // if they are not those of a .tvx file.
   explicit MappedFile(const char* path);
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;
@@ -21,6 +23,7 @@ class MappedFile {
  private:
   bool map(std::FILE* file);
   void read(std::FILE* file);
+  void read_until(std::FILE* file, uint64_t size);
 
   std::span<const uint8_t> mapped_;
   std::vector<uint8_t> read_;

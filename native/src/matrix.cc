@@ -10,7 +10,19 @@ struct Integers {
   std::vector<int> values;
   float step = 0,
         error = INFINITY;  // the value of one integer step; the squared error over all values
+  int exponent = 0;        // of two, by which the step is still to be multiplied
+
+  float scaled(float scale) const { return std::ldexp(scale * step, exponent); }
 };
+
+// Divides by a power of two, so that the largest magnitude lies in [1/2, 1) and neither squares of
+// errors overflow nor steps underflow. Returns the exponent.
+int normalize(std::vector<float>& centroids) {
+  int exponent = 0;
+  std::frexp(magnitude(centroids), &exponent);
+  for (float& centroid : centroids) centroid = std::ldexp(centroid, -exponent);
+  return exponent;
+}
 
 // Rounds centroids to integers of which the largest has magnitude `top`.
 Integers to_integers(const std::vector<float>& centroids, int top) {
@@ -28,11 +40,13 @@ Integers to_integers(const std::vector<float>& centroids, int top) {
 
 // Rounds centroids to integers of at most `most` in magnitude, with the step that rounds them best:
 // with few centroids, some steps fit much better than others.
-Integers best_integers(const std::vector<float>& centroids, int most) {
+Integers best_integers(std::vector<float> centroids, int most) {
   Integers best;
+  const int exponent = normalize(centroids);
   for (int top = most; top >= most * 2 / 3; --top)
     if (Integers found = to_integers(centroids, top); found.error < best.error)
       best = std::move(found);
+  best.exponent = exponent;
   return best;
 }
 
@@ -53,7 +67,19 @@ Integers row_integers(const Tensor& tensor, uint32_t row) {
   std::vector<float> levels(tensor.entries);
   tensor.levels_of(row, levels.data());
   const bool exact = !tensor.zero.empty() && magnitude(levels) <= 127;
-  return exact ? grid_integers(levels) : to_integers(levels, 127);
+  if (exact) return grid_integers(levels);
+  const int exponent = normalize(levels);
+  Integers integers = to_integers(levels, 127);
+  integers.exponent = exponent;
+  return integers;
+}
+
+// The levels of a row, which are found out once for all rows that have the same.
+const Integers& table_of(const Tensor& tensor, uint32_t row, std::map<uint32_t, Integers>& tables) {
+  if (tensor.codebook == CodebookKind::binary) tables.clear();  // each row has its own
+  const auto [found, fresh] = tables.try_emplace(tensor.codebook_of(row));
+  if (fresh) found->second = row_integers(tensor, row);
+  return found->second;
 }
 
 // The form that takes the least memory among those of this instruction set; empty for floats.
@@ -76,38 +102,42 @@ std::optional<Form> form_of(const Tensor& tensor, const Kernels& kernels) {
   return kernels.gemm_i8[static_cast<size_t>(form)] ? form : Form::i8;
 }
 
+}  // namespace
+
 const Tensor& leftmost(const Tensor& tensor) {
   return tensor.left ? leftmost(*tensor.left) : tensor;
 }
 
-template <typename T>
-size_t bytes_of(const std::vector<T>& values) {
-  return values.capacity() * sizeof(T);
+void MatrixWork::reserve(size_t columns, size_t rows) {
+  columns_ = std::max(columns_, padded(columns));
+  rows_ = std::max(rows_, rows);
+  if (memory_ == Memory::taken) take();
 }
 
-}  // namespace
-
-void MatrixWork::reserve(size_t columns, size_t rows) {
-  const size_t values = max_frames * padded(columns);
-  if (values_.size() < values) values_.resize(values);
-  for (auto& between : between_)
-    if (between.size() < max_frames * rows) between.resize(max_frames * rows);
+void MatrixWork::take() {
+  values_.resize(max_frames * columns_);
+  for (auto& between : between_) between.resize(max_frames * rows_);
 }
 
 size_t MatrixWork::bytes() const {
-  return bytes_of(values_) + bytes_of(between_[0]) + bytes_of(between_[1]);
+  return max_frames * (columns_ * sizeof(int8_t) + 2 * rows_ * sizeof(float));
 }
 
-Leaf::Leaf(const Tensor& tensor, size_t first, size_t rows, const Kernels& kernels)
+Leaf::Leaf(const Tensor& tensor, size_t first, size_t rows, const Kernels& kernels, Memory memory)
     : kernels_(kernels), form_(form_of(tensor, kernels)), rows_(rows), columns_(tensor.columns) {
-  if (!form_) {
-    pack_dense(tensor, first);
-    return;
+  if (form_) {
+    chunks_ = packing_of(*form_).chunks(columns_);
+    offset_ = packing_of(*form_).offset != 0 ? packing_of(*form_).offset : kernels.value_offset;
   }
-  chunks_ = packing_of(*form_).chunks(columns_);
-  scale_.resize(blocks() * kernels.block_rows);
-  std::copy_n(tensor.scale.data() + first, rows, scale_.data());
-  offset_ = packing_of(*form_).offset != 0 ? packing_of(*form_).offset : kernels.value_offset;
+  if (memory == Memory::taken) pack(tensor, first);
+}
+
+void Leaf::pack(const Tensor& tensor, size_t first) {
+  if (!form_) return pack_dense(tensor, first);
+  scale_.resize(scales_size());
+  std::copy_n(tensor.scale.data() + first, rows_, scale_.data());
+  table_.resize(table_size());
+  codes_.resize(codes_size());
   using Pack = void (Leaf::*)(const Tensor&, size_t);
   constexpr Pack packs[form_count] = {
       &Leaf::pack_codes<Form::c1>, &Leaf::pack_codes<Form::c2>, &Leaf::pack_codes<Form::r2>,
@@ -118,46 +148,35 @@ Leaf::Leaf(const Tensor& tensor, size_t first, size_t rows, const Kernels& kerne
 }
 
 void Leaf::pack_dense(const Tensor& tensor, size_t first) {
-  const size_t begin = first * columns_, size = rows_ * columns_;
-  dense_.resize(size);
-  if (tensor.kind == TensorKind::dense) {
-    std::copy_n(tensor.values.data() + begin, size, dense_.data());
-    return;
-  }
-  std::vector<float> levels(tensor.entries);
-  for (size_t row = 0, i = 0; row < rows_; ++row) {
-    tensor.levels_of(static_cast<uint32_t>(first + row), levels.data());
-    for (size_t column = 0; column < columns_; ++column, ++i)
-      dense_[i] = levels[tensor.codes[begin + i]] * tensor.scale[first + row];
-  }
+  dense_.resize(rows_ * columns_);
+  for (size_t row = 0; row < rows_; ++row)
+    tensor.weights_of(static_cast<uint32_t>(first + row), dense_.data() + row * columns_);
 }
 
 template <Form form>
 void Leaf::pack_codes(const Tensor& tensor, size_t first) {
   constexpr Packing packing = packing_of(form);
   const size_t height = kernels_.block_rows, width = 4 * height;
-  const size_t chunk_bytes = packing.registers * width;
-  codes_.resize(padded_blocks() * chunks_ * chunk_bytes);
   if (form == Form::r2)
     set_row_tables(tensor, first);
   else if (form != Form::i8)
     set_table(tensor);
-  Integers entries;
+  std::map<uint32_t, Integers> tables;
   for (size_t row = 0; row < rows_; ++row) {
+    const Integers* entries = nullptr;
     if (form == Form::i8) {
-      if (row == 0 || !tensor.one_codebook())
-        entries = row_integers(tensor, static_cast<uint32_t>(first + row));
-      scale_[row] *= entries.step;
+      entries = &table_of(tensor, static_cast<uint32_t>(first + row), tables);
+      scale_[row] = entries->scaled(scale_[row]);
     }
     const uint8_t* codes = tensor.codes.data() + (first + row) * columns_;
-    uint8_t* chunk = codes_.data() + chunk_at(chunks_, row / height, 0) * chunk_bytes;
+    uint8_t* chunk = codes_.data() + chunk_at(chunks_, row / height, 0) * chunk_bytes();
     const size_t lane = 4 * (row % height);
     for (size_t start = 0; start < columns_;
-         start += packing.columns(), chunk += panel_blocks * chunk_bytes) {
+         start += packing.columns(), chunk += panel_blocks * chunk_bytes()) {
       const size_t some = std::min(packing.columns(), columns_ - start);
       for (size_t i = 0; i < some; ++i) {
         uint8_t code = codes[start + i];
-        if (form == Form::i8) code = static_cast<uint8_t>(entries.values[code] + offset_);
+        if (form == Form::i8) code = static_cast<uint8_t>(entries->values[code] + offset_);
         put_code(form, chunk, width, lane + i % 4, i / 4, code);
       }
     }
@@ -168,19 +187,18 @@ void Leaf::pack_codes(const Tensor& tensor, size_t first) {
 void Leaf::set_table(const Tensor& tensor) {
   const int32_t own = packing_of(*form_).offset;
   const Integers entries = own != 0 ? small_table(tensor, own - 1) : row_integers(tensor, 0);
-  table_.resize(64);
   for (size_t i = 0; i < entries.values.size(); ++i)
     table_[i] = static_cast<uint8_t>(entries.values[i] + offset_);
-  for (size_t row = 0; row < rows_; ++row) scale_[row] *= entries.step;
+  for (size_t row = 0; row < rows_; ++row) scale_[row] = entries.scaled(scale_[row]);
 }
 
 void Leaf::set_row_tables(const Tensor& tensor, size_t first) {
-  table_.resize(padded_blocks() * kernels_.block_rows * 4);
+  std::map<uint32_t, Integers> tables;
   for (size_t row = 0; row < rows_; ++row) {
-    const Integers entries = row_integers(tensor, static_cast<uint32_t>(first + row));
+    const Integers& entries = table_of(tensor, static_cast<uint32_t>(first + row), tables);
     for (size_t i = 0; i < entries.values.size(); ++i)
       table_[4 * row + i] = static_cast<uint8_t>(entries.values[i] + offset_);
-    scale_[row] *= entries.step;
+    scale_[row] = entries.scaled(scale_[row]);
   }
 }
 
@@ -190,8 +208,21 @@ size_t Leaf::padded_blocks() const {
   return (blocks() + panel_blocks - 1) / panel_blocks * panel_blocks;
 }
 
+size_t Leaf::chunk_bytes() const { return packing_of(*form_).registers * 4 * kernels_.block_rows; }
+
+size_t Leaf::codes_size() const { return padded_blocks() * chunks_ * chunk_bytes(); }
+
+size_t Leaf::table_size() const {
+  if (form_ == Form::i8) return 0;
+  return form_ == Form::r2 ? padded_blocks() * kernels_.block_rows * 4 : 64;
+}
+
+size_t Leaf::scales_size() const { return blocks() * kernels_.block_rows; }
+
 size_t Leaf::bytes() const {
-  return bytes_of(dense_) + bytes_of(codes_) + bytes_of(table_) + bytes_of(scale_);
+  const size_t arrays = form_ ? codes_size() + table_size() + scales_size() * sizeof(float)
+                              : rows_ * columns_ * sizeof(float);
+  return sizeof *this + arrays;
 }
 
 void Leaf::apply(const float* x, size_t frames, float* y, MatrixWork& work) const {
@@ -220,8 +251,7 @@ void Leaf::multiply(size_t first, size_t last, const float* x, size_t frames, Re
 // Blocks of rows [first, last).
 void Leaf::multiply(size_t first, size_t last, const Activations& x, Results y) const {
   const size_t height = kernels_.block_rows, row = first * height;
-  const size_t block_bytes = chunks_ * packing_of(*form_).registers * 4 * height;
-  const Weights part{codes_.data() + first * block_bytes,
+  const Weights part{codes_.data() + first * chunks_ * chunk_bytes(),
                      table_.data() + (*form_ == Form::r2 ? 4 * row : 0),
                      scale_.data() + row,
                      std::min(last * height, rows_) - row,
@@ -236,6 +266,12 @@ void PackedMatrix::reserve(MatrixWork& work) const {
     work.reserve(chain_[i]->columns(), i > 0 ? chain_[i]->rows() : 0);
 }
 
+size_t PackedMatrix::products() const {
+  size_t total = 0;
+  for (const auto& leaf : chain_) total += leaf->rows() * leaf->columns();
+  return total;
+}
+
 void PackedMatrix::apply(const float* x, size_t frames, float* y, MatrixWork& work) const {
   for (size_t i = chain_.size(); i-- > 0;) {
     float* to = i == 0 ? y : work.between_[i % 2].data();
@@ -246,10 +282,18 @@ void PackedMatrix::apply(const float* x, size_t frames, float* y, MatrixWork& wo
 
 PackedMatrix Packer::pack(const Tensor& tensor) { return split_rows(tensor, 1)[0]; }
 
+PackedMatrix Packer::pack_after_first(const Tensor& tensor) {
+  const size_t counted = bytes_;
+  PackedMatrix result;
+  add_after_first(tensor, result.chain_);
+  result.bytes_ = bytes_ - counted;
+  return result;
+}
+
 std::vector<PackedMatrix> Packer::split_rows(const Tensor& tensor, size_t groups) {
   size_t counted = bytes_;
   Chain rest;
-  pack_after_first(tensor, rest);
+  add_after_first(tensor, rest);
   const size_t rows = tensor.rows / groups;
   std::vector<PackedMatrix> result(groups);
   for (size_t group = 0; group < groups; ++group) {
@@ -263,14 +307,14 @@ std::vector<PackedMatrix> Packer::split_rows(const Tensor& tensor, size_t groups
 }
 
 std::shared_ptr<const Leaf> Packer::pack_leaf(const Tensor& tensor, size_t first, size_t rows) {
-  auto leaf = std::make_shared<const Leaf>(tensor, first, rows, kernels_);
+  auto leaf = std::make_shared<const Leaf>(tensor, first, rows, kernels_, memory_);
   bytes_ += leaf->bytes();
   return leaf;
 }
 
-void Packer::pack_after_first(const Tensor& tensor, Chain& chain) {
+void Packer::add_after_first(const Tensor& tensor, Chain& chain) {
   if (!tensor.left) return;
-  pack_after_first(*tensor.left, chain);
+  add_after_first(*tensor.left, chain);
   const Chain factor = pack_factor(tensor.right);
   chain.insert(chain.end(), factor.begin(), factor.end());
 }
@@ -279,7 +323,7 @@ Packer::Chain Packer::pack_factor(const std::shared_ptr<const Tensor>& factor) {
   if (const auto found = shared_.find(factor); found != shared_.end()) return found->second;
   const Tensor& first = leftmost(*factor);
   Chain chain{pack_leaf(first, 0, first.rows)};
-  pack_after_first(*factor, chain);
+  add_after_first(*factor, chain);
   if (factor.use_count() > 1) shared_[factor] = chain;
   return chain;
 }

@@ -18,14 +18,19 @@ namespace tinyvox {
 // memory.
 inline constexpr size_t max_frames = 32;
 
+// Whether memory is taken, or only the size of it found out.
+enum class Memory : bool { taken, measured };
+
 // Room for the values between two factors and for int8 activations, and the threads that help. Each
 // stream has its own.
 class MatrixWork {
  public:
-  explicit MatrixWork(Threads& threads) : threads_(threads) {}
+  explicit MatrixWork(Threads& threads, Memory memory = Memory::taken)
+      : threads_(threads), memory_(memory) {}
 
   // Makes room: for the columns of any leaf, and for the rows of any factor but the last.
   void reserve(size_t columns, size_t rows);
+  void take();  // what was measured
   size_t bytes() const;
 
  private:
@@ -33,17 +38,22 @@ class MatrixWork {
   friend class PackedMatrix;
 
   Threads& threads_;
+  Memory memory_;
+  size_t columns_ = 0, rows_ = 0;
   std::vector<int8_t> values_;
   std::vector<float> between_[2];
   float scale_[max_frames];
   int32_t sum_[max_frames];
 };
 
+// The leaf of an expression that is applied last.
+const Tensor& leftmost(const Tensor& tensor);
+
 // A leaf of a matrix expression, dense or coded.
 class Leaf {
  public:
-  // Rows [first, first + rows) of a dense or coded tensor.
-  Leaf(const Tensor& tensor, size_t first, size_t rows, const Kernels& kernels);
+  // Rows [first, first + rows) of a dense or coded tensor. One that is measured cannot be applied.
+  Leaf(const Tensor& tensor, size_t first, size_t rows, const Kernels& kernels, Memory memory);
 
   size_t rows() const { return rows_; }
   size_t columns() const { return columns_; }
@@ -52,6 +62,7 @@ class Leaf {
   void apply(const float* x, size_t frames, float* y, MatrixWork& work) const;
 
  private:
+  void pack(const Tensor& tensor, size_t first);
   void pack_dense(const Tensor& tensor, size_t first);
   template <Form form>
   void pack_codes(const Tensor& tensor, size_t first);
@@ -59,6 +70,10 @@ class Leaf {
   void set_row_tables(const Tensor& tensor, size_t first);
   size_t blocks() const;         // of rows
   size_t padded_blocks() const;  // in whole panels
+  size_t chunk_bytes() const;
+  size_t codes_size() const;
+  size_t table_size() const;
+  size_t scales_size() const;
   void multiply(size_t first, size_t last, const Activations& x, Results y) const;
   void multiply(size_t first, size_t last, const float* x, size_t frames, Results y) const;
 
@@ -79,6 +94,7 @@ class PackedMatrix {
   size_t rows() const { return chain_.front()->rows(); }
   size_t columns() const { return chain_.back()->columns(); }
   size_t bytes() const { return bytes_; }  // without leaves that another matrix counts
+  size_t products() const;                 // to multiply one frame
   void reserve(MatrixWork& work) const;
 
   // y [frames, rows] from x [frames, columns]; at most max_frames.
@@ -94,9 +110,15 @@ class PackedMatrix {
 // Packs the matrices of a model. A factor that several of them share is packed once.
 class Packer {
  public:
-  explicit Packer(const Kernels& kernels) : kernels_(kernels) {}
+  explicit Packer(const Kernels& kernels, Memory memory = Memory::taken)
+      : kernels_(kernels), memory_(memory) {}
+
+  Memory memory() const { return memory_; }
 
   PackedMatrix pack(const Tensor& tensor);
+
+  // The factors after the leftmost; false if there is none.
+  PackedMatrix pack_after_first(const Tensor& tensor);
 
   // `groups` matrices of equal numbers of rows, which share all factors but the leftmost.
   std::vector<PackedMatrix> split_rows(const Tensor& tensor, size_t groups);
@@ -105,10 +127,11 @@ class Packer {
   using Chain = std::vector<std::shared_ptr<const Leaf>>;
 
   std::shared_ptr<const Leaf> pack_leaf(const Tensor& tensor, size_t first, size_t rows);
-  void pack_after_first(const Tensor& tensor, Chain& chain);
+  void add_after_first(const Tensor& tensor, Chain& chain);
   Chain pack_factor(const std::shared_ptr<const Tensor>& factor);
 
   const Kernels& kernels_;
+  Memory memory_;
   size_t bytes_ = 0;  // of all leaves so far
   // By the factor. Not by its address, which another factor may get once this one is freed.
   std::map<std::weak_ptr<const Tensor>, Chain, std::owner_less<>> shared_;

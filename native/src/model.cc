@@ -1,5 +1,7 @@
 #include "model.h"
 
+#include <algorithm>
+
 namespace tinyvox {
 
 Model::Model(File file, const Kernels& kernels, size_t threads)
@@ -8,15 +10,36 @@ Model::Model(File file, const Kernels& kernels, size_t threads)
       kernels_(kernels),
       threads_(std::make_unique<Threads>(threads)) {
   Packer packer(kernels);
-  std::vector<Signal> signals{{file.input_size, 0, 1}};
   for (Node& node : file.nodes) {
-    std::vector<Signal> inputs;
-    for (uint32_t input : node.inputs) inputs.push_back(signals[input]);
-    steps_.push_back({make_layer(node, inputs, packer), node.inputs, node.signal});
-    signals.push_back(node.signal);
+    add(node, packer);
     node.tensors.clear();  // so that the whole model is never in memory twice
   }
   if (speech_) features_ = std::make_shared<FeatureTables>(speech_->features);
+}
+
+Model::Model(const File& file, const Kernels& kernels, Measured)
+    : input_size_(file.input_size), kernels_(kernels), threads_(std::make_unique<Threads>(1)) {
+  Packer packer(kernels, Memory::measured);
+  for (const Node& node : file.nodes) add(node, packer);
+}
+
+void Model::add(const Node& node, Packer& packer) {
+  std::vector<Signal> inputs;
+  for (uint32_t input : node.inputs) inputs.push_back(signal(input));
+  steps_.push_back({make_layer(node, inputs, packer), node.inputs, node.signal});
+}
+
+Signal Model::signal(uint32_t which) const {
+  return which == 0 ? Signal{static_cast<uint32_t>(input_size_), 0, 1} : steps_[which - 1].signal;
+}
+
+double Model::products() const {
+  double total = 0;
+  for (const Step& step : steps_) {
+    const size_t one = step.layer->products() + step.signal.size();
+    total += static_cast<double>(one) / std::max(1u, step.signal.stride);
+  }
+  return total;
 }
 
 size_t Model::bytes() const {

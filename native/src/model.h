@@ -22,12 +22,17 @@ class Model {
   // `threads` threads share the work of a matrix.
   Model(File file, const Kernels& kernels, size_t threads = 1);
 
+  // A model that is only measured: it packs no weights, and no stream can run it.
+  struct Measured {};
+  Model(const File& file, const Kernels& kernels, Measured);
+
   size_t input_size() const { return input_size_; }
   size_t output_size() const { return steps_.back().signal.size(); }
   const std::vector<Step>& steps() const { return steps_; }
   const Kernels& kernels() const { return kernels_; }
   Threads& threads() const { return *threads_; }
-  size_t bytes() const;  // of packed weights
+  size_t bytes() const;     // of packed weights
+  double products() const;  // for a frame of the input, with all values that layers put out
 
   // The size of a frame of a signal, and the input frames for one of its frames. Signals are
   // numbered as in Step::inputs.
@@ -39,6 +44,9 @@ class Model {
   const std::shared_ptr<const FeatureTables>& features() const { return features_; }
 
  private:
+  void add(const Node& node, Packer& packer);
+  Signal signal(uint32_t which) const;
+
   size_t input_size_;
   std::vector<Step> steps_;
   std::optional<Speech> speech_;

@@ -127,8 +127,8 @@ Node NodeReader::read(std::span<const Signal> signals) {
   node.name = read_name(reader_);
   try {
     read_body(node, signals);
-  } catch (const FormatError& error) {
-    fail("layer '" + node.name + "': " + error.what());
+  } catch (const FormatError&) {
+    fail_within("layer '" + node.name + "'");
   }
   node.file_bytes = reader_.position() - start;
   for (const Tensor& tensor : node.tensors) node.file_bytes -= tensor.file_bytes;
@@ -156,8 +156,8 @@ void NodeReader::read_body(Node& node, std::span<const Signal> signals) {
     try {
       node.tensors.push_back(read_tensor(0));
       check_slot(slot, node.tensors.back());
-    } catch (const FormatError& error) {
-      fail(std::string(slot.name) + ": " + error.what());
+    } catch (const FormatError&) {
+      fail_within(slot.name);
     }
   }
   node.signal = infer(node, found);
@@ -209,7 +209,7 @@ void NodeReader::read_shared(Tensor& tensor, uint32_t depth) {
 void NodeReader::read_vector(Tensor& tensor, uint8_t flags) {
   tensor.rows = reader_.varint("length", 1, max_dimension);
   tensor.columns = 1;
-  tensor.values = reader_.floats(spend(tensor), flags & half_values);
+  tensor.values = read_floats(spend(tensor), flags);
   tensor.columns = 0;
 }
 
@@ -218,11 +218,17 @@ void NodeReader::read_leaf(Tensor& tensor, uint8_t flags) {
   tensor.columns = reader_.varint("columns", 1, max_dimension);
   const uint64_t size = spend(tensor);
   if (tensor.kind == TensorKind::dense)
-    tensor.values = reader_.floats(size, flags & half_values);
+    tensor.values = read_floats(size, flags);
   else
-    read_coded(reader_, tensor,
+    read_coded(reader_, budget_, tensor,
                {(flags & half_values) != 0, (flags & half_levels) != 0,
                 (flags & scale_a_group) != 0, (flags & model_a_group) != 0});
+}
+
+std::vector<float> NodeReader::read_floats(uint64_t count, uint8_t flags) {
+  std::vector<float> values = reader_.floats(count, flags & half_values);
+  budget_.spend(count * sizeof(float));  // at most twice what the file has, so not earlier
+  return values;
 }
 
 // The size of a leaf, subtracted from the weights that the file may still hold.
@@ -259,7 +265,7 @@ FeatureConfig read_features(Reader& reader, uint8_t flags) {
     config.mean = reader.floats(config.size(), false);
     config.deviation = reader.floats(config.size(), false);
   }
-  if (const char* fault = config.fault()) fail(fault);
+  if (const std::string fault = config.fault(); !fault.empty()) fail(fault);
   return config;
 }
 

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "budget.h"
 #include "bytes.h"
 #include "file.h"
 
@@ -28,7 +29,8 @@ inline constexpr uint32_t sharing_version = 3, projecting_version = 4;
 // Reads the nodes of a file of this version, one by one.
 class NodeReader {
  public:
-  NodeReader(Reader& reader, uint32_t version) : reader_(reader), version_(version) {}
+  NodeReader(Reader& reader, uint32_t version, Budget& budget)
+      : reader_(reader), version_(version), budget_(budget) {}
 
   // Reads the next node. `signals` are its possible inputs: the model's input, then the output of
   // every earlier node. An error names the layer.
@@ -42,11 +44,13 @@ class NodeReader {
   std::unique_ptr<Tensor> read_factor(uint32_t depth);
   void read_vector(Tensor& tensor, uint8_t flags);
   void read_leaf(Tensor& tensor, uint8_t flags);
+  std::vector<float> read_floats(uint64_t count, uint8_t flags);
   uint64_t spend(const Tensor& tensor);
   void spend(uint64_t weights);
 
   Reader& reader_;
   uint32_t version_;
+  Budget& budget_;
   std::vector<std::shared_ptr<Tensor>> factors_;  // the right factors of products so far
   uint64_t weights_left_ = max_weights;
 };

@@ -32,6 +32,9 @@ struct Cell {
     return weight_ih.bytes() + weight_hh.bytes() + weight_hr.bytes() +
            (bias.size() + bias_hn.size()) * sizeof(float);
   }
+  size_t products() const {
+    return weight_ih.products() + weight_hh.products() + weight_hr.products();
+  }
 };
 
 class Recurrent : public Layer {
@@ -56,6 +59,7 @@ class Recurrent : public Layer {
            std::max(forward_.hidden(), backward_.hidden());
   }
   size_t bytes() const override { return forward_.bytes() + backward_.bytes(); }
+  size_t products() const override { return forward_.products() + backward_.products(); }
   void reserve(MatrixWork& work) const override {
     for (const Cell* cell : {&forward_, &backward_}) {
       cell->weight_ih.reserve(work);

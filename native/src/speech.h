@@ -10,6 +10,8 @@ class SpeechStream {
  public:
   // The model must have a speech card.
   explicit SpeechStream(std::shared_ptr<const Model> model);
+  SpeechStream(const SpeechStream&) = delete;
+  SpeechStream& operator=(const SpeechStream&) = delete;
 
   void feed(std::span<const float> samples);
   void finish();

@@ -2,29 +2,36 @@
 
 #include <algorithm>
 
+#include "budget.h"
+
 namespace tinyvox {
 namespace {
 
-constexpr uint64_t max_waiting = 1u << 27;             // values in all queues of a stream
 constexpr uint64_t max_rehearsal = uint64_t{1} << 20;  // frames
+constexpr uint64_t max_visits = uint64_t{1} << 22;     // of queues, in a rehearsal
+
+// What a queue gets: its peak, and room for a block that arrives.
+size_t room(const Frames& queue) { return queue.peak() + max_frames; }
 
 }  // namespace
 
-Stream::Stream(std::shared_ptr<const Model> model)
-    : model_(std::move(model)), work_{model_->kernels(), MatrixWork(model_->threads()), {}} {
-  size_t scratch = 0, inputs = 0;
-  for (const Model::Step& step : model_->steps()) {
-    step.layer->reserve(work_.matrix);
-    scratch = std::max(scratch, step.layer->scratch_size());
-    inputs = std::max(inputs, step.inputs.size());
-    states_.emplace_back(step.layer->state_size());
-  }
-  work_.scratch.resize(scratch);
-  inputs_.resize(inputs);
-  make_queues(true);
-  rehearse();
-  reserve();
+Stream::Stream(std::shared_ptr<const Model> model) : Stream(std::move(model), Counting{}) {
+  allocate();
   reset();
+}
+
+// Finds out what the stream needs.
+Stream::Stream(std::shared_ptr<const Model> model, Counting)
+    : model_(std::move(model)),
+      work_{model_->kernels(), MatrixWork(model_->threads(), Memory::measured), {}} {
+  for (const Model::Step& step : model_->steps()) step.layer->reserve(work_.matrix);
+  make_queues(true);
+  check_span();
+  rehearse();
+}
+
+size_t Stream::bytes_of(std::shared_ptr<const Model> model) {
+  return Stream(std::move(model), Counting{}).counted_bytes();
 }
 
 void Stream::make_queues(bool counting) {
@@ -58,6 +65,21 @@ void Stream::rehearse() {
   finish();
 }
 
+// A rehearsal visits every queue for every block of frames.
+void Stream::check_span() const {
+  const uint64_t blocks = span() / max_frames + 4;
+  if (blocks * edge_count() > max_visits)
+    throw LimitError("its " + std::to_string(edge_count()) + " connections of layers look over " +
+                     std::to_string(span()) + " frames of the input, the limit is 2^27 frames" +
+                     " times connections; take fewer layers, or shorter windows");
+}
+
+size_t Stream::edge_count() const {
+  size_t total = 0;
+  for (const std::vector<Edge>& edges : edges_) total += edges.size();
+  return total;
+}
+
 // The number of input frames after which every window has been full once.
 uint64_t Stream::span() const {
   uint64_t total = 0;
@@ -69,23 +91,38 @@ uint64_t Stream::span() const {
   return total;
 }
 
-void Stream::reserve() {
-  std::vector<size_t> peaks;
-  uint64_t values = 0;
-  for (size_t i = 0; i < edges_.size(); ++i)
-    for (size_t j = 0; j < edges_[i].size(); ++j) {
-      peaks.push_back(edges_[i][j].frames.peak() + max_frames);
-      values += peaks.back() * model_->signal_size(model_->steps()[i].inputs[j]);
-    }
-  const size_t output_peak = outputs_.peak() + max_frames;
-  values += output_peak * model_->output_size();
-  if (values > max_waiting)
-    throw FormatError("layers wait so long for each other that a stream needs over 2^27 values");
+// What `allocate` takes after a rehearsal.
+size_t Stream::counted_bytes() const {
+  size_t values = room(outputs_) * model_->output_size(), scratch = 0;
+  for (size_t i = 0; i < edges_.size(); ++i) {
+    const Model::Step& step = model_->steps()[i];
+    for (size_t j = 0; j < edges_[i].size(); ++j)
+      values += room(edges_[i][j].frames) * model_->signal_size(step.inputs[j]);
+    values += step.layer->state_size();
+    scratch = std::max(scratch, step.layer->scratch_size());
+  }
+  return (values + scratch) * sizeof(float) + work_.matrix.bytes();
+}
+
+void Stream::allocate() {
+  size_t scratch = 0, inputs = 0;
+  for (const Model::Step& step : model_->steps()) {
+    scratch = std::max(scratch, step.layer->scratch_size());
+    inputs = std::max(inputs, step.inputs.size());
+    states_.emplace_back(step.layer->state_size());
+  }
+  work_.matrix.take();
+  work_.scratch.resize(scratch);
+  inputs_.resize(inputs);
+  const size_t output_room = room(outputs_);
+  std::vector<size_t> rooms;
+  for (const std::vector<Edge>& edges : edges_)
+    for (const Edge& edge : edges) rooms.push_back(room(edge.frames));
   make_queues(false);
-  auto peak = peaks.begin();
+  auto next = rooms.begin();
   for (std::vector<Edge>& edges : edges_)
-    for (Edge& edge : edges) edge.frames.reserve(*peak++);
-  outputs_.reserve(output_peak);
+    for (Edge& edge : edges) edge.frames.reserve(*next++);
+  outputs_.reserve(output_room);
 }
 
 void Stream::reset() {
@@ -187,13 +224,6 @@ size_t Stream::bytes() const {
     for (const Edge& edge : edges) total += edge.frames.bytes();
   for (const auto& state : states_) total += state.size() * sizeof(float);
   return total;
-}
-
-std::shared_ptr<const Model> open_model(std::span<const uint8_t> bytes, const Kernels& kernels,
-                                        size_t threads) {
-  auto model = std::make_shared<const Model>(parse(bytes), kernels, threads);
-  Stream trial(model);
-  return model;
 }
 
 }  // namespace tinyvox

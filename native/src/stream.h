@@ -15,8 +15,14 @@ namespace tinyvox {
 
 class Stream {
  public:
-  // Raises FormatError if the frames that have to wait would take too much memory.
+  // Raises LimitError if layers wait too long for each other.
   explicit Stream(std::shared_ptr<const Model> model);
+  Stream(const Stream&) = delete;  // it points into itself
+  Stream& operator=(const Stream&) = delete;
+
+  // The memory that a stream takes, without taking it; the model may be one that is only measured.
+  // Raises LimitError as the constructor does.
+  static size_t bytes_of(std::shared_ptr<const Model> model);
 
   // Takes any number of frames, [frames, input size].
   void push(const float* features, size_t frames);
@@ -38,9 +44,14 @@ class Stream {
     size_t owed = 0;  // frames to drop as soon as they arrive
   };
 
+  struct Counting {};
+  Stream(std::shared_ptr<const Model> model, Counting);
+
   void make_queues(bool counting);
   void rehearse();
-  void reserve();
+  void check_span() const;
+  size_t counted_bytes() const;
+  void allocate();
   void advance_all();
   void advance(size_t step);
   size_t ready(size_t step) const;
@@ -48,6 +59,7 @@ class Stream {
   void consume(size_t step, size_t frames);
   void add_zeros(Edge& edge, size_t frames, size_t size);
   uint64_t span() const;
+  size_t edge_count() const;
 
   std::shared_ptr<const Model> model_;
   std::vector<std::vector<Edge>> edges_;         // [step][input]
@@ -58,9 +70,5 @@ class Stream {
   Work work_;
   bool counting_ = false, started_ = false, finished_ = false;
 };
-
-// Parses the bytes of a file and makes its model. Raises FormatError.
-std::shared_ptr<const Model> open_model(std::span<const uint8_t> bytes, const Kernels& kernels,
-                                        size_t threads = 1);
 
 }  // namespace tinyvox

@@ -43,6 +43,12 @@ def parse_file(bytes: bytes) -> dict[str, Any]:
     Raises FormatError.
     """
 
+def read_file(path: str | PathLike[str], max_memory: int = 0) -> dict[str, Any]:
+    """The content of the file at a path, as `parse_file`, in at most `max_memory` bytes.
+
+    0 is the default of a file of that size. Raises OSError or FormatError.
+    """
+
 def rans_encode(
     codes: NDArray[np.uint8],
     entries: int,
@@ -113,9 +119,14 @@ def choose_compensated(
     """
 
 class Session:
-    """An open model, which any number of streams share. Raises OSError or FormatError."""
+    """An open model, which any number of streams share. Raises OSError or FormatError.
 
-    def __init__(self, path: str | PathLike[str], threads: int = 1) -> None: ...
+    It takes at most `max_memory` bytes with one stream; 0 is the default of a file of its size.
+    """
+
+    def __init__(
+        self, path: str | PathLike[str], threads: int = 1, max_memory: int = 0
+    ) -> None: ...
     @property
     def input_size(self) -> int:
         """Features of a frame."""
@@ -140,7 +151,10 @@ class Session:
         """The outputs for an utterance, given to a stream in pieces of `chunk` frames."""
 
 class FeatureStream:
-    """One utterance: takes features, and gives outputs as soon as they are computed."""
+    """One utterance: takes features, and gives outputs as soon as they are computed.
+
+    Calls raise RuntimeError while another thread is inside one, ValueError once it is finished.
+    """
 
     def __init__(self, session: Session) -> None: ...
     def push(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -151,13 +165,17 @@ class FeatureStream:
         """Start the next utterance."""
 
 class SpeechStream:
-    """One utterance: takes audio, and gives text. Needs a speech card."""
+    """One utterance: takes audio, and gives text. Needs a speech card.
+
+    Calls raise RuntimeError while another thread is inside one, `feed` ValueError once it is
+    finished.
+    """
 
     def __init__(self, session: Session) -> None: ...
     def feed(self, samples: NDArray[np.float32]) -> None:
         """Take samples in [-1, 1)."""
-    def finish(self) -> None:
-        """End the utterance."""
+    def finish(self) -> str:
+        """End the utterance, and return its whole text; a second call only returns it."""
     def reset(self) -> None:
         """Start the next utterance."""
     @property

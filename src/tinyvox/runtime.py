@@ -19,12 +19,12 @@ Samples = NDArray[np.float32]
 class Stream:
     """One utterance while it is spoken: feed audio as it comes, read the text so far.
 
-    The text does not depend on how the audio was cut into pieces.
+    The text does not depend on how the audio was cut into pieces. One thread at a time uses a
+    stream: a call while another thread is inside one raises RuntimeError and changes nothing.
     """
 
     def __init__(self, native: _native.SpeechStream) -> None:
         self._native = native
-        self._finished = False
 
     @property
     def text(self) -> str:
@@ -36,39 +36,33 @@ class Stream:
 
         Raises ValueError on samples of another shape, type or value, and after `finish`.
         """
-        if self._finished:
-            raise ValueError("the stream is finished; open another, or reset it")
         self._native.feed(as_samples(samples))
 
     def finish(self) -> str:
         """The utterance is over: its whole text."""
-        if not self._finished:
-            self._native.finish()
-            self._finished = True
-        return self.text
+        return self._native.finish()
 
     def reset(self) -> None:
         """Back to the beginning, for the next utterance; takes no new memory."""
         self._native.reset()
-        self._finished = False
 
 
 class FeatureStream:
     """One utterance as features: push frames as they come, get outputs as early as they can be had.
 
-    The outputs, end to end, do not depend on how the features were cut into pieces.
+    The outputs, end to end, do not depend on how the features were cut into pieces. One thread at
+    a time uses a stream: a call while another thread is inside one raises RuntimeError and changes
+    nothing.
     """
 
     def __init__(self, native: _native.FeatureStream) -> None:
         self._native = native
-        self._finished = False
 
     def push(self, features: ArrayLike) -> NDArray[np.float32]:
         """Outputs [frames', output_size] that features [frames, input_size] have made ready.
 
-        Raises ValueError where the features are of another shape, and after `finish`.
+        Raises ValueError on features of another shape or value, and after `finish`.
         """
-        self._expect_open()
         return self._native.push(as_frames(features))
 
     def finish(self) -> NDArray[np.float32]:
@@ -76,18 +70,11 @@ class FeatureStream:
 
         Raises ValueError where it is over already.
         """
-        self._expect_open()
-        self._finished = True
         return self._native.finish()
 
     def reset(self) -> None:
         """Back to the beginning, for the next utterance; takes no new memory."""
         self._native.reset()
-        self._finished = False
-
-    def _expect_open(self) -> None:
-        if self._finished:
-            raise ValueError("the stream is finished; open another, or reset it")
 
 
 class Session:
@@ -150,7 +137,7 @@ class Session:
         """Outputs [frames', output_size] for features [frames, input_size] of an utterance.
 
         `chunk` frames are given to the stream at a time; the result does not depend on it. Raises
-        ValueError where the features are of another shape.
+        ValueError on features of another shape or value.
         """
         if chunk < 1:
             raise ValueError(f"chunk is {chunk}, expected 1 frame or more")
@@ -177,15 +164,20 @@ class Session:
         return stream.finish()
 
 
-def open(path: Path | str, threads: int = 1) -> Session:
+def open(path: Path | str, threads: int = 1, max_memory: int | None = None) -> Session:
     """Open a .tvx file. Raises FileError where it is missing, damaged, or cannot run here.
+
+    A file that needs more than `max_memory` bytes, for the model and one stream, is refused before
+    the memory is taken. Without it the limit is 40 MiB and 128 bytes for each byte of the file.
 
     `threads`, 1 to 64 or ValueError, share the work of large matrices. They are the session's: one
     stream at a time has their help, others work alone meanwhile. They sleep when idle. Results do
     not depend on them. Where the system has no room for all, there are fewer.
     """
+    if max_memory is not None and not 1 <= max_memory < 2**64:
+        raise ValueError(f"max_memory is {max_memory}, expected 1 to 2^64 - 1 bytes, or None")
     try:
-        return Session(_native.Session(path, threads))
+        return Session(_native.Session(path, threads, max_memory or 0))
     except OSError as error:
         raise FileError(f"{path}: cannot be read: {error.strerror}") from error
     except (_native.FormatError, RuntimeError, MemoryError) as error:
@@ -193,10 +185,12 @@ def open(path: Path | str, threads: int = 1) -> Session:
 
 
 def as_frames(features: ArrayLike) -> NDArray[np.float32]:
-    """Contiguous float32 frames. Raises ValueError naming the shape that was found."""
+    """Contiguous float32 frames. Raises ValueError naming what was found."""
     frames: NDArray[np.float32] = np.ascontiguousarray(features, dtype=np.float32)
     if frames.ndim != 2:
         raise ValueError(f"features of shape {frames.shape}, expected [frames, size]")
+    if not np.isfinite(frames).all():
+        raise ValueError("features hold NaN or infinity")
     return frames
 
 

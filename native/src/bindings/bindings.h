@@ -3,6 +3,7 @@
 
 #include <nanobind/nanobind.h>
 
+#include <functional>
 #include <memory>
 #include <span>
 
@@ -13,6 +14,11 @@ namespace tinyvox {
 // Features [frames, size] of an utterance.
 nanobind::object features_of(std::shared_ptr<const FeatureTables> tables,
                              std::span<const float> samples);
+
+// Calls work(bytes) with the bytes of a file, without Python's lock. Takes any path, as Python's
+// own functions do, and raises OSError if it cannot be read.
+void with_file(nanobind::handle path,
+               const std::function<void(std::span<const uint8_t> bytes)>& work);
 
 void bind_features(nanobind::module_& m);
 void bind_file(nanobind::module_& m);

@@ -47,7 +47,8 @@ void bind_features(nb::module_& m) {
             FeatureConfig config{kind_of(kind),   sample_rate,         window_ms, hop_ms,
                                  bands,           coefficients,        low_hz,    high_hz,
                                  std::move(mean), std::move(deviation)};
-            if (const char* fault = config.fault()) throw nb::value_error(fault);
+            if (const std::string fault = config.fault(); !fault.empty())
+              throw nb::value_error(fault.c_str());
             new (self) FeatureConfig(std::move(config));
           },
           nb::kw_only(), nb::arg("kind"), nb::arg("sample_rate"), nb::arg("window_ms"),

@@ -6,8 +6,12 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <system_error>
 
 #include "bindings.h"
+#include "budget.h"
+#include "mapped_file.h"
 #include "rans.h"
 
 namespace nb = nanobind;
@@ -99,11 +103,7 @@ nb::dict to_python(const Speech& speech) {
   return result;
 }
 
-nb::dict parse_file(const nb::bytes& bytes) {
-  File file = [&] {
-    nb::gil_scoped_release unlocked;
-    return parse(view(bytes));
-  }();
+nb::dict to_python(File file) {
   nb::dict result;
   result["input_size"] = file.input_size;
   nb::list nodes;
@@ -113,6 +113,23 @@ nb::dict parse_file(const nb::bytes& bytes) {
   result["metadata"] = file.metadata;
   result["overhead"] = file.overhead;
   return result;
+}
+
+nb::dict parse_file(const nb::bytes& bytes) {
+  File file = [&] {
+    nb::gil_scoped_release unlocked;
+    return parse(view(bytes));
+  }();
+  return to_python(std::move(file));
+}
+
+nb::dict read_file(nb::object path, uint64_t max_memory) {
+  File file;
+  with_file(path, [&](std::span<const uint8_t> bytes) {
+    Budget budget(max_memory ? max_memory : default_memory(bytes.size()));
+    file = parse(bytes, budget);
+  });
+  return to_python(std::move(file));
 }
 
 void check_entries(uint32_t entries) {
@@ -165,10 +182,26 @@ nb::object decode(const nb::bytes& bytes, size_t rows, size_t columns, uint32_t 
 
 }  // namespace
 
+void with_file(nb::handle path, const std::function<void(std::span<const uint8_t>)>& work) {
+  PyObject* encoded = nullptr;
+  if (!PyUnicode_FSConverter(path.ptr(), &encoded)) throw nb::python_error();
+  const auto name = nb::steal<nb::bytes>(encoded);
+  try {
+    nb::gil_scoped_release unlocked;
+    work(MappedFile(name.c_str()).bytes());
+  } catch (const std::system_error& error) {
+    errno = error.code().value();
+    PyErr_SetFromErrno(PyExc_OSError);
+    throw nb::python_error();
+  }
+}
+
 void bind_file(nb::module_& m) {
   nb::exception<FormatError>(m, "FormatError", PyExc_ValueError);
   m.def("parse_file", &parse_file, nb::arg("bytes"),
         "The content of a .tvx file as dictionaries and arrays. Raises FormatError.");
+  m.def("read_file", &read_file, nb::arg("path"), nb::arg("max_memory") = 0,
+        "The content of the file at a path, as parse_file. Raises OSError or FormatError.");
   m.def("rans_encode", &encode, nb::arg("codes"), nb::arg("entries"), nb::arg("group"),
         nb::arg("groups") = 1, nb::arg("zero") = -1,
         "Entropy-coded uint8 codes [rows, columns], each below `entries`; `group` [rows] or [0].");

@@ -1,11 +1,9 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 
-#include <cerrno>
-#include <system_error>
-
 #include "bindings.h"
-#include "mapped_file.h"
+#include "exclusive.h"
+#include "open.h"
 #include "speech.h"
 
 namespace nb = nanobind;
@@ -22,34 +20,42 @@ struct Session {
 };
 
 // Takes features, and gives outputs as soon as they are computed.
-struct Utterance {
+struct Features {
+  explicit Features(const Session& session) : model(session.model), stream(session.model) {}
+
   Shared model;
   Stream stream;
+  bool finished = false;
 };
+
+struct Audio {
+  explicit Audio(const Session& session) : stream(session.model) {}
+
+  SpeechStream stream;
+  bool finished = false;
+};
+
+// As Python sees them: of several threads that call at once, all but the first get a RuntimeError.
+using FeatureUtterance = Exclusive<Features>;
+using SpeechUtterance = Exclusive<Audio>;
+
+void expect_open(bool finished) {
+  if (finished) throw nb::value_error("the stream is finished; open another, or reset it");
+}
 
 const Speech& speech_of(const Model& model) {
   if (!model.speech()) throw nb::value_error("the file has no speech card, so it gives no text");
   return *model.speech();
 }
 
-// Takes any path, as Python's own functions do, and raises OSError if it cannot be read.
-void open(Session* self, nb::object path, int64_t threads) {
+void open(Session* self, nb::object path, int64_t threads, uint64_t max_memory) {
   if (threads < 1 || threads > static_cast<int64_t>(max_threads))
     throw nb::value_error(("threads are " + std::to_string(threads) + ", expected 1 to " +
                            std::to_string(max_threads))
                               .c_str());
-  PyObject* encoded = nullptr;
-  if (!PyUnicode_FSConverter(path.ptr(), &encoded)) throw nb::python_error();
-  const auto name = nb::steal<nb::bytes>(encoded);
-  try {
-    nb::gil_scoped_release unlocked;
-    new (self) Session{
-        open_model(MappedFile(name.c_str()).bytes(), kernels(), static_cast<size_t>(threads))};
-  } catch (const std::system_error& error) {
-    errno = error.code().value();
-    PyErr_SetFromErrno(PyExc_OSError);
-    throw nb::python_error();
-  }
+  with_file(path, [&](std::span<const uint8_t> bytes) {
+    new (self) Session{open_model(bytes, kernels(), {static_cast<size_t>(threads), max_memory})};
+  });
 }
 
 void check_width(const Model& model, const Frames2d& features) {
@@ -86,7 +92,7 @@ nb::ndarray<nb::numpy, float> run(const Session& self, Frames2d features, size_t
 }
 
 // The outputs since the last call.
-nb::ndarray<nb::numpy, float> take(Utterance& self) {
+nb::ndarray<nb::numpy, float> take(Features& self) {
   Frames& ready = self.stream.outputs();
   const size_t frames = ready.count(), size = self.model->output_size();
   auto* out = new float[frames * size];
@@ -96,21 +102,59 @@ nb::ndarray<nb::numpy, float> take(Utterance& self) {
   return nb::ndarray<nb::numpy, float>(out, {frames, size}, owner);
 }
 
-nb::ndarray<nb::numpy, float> push(Utterance& self, Frames2d features) {
-  check_width(*self.model, features);
-  {
-    nb::gil_scoped_release unlocked;
-    self.stream.push(features.data(), features.shape(0));
-  }
-  return take(self);
+nb::ndarray<nb::numpy, float> push(FeatureUtterance& self, Frames2d features) {
+  return self.use([&](Features& utterance) {
+    expect_open(utterance.finished);
+    check_width(*utterance.model, features);
+    {
+      nb::gil_scoped_release unlocked;
+      utterance.stream.push(features.data(), features.shape(0));
+    }
+    return take(utterance);
+  });
 }
 
-nb::ndarray<nb::numpy, float> finish(Utterance& self) {
-  {
+nb::ndarray<nb::numpy, float> finish(FeatureUtterance& self) {
+  return self.use([](Features& utterance) {
+    expect_open(utterance.finished);
+    utterance.finished = true;
+    {
+      nb::gil_scoped_release unlocked;
+      utterance.stream.finish();
+    }
+    return take(utterance);
+  });
+}
+
+void feed(SpeechUtterance& self, Samples samples) {
+  self.use([&](Audio& utterance) {
+    expect_open(utterance.finished);
     nb::gil_scoped_release unlocked;
-    self.stream.finish();
-  }
-  return take(self);
+    utterance.stream.feed({samples.data(), samples.shape(0)});
+  });
+}
+
+std::string text(SpeechUtterance& self) {
+  return self.use([](Audio& utterance) { return utterance.stream.text(); });
+}
+
+std::string finish_speech(SpeechUtterance& self) {
+  return self.use([](Audio& utterance) {
+    if (!utterance.finished) {
+      nb::gil_scoped_release unlocked;
+      utterance.stream.finish();
+      utterance.finished = true;
+    }
+    return utterance.stream.text();
+  });
+}
+
+template <typename Utterance>
+void reset(Exclusive<Utterance>& self) {
+  self.use([](Utterance& utterance) {
+    utterance.stream.reset();
+    utterance.finished = false;
+  });
 }
 
 size_t resident_bytes(const Session& self) {
@@ -123,7 +167,7 @@ size_t resident_bytes(const Session& self) {
 
 void bind_session(nb::module_& m) {
   nb::class_<Session>(m, "Session", "An open model, which any number of streams share.")
-      .def("__init__", &open, nb::arg("path"), nb::arg("threads") = 1)
+      .def("__init__", &open, nb::arg("path"), nb::arg("threads") = 1, nb::arg("max_memory") = 0)
       .def_prop_ro("input_size", [](const Session& s) { return s.model->input_size(); })
       .def_prop_ro("output_size", [](const Session& s) { return s.model->output_size(); })
       .def_prop_ro("has_speech", [](const Session& s) { return s.model->speech() != nullptr; })
@@ -139,34 +183,23 @@ void bind_session(nb::module_& m) {
           },
           nb::arg("samples"))
       .def("run", &run, nb::arg("features"), nb::arg("chunk"));
-  nb::class_<Utterance>(m, "FeatureStream", "One utterance: features in, outputs as they come.")
-      .def("__init__",
-           [](Utterance* self, const Session& session) {
-             new (self) Utterance{session.model, Stream(session.model)};
-           })
+  nb::class_<FeatureUtterance>(m, "FeatureStream",
+                               "One utterance: features in, outputs as they come.")
+      .def("__init__", [](FeatureUtterance* self,
+                          const Session& session) { new (self) FeatureUtterance(session); })
       .def("push", &push, nb::arg("features"))
       .def("finish", &finish)
-      .def("reset", [](Utterance& self) { self.stream.reset(); });
-  nb::class_<SpeechStream>(m, "SpeechStream", "One utterance: audio in, text out.")
+      .def("reset", &reset<Features>);
+  nb::class_<SpeechUtterance>(m, "SpeechStream", "One utterance: audio in, text out.")
       .def("__init__",
-           [](SpeechStream* self, const Session& session) {
+           [](SpeechUtterance* self, const Session& session) {
              speech_of(*session.model);
-             new (self) SpeechStream(session.model);
+             new (self) SpeechUtterance(session);
            })
-      .def(
-          "feed",
-          [](SpeechStream& self, Samples samples) {
-            nb::gil_scoped_release unlocked;
-            self.feed({samples.data(), samples.shape(0)});
-          },
-          nb::arg("samples"))
-      .def("finish",
-           [](SpeechStream& self) {
-             nb::gil_scoped_release unlocked;
-             self.finish();
-           })
-      .def("reset", &SpeechStream::reset)
-      .def_prop_ro("text", &SpeechStream::text);
+      .def("feed", &feed, nb::arg("samples"))
+      .def("finish", &finish_speech)
+      .def("reset", &reset<Audio>)
+      .def_prop_ro("text", &text);
 }
 
 }  // namespace tinyvox

@@ -105,23 +105,32 @@ void log_softmax_f32(float* x, size_t size) {
   for (size_t i = 0; i < size; ++i) x[i] -= total;
 }
 
-// Compares bit patterns: as integers they have the same order as non-negative floats.
+// Compares bit patterns: as integers they have the same order as non-negative floats. Weights of a
+// file may be so large that a layer before overflows: a frame with infinity or NaN becomes zeros.
 void quantize_i8(const float* __restrict x, size_t columns, size_t stride,
                  int8_t* __restrict values, float* scale, int32_t* sum) {
-  int32_t most = 0, total = 0;
+  int32_t most = 0;
+  uint32_t total = 0;
   for (size_t i = 0; i < columns; ++i) {
     const int32_t magnitude = bits_of(x[i]) & 0x7FFFFFFF;
     most = magnitude > most ? magnitude : most;
+  }
+  constexpr int32_t infinity = 0x7F800000;
+  if (most >= infinity) {
+    for (size_t i = 0; i < stride; ++i) values[i] = 0;
+    *scale = 0.0f;
+    *sum = 0;
+    return;
   }
   const float largest = float_of(most);
   // A frame of subnormal values counts as silence: 127 / largest would overflow.
   const float inverse = largest > 1e-35f ? 127.0f / largest : 0.0f;
   for (size_t i = 0; i < columns; ++i) {
     const int32_t value = bits_of(x[i] * inverse + rounder) - rounder_bits;
-    total += value;
+    total += static_cast<uint32_t>(value);
     values[i] = static_cast<int8_t>(value);
   }
   for (size_t i = columns; i < stride; ++i) values[i] = 0;
   *scale = largest / 127.0f;
-  *sum = total;
+  *sum = static_cast<int32_t>(total);
 }

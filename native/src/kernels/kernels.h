@@ -118,6 +118,13 @@ struct Activations {
   size_t frames, stride;
 };
 
+// What the offset of the entries adds to the sums of a frame. Like the sums of every set it is
+// taken modulo 2^32; the result less the offset fits int32.
+inline int32_t offset_of(const Weights& w, const Activations& x, size_t frame) {
+  return static_cast<int32_t>(static_cast<uint32_t>(w.offset) *
+                              static_cast<uint32_t>(x.sum[frame]));
+}
+
 // Row r of frame f of the result is stored in values[f * stride + r].
 struct Results {
   float* values;

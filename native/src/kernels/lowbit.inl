@@ -30,7 +30,7 @@ constexpr size_t prefetch_bytes = 2048;
     for (int b = 0; b < blocks; ++b, ++sums) {
       const size_t at = frame + f, row = (block + b) * Simd::rows;
       if (row >= w.rows) continue;
-      const int32_t offset = w.offset * x.sum[at];
+      const int32_t offset = offset_of(w, x, at);
       float* to = y.values + at * y.stride + row;
       if (w.rows - row >= Simd::rows) {
         Simd::store(*sums, offset, w.scale + row, x.scale[at], to);
@@ -88,7 +88,7 @@ inline void tile_i8(const Weights& w, const Activations& x, size_t block, size_t
   if (const size_t row = block * Simd::rows; Frames == 1 && row + Blocks * Simd::rows <= w.rows) {
 #pragma GCC unroll 16
     for (int b = 0; b < Blocks; ++b)
-      Simd::store(Simd::add(sums[b][0][0], sums[b][0][halves - 1]), w.offset * x.sum[frame],
+      Simd::store(Simd::add(sums[b][0][0], sums[b][0][halves - 1]), offset_of(w, x, frame),
                   w.scale + row + b * Simd::rows, x.scale[frame],
                   y.values + frame * y.stride + row + b * Simd::rows);
     return;

@@ -26,10 +26,11 @@ void gemm_i8(const Weights& w, const Activations& x, Results y) {
   const size_t columns = w.chunks * packing_of(form).columns();
   for (size_t frame = 0; frame < x.frames; ++frame)
     for (size_t row = 0; row < w.rows; ++row) {
-      int32_t sum = 0;
+      uint32_t sum = 0;
       for (size_t i = 0; i < columns; ++i)
-        sum += entry_at<form>(w, row, i) * x.values[frame * x.stride + i];
-      const auto exact = static_cast<float>(sum - w.offset * x.sum[frame]);
+        sum += static_cast<uint32_t>(entry_at<form>(w, row, i) * x.values[frame * x.stride + i]);
+      sum -= static_cast<uint32_t>(offset_of(w, x, frame));
+      const auto exact = static_cast<float>(static_cast<int32_t>(sum));
       y.values[frame * y.stride + row] = exact * w.scale[row] * x.scale[frame];
     }
 }

@@ -17,18 +17,23 @@ IMPORTERS: dict[str, Callable[[Path], Model]] = {
 """The function that reads a file, by the file's suffix."""
 
 
-def load(path: Path | str, card: SpeechCard | Path | str | None = None) -> Model:
+def load(
+    path: Path | str,
+    card: SpeechCard | Path | str | None = None,
+    max_memory: int | None = None,
+) -> Model:
     """Read a model from a .tvx file, or import it from another tool's file.
 
     `card` is a speech card or the path of one. Without it, a .tvx file has its own card or none,
-    and any other file has the card `NAME.speech.yaml` beside it or none. Raises FileError where a
+    and any other file has the card `NAME.speech.yaml` beside it or none. A .tvx file that holds
+    more than `max_memory` bytes is refused; without it the limit is that of `tinyvox.open`. Raises FileError where a
     file is missing or damaged, ImporterError where it cannot be imported, ModelError where card and
     model do not fit, all with the file's name.
     """
     path = Path(path)
     importer = _importer(path)
     card = _card(path, card)
-    model = importer(path)
+    model = tvx.load(path, max_memory) if importer is tvx.load else importer(path)
     try:
         return model if card is None else model.with_card(card)
     except ModelError as error:

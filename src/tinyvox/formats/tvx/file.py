@@ -41,9 +41,12 @@ def size(model: Model) -> int:
     return len(encode(model))
 
 
-def load(path: Path | str) -> Model:
-    """Read a model. Raises FileError where the file is missing, damaged or not a .tvx file."""
-    content = parse(path)
+def load(path: Path | str, max_memory: int | None = None) -> Model:
+    """Read a model. Raises FileError where the file is missing, damaged or not a .tvx file.
+
+    Also where it holds more than `max_memory` bytes; without it the limit is that of `tinyvox.open`.
+    """
+    content = parse(path, max_memory)
     try:
         return model_of(content)
     except (ModelError, ValueError) as error:
@@ -51,10 +54,10 @@ def load(path: Path | str) -> Model:
         raise FileError(f"{path}: {text}") from error
 
 
-def parse(path: Path | str) -> Mapping[str, Any]:
+def parse(path: Path | str, max_memory: int | None = None) -> Mapping[str, Any]:
     """The records of a file, as the native parser gives them. Raises FileError."""
     try:
-        return _native.parse_file(Path(path).read_bytes())
+        return _native.read_file(path, max_memory or 0)
     except OSError as error:
         raise FileError(f"{path}: cannot be read: {error.strerror}") from error
     except _native.FormatError as error:
