@@ -66,8 +66,9 @@ arm:
 # fault is kept there. SEED chooses others.
 SECONDS ?= 60
 SEED ?= 1
+SANITIZED := -DTINYVOX_FUZZ=ON -DTINYVOX_SANITIZE=address,undefined,float-cast-overflow
 fuzz:
-	cmake -S . -B build/fuzz -DTINYVOX_FUZZ=ON
+	cmake -S . -B build/fuzz $(SANITIZED)
 	+cmake --build build/fuzz
 	build/fuzz/fuzz_file --seconds $(SECONDS) --seed $(SEED) --save build/fuzz native/fuzz/seeds/tvx
 	build/fuzz/fuzz_wav --seconds $$(($(SECONDS) / 4)) --seed $(SEED) --save build/fuzz native/fuzz/seeds/wav
@@ -75,7 +76,7 @@ fuzz:
 # The same with Clang's libFuzzer, whose corpus stays in build/fuzz-clang from run to run.
 fuzz-clang:
 	cmake -S . -B build/fuzz-clang -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ \
-		-DTINYVOX_FUZZ=ON -DTINYVOX_LIBFUZZER=ON
+		$(SANITIZED) -DTINYVOX_LIBFUZZER=ON
 	+cmake --build build/fuzz-clang
 	mkdir -p build/fuzz-clang/corpus
 	build/fuzz-clang/fuzz_file -max_total_time=$(SECONDS) -seed=$(SEED) -max_len=4096 -timeout=20 \

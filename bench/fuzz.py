@@ -25,7 +25,13 @@ from lib.results import Row
 from lib.script import HERE, finish, options_of, parser_of, say
 
 SEEDS = ROOT / "native" / "fuzz" / "seeds"
-CLANG = ("-DCMAKE_C_COMPILER=clang", "-DCMAKE_CXX_COMPILER=clang++", "-DTINYVOX_LIBFUZZER=ON")
+SANITIZED = "-DTINYVOX_SANITIZE=address,undefined,float-cast-overflow"
+CLANG = (
+    SANITIZED,
+    "-DCMAKE_C_COMPILER=clang",
+    "-DCMAKE_CXX_COMPILER=clang++",
+    "-DTINYVOX_LIBFUZZER=ON",
+)
 COUNTS = ("executions", "seconds", "read", "ran", "faults")
 """What the last line of every engine says, and what `--add` adds."""
 
@@ -61,8 +67,8 @@ class Engine:
 
 
 ENGINES = (
-    Engine("sanitizers", "fuzz"),
-    Engine("plain", "fuzz-plain", ("-DTINYVOX_SANITIZE=OFF",)),
+    Engine("sanitizers", "fuzz", (SANITIZED,)),
+    Engine("plain", "fuzz-plain"),
     Engine("libfuzzer", "fuzz-clang", CLANG, ("tvx",), True),
 )
 

@@ -187,6 +187,13 @@ void check_text(const tv_model* model, size_t count, Random& random) {
   tv_stream_close(stream);
 }
 
+// A model that takes long to run is opened all the same, or refused for what it would take.
+void check_opening(std::span<const uint8_t> bytes) {
+  tv_model* model = nullptr;
+  if (tv_open_memory(bytes.data(), bytes.size(), &model)) expect_one_line(tv_error_message());
+  tv_close(model);
+}
+
 // The C API, with audio if the file has a card.
 void check_c_api(std::span<const uint8_t> bytes, const File& file, const Cost& cost,
                  Random& random) {
@@ -199,13 +206,6 @@ void check_c_api(std::span<const uint8_t> bytes, const File& file, const Cost& c
     tv_stream* stream = nullptr;
     expect(tv_stream_open(model, &stream) == TV_ERROR_NO_SPEECH, "a stream without a card");
   }
-  tv_close(model);
-}
-
-// A model that takes long to run is opened all the same, or refused for what it would take.
-void check_opening(std::span<const uint8_t> bytes) {
-  tv_model* model = nullptr;
-  if (tv_open_memory(bytes.data(), bytes.size(), &model)) expect_one_line(tv_error_message());
   tv_close(model);
 }
 

@@ -1,10 +1,8 @@
-# Everything is built with sanitizers, in a build folder of its own. With libFuzzer (Clang only) or
-# with our driver, the targets are the same.
+# The fuzz targets, for our driver or for libFuzzer (Clang only). Usually with TINYVOX_SANITIZE;
+# without it more inputs are tried in a second, and only results are compared.
 option(TINYVOX_LIBFUZZER "Build the fuzz targets for libFuzzer" OFF)
-option(TINYVOX_SANITIZE "Build with sanitizers; without them more inputs are tried in a second" ON)
 enable_language(C)
 
-set(sanitizers address,undefined,float-cast-overflow)
 if(TINYVOX_LIBFUZZER)
   set(driver libfuzzer.cc)
   target_compile_options(tinyvox_core PRIVATE -fsanitize=fuzzer-no-link)
@@ -16,25 +14,18 @@ else()
     set_property(SOURCE native/src/${room}.cc APPEND PROPERTY COMPILE_OPTIONS -fsanitize-coverage=trace-pc)
   endforeach()
 endif()
-if(TINYVOX_SANITIZE)
-  set(sanitize -fsanitize=${sanitizers})
-endif()
-set(sanitized -g -fno-omit-frame-pointer ${sanitize} -fno-sanitize-recover=all)
-target_compile_options(tinyvox_core PRIVATE ${sanitized})
 target_compile_definitions(tinyvox_core PRIVATE _GLIBCXX_ASSERTIONS)
 
 set(fuzz ${CMAKE_CURRENT_LIST_DIR})
 add_library(fuzz_mutations OBJECT ${fuzz}/mutate.cc ${fuzz}/mutate_bytes.cc ${fuzz}/fit.cc
             ${fuzz}/tensors.cc ${fuzz}/write.cc ${fuzz}/cost.cc ${fuzz}/${driver})
 target_link_libraries(fuzz_mutations PUBLIC tinyvox_core)
-target_compile_options(fuzz_mutations PRIVATE ${sanitized})
 
 function(add_target name)
   add_executable(${name} ${ARGN} native/src/c_api.cc)
   target_link_libraries(${name} PRIVATE fuzz_mutations tinyvox_core)
   target_include_directories(${name} PRIVATE native/include)
-  target_compile_options(${name} PRIVATE ${sanitized})
-  target_link_options(${name} PRIVATE ${sanitize} ${at_link})
+  target_link_options(${name} PRIVATE ${at_link})
 endfunction()
 add_target(fuzz_file ${fuzz}/file_target.cc)
 add_target(fuzz_wav ${fuzz}/wav_target.cc ${fuzz}/wav_example.c)

@@ -39,7 +39,9 @@ void put(Bytes& out, uint64_t value, size_t width) {
   for (size_t i = 0; i < width; ++i) out.push_back(static_cast<uint8_t>(value >> 8 * i));
 }
 
-void put(Bytes& out, const char* tag) { out.insert(out.end(), tag, tag + 4); }
+void put(Bytes& out, const char* tag) {
+  for (size_t i = 0; i < 4; ++i) out.push_back(static_cast<uint8_t>(tag[i]));
+}
 
 // A file of a few chunks, whose sizes may lie.
 Bytes make_wav(Random& random) {
