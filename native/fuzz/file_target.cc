@@ -130,7 +130,10 @@ void expect_product(const Tensor& tensor, const Values& x, const Values& y, cons
 
 // Checks the float products of a tensor on every set. Returns whether there are any.
 bool check_floats(const Tensor& tensor, Random& random) {
-  if (tensor.left) return check_floats(*tensor.left, random) | check_floats(*tensor.right, random);
+  if (tensor.left) {
+    const bool left = check_floats(*tensor.left, random);
+    return check_floats(*tensor.right, random) || left;
+  }
   if (tensor.kind != TensorKind::dense) return false;
   const Values x = make_features(tensor.columns, random);
   Threads alone(1);
