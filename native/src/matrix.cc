@@ -12,7 +12,10 @@ struct Integers {
         error = INFINITY;  // the value of one integer step; the squared error over all values
   int exponent = 0;        // of two, by which the step is still to be multiplied
 
-  float scaled(float scale) const { return std::ldexp(scale * step, exponent); }
+  // In double, which holds the product exactly, so that no part of it underflows.
+  float scaled(float scale) const {
+    return static_cast<float>(std::ldexp(static_cast<double>(scale) * step, exponent));
+  }
 };
 
 // Divides by a power of two, so that the largest magnitude lies in [1/2, 1) and neither squares of

@@ -9,7 +9,18 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ctypes import POINTER, byref, c_char_p, c_int, c_int16, c_size_t, c_uint, c_uint32, c_void_p
+from ctypes import (
+    POINTER,
+    byref,
+    c_char_p,
+    c_int,
+    c_int16,
+    c_size_t,
+    c_uint,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+)
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +51,9 @@ ARGUMENTS = {
     "tv_error_name": [c_int],
     "tv_open": [c_char_p, POINTER(c_void_p)],
     "tv_open_threads": [c_char_p, c_uint, POINTER(c_void_p)],
+    "tv_open_limited": [c_char_p, c_uint, c_uint64, POINTER(c_void_p)],
     "tv_open_memory": [c_char_p, c_size_t, POINTER(c_void_p)],
+    "tv_open_memory_limited": [c_char_p, c_size_t, c_uint, c_uint64, POINTER(c_void_p)],
     "tv_close": [c_void_p],
     "tv_sample_rate": [c_void_p],
     "tv_isa": [c_void_p],

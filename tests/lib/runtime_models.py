@@ -76,6 +76,17 @@ def grouped() -> Model:
     return chain(8, strided=strided, depthwise=depthwise)
 
 
+def small_groups() -> Model:
+    """Groups that are computed side by side: one or more rows and channels each, and factors."""
+    depthwise = layers.Conv1d(dense(16, 5), torch.randn(16), 5, 1, 3, (4, 2), groups=16)
+    wider = layers.Conv1d(dense(48, 3), None, 3, 2, groups=16)
+    narrower = layers.Conv1d(dense(24, 6 * 2), torch.randn(24), 2, groups=8)
+    factors = layers.Conv1d(
+        Product(dense(36, 4), dense(4, 2 * 3)), None, 3, padding=(1, 1), groups=12
+    )
+    return chain(16, depthwise=depthwise, wider=wider, narrower=narrower, factors=factors)
+
+
 def projected(hidden: int, size: int) -> layers.Recurrent:
     """More values than units, which torch does not have."""
     rows = 4 * hidden
@@ -103,6 +114,7 @@ MODELS = {
     "delays": with_delays,
     "conv2d": two_dimensional,
     "grouped": grouped,
+    "small_groups": small_groups,
     "layer_norm": lambda: chain(
         12, norm=layers.LayerNorm(torch.randn(12), torch.randn(12)), act=layers.Activation("tanh")
     ),

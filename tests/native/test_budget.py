@@ -1,4 +1,4 @@
-"""What a file may take: found out by its shapes, before the memory is taken and the work is done."""
+"""What a file may take: found out by its shapes, before memory is taken and work is done."""
 
 from __future__ import annotations
 

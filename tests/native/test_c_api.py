@@ -200,6 +200,12 @@ def test_null_is_an_error_and_never_a_crash(library: Library) -> None:
         (lambda: c.tv_open(b"model.tvx", None), "tv_open: model is NULL"),
         (lambda: c.tv_open_threads(None, 2, byref(handle)), "tv_open_threads: path is NULL"),
         (lambda: c.tv_open_threads(b"model.tvx", 2, None), "tv_open_threads: model is NULL"),
+        (lambda: c.tv_open_limited(None, 1, 0, byref(handle)), "tv_open_limited: path is NULL"),
+        (lambda: c.tv_open_limited(b"model.tvx", 1, 0, None), "tv_open_limited: model is NULL"),
+        (
+            lambda: c.tv_open_memory_limited(None, 0, 1, 0, byref(handle)),
+            "tv_open_memory_limited: bytes is NULL",
+        ),
         (lambda: c.tv_open_memory(None, 0, byref(handle)), "tv_open_memory: bytes is NULL"),
         (lambda: c.tv_open_memory(b"abc", 3, None), "tv_open_memory: model is NULL"),
         (lambda: c.tv_stream_open(None, byref(handle)), "tv_stream_open: model is NULL"),
@@ -225,6 +231,46 @@ def test_a_number_of_threads_that_cannot_be_is_refused(library: Library, threads
     message = f"^tv_open_threads: threads are {threads}, expected 1 to 64$"
     library.refused(code, "TV_ERROR_ARGUMENT", message)
     assert model.value is None
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_a_file_that_takes_too_much_is_refused(library: Library, in_memory: bool) -> None:
+    data, path, model = MODEL.read_bytes(), os.fsencode(MODEL), c_void_p()
+
+    def opens(limit: int) -> int:
+        if in_memory:
+            code = library.c.tv_open_memory_limited(data, len(data), 1, limit, byref(model))
+        else:
+            code = library.c.tv_open_limited(path, 1, limit, byref(model))
+        return int(code)
+
+    message = r"takes at least [\d ]+ bytes of memory, the limit is 1 000 000; pass a larger"
+    library.refused(opens(1_000_000), "TV_ERROR_LIMIT", message)
+    assert model.value is None
+    for limit in (0, 100_000_000):
+        library.check(opens(limit))
+        library.c.tv_close(model)
+
+
+def test_a_stream_in_use_is_refused_to_other_threads(
+    library: Library, clips: list[Samples], texts: list[str]
+) -> None:
+    """Native tests hammer it under ThreadSanitizer; here the codes alone, and that all goes on."""
+    names = set()
+    with library.model() as model, library.stream(model) as stream:
+
+        def feed(clip: Samples) -> None:
+            for _ in range(20):
+                code = library.feed(stream, clip)
+                names.add(library.c.tv_error_name(code).decode())
+                if code == CODES["TV_ERROR_BUSY"]:
+                    library.refused(code, "TV_ERROR_BUSY", "^tv_stream_feed: another thread is us")
+
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(feed, clips[:4]))
+        assert names == {"TV_OK", "TV_ERROR_BUSY"}
+        library.check(library.c.tv_stream_reset(stream))
+        assert library.transcribe(stream, clips[0]) == texts[0]
 
 
 def test_each_thread_has_its_own_message(library: Library, tmp_path: Path) -> None:

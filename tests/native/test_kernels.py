@@ -116,6 +116,42 @@ def test_products_by_tables_of_rows_lie_within_the_bound_of_int8(isa: str) -> No
 
 
 @isas
+@pytest.mark.parametrize("exponent", [-145, -110, 100, 120])
+def test_the_magnitude_of_a_table_does_not_matter(isa: str, exponent: int) -> None:
+    """Times a power of two, as far as to subnormal centroids: only what these cannot hold differs,
+    and by the same bits on every set."""
+    x = frames_of(3, 33)
+    with all_cases() as case:
+        for entries in (2, 4, 8, 16, 17, 64, 256):
+            codes, levels, scale = coded(9, 33, entries)
+            moved = np.ldexp(levels / np.abs(levels).max(), exponent).astype(np.float32)
+            still = np.ldexp(moved.astype(np.float64), -exponent).astype(np.float32)
+            small = np.ldexp(scale, -exponent if exponent > 0 else 0)
+            expected = _native.multiply_coded("scalar", codes, still, scale, x)
+            found = _native.multiply_coded(isa, codes, moved, small, x)
+            with case(entries=entries):
+                if exponent < 0:
+                    expected = np.ldexp(expected, exponent)
+                np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-40)
+                np.testing.assert_array_equal(
+                    found, _native.multiply_coded("scalar", codes, moved, small, x)
+                )
+
+
+@isas
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, -np.nan])
+def test_a_frame_that_is_not_finite_becomes_zeros(isa: str, value: float) -> None:
+    with all_cases() as case:
+        for columns in (1, 7, 33, 130):
+            x = frames_of(1, columns)[0]
+            x[columns // 2] = value
+            values, scale, total = _native.quantize_i8(isa, x)
+            with case(columns=columns):
+                assert not values.any()
+                assert (scale, total) == (0, 0)
+
+
+@isas
 def test_evenly_spaced_levels_of_any_number_are_the_same_to_the_last_bit(isa: str) -> None:
     x = frames_of(3, 33)
     with all_cases() as case:

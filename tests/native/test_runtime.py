@@ -63,7 +63,17 @@ def test_no_frames_give_no_frames(name: str, tmp_path: Path) -> None:
     assert session.run(noise(0, session.input_size)).shape == (0, session.output_size)
 
 
-CODED = ["linear", "product", "lstm", "gru", "bilstm", "projected", "projected_bilstm", "grouped"]
+CODED = [
+    "linear",
+    "product",
+    "lstm",
+    "gru",
+    "bilstm",
+    "projected",
+    "projected_bilstm",
+    "grouped",
+    "small_groups",
+]
 
 
 @pytest.mark.parametrize("entries", [4, 8, 16, 64, 256])
@@ -77,10 +87,11 @@ def test_coded_models_lie_close_to_torch(name: str, entries: int, tmp_path: Path
     assert error < 0.03  # int8 activations: 1/127 of a frame's largest, through a recurrent layer
 
 
+@pytest.mark.parametrize("name", ["speech", *CODED])
 def test_instruction_sets_agree_on_a_coded_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = build("speech").map_matrices(lambda _, matrix: code(matrix, 8))
+    model = build(name).map_matrices(lambda _, matrix: code(matrix, 8))
     features = noise(100, model.input_size)
     results = []
     for isa in tv.runtime._native.isas():

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from c_library import on_linux
 from runtime_models import build, by_torch, code, models, noise, open_model
 from small_models import chain, linear, recurrent
 from torch import nn
@@ -217,6 +220,43 @@ def test_what_is_no_file_on_disk_is_read(tmp_path: Path) -> None:
         session = tv.open(pipe)
         assert written.result() == path.stat().st_size
     assert session.transcribe(audio(3)) == tv.open(path).transcribe(audio(3))
+
+
+OPENERS = [tv.open, tvx.load]
+
+
+@on_linux
+@pytest.mark.parametrize("opened", OPENERS)
+def test_an_endless_device_is_refused_by_its_first_bytes(opened: Callable[[str], object]) -> None:
+    with pytest.raises(FileError, match=r"/dev/zero: not a tinyvox file \(starts with 00 00"):
+        opened("/dev/zero")
+
+
+@pytest.mark.parametrize("opened", OPENERS)
+@pytest.mark.parametrize("size", ["right", "too large", "absurd"])
+def test_an_endless_pipe_is_read_as_far_as_it_says(
+    opened: Callable[[Path], object], size: str, tmp_path: Path
+) -> None:
+    data, pipe = speech_file(tmp_path).read_bytes(), tmp_path / "pipe"
+    told = {"right": len(data), "too large": len(data) + 70_000, "absurd": 1 << 63}[size]
+    message = {
+        "right": r"too long: [\d ]+ bytes, the header says",
+        "too large": r"too long: [\d ]+ bytes, the header says",
+        "absurd": r"says that it has 9 223 [\d ]+ bytes, expected 2\^32 at most",
+    }[size]
+    os.mkfifo(pipe)
+
+    def write() -> None:
+        with contextlib.suppress(BrokenPipeError), pipe.open("wb") as end:
+            end.write(data[:16] + told.to_bytes(8, "little") + data[24:])
+            for _ in range(1000):
+                end.write(bytes(1 << 16))
+
+    with ThreadPoolExecutor(1) as thread:
+        written = thread.submit(write)
+        with pytest.raises(FileError, match=message):
+            opened(pipe)
+        written.result()
 
 
 @pytest.mark.parametrize("name", ["näme.tvx", "\udcff.tvx", "a b.tvx"])

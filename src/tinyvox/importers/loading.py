@@ -26,9 +26,9 @@ def load(
 
     `card` is a speech card or the path of one. Without it, a .tvx file has its own card or none,
     and any other file has the card `NAME.speech.yaml` beside it or none. A .tvx file that holds
-    more than `max_memory` bytes is refused; without it the limit is that of `tinyvox.open`. Raises FileError where a
-    file is missing or damaged, ImporterError where it cannot be imported, ModelError where card and
-    model do not fit, all with the file's name.
+    more than `max_memory` bytes is refused; without it the limit is that of `tinyvox.open`. Raises
+    FileError where a file is missing or damaged, ImporterError where it cannot be imported,
+    ModelError where card and model do not fit, all with the file's name.
     """
     path = Path(path)
     importer = _importer(path)

@@ -44,7 +44,8 @@ def size(model: Model) -> int:
 def load(path: Path | str, max_memory: int | None = None) -> Model:
     """Read a model. Raises FileError where the file is missing, damaged or not a .tvx file.
 
-    Also where it holds more than `max_memory` bytes; without it the limit is that of `tinyvox.open`.
+    Also where it holds more than `max_memory` bytes; without it the limit is that of
+    `tinyvox.open`.
     """
     content = parse(path, max_memory)
     try:
