@@ -7,7 +7,7 @@ FORMATTED := $(shell find native bench -name '*.c' -o -name '*.cc' -o -name '*.h
 # As many tests at a time as there are processors, each on one thread.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: setup demo test test-all test-avx2 check format lib arm bench docs tables clean
+.PHONY: setup demo test test-all test-avx2 check format lib test-lib arm fuzz fuzz-clang bench docs tables clean
 
 setup: $(READY)
 
@@ -51,10 +51,37 @@ lib:
 	cmake -S . -B build/lib
 	+cmake --build build/lib
 
+# Its native tests, in build/lib.
+test-lib:
+	cmake -S . -B build/lib -DTINYVOX_TESTS=ON
+	+cmake --build build/lib
+	ctest --test-dir build/lib --output-on-failure
+
 # The same for 64-bit Arm, with the native tests, in build/arm; needs g++-aarch64-linux-gnu.
 arm:
 	cmake -S . -B build/arm --no-warn-unused-cli --toolchain native/cmake/aarch64-linux-gnu.cmake -DTINYVOX_TESTS=ON
 	+cmake --build build/arm
+
+# Changes files and audio at random for SECONDS, with sanitizers, in build/fuzz. An input that finds a
+# fault is kept there. SEED chooses others.
+SECONDS ?= 60
+SEED ?= 1
+SANITIZED := -DTINYVOX_FUZZ=ON -DTINYVOX_SANITIZE=address,undefined,float-cast-overflow
+fuzz:
+	cmake -S . -B build/fuzz $(SANITIZED)
+	+cmake --build build/fuzz
+	build/fuzz/fuzz_file --seconds $(SECONDS) --seed $(SEED) --save build/fuzz native/fuzz/seeds/tvx
+	build/fuzz/fuzz_wav --seconds $$(($(SECONDS) / 4)) --seed $(SEED) --save build/fuzz native/fuzz/seeds/wav
+
+# The same with Clang's libFuzzer, whose corpus stays in build/fuzz-clang from run to run.
+fuzz-clang:
+	cmake -S . -B build/fuzz-clang -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ \
+		$(SANITIZED) -DTINYVOX_LIBFUZZER=ON
+	+cmake --build build/fuzz-clang
+	mkdir -p build/fuzz-clang/corpus
+	build/fuzz-clang/fuzz_file -max_total_time=$(SECONDS) -seed=$(SEED) -max_len=4096 -timeout=20 \
+		-dict=native/fuzz/tvx.dict -artifact_prefix=build/fuzz-clang/ \
+		build/fuzz-clang/corpus native/fuzz/seeds/tvx
 
 # The error rates, sizes and speeds of the bundled files; needs the speech corpora beside the project.
 bench: $(READY)

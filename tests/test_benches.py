@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -269,6 +270,17 @@ def test_what_was_found_out_about_kills_and_disks_is_as_promised() -> None:
     check_disks(measured("full_disk")["jobs"])
 
 
+@pytest.mark.skipif(shutil.which("cmake") is None, reason="no cmake on the path")
+def test_hostile_inputs(tmp_path: Path) -> None:
+    rows = run("fuzz.py", tmp_path)["campaigns"]
+    assert [(row["engine"], row["target"]) for row in rows] == [
+        ("sanitizers", "tvx"), ("sanitizers", "wav")
+    ]  # fmt: skip
+    for row in rows:
+        assert row["faults"] == 0
+        assert 0 < row["ran"] <= row["read"] < row["executions"]
+
+
 def test_a_smoke_run_never_overwrites_what_was_measured() -> None:
     done = start("quantizers.py", "--quick", "--json")
     assert done.returncode == 2
@@ -284,8 +296,9 @@ def lines_of(picture: Path) -> list[str]:
 
 
 MEASURED = {
-    "commands", "curve", "effort", "full_disk", "kill", "large_then_small", "limits", "lstm_lm",
-    "planner_speed", "pruning", "quantized_wer", "quantizer_speed", "quantizers", "runtime",
+    "commands", "curve", "effort", "full_disk", "fuzz", "kill", "large_then_small", "limits",
+    "lstm_lm", "planner_speed", "pruning", "quantized_wer", "quantizer_speed", "quantizers",
+    "robustness", "runtime",
 }  # fmt: skip
 
 

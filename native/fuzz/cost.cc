@@ -1,0 +1,72 @@
+#include "cost.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "matrix.h"
+
+namespace tinyvox::fuzz {
+namespace {
+
+constexpr uint64_t most_rows_of_panel = 16 * panel_blocks;  // of any instruction set
+
+uint64_t packed(const Tensor& tensor, uint64_t parts) {
+  if (tensor.left) return packed(*tensor.left, parts) + packed(*tensor.right, 1);
+  const uint64_t rows = tensor.rows / parts;
+  const uint64_t whole = (rows + most_rows_of_panel - 1) / most_rows_of_panel * most_rows_of_panel;
+  return parts * whole * padded(tensor.columns);
+}
+
+uint64_t parts_of(const Node& node) { return node.kind == LayerKind::conv1d ? node.ints[5] : 1; }
+
+// The frames that the layer holds or looks ahead, at most.
+uint64_t window_of(const Node& node) {
+  const auto& ints = node.ints;
+  switch (node.kind) {
+    case LayerKind::conv1d:
+      return uint64_t{ints[0]} * ints[2] + ints[1] + ints[3] + ints[4];
+    case LayerKind::conv2d:
+      return uint64_t{ints[0]} + ints[2] + ints[4] + ints[5];
+    case LayerKind::context_window:
+    case LayerKind::frame_stacking:
+      return uint64_t{2} + 2 * ints[0] + 2 * ints[1];
+    case LayerKind::subsample:
+      return 1 + ints[0];
+    default:
+      return 2;
+  }
+}
+
+void add(Cost& cost, const Node& node, const Signal& input) {
+  const uint64_t window = window_of(node), repeats = std::max(1u, node.signal.bands);
+  cost.span += window * input.stride;
+  cost.waiting += window * input.size() + node.signal.size();
+  cost.products += window * input.size() + node.signal.size();
+  for (const Tensor& tensor : node.tensors) {
+    if (!tensor || tensor.kind == TensorKind::vector) continue;
+    const uint64_t weights = packed(tensor, parts_of(node));
+    cost.weights += weights;
+    cost.products += weights * (node.kind == LayerKind::conv2d ? repeats : 1);
+  }
+}
+
+}  // namespace
+
+Cost cost_of(const File& file) {
+  Cost cost;
+  std::vector<Signal> signals{{file.input_size, 0, 1}};
+  for (const Node& node : file.nodes) {
+    for (uint32_t from : node.inputs) add(cost, node, signals[from]);
+    signals.push_back(node.signal);
+  }
+  if (file.speech) {
+    const FeatureConfig& features = file.speech->features;
+    cost.bins = uint64_t{std::bit_ceil(features.window())} * features.bands;
+    cost.samples = features.window() + features.hop();
+  }
+  // A layer may have to wait for each of its inputs as long as the whole model looks ahead.
+  cost.waiting += cost.span * signals.size();
+  return cost;
+}
+
+}  // namespace tinyvox::fuzz

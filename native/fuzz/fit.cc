@@ -1,0 +1,266 @@
+#include "fit.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "shapes.h"
+#include "tensors.h"
+
+namespace tinyvox::fuzz {
+namespace {
+
+constexpr uint32_t most_values = 512;  // of a frame
+constexpr uint32_t most_span = 12;     // of kernels, contexts and strides
+constexpr uint32_t most_stride = 32;   // input frames for a frame
+
+// How many fields a layer has, in the order of LayerKind.
+struct Fields {
+  size_t ints, floats, tensors;
+};
+constexpr Fields fields[] = {{0, 0, 2}, {1, 0, 10}, {6, 0, 2}, {8, 0, 2}, {0, 1, 4},
+                             {0, 1, 2}, {1, 1, 1},  {2, 0, 0}, {2, 0, 0}, {1, 0, 0},
+                             {1, 0, 0}, {0, 0, 0},  {0, 0, 0}, {0, 0, 0}, {0, 0, 0}};
+
+bool reads_bands(LayerKind kind) {
+  using enum LayerKind;
+  return kind == batch_norm || kind == activation || kind == subsample || kind == flatten ||
+         kind == add;
+}
+
+bool equal(const Signal& a, const Signal& b) {
+  return a.channels == b.channels && a.bands == b.bands && a.stride == b.stride;
+}
+
+class Fitter {
+ public:
+  Fitter(File& file, Random& random) : file_(file), random_(random) {}
+
+  void run() {
+    signals_ = {{file_.input_size, 0, 1}};
+    for (Node& node : file_.nodes) {
+      fit(node);
+      signals_.push_back(node.signal);
+    }
+  }
+
+ private:
+  const Signal& input(const Node& node) const { return signals_[node.inputs[0]]; }
+
+  void fit(Node& node) {
+    complete(node);
+    choose_inputs(node);
+    try {
+      fit_fields(node);
+      node.signal = infer(node, inputs_of(node));
+      if (node.signal.size() <= most_values && node.signal.stride <= most_stride) return;
+    } catch (const FormatError&) {
+    }
+    node.kind = LayerKind::flatten;
+    node.inputs.resize(1);
+    complete(node);
+    node.signal = infer(node, inputs_of(node));
+  }
+
+  void complete(Node& node) {
+    const Fields& of = fields[static_cast<size_t>(node.kind)];
+    node.ints.resize(of.ints, 1);
+    node.floats.resize(of.floats, 1e-3f);
+    node.tensors.resize(of.tensors);
+  }
+
+  std::vector<Signal> inputs_of(const Node& node) const {
+    std::vector<Signal> found;
+    for (uint32_t input : node.inputs) found.push_back(signals_[input]);
+    return found;
+  }
+
+  void choose_inputs(Node& node) {
+    node.inputs.resize(joins(node.kind) ? std::max<size_t>(2, node.inputs.size()) : 1);
+    const auto count = static_cast<uint32_t>(signals_.size());
+    for (uint32_t& input : node.inputs)
+      if (input >= count) input = count - 1;
+    if (node.kind == LayerKind::conv2d && !input(node).bands) node.kind = LayerKind::unflatten;
+    if (node.kind == LayerKind::unflatten) complete(node);
+    const bool flat = !reads_bands(node.kind) && node.kind != LayerKind::conv2d;
+    for (uint32_t& input : node.inputs) {
+      if (flat && signals_[input].bands) input = 0;
+      const Signal &first = signals_[node.inputs[0]], &own = signals_[input];
+      const bool fits =
+          node.kind == LayerKind::add ? equal(own, first) : own.stride == first.stride;
+      if (!fits) input = node.inputs[0];
+    }
+  }
+
+  void fit_fields(Node& node) {
+    const Signal& from = input(node);
+    if (!random_.one_in(64))
+      for (uint32_t& setting : node.ints) setting = std::min(setting, most_span);
+    switch (node.kind) {
+      case LayerKind::linear:
+        return fit_weight(node, node.tensors[0].rows, from.channels);
+      case LayerKind::recurrent:
+        return fit_recurrent(node, from);
+      case LayerKind::conv1d:
+        return fit_conv1d(node, from);
+      case LayerKind::conv2d:
+        return fit_conv2d(node, from);
+      case LayerKind::batch_norm:
+      case LayerKind::layer_norm:
+        for (Tensor& tensor : node.tensors) fit_vector(tensor, from.channels);
+        return fit_variance(node);
+      case LayerKind::activation:
+        return fit_limits(node, from);
+      case LayerKind::unflatten:
+        node.ints[0] = std::gcd(std::max(1u, node.ints[0]), from.channels);
+        return;
+      default:
+        return raise(node);
+    }
+  }
+
+  // Zero is no count, stride or factor.
+  void raise(Node& node) {
+    if (node.kind == LayerKind::context_window) return;
+    for (uint32_t& setting : node.ints) setting = std::max(1u, setting);
+  }
+
+  void fit_vector(Tensor& vector, uint32_t length) {
+    if (vector.kind != TensorKind::vector) vector = make_vector(length, random_);
+    resize_vector(vector, length, random_);
+  }
+
+  void fit_optional(Tensor& vector, uint32_t length) {
+    if (vector) fit_vector(vector, length);
+  }
+
+  void fit_matrix(Tensor& matrix, uint32_t rows, uint32_t columns) {
+    if (!matrix || matrix.kind == TensorKind::vector)
+      matrix = make_matrix(rows, columns, random_);
+    else
+      resize_matrix(matrix, rows, columns, random_);
+  }
+
+  void fit_weight(Node& node, uint32_t rows, uint32_t columns) {
+    fit_matrix(node.tensors[0], rows ? rows : random_.size(24), columns);
+    fit_optional(node.tensors[1], node.tensors[0].rows);
+  }
+
+  void fit_recurrent(Node& node, const Signal& from) {
+    node.ints[0] %= 4;
+    const std::span tensors(node.tensors);
+    if (!node.tensors[1] && !node.tensors[6])
+      node.tensors[1] = make_matrix(1, random_.size(24), random_);
+    for (size_t slot : {0, 5})
+      if (node.tensors[slot + 1]) fit_cell(node.ints[0], tensors.subspan(slot, 5), from.channels);
+  }
+
+  void fit_cell(uint32_t kind, std::span<Tensor> cell, uint32_t inputs) {
+    constexpr uint32_t gates[] = {4, 3, 1, 1};
+    if (kind != static_cast<uint32_t>(RecurrentKind::lstm)) cell[4] = {};
+    if (kind != static_cast<uint32_t>(RecurrentKind::gru)) cell[3] = {};
+    const uint32_t size = cell[1].columns ? cell[1].columns : random_.size(24);
+    const uint32_t hidden = cell[4].columns ? cell[4].columns : size, rows = gates[kind] * hidden;
+    fit_matrix(cell[0], rows, inputs);
+    fit_matrix(cell[1], rows, size);
+    fit_optional(cell[2], rows);
+    fit_optional(cell[3], hidden);
+    if (cell[4]) fit_matrix(cell[4], size, hidden);
+  }
+
+  void fit_conv1d(Node& node, const Signal& from) {
+    for (size_t i : {0, 1, 2, 5}) node.ints[i] = std::max(1u, node.ints[i]);
+    const uint32_t groups = node.ints[5] = std::gcd(node.ints[5], from.channels);
+    const uint32_t rows = std::max(1u, node.tensors[0].rows / groups) * groups;
+    fit_weight(node, rows, from.channels / groups * node.ints[0]);
+  }
+
+  void fit_conv2d(Node& node, const Signal& from) {
+    for (size_t i : {0, 1, 2, 3}) node.ints[i] = std::max(1u, node.ints[i]);
+    const uint32_t bands = from.bands + node.ints[6] + node.ints[7];
+    node.ints[1] = std::min(node.ints[1], bands);
+    fit_weight(node, node.tensors[0].rows, from.channels * node.ints[0] * node.ints[1]);
+  }
+
+  void fit_variance(Node& node) {
+    node.floats[0] = std::abs(node.floats[0]);
+    if (node.kind != LayerKind::batch_norm) return;
+    for (float& variance : node.tensors[1].values) {
+      variance = std::abs(variance);
+      if (variance + node.floats[0] <= 0) node.floats[0] = 1e-3f;
+    }
+  }
+
+  void fit_limits(Node& node, const Signal& from) {
+    node.ints[0] %= 4;
+    Tensor& limits = node.tensors[0];
+    if (node.ints[0] != static_cast<uint32_t>(ActivationKind::clipped_relu)) limits = {};
+    fit_optional(limits, from.channels);
+    for (float& limit : limits.values) limit = std::max(std::abs(limit), 1e-30f);
+    const bool one = node.ints[0] == static_cast<uint32_t>(ActivationKind::clipped_relu) && !limits;
+    node.floats[0] = one ? std::max(std::abs(node.floats[0]), 1e-30f) : 0.0f;
+  }
+
+  File& file_;
+  Random& random_;
+  std::vector<Signal> signals_;
+};
+
+void fit_features(FeatureConfig& features, uint32_t size, Random& random) {
+  if (features.kind == FeatureKind::log_mel) {
+    features.bands = size;
+  } else {
+    features.coefficients = size;
+    features.bands = std::max(features.bands, size);
+  }
+  for (auto* values : {&features.mean, &features.deviation})
+    if (!features.mean.empty()) values->resize(size, 1.0f);
+  if (features.fault().empty() || random.one_in(16)) return;
+  FeatureConfig usable;
+  usable.kind = features.kind;
+  usable.bands = std::max(size, usable.bands);
+  usable.coefficients = features.coefficients;
+  if (usable.kind == FeatureKind::log_mel) usable.bands = size;
+  features = usable;
+}
+
+// A card cannot describe frames of several bands, nor more features than bands may be.
+void fit_speech(File& file, Random& random) {
+  const Signal& output = file.nodes.back().signal;
+  if (output.bands || file.input_size > 256) {
+    file.speech.reset();
+    return;
+  }
+  fit_features(file.speech->features, file.input_size, random);
+  file.speech->tokens.resize(output.channels, "x");
+  file.speech->blank = std::min(file.speech->blank, output.channels - 1);
+}
+
+void follow_trellises(File& file) {
+  for (Node& node : file.nodes)
+    for (Tensor& tensor : node.tensors)
+      for_each_leaf(tensor, [](Tensor& leaf) {
+        if (leaf && leaf.codebook == CodebookKind::trellis) follow_trellis(leaf);
+      });
+}
+
+// Gives layers names of their own.
+void fit_names(File& file) {
+  std::vector<std::string> names{"", "input"};
+  for (Node& node : file.nodes) {
+    while (std::ranges::find(names, node.name) != names.end())
+      node.name = node.name.substr(0, 20) + std::to_string(names.size());
+    names.push_back(node.name);
+  }
+}
+
+}  // namespace
+
+void fit(File& file, Random& random) {
+  file.input_size = std::clamp(file.input_size, 1u, most_values);
+  Fitter(file, random).run();
+  follow_trellises(file);
+  fit_names(file);
+  if (file.speech) fit_speech(file, random);
+}
+
+}  // namespace tinyvox::fuzz

@@ -1,0 +1,261 @@
+#include "write.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+
+#include "bytes.h"
+#include "coded.h"
+#include "rans.h"
+#include "records.h"
+#include "tensors.h"
+
+namespace tinyvox::fuzz {
+namespace {
+
+constexpr uint8_t magic[] = {0x89, 'T', 'V', 'X', '\r', '\n', 0x1A, '\n'};
+constexpr size_t header = 24, entry = 24, checksum = 4;
+constexpr uint8_t half_values = 8, half_levels = 16, scale_a_group = 32, model_a_group = 64;
+constexpr uint8_t log_probabilities = 1, normalized = 2;
+
+void put(Bytes& out, uint64_t value, size_t width) {
+  for (size_t i = 0; i < width; ++i) out.push_back(static_cast<uint8_t>(value >> 8 * i));
+}
+
+void put_varint(Bytes& out, uint32_t value) {
+  for (; value > 127; value >>= 7) out.push_back(static_cast<uint8_t>(value | 128));
+  out.push_back(static_cast<uint8_t>(value));
+}
+
+void put(Bytes& out, std::span<const uint8_t> bytes) {
+  out.insert(out.end(), bytes.begin(), bytes.end());
+}
+
+void put_text(Bytes& out, const std::string& text) {
+  put_varint(out, static_cast<uint32_t>(text.size()));
+  out.insert(out.end(), text.begin(), text.end());
+}
+
+// Truncates the fraction, and gives infinity for what is too large.
+uint16_t to_half(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value), sign = bits >> 16 & 0x8000;
+  const int exponent = static_cast<int>(bits >> 23 & 255) - 112;
+  if (exponent >= 31) return static_cast<uint16_t>(sign | 0x7C00);
+  if (exponent > 0) return static_cast<uint16_t>(sign | exponent << 10 | (bits >> 13 & 1023));
+  return static_cast<uint16_t>(sign | static_cast<uint32_t>(std::abs(value) * 0x1p24f));
+}
+
+void put_floats(Bytes& out, std::span<const float> values, bool half = false) {
+  for (float value : values)
+    put(out, half ? to_half(value) : std::bit_cast<uint32_t>(value), half ? 2 : 4);
+}
+
+void put_packed(Bytes& out, std::span<const uint8_t> codes, uint32_t bits) {
+  uint32_t window = 0, held = 0;
+  for (uint8_t code : codes) {
+    window |= static_cast<uint32_t>(code) << held;
+    for (held += bits; held >= 8; held -= 8, window >>= 8)
+      out.push_back(static_cast<uint8_t>(window));
+  }
+  if (held) out.push_back(static_cast<uint8_t>(window));
+}
+
+void put_codes(Bytes& out, std::span<const uint8_t> codes, const CodeShape& shape, bool packed) {
+  if (packed) {
+    out.push_back(0);
+    return put_packed(out, codes, std::bit_width(shape.entries - 1));
+  }
+  const Bytes payload = rans_encode(codes, shape);
+  put_varint(out, static_cast<uint32_t>(payload.size()));
+  put(out, payload);
+}
+
+// The value of each group's first row.
+template <typename T>
+std::vector<T> by_group(const std::vector<T>& rows, const Tensor& tensor) {
+  std::vector<T> values;
+  for (uint32_t group = 0; group < tensor.groups; ++group) {
+    const auto row = std::ranges::find(tensor.group, group) - tensor.group.begin();
+    values.push_back(rows[static_cast<size_t>(row) % rows.size()]);
+  }
+  return values;
+}
+
+class Writer {
+ public:
+  Writer(uint32_t version, Random& random) : version_(version), random_(random) {}
+
+  Bytes model(const File& file) {
+    put_varint(out_, file.input_size);
+    put_varint(out_, static_cast<uint32_t>(file.nodes.size()));
+    for (const Node& node : file.nodes) put_node(node);
+    return std::move(out_);
+  }
+
+ private:
+  void put_node(const Node& node) {
+    put_text(out_, node.name);
+    put_varint(out_, static_cast<uint32_t>(node.kind));
+    if (node.kind == LayerKind::add || node.kind == LayerKind::concat)
+      put_varint(out_, static_cast<uint32_t>(node.inputs.size()));
+    for (uint32_t input : node.inputs) put_varint(out_, input);
+    for (uint32_t setting : node.ints) put_varint(out_, setting);
+    put_floats(out_, node.floats);
+    for (size_t slot = 0; slot < node.tensors.size(); ++slot) {
+      const bool projects = node.kind == LayerKind::recurrent && slot % 5 == 4;
+      if (!projects || version_ >= projecting_version) put_tensor(node.tensors[slot], 0);
+    }
+  }
+
+  // A product whose right factor was written before shares it.
+  void put_tensor(const Tensor& tensor, size_t depth) {
+    if (tensor.kind == TensorKind::absent) return out_.push_back(0);
+    if (tensor.kind == TensorKind::vector) return put_vector(tensor);
+    if (!tensor.left) return put_leaf(tensor);
+    const auto known = std::ranges::find(factors_, tensor.right.get());
+    const bool shares = depth == 0 && version_ >= sharing_version && known != factors_.end();
+    out_.push_back(static_cast<uint8_t>(shares ? TensorKind::shared : TensorKind::product));
+    put_tensor(*tensor.left, depth + 1);
+    if (shares) return put_varint(out_, static_cast<uint32_t>(known - factors_.begin()));
+    put_tensor(*tensor.right, depth + 1);
+    if (depth == 0) factors_.push_back(tensor.right.get());
+  }
+
+  void put_vector(const Tensor& tensor) {
+    const bool half = random_.one_in(4);
+    out_.push_back(static_cast<uint8_t>(tensor.kind) | (half ? half_values : 0));
+    put_varint(out_, static_cast<uint32_t>(tensor.values.size()));
+    put_floats(out_, tensor.values, half);
+  }
+
+  void put_leaf(const Tensor& tensor) {
+    const bool coded = tensor.kind == TensorKind::coded, grouped = coded && tensor.groups > 1;
+    const bool levels = coded && !tensor.levels.empty();
+    uint8_t flags = random_.one_in(4) ? half_values : 0;
+    if (levels && random_.one_in(4)) flags |= half_levels;
+    if (grouped && random_.one_in(2)) flags |= scale_a_group;
+    if (grouped && random_.one_in(2)) flags |= model_a_group;
+    out_.push_back(static_cast<uint8_t>(tensor.kind) | flags);
+    put_varint(out_, tensor.rows);
+    put_varint(out_, tensor.columns);
+    if (coded) return put_coded(tensor, flags);
+    put_floats(out_, tensor.values, flags & half_values);
+  }
+
+  void put_coded(const Tensor& tensor, uint8_t flags) {
+    put_varint(out_, static_cast<uint32_t>(tensor.codebook));
+    put_varint(out_, tensor.groups);
+    if (tensor.groups > 1)
+      put_codes(out_, tensor.group, {tensor.rows, 1, tensor.groups, {}}, random_.one_in(2));
+    put_codebook(tensor, flags);
+    put_floats(out_, flags & scale_a_group ? by_group(tensor.scale, tensor) : tensor.scale,
+               flags & half_values);
+    CodeShape shape{tensor.rows, tensor.columns, tensor.entries, {}};
+    if (flags & model_a_group) {
+      shape.group = tensor.group;
+      shape.groups = tensor.groups;
+    }
+    const bool trellis = tensor.codebook == CodebookKind::trellis;
+    if (trellis) shape.trellis = tensor.zero[0];
+    put_codes(out_, tensor.codes, shape, !trellis && random_.one_in(2));
+  }
+
+  void put_codebook(const Tensor& tensor, uint8_t flags) {
+    put_varint(out_, tensor.entries);
+    if (!tensor.zero.empty()) {
+      const bool several = tensor.zero.size() > 1 && flags & scale_a_group;
+      const auto zero = several ? by_group(tensor.zero, tensor) : tensor.zero;
+      put_varint(out_, static_cast<uint32_t>(zero.size()));
+      return put(out_, zero);
+    }
+    if (tensor.codebook == CodebookKind::table)
+      put_varint(out_, tensor.levels.size() > tensor.entries ? tensor.groups : 1);
+    put_floats(out_, tensor.levels, flags & half_levels);
+  }
+
+  uint32_t version_;
+  Random& random_;
+  Bytes out_;
+  std::vector<const Tensor*> factors_;
+};
+
+Bytes write_speech(const Speech& speech) {
+  const FeatureConfig& features = speech.features;
+  const bool normalizes = !features.mean.empty();
+  Bytes out{static_cast<uint8_t>((speech.log_probabilities ? log_probabilities : 0) |
+                                 (normalizes ? normalized : 0)),
+            static_cast<uint8_t>(features.kind)};
+  for (uint32_t value : {features.sample_rate, features.bands, features.coefficients})
+    put_varint(out, value);
+  put_floats(out,
+             std::array{features.window_ms, features.hop_ms, features.low_hz, features.high_hz});
+  put_floats(out, features.mean);
+  put_floats(out, features.deviation);
+  put_varint(out, static_cast<uint32_t>(speech.tokens.size()));
+  put_varint(out, speech.blank);
+  for (const std::string& token : speech.tokens) put_text(out, token);
+  return out;
+}
+
+}  // namespace
+
+Bytes write(const File& file, uint32_t version, Random& random) {
+  std::vector<Section> sections{{"MODL", Writer(version, random).model(file)}};
+  if (file.speech) sections.push_back({"SPCH", write_speech(*file.speech)});
+  if (!file.metadata.empty())
+    sections.push_back({"META", {file.metadata.begin(), file.metadata.end()}});
+  return seal(sections, version);
+}
+
+Bytes seal(std::span<const Section> sections, uint32_t version) {
+  uint64_t offset = header + sections.size() * entry + checksum, size = offset;
+  for (const Section& section : sections) size += section.bytes.size();
+  Bytes out(std::begin(magic), std::end(magic));
+  put(out, version, 4);
+  put(out, sections.size(), 4);
+  put(out, size, 8);
+  for (const Section& section : sections) {
+    out.insert(out.end(), section.tag.begin(), section.tag.end());
+    put(out, crc32(section.bytes), 4);
+    put(out, offset, 8);
+    put(out, section.bytes.size(), 8);
+    offset += section.bytes.size();
+  }
+  put(out, crc32(out), 4);
+  for (const Section& section : sections) put(out, section.bytes);
+  return out;
+}
+
+uint32_t version_of(std::span<const uint8_t> file) {
+  return file.size() < header ? 0 : load_u32(&file[8]);
+}
+
+std::vector<Section> sections_of(std::span<const uint8_t> file) {
+  std::vector<Section> sections;
+  const size_t count = file.size() < header ? 0 : std::min(load_u32(&file[12]), 3u);
+  for (size_t i = 0; i < count && file.size() >= header + (i + 1) * entry; ++i) {
+    const uint8_t* at = &file[header + i * entry];
+    const size_t offset = std::min<size_t>(load_u32(at + 8), file.size());
+    const auto bytes =
+        file.subspan(offset, std::min<size_t>(load_u32(at + 16), file.size() - offset));
+    sections.push_back({{at, at + 4}, {bytes.begin(), bytes.end()}});
+  }
+  return sections;
+}
+
+uint32_t version_for(const File& file) {
+  uint32_t version = 2;
+  std::vector<const Tensor*> factors;
+  for (const Node& node : file.nodes)
+    for (size_t slot = 0; slot < node.tensors.size(); ++slot) {
+      const Tensor& tensor = node.tensors[slot];
+      if (node.kind == LayerKind::recurrent && slot % 5 == 4 && tensor) return projecting_version;
+      if (!tensor.right) continue;
+      if (std::ranges::find(factors, tensor.right.get()) != factors.end())
+        version = sharing_version;
+      factors.push_back(tensor.right.get());
+    }
+  return version;
+}
+
+}  // namespace tinyvox::fuzz
