@@ -231,6 +231,20 @@ def test_what_an_effort_takes_and_loses(tmp_path: Path, cache: Path) -> None:
     assert large["ratio"] == 50
 
 
+@needs_speech
+def test_speech_that_is_not_clean(cache: Path, tmp_path: Path) -> None:
+    rows = run("robustness.py", tmp_path, "--cache", cache)["errors"]
+    found = {(row["condition"], row["set"], row["model"]) for row in rows}
+    assert len(found) == len(rows) == 4 * 2 * 3
+    for row in rows:
+        assert row["utterances"] == 10
+        if row["condition"] == "clean":
+            assert row["times_clean"] in (None, 1)
+            assert row["change"] == 0
+        if row["condition"].startswith("mp3"):
+            assert 12 < row["kilobits"] < 24
+
+
 NOTHING_WRONG = {"damaged": 0, "lost": 0, "different": 0, "left_over": 0, "failed": 0}
 
 
