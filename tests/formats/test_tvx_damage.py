@@ -40,7 +40,6 @@ from tvx_files import (
     try_to_parse,
 )
 
-from tinyvox import storage
 from tinyvox.errors import FileError, ModelError
 from tinyvox.formats import tvx
 from tinyvox.formats.tvx import encode, model_of
@@ -64,7 +63,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(
     def no_space(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(storage.os, "replace", no_space)
+    monkeypatch.setattr(os, "replace", no_space)
     with pytest.raises(FileError, match=r"m\.tvx: cannot be written: No space left on device"):
         tvx.save(example(), path)
     assert path.read_bytes() == b"old"

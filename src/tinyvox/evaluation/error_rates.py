@@ -128,11 +128,11 @@ def greedy_text(best: Iterable[int], card: SpeechCard) -> str:
 
 
 def tokens_of(model: Model | Session) -> Sequence[str]:
-    """The tokens of a model with a speech card, but for the blank."""
+    """What the tokens of a model with a speech card are printed as, but for the blank."""
     if isinstance(model, Session):
         return model.tokens
     card = model.card
-    return [] if card is None else [t for i, t in enumerate(card.tokens) if i != card.blank]
+    return [] if card is None else [t for i, t in enumerate(card.texts) if i != card.blank]
 
 
 def evaluate(
