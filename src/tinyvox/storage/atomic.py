@@ -152,6 +152,7 @@ def _remove_left_over(path: Path) -> None:
 
 
 def unwritable(path: Path, error: Exception) -> FileError:
+    """The error to raise where a file cannot be written."""
     said = error.strerror if isinstance(error, OSError) else None
     return FileError(f"{path}: cannot be written: {said or error}")
 
