@@ -17,14 +17,16 @@ constexpr uint32_t most_stride = 32;   // input frames for a frame
 struct Fields {
   size_t ints, floats, tensors;
 };
-constexpr Fields fields[] = {{0, 0, 2}, {1, 0, 10}, {6, 0, 2}, {8, 0, 2}, {0, 1, 4},
-                             {0, 1, 2}, {1, 1, 1},  {2, 0, 0}, {2, 0, 0}, {1, 0, 0},
-                             {1, 0, 0}, {0, 0, 0},  {0, 0, 0}, {0, 0, 0}, {0, 0, 0}};
+constexpr Fields fields[] = {{0, 0, 2}, {1, 0, 10}, {6, 0, 2}, {8, 0, 2}, {0, 1, 4}, {0, 1, 2},
+                             {1, 1, 2}, {2, 0, 0},  {2, 0, 0}, {1, 0, 0}, {1, 0, 0}, {0, 0, 0},
+                             {0, 0, 0}, {0, 0, 0},  {0, 0, 0}, {0, 0, 0}, {1, 0, 0}, {0, 0, 0}};
+static_assert(std::size(fields) == layer_kinds);
+constexpr uint32_t activation_kinds = static_cast<uint32_t>(ActivationKind::hardswish) + 1;
 
 bool reads_bands(LayerKind kind) {
   using enum LayerKind;
   return kind == batch_norm || kind == activation || kind == subsample || kind == flatten ||
-         kind == add;
+         kind == add || kind == multiply || kind == reduce;
 }
 
 bool equal(const Signal& a, const Signal& b) {
@@ -47,6 +49,8 @@ class Fitter {
   const Signal& input(const Node& node) const { return signals_[node.inputs[0]]; }
 
   void fit(Node& node) {
+    if (node.repeats && fit_repeat(node)) return;
+    node.repeats.reset();
     complete(node);
     choose_inputs(node);
     try {
@@ -59,6 +63,30 @@ class Fitter {
     node.inputs.resize(1);
     complete(node);
     node.signal = infer(node, inputs_of(node));
+  }
+
+  // Whether the node can have the layer that it repeats.
+  bool fit_repeat(Node& node) {
+    const auto at = static_cast<size_t>(&node - file_.nodes.data());
+    if (*node.repeats >= at) return false;
+    const Node& first = file_.nodes[*node.repeats];
+    if (first.repeats || first.inputs.size() != 1 || first.tensors.empty()) return false;
+    const Signal& expected = signals_[first.inputs[0]];
+    uint32_t from = std::min<uint32_t>(node.inputs[0], static_cast<uint32_t>(at));
+    if (signals_[from].channels != expected.channels || signals_[from].bands != expected.bands)
+      from = first.inputs[0];
+    node.kind = first.kind;
+    node.inputs = {from};
+    node.ints = first.ints;
+    node.floats = first.floats;
+    node.tensors.clear();
+    node.tensors.resize(first.tensors.size());
+    try {
+      node.signal = infer(first, {&signals_[from], 1});
+    } catch (const FormatError&) {
+      return false;
+    }
+    return node.signal.size() <= most_values && node.signal.stride <= most_stride;
   }
 
   void complete(Node& node) {
@@ -86,7 +114,7 @@ class Fitter {
       if (flat && signals_[input].bands) input = 0;
       const Signal &first = signals_[node.inputs[0]], &own = signals_[input];
       const bool fits =
-          node.kind == LayerKind::add ? equal(own, first) : own.stride == first.stride;
+          node.kind == LayerKind::concat ? own.stride == first.stride : equal(own, first);
       if (!fits) input = node.inputs[0];
     }
   }
@@ -110,6 +138,9 @@ class Fitter {
         return fit_variance(node);
       case LayerKind::activation:
         return fit_limits(node, from);
+      case LayerKind::reduce:
+        node.ints[0] %= 4;
+        return;
       case LayerKind::unflatten:
         node.ints[0] = std::gcd(std::max(1u, node.ints[0]), from.channels);
         return;
@@ -191,8 +222,12 @@ class Fitter {
   }
 
   void fit_limits(Node& node, const Signal& from) {
-    node.ints[0] %= 4;
-    Tensor& limits = node.tensors[0];
+    node.ints[0] %= activation_kinds;
+    Tensor &limits = node.tensors[0], &slopes = node.tensors[1];
+    if (static_cast<ActivationKind>(node.ints[0]) == ActivationKind::leaky_relu)
+      fit_vector(slopes, random_.one_in(2) ? 1 : from.channels);
+    else
+      slopes = {};
     if (node.ints[0] != static_cast<uint32_t>(ActivationKind::clipped_relu)) limits = {};
     fit_optional(limits, from.channels);
     for (float& limit : limits.values) limit = std::max(std::abs(limit), 1e-30f);

@@ -7,7 +7,10 @@
 namespace tinyvox::fuzz {
 
 // Whether a layer of this kind reads several inputs.
-inline bool joins(LayerKind kind) { return kind == LayerKind::add || kind == LayerKind::concat; }
+inline bool joins(LayerKind kind) {
+  using enum LayerKind;
+  return kind == add || kind == concat || kind == multiply;
+}
 
 // Goes through the layers in order: takes inputs that exist and that the layer can read, gives
 // tensors the shapes that follow, and makes what is missing. The card and its tokens follow at the

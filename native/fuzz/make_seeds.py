@@ -25,7 +25,10 @@ def card(kind: str, size: int, tokens: int) -> SpeechCard:
     """A card of this kind, for so many features and tokens."""
     sizes = {"bands": size} if kind == "log_mel" else {"coefficients": size, "bands": size + 4}
     normalization = {"mean": (0.5,) * size, "deviation": (2.0,) * size} if kind == "mfcc" else {}
-    features = Features(kind=kind, window_ms=8.0, hop_ms=4.0, **sizes, **normalization)
+    floor = -90.0 if kind == "mfcc" else None
+    features = Features(
+        kind=kind, window_ms=8.0, hop_ms=4.0, noise_floor_db=floor, **sizes, **normalization
+    )
     return SpeechCard(features=features, tokens=tuple("_ abcdefgh"[:tokens]), blank=0)
 
 

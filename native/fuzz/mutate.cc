@@ -3,15 +3,16 @@
 #include <algorithm>
 
 #include "fit.h"
+#include "records.h"
 #include "tensors.h"
 
 namespace tinyvox::fuzz {
 namespace {
 
-constexpr uint32_t kinds = static_cast<uint32_t>(LayerKind::log_softmax) + 1;
+constexpr uint32_t kinds = layer_kinds;
 constexpr size_t most_nodes = 12;
 constexpr uint32_t most_size = 96;  // rows, columns, ranks
-constexpr uint32_t newest = 4;
+constexpr uint32_t newest = gating_version;
 
 struct Context {
   File& file;
@@ -139,7 +140,7 @@ void share_factor(Context c) {
 // Layers.
 
 Node copy(const Node& from) {
-  Node to{from.name, from.kind, from.inputs, from.ints, from.floats, {}, from.signal};
+  Node to{from.name, from.kind, from.inputs, from.ints, from.floats, {}, from.repeats, from.signal};
   for (const Tensor& tensor : from.tensors) to.tensors.push_back(fuzz::copy(tensor));
   return to;
 }
@@ -156,7 +157,7 @@ void insert(Context c, Node node) {
 }
 
 void add_node(Context c) {
-  Node node{"new", static_cast<LayerKind>(c.random.below(kinds)), {0}, {}, {}, {}, {}};
+  Node node{"new", static_cast<LayerKind>(c.random.below(kinds)), {0}, {}, {}, {}, {}, {}};
   node.ints.resize(8);
   for (uint32_t& setting : node.ints) setting = c.random.below(6);
   if (node.kind == LayerKind::recurrent && c.random.one_in(2)) {
@@ -166,7 +167,15 @@ void add_node(Context c) {
   insert(c, std::move(node));
 }
 
-void repeat_node(Context c) { insert(c, copy(any_node(c))); }
+void copy_node(Context c) { insert(c, copy(any_node(c))); }
+
+// The very layer of a node once more, at the end.
+void repeat_node(Context c) {
+  if (c.file.nodes.size() >= most_nodes) return;
+  const auto last = static_cast<uint32_t>(c.file.nodes.size());
+  c.file.nodes.push_back(
+      {"again", LayerKind::linear, {last}, {}, {}, {}, c.random.below(last), {}});
+}
 
 void graft_node(Context c) {
   if (c.other) insert(c, copy(c.random.pick(c.other->nodes)));
@@ -216,6 +225,7 @@ void change_card(Context c) {
   if (c.random.one_in(4)) features.mean.resize(1), features.deviation.resize(1, 1.0f);
   change_floats(c.random.one_in(2) ? features.mean : features.deviation, c.random);
   features.bands = c.random.size(256);
+  if (c.random.one_in(4)) features.noise_floor_db = -c.random.real(150);
 }
 
 void change_tokens(Context c) {
@@ -232,10 +242,11 @@ void change_texts(Context c) {
 }
 
 constexpr void (*changes[])(Context) = {
-    change_values,  change_values, change_values, change_codes,  change_number, change_setting,
-    change_setting, change_shape,  change_shape,  change_matrix, toggle_tensor, change_input_size,
-    share_factor,   add_node,      repeat_node,   graft_node,    remove_node,   swap_nodes,
-    change_inputs,  change_kind,   toggle_card,   change_card,   change_tokens, change_texts};
+    change_values,  change_values,     change_values, change_codes,  change_number,
+    change_setting, change_setting,    change_shape,  change_shape,  change_matrix,
+    toggle_tensor,  change_input_size, share_factor,  add_node,      copy_node,
+    repeat_node,    graft_node,        remove_node,   swap_nodes,    change_inputs,
+    change_kind,    toggle_card,       change_card,   change_tokens, change_texts};
 
 // The file that the bytes hold, or none.
 std::optional<File> try_to_parse(std::span<const uint8_t> bytes) {

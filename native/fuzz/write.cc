@@ -6,6 +6,7 @@
 
 #include "bytes.h"
 #include "coded.h"
+#include "fit.h"
 #include "rans.h"
 #include "records.h"
 #include "tensors.h"
@@ -16,7 +17,7 @@ namespace {
 constexpr uint8_t magic[] = {0x89, 'T', 'V', 'X', '\r', '\n', 0x1A, '\n'};
 constexpr size_t header = 24, entry = 24, checksum = 4;
 constexpr uint8_t half_values = 8, half_levels = 16, scale_a_group = 32, model_a_group = 64;
-constexpr uint8_t log_probabilities = 1, normalized = 2;
+constexpr uint8_t log_probabilities = 1, normalized = 2, floored = 4;
 
 void put(Bytes& out, uint64_t value, size_t width) {
   for (size_t i = 0; i < width; ++i) out.push_back(static_cast<uint8_t>(value >> 8 * i));
@@ -95,15 +96,21 @@ class Writer {
  private:
   void put_node(const Node& node) {
     put_text(out_, node.name);
+    if (node.repeats) {
+      put_varint(out_, repeat_kind);
+      put_varint(out_, *node.repeats);
+      return put_varint(out_, node.inputs[0]);
+    }
     put_varint(out_, static_cast<uint32_t>(node.kind));
-    if (node.kind == LayerKind::add || node.kind == LayerKind::concat)
-      put_varint(out_, static_cast<uint32_t>(node.inputs.size()));
+    if (joins(node.kind)) put_varint(out_, static_cast<uint32_t>(node.inputs.size()));
     for (uint32_t input : node.inputs) put_varint(out_, input);
     for (uint32_t setting : node.ints) put_varint(out_, setting);
     put_floats(out_, node.floats);
     for (size_t slot = 0; slot < node.tensors.size(); ++slot) {
       const bool projects = node.kind == LayerKind::recurrent && slot % 5 == 4;
-      if (!projects || version_ >= projecting_version) put_tensor(node.tensors[slot], 0);
+      const bool slopes = node.kind == LayerKind::activation && slot == 1;
+      const uint32_t since = projects ? projecting_version : slopes ? gating_version : 0;
+      if (version_ >= since) put_tensor(node.tensors[slot], 0);
     }
   }
 
@@ -179,16 +186,24 @@ class Writer {
   std::vector<const Tensor*> factors_;
 };
 
+// Whether a node is of what came with gating_version.
+bool is_new(const Node& node) {
+  return node.repeats || static_cast<uint32_t>(node.kind) >= oldest_kinds ||
+         (node.kind == LayerKind::activation && node.ints[0] > 3);
+}
+
 Bytes write_speech(const Speech& speech) {
   const FeatureConfig& features = speech.features;
   const bool normalizes = !features.mean.empty();
-  Bytes out{static_cast<uint8_t>((speech.log_probabilities ? log_probabilities : 0) |
-                                 (normalizes ? normalized : 0)),
-            static_cast<uint8_t>(features.kind)};
+  Bytes out{
+      static_cast<uint8_t>((speech.log_probabilities ? log_probabilities : 0) |
+                           (normalizes ? normalized : 0) | (features.noise_floor_db ? floored : 0)),
+      static_cast<uint8_t>(features.kind)};
   for (uint32_t value : {features.sample_rate, features.bands, features.coefficients})
     put_varint(out, value);
   put_floats(out,
              std::array{features.window_ms, features.hop_ms, features.low_hz, features.high_hz});
+  if (features.noise_floor_db) put_floats(out, std::array{*features.noise_floor_db});
   put_floats(out, features.mean);
   put_floats(out, features.deviation);
   put_varint(out, static_cast<uint32_t>(speech.tokens.size()));
@@ -244,6 +259,8 @@ std::vector<Section> sections_of(std::span<const uint8_t> file) {
 }
 
 uint32_t version_for(const File& file) {
+  if (std::ranges::any_of(file.nodes, is_new)) return gating_version;
+  if (file.speech && file.speech->features.noise_floor_db) return gating_version;
   uint32_t version = 2;
   std::vector<const Tensor*> factors;
   for (const Node& node : file.nodes)

@@ -51,9 +51,12 @@ def export_program(model: Model) -> ExportedProgram:
     with warnings.catch_warnings():
         # The tracer warns about its own internals, not about the model.
         warnings.simplefilter("ignore")
-        return torch.export.export(
+        program = torch.export.export(
             _Named(model).eval(), (_example(model),), dynamic_shapes=shapes, strict=False
         )
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # it names files of this machine
+    return program
 
 
 def _example(model: Model) -> Tensor:
