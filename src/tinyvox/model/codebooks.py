@@ -44,6 +44,10 @@ class Table:
         fits = self.centroids.ndim == 1 or len(self.centroids) == row_groups
         _expect_rows("centroids", self.centroids, fits, rows)
 
+    def bound(self) -> Tensor:
+        """No level has a larger magnitude, float32 []."""
+        return self.centroids.abs().max()
+
     def levels(self, row_group: Tensor | None) -> Tensor:
         """The value of each code before the row scale, float32 [1 or out, entries]."""
         if self.centroids.ndim == 1:
@@ -81,6 +85,10 @@ class Grid:
         """Raise ModelError where there is not one zero, nor one for each row."""
         _expect_rows("zero", self.zero, len(self.zero) in (1, rows), rows)
 
+    def bound(self) -> Tensor:
+        """No level has a larger magnitude, float32 []."""
+        return torch.tensor(float(self.entries))
+
     def levels(self, row_group: Tensor | None) -> Tensor:
         """The value of each code before the row scale, float32 [1 or out, entries]."""
         return (torch.arange(self.entries) - self.zero[:, None]).float()
@@ -115,6 +123,10 @@ class Binary:
     def check(self, rows: int, row_groups: int) -> None:
         """Raise ModelError where there are not alphas for each row."""
         _expect_rows("alphas", self.alphas, len(self.alphas) == rows, rows)
+
+    def bound(self) -> Tensor:
+        """No level has a larger magnitude, float32 []."""
+        return self.alphas.abs().sum(1).max()
 
     def levels(self, row_group: Tensor | None) -> Tensor:
         """The value of each code before the row scale, float32 [out, entries]."""

@@ -266,7 +266,7 @@ def _check_finite(layer: Layer) -> None:
         return
     for name, matrix in layer.matrices().items():
         for leaf in leaves(matrix):
-            if not torch.isfinite(leaf.decode()).all():
+            if not leaf.is_finite():
                 raise ModelError(f"{name} holds NaN or infinity; mend the source model")
     for name, vector in layer.vectors().items():
         if vector.dtype != torch.float32:

@@ -33,6 +33,10 @@ class Dense:
         """(out, in)."""
         return self.values.shape[0], self.values.shape[1]
 
+    def is_finite(self) -> bool:
+        """Whether all values are finite."""
+        return bool(self.values.isfinite().all())
+
     def decode(self) -> Tensor:
         """The values, float32 [out, in]."""
         return self.values
@@ -126,6 +130,11 @@ class Coded:
     def decode(self) -> Tensor:
         """The values that the codes stand for, float32 [out, in]."""
         return decoded(self.codes, self.levels(), self.scale)
+
+    def is_finite(self) -> bool:
+        """Whether all values are finite; without decoding them if no level times a scale is not."""
+        bound = self.codebook.bound() * self.scale.abs().max()
+        return bool(bound.isfinite()) or bool(self.decode().isfinite().all())
 
     def nearest(self, values: Tensor) -> Tensor:
         """The codes whose levels are closest to values [out, n], int64 [out, n].
