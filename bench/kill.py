@@ -65,7 +65,7 @@ def killed_at(moment: float, child: int) -> int:
             time.sleep(moment % (2 / TICKS))
             os.kill(child, signal.SIGKILL)
             break
-        time.sleep(0.0005)
+        time.sleep(0.4 / TICKS)
     return finish(child)
 
 
