@@ -14,9 +14,9 @@ import tinyvox
 from tinyvox import calibration, evaluation, model, speech, training, workflow
 
 
-def observe(observed: Any, audio: Any) -> Any:
+def observe(observed: Any, audio: Any, **options: Any) -> Any:
     """What `tv.observe` was: statistics of a model's inputs, from audio."""
-    return calibration.Calibration.from_audio(audio).of(observed)
+    return calibration.Calibration.from_audio(audio, **options).of(observed)
 
 
 def compress(*arguments: Any, **options: Any) -> Any:
