@@ -107,6 +107,9 @@ class Campaign:
                 break
             self.counts["kills"] += 1
             kept = self._examined(folder, kept)
+            if not kept and len(contents(folder, self.job.outputs)) == len(self.expected):
+                status = 0  # all that was left to do was to end
+                break
         self.counts["failed"] += bool(status)
         self.counts["ends"] += 1
         found = contents(folder, self.job.outputs)
@@ -129,10 +132,11 @@ class Campaign:
             return before
         found = contents(folder, self.job.outputs)
         self.counts["damaged"] += any(self.expected[name] != found[name] for name in found)
-        if len(found) < len(self.expected):  # else the states have done what they were for
-            lost = [name for name, step in before.items() if kept.get(name, -1) < step]
-            self.counts["lost"] += bool(lost)
-            say(f"{self.name}: kept {kept}" + (f", lost {lost}" if lost else ""))
+        lost = [name for name, step in before.items() if kept.get(name, -1) < step]
+        if len(found) == len(self.expected):
+            lost = []  # the states have done what they were for
+        self.counts["lost"] += bool(lost)
+        say(f"{self.name}: {self.counts['kills']} kills, kept {kept}, lost {lost}")
         return kept
 
 
