@@ -31,9 +31,9 @@ struct FeatureConfig {
   uint32_t coefficients = 26;
   float low_hz = 20.0f;
   float high_hz = 4000.0f;
-  // The level of white noise, in dB relative to full scale, whose energy in a band that band does not
-  // fall below. Digital silence, whose logarithm is far from that of any recording, then looks like a
-  // quiet room.
+  // The level of white noise, in dB relative to full scale, whose energy in a band that band does
+  // not fall below. Digital silence, whose logarithm is far from that of any recording, then looks
+  // like a quiet room.
   std::optional<float> noise_floor_db;
   std::vector<float> mean;       // empty, or one value a feature
   std::vector<float> deviation;  // as long as mean; above zero
