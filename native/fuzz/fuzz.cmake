@@ -28,5 +28,6 @@ function(add_target name)
   target_link_options(${name} PRIVATE ${at_link})
 endfunction()
 add_target(fuzz_file ${fuzz}/file_target.cc)
-add_target(fuzz_wav ${fuzz}/wav_target.cc ${fuzz}/wav_example.c)
+add_target(fuzz_wav ${fuzz}/wav_target.cc ${fuzz}/wav_example.c native/examples/wav.c
+           native/examples/resample.c)
 target_compile_definitions(fuzz_wav PRIVATE TINYVOX_SEEDS="${fuzz}/seeds")

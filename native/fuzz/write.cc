@@ -189,7 +189,7 @@ class Writer {
 // Whether a node is of what came with gating_version.
 bool is_new(const Node& node) {
   return node.repeats || static_cast<uint32_t>(node.kind) >= oldest_kinds ||
-         (node.kind == LayerKind::activation && node.ints[0] > 3);
+         (node.kind == LayerKind::activation && !node.ints.empty() && node.ints[0] > 3);
 }
 
 Bytes write_speech(const Speech& speech) {

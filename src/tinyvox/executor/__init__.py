@@ -3,6 +3,14 @@
 from tinyvox.executor.activations import ELEMENTWISE
 from tinyvox.executor.executor import Executor, output_frames
 from tinyvox.executor.frames import Frames
-from tinyvox.executor.parametrize import DenseWeight, ProductWeight
+from tinyvox.executor.parametrize import DenseWeight, ProductWeight, Rounding
 
-__all__ = ["DenseWeight", "ELEMENTWISE", "Executor", "Frames", "ProductWeight", "output_frames"]
+__all__ = [
+    "DenseWeight",
+    "ELEMENTWISE",
+    "Executor",
+    "Frames",
+    "ProductWeight",
+    "Rounding",
+    "output_frames",
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tinyvox.calibration import NO_STATISTICS, Calibration
 from tinyvox.errors import ModelError, RecipeError
-from tinyvox.executor import Executor
+from tinyvox.executor import Executor, Rounding
 from tinyvox.model import Coded, Dense, Grid, Model, leaf_map, leaves
 from tinyvox.passes.quantization import quantize, with_all_levels
 from tinyvox.progress import Progress, silent
@@ -80,8 +80,9 @@ def finetune(
     )
     Loop(tuner, schedule, state, SAVE_SECONDS).run(batches, "fine-tuning", progress)
     for _ in range(CORRECTIONS):
-        if _hold_bits(tuner.executor, tuner.pruner, closeness=0.02):
+        if _within_bits(tuner.executor, tuner.pruner):
             break
+        _hold_bits(tuner.executor, tuner.pruner, closeness=0.02)
     return tuner.pruner.model()
 
 
@@ -189,21 +190,27 @@ def _first_codes(
     ).model
 
 
-def _hold_bits(executor: Executor, pruner: Pruner, closeness: float = 0.0) -> bool:
+def _hold_bits(executor: Executor, pruner: Pruner, closeness: float = 0.0) -> None:
     """Correct the steps of entropy-constrained codes: wider where the codes take more bits than
-    they may, narrower where they take fewer, by more than the share `closeness`. Whether all codes
-    were within their bits before."""
-    within = True
+    they may, narrower where they take fewer, by more than the share `closeness`."""
+    for rounding, bits, found in _bits_taken(executor, pruner):
+        if not bits * (1 - closeness) <= found <= bits:
+            search = StepSearch(bits, 1.0, expected_slope(bits), AIM)
+            rounding.widen(search.next(found))
+
+
+def _within_bits(executor: Executor, pruner: Pruner) -> bool:
+    """Whether no entropy-constrained codes take more bits than they may."""
+    return all(found <= bits for _, bits, found in _bits_taken(executor, pruner))
+
+
+def _bits_taken(executor: Executor, pruner: Pruner) -> Iterator[tuple[Rounding, float, float]]:
+    """How entropy-constrained codes are rounded, the bits they may take, and those they take."""
     for _, leaf in executor.dense_leaves():
         rounding = leaf.rounding
-        if rounding is None or rounding.bits is None:
-            continue
-        found = coded_bits(pruner.left_of(leaf, rounding.code(leaf.values.detach())))
-        within &= found <= rounding.bits
-        if not rounding.bits * (1 - closeness) <= found <= rounding.bits:
-            search = StepSearch(rounding.bits, 1.0, expected_slope(rounding.bits), AIM)
-            rounding.widen(search.next(found))
-    return within
+        if rounding is not None and rounding.bits is not None:
+            found = coded_bits(pruner.left_of(leaf, rounding.code(leaf.values.detach())))
+            yield rounding, rounding.bits, found
 
 
 def _groups(executor: Executor) -> list[dict[str, object]]:
