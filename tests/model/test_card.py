@@ -113,6 +113,9 @@ def test_the_blank_is_never_encoded() -> None:
         ({"mean": [1.0] * 26}, "mean and deviation come together"),
         ({"deviation": [1.0] * 26}, "mean and deviation come together"),
         ({"mean": [0.0] * 26, "deviation": [1.0] * 25 + [0.0]}, "deviations above zero"),
+        ({"mean": [0.0] * 26, "deviation": [1.0] * 25 + [1e-60]}, "deviations above zero"),
+        ({"mean": [1e300] * 26, "deviation": [1.0] * 26}, "too large for float32"),
+        ({"low_hz": 19.9999999999, "high_hz": 20.0}, "do not fit"),
     ],
 )
 def test_features_that_do_not_fit_are_named(

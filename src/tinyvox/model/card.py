@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -23,6 +25,12 @@ PIECE_SPACE, WORD_END = "\u2581", "|"
 
 FeatureKind = Literal["log_mel", "mfcc", "deepspeech_mfcc"]
 """The kinds of features that the native extractor computes."""
+
+
+def _single(value: float) -> float:
+    """A number as the extractor and the file hold it, which is infinite where it is too large."""
+    with np.errstate(over="ignore"):
+        return float(np.float32(value))
 
 
 class Features(BaseModel):
@@ -53,7 +61,7 @@ class Features(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Features:
-        if self.high_hz > self.sample_rate / 2 or self.low_hz >= self.high_hz:
+        if self.high_hz > self.sample_rate / 2 or _single(self.low_hz) >= _single(self.high_hz):
             raise ValueError(
                 f"bands from {self.low_hz} to {self.high_hz} Hz do not fit "
                 f"a sample rate of {self.sample_rate} Hz"
@@ -63,8 +71,11 @@ class Features(BaseModel):
         for name in ("mean", "deviation"):
             if len(getattr(self, name)) not in (0, self.size):
                 raise ValueError(f"{name} has {len(getattr(self, name))} values, not {self.size}")
-        if len(self.mean) != len(self.deviation) or any(d <= 0 for d in self.deviation):
+        if len(self.mean) != len(self.deviation) or any(_single(d) <= 0 for d in self.deviation):
             raise ValueError("mean and deviation come together, deviations above zero")
+        for value in (*self.mean, *self.deviation):
+            if not math.isfinite(_single(value)):
+                raise ValueError(f"{value:g} in mean or deviation is too large for float32")
         return self
 
     @model_validator(mode="after")
