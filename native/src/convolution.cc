@@ -6,21 +6,32 @@
 namespace tinyvox {
 namespace {
 
-class Conv1d : public Layer {
+// The frames that a convolution in time reads.
+class Convolution : public Layer {
  public:
-  Conv1d(const Node& node, const Signal& input, Packer& packer)
+  Convolution(const Node& node, const Signal& input)
       : channels_(input.channels),
         kernel_(node.ints[0]),
         stride_(node.ints[1]),
         dilation_(node.ints[2]),
         before_(node.ints[3]),
-        after_(node.ints[4]),
-        groups_(packer.split_rows(node.tensors[0], node.ints[5])),
-        bias_(node.tensors[1].values) {}
+        after_(node.ints[4]) {}
 
   Window window() const override {
     return {before_, dilation_ * (kernel_ - 1) + 1, stride_, after_};
   }
+
+ protected:
+  size_t channels_, kernel_, stride_, dilation_, before_, after_;
+};
+
+class Conv1d : public Convolution {
+ public:
+  Conv1d(const Node& node, const Signal& input, Packer& packer)
+      : Convolution(node, input),
+        groups_(packer.split_rows(node.tensors[0], node.ints[5])),
+        bias_(node.tensors[1].values) {}
+
   size_t scratch_size() const override {
     return max_frames * (groups_[0].columns() + groups_[0].rows());
   }
@@ -56,7 +67,6 @@ class Conv1d : public Layer {
         *window++ = frames[tap * dilation_ * channels_ + group * size + channel];
   }
 
-  size_t channels_, kernel_, stride_, dilation_, before_, after_;
   std::vector<PackedMatrix> groups_;
   std::vector<float> bias_;
 };
@@ -64,15 +74,10 @@ class Conv1d : public Layer {
 // A convolution of many groups with few weights each, such as a depthwise one. A kernel would
 // multiply a block of rows for each group, most of it padding, so all groups are computed side by
 // side, weight by weight. The order of the sums is the same on every instruction set.
-class GroupedConv1d : public Layer {
+class GroupedConv1d : public Convolution {
  public:
   GroupedConv1d(const Node& node, const Signal& input, Packer& packer)
-      : channels_(input.channels),
-        kernel_(node.ints[0]),
-        stride_(node.ints[1]),
-        dilation_(node.ints[2]),
-        before_(node.ints[3]),
-        after_(node.ints[4]),
+      : Convolution(node, input),
         groups_(node.ints[5]),
         rows_(node.tensors[0].rows / groups_),
         columns_(leftmost(node.tensors[0]).columns),
@@ -81,9 +86,6 @@ class GroupedConv1d : public Layer {
     if (packer.memory() == Memory::taken) pack(leftmost(node.tensors[0]));
   }
 
-  Window window() const override {
-    return {before_, dilation_ * (kernel_ - 1) + 1, stride_, after_};
-  }
   size_t scratch_size() const override {
     const size_t inner = rest_ ? max_frames * rest_.columns() + groups_ * columns_ : 0;
     return groups_ * (rows_ + 1) + inner;
@@ -164,7 +166,6 @@ class GroupedConv1d : public Layer {
     return results;
   }
 
-  size_t channels_, kernel_, stride_, dilation_, before_, after_;
   size_t groups_, rows_, columns_;  // of groups; of a group
   PackedMatrix rest_;
   std::vector<float> weights_, bias_;

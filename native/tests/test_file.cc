@@ -42,7 +42,7 @@ void check_container(const Seed& seed) {
   refuse("no model", {speech}, "first section is not MODL");
   refuse("another order", {model, meta, speech}, "in this order");
   refuse("two models", {model, model}, "in this order");
-  refuse("an unknown section", {model, {"XXXX", {}}}, "in this order");
+  refuse("an unknown section", {model, {"JUNK", {}}}, "in this order");
   refuse("an empty model", {{"MODL", {}}}, "needs 1 more bytes");
   refuse("metadata that is no text", {model, {"META", {0xFF}}}, "not UTF-8");
   Section longer = model;
