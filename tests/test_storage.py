@@ -218,3 +218,22 @@ def test_a_file_that_is_no_document_is_one_line(
         read_yaml(tmp_path / "d.yaml", Document, RecipeError)
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 600
+
+
+class Pair(BaseModel):
+    """A document of one value."""
+
+    a: int
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "d.yaml"
+    path.write_text("a: 1\na: 2\n")
+    with pytest.raises(FileError, match=r"d\.yaml: no YAML: the key 'a' stands twice"):
+        read_yaml(path, Pair, FileError)
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="there is no such device here")
+def test_a_document_is_no_device() -> None:
+    with pytest.raises(FileError, match="/dev/zero: is a device; expected a file"):
+        read_yaml(Path("/dev/zero"), Pair, FileError)

@@ -150,7 +150,8 @@ class Session:
         """
         if chunk < 1:
             raise ValueError(f"chunk is {chunk}, expected 1 frame or more")
-        return self._native.run(as_frames(features), chunk)
+        frames = as_frames(features)
+        return self._native.run(frames, min(chunk, max(1, len(frames))))
 
     def feature_stream(self) -> FeatureStream:
         """A new utterance as features; takes no speech card."""

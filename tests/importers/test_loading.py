@@ -94,3 +94,9 @@ def test_what_is_no_model_file_is_one_clear_line(folder: Path) -> None:
         (folder / name).write_bytes(b"something else")
         with pytest.raises(ImporterError, match=f"{name}: tinyvox does not read {found}, expected"):
             load(folder / name)
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="there is no such device here")
+def test_a_device_is_no_model() -> None:
+    with pytest.raises(FileError, match="/dev/zero: is a device, expected a model file"):
+        load("/dev/zero")

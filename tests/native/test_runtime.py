@@ -260,3 +260,9 @@ def test_a_number_of_threads_that_cannot_be_is_one_clear_line(threads: int, tmp_
     tvx.save(build("linear"), tmp_path / "model.tvx")
     with pytest.raises(ValueError, match=f"^threads are {threads}, expected 1 to 64$"):
         tv.open(tmp_path / "model.tvx", threads=threads)
+
+
+def test_any_number_of_frames_a_call(tmp_path: Path) -> None:
+    session = open_model(build("linear"), tmp_path)
+    frames = np.ones((3, session.input_size), np.float32)
+    np.testing.assert_array_equal(session.run(frames, chunk=10**20), session.run(frames))

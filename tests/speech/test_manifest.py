@@ -202,3 +202,10 @@ def test_what_is_written_comes_back(tmp_path: Path) -> None:
 
 def test_words_are_single_spaced() -> None:
     assert single_spaced(" one\t\ntwo\u3000three\xa0 ") == "one two three"
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    path.write_text('{"audio_filepath": "a.wav", "text": "one", "text": "two"}\n')
+    with pytest.raises(DataError, match=r"m\.jsonl:1: the key 'text' stands twice"):
+        read_manifest(path)

@@ -56,6 +56,8 @@ def _importer(path: Path) -> Callable[[Path], Model]:
     expected = f"expected a model file, {' or '.join(IMPORTERS)}"
     if path.is_dir():
         raise FileError(f"{path}: is a folder, {expected}")
+    if path.is_char_device() or path.is_block_device():
+        raise FileError(f"{path}: is a device, {expected}")
     if not path.exists():
         raise FileError(f"{path}: no such file; check the path")
     if path.suffix.lower() not in IMPORTERS:

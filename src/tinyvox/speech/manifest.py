@@ -180,12 +180,21 @@ def _read_jsonl(path: Path, text: str) -> Rows:
         if not line.strip():
             continue
         try:
-            yield number, _from_row(path.parent, json.loads(line))
+            yield number, _from_row(path.parent, json.loads(line, object_pairs_hook=_row))
         except json.JSONDecodeError as error:
             where = f"column {error.colno}"
             raise DataError(f"{path}:{number}: no JSON: {error.msg} at {where}") from error
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path}:{number}: {error}") from error
+
+
+def _row(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A JSON object. Raises ValueError where a key stands twice, of which the last would count."""
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        twice = next(key for key, _ in pairs if [k for k, _ in pairs].count(key) > 1)
+        raise ValueError(f"the key {twice!r} stands twice")
+    return row
 
 
 def _from_row(folder: Path, row: object) -> Utterance:

@@ -14,9 +14,27 @@ from pydantic import BaseModel, ValidationError
 
 from tinyvox.errors import FileError, TinyvoxError
 from tinyvox.storage.atomic import write_file
+from tinyvox.storage.checks import open_input
 
 Document = TypeVar("Document", bound=BaseModel)
 Place = Sequence[int | str]
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice in a mapping, of which the last would count."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping of a node."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key {key.value!r} stands twice", key.start_mark
+                    )
+                seen.add(key.value)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
 
 
 def read_yaml(
@@ -35,8 +53,9 @@ def read_yaml(
     found and what was expected, where it is no such document. `where` names a place in it.
     """
     try:
-        content = path.read_text(encoding="utf-8")
-        document = yaml.safe_load(content)
+        with open_input(path) as file:
+            content = file.read().decode()
+        document = yaml.load(content, _Loader)
         if isinstance(document, dict) and any(key in document for key in texts):
             plain = yaml.load(content, yaml.BaseLoader)  # which makes texts alone
             document |= {key: plain[key] for key in texts if key in document}
