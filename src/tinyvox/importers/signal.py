@@ -162,8 +162,9 @@ class Stream:
 
 
 def input_stream(layout: Sequence[str], shape: Sequence[int]) -> Stream:
-    """The model's input. `layout` names each dimension: batch, time, feature, or "" for size 1."""
-    kinds: dict[str, Kind] = {"batch": "batch", "time": "time", "feature": "feature"}
+    """The model's input. `layout` names each dimension: batch, time, window, feature, or "" for
+    size 1."""
+    kinds: dict[str, Kind] = {kind: kind for kind in _ORDER}
     axes = (
         (Axis(kinds[kind], size),) if size > 1 else ()
         for kind, size in zip(layout, shape, strict=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import math
 import traceback
 import warnings
@@ -18,22 +19,12 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils import _pytree
 
 from tinyvox.errors import ImporterError, ModelError
-from tinyvox.executor import Executor
+from tinyvox.importers.conversion import compare, compare_longer, convert, longer
+from tinyvox.importers.operators import canonical
 from tinyvox.importers.torch.archive import first_line, open_program
-from tinyvox.importers.torch.call import canonical
-from tinyvox.importers.torch.walk import Walk, needed_nodes
+from tinyvox.importers.torch.program import needed_nodes, read_program
+from tinyvox.importers.walk import Walk
 from tinyvox.model import Model, SpeechCard
-
-_LAYOUTS: dict[int, tuple[tuple[str, ...], ...]] = {
-    2: (("time", "feature"), ("feature", "time")),
-    3: (("batch", "time", "feature"), ("time", "batch", "feature"), ("batch", "feature", "time")),
-    4: (("batch", "", "feature", "time"), ("batch", "", "time", "feature")),
-}
-"""What the dimensions of an input may mean, by their number, in the order of the tries."""
-
-_TOLERANCE, _ROUNDING = 1e-3, 1e-5
-"""How much the outputs of model and program may differ, relative to how far the outputs differ from
-their mean over the frames, and relative to the largest output."""
 
 
 def from_torch(module: nn.Module, example: Any, card: SpeechCard | None = None) -> Model:
@@ -58,13 +49,13 @@ def from_torch(module: nn.Module, example: Any, card: SpeechCard | None = None) 
         entry = _input(program)
         which = program.graph_signature.user_inputs.index(entry.name)
         leaves, structure = _pytree.tree_flatten(inputs)
-        model, walk = _convert(program, entry, _random_like(leaves[which]))
+        model, walk = convert(read_program(program, entry, _random_like(leaves[which])))
 
         def run(features: Tensor) -> Any:
             changed = [*leaves[:which], features, *leaves[which + 1 :]]
             return module(*_pytree.tree_unflatten(changed, structure))
 
-        any_length = _compare_longer(model, walk, run)
+        any_length = _takes_longer(model, walk, run)
     except (ImporterError, ModelError) as error:
         raise ImporterError(f"{name}: {error}") from error
     facts = {"source": name, **_facts(program, entry)}
@@ -84,12 +75,12 @@ def load_pt2(path: Path) -> Model:
     program = open_program(path)
     try:
         entry = _input(program)
-        model, walk = _convert(program, entry, _example(entry))
+        model, walk = convert(read_program(program, entry, _example(entry)))
         facts = {"source": path.name, **_facts(program, entry)}
         if isinstance(entry.meta["val"].shape[walk.layout.index("time")], int):
             facts |= {"exported_frames": walk.frames, **_length_in_graph(walk)}
         else:
-            _compare_walks(model, walk)
+            compare_longer(model, walk, functools.partial(read_program, program, entry))
         return dataclasses.replace(model, provenance=facts)
     except ImporterError as error:
         raise ImporterError(f"{path}: {error}") from error
@@ -206,79 +197,17 @@ def _input(program: ExportedProgram) -> fx.Node:
     return nodes[0]
 
 
-def _convert(program: ExportedProgram, entry: fx.Node, example: Tensor) -> tuple[Model, Walk]:
-    """The model, for the first meaning of the input's dimensions that works.
-
-    Where none does, the error is that of the meaning with which most weights were understood.
-    """
-    shape = example.shape
-    layouts = [
-        layout
-        for layout in _LAYOUTS.get(example.ndim, ())
-        if "" not in layout or shape[layout.index("")] == 1
-    ]
-    failed: list[tuple[int, int, ImporterError]] = []
-    for layout in (each for each in layouts if shape[each.index("time")] > 1):
-        walk = Walk(program, entry, example, layout)
-        try:
-            model = walk.model()
-            _compare(model, walk, example, walk.expected)
-            return model, walk
-        except ImporterError as error:
-            weighted = sum(bool(n.layer.matrices()) for n in walk.graph.nodes.values())
-            failed.append((weighted, -len(failed), error))
-    if not layouts or shape[layouts[0].index("time")] == 1 or not failed:
-        raise ImporterError(
-            f"the input has shape {list(shape)}, expected [batch, frames, features] "
-            "with two frames or more, so that frames can be told from the rest"
-        )
-    raise max(failed, key=lambda failure: failure[:2])[2]
-
-
-def _compare(model: Model, walk: Walk, example: Tensor, outputs: Tensor) -> None:
-    """Raise ImporterError where the model's outputs differ from the program's, `outputs`."""
-    with torch.no_grad():
-        found = Executor(model)(canonical(walk.features.axes, example))
-    expected = canonical(walk.output.axes, outputs)
-    if found.shape != expected.shape:
-        raise ImporterError(
-            f"the model gives {list(found.shape)}, the program {list(expected.shape)}: "
-            "it depends on the number of frames in a way that no layer does"
-        )
-    apart = float((found - expected).abs().max())
-    varying = expected - (expected.mean((0, 1)) if expected[..., 0].numel() > 1 else 0)
-    allowed = _TOLERANCE * varying.abs().max() + _ROUNDING * expected.abs().max()
-    if not apart <= float(allowed):
-        raise ImporterError(
-            f"the model's outputs differ from the program's by {apart:.3g}: an operation changes "
-            "a tensor in place or depends on the number of frames"
-        )
-
-
-def _longer(walk: Walk) -> Tensor:
-    """An input of twice as many frames."""
-    time = walk.layout.index("time")
-    return torch.cat([walk.example, walk.example.flip(time)], dim=time)
-
-
-def _compare_longer(model: Model, walk: Walk, run: Callable[[Tensor], Any]) -> bool:
+def _takes_longer(model: Model, walk: Walk, run: Callable[[Tensor], Any]) -> bool:
     """Compare for twice as many frames. False where the module takes no other number of frames."""
-    longer = _longer(walk)
+    example = longer(walk)
     try:
         with torch.no_grad():
-            outputs = run(longer.clone())
+            outputs = run(example.clone())
     except Exception:  # a module may raise anything for a number of frames that it does not take
         return False
-    _compare(model, walk, longer, outputs[0] if isinstance(outputs, tuple | list) else outputs)
+    features = canonical(walk.features.axes, example)
+    compare(model, walk, features, outputs[0] if isinstance(outputs, tuple | list) else outputs)
     return True
-
-
-def _compare_walks(model: Model, walk: Walk) -> None:
-    """Compare for twice as many frames with a program that takes any number."""
-    longer = _longer(walk)
-    again = Walk(walk.program, walk.entry, longer, walk.layout)
-    again.model()
-    _compare(model, again, longer, again.expected)
 
 
 def _length_in_graph(walk: Walk) -> dict[str, Any]:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from tinyvox.errors import ImporterError
+from tinyvox.importers.operators.call import Call, canonical
 from tinyvox.importers.signal import Stream
-from tinyvox.importers.torch.call import Call, canonical
 from tinyvox.model import Add, BatchNorm, Linear, Multiply, Node
 
 

@@ -14,9 +14,9 @@ from torch import Tensor
 from tinyvox.errors import ImporterError
 from tinyvox.importers import axis_operations as operations
 from tinyvox.importers.axis_operations import Zeros
+from tinyvox.importers.operators.call import Call, Unusable
 from tinyvox.importers.reduction import States, frame, reduced
 from tinyvox.importers.signal import Stream
-from tinyvox.importers.torch.call import Call, Unusable
 
 
 def unchanged(call: Call) -> Stream:
@@ -39,11 +39,6 @@ def dropout(call: Call) -> Stream:
             "F.dropout training=self.training: without it, it drops values after .eval() too"
         )
     return unchanged(call)
-
-
-def constant(call: Call) -> Any:
-    """An operator whose result depends on the shape of its input alone."""
-    return call.result
 
 
 def permute(call: Call) -> Stream:
@@ -175,7 +170,6 @@ AXIS_OPERATORS: dict[str, Callable[[Call], Any]] = {
     ),
     **dict.fromkeys(("lift_fresh_copy", "to", "_to_copy"), unchanged),
     **dict.fromkeys(("dropout", "feature_dropout", "alpha_dropout"), dropout),
-    **dict.fromkeys(("sym_size", "new_zeros", "new_ones", "new_full", "zeros_like"), constant),
     "permute": permute,
     "transpose": transpose,
     **dict.fromkeys(("t", "mT", "numpy_T", "matrix_H"), transpose_last),

@@ -22,6 +22,13 @@ class Unusable:
     reason: str
 
 
+@dataclass(frozen=True)
+class Carried:
+    """What comes from an input of the model that holds states, and from nothing else."""
+
+    name: str
+
+
 @dataclass(frozen=True, eq=False)
 class Call:
     """An operator applied: its arguments by name, and what torch computes for the example."""

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from tinyvox.errors import ImporterError
+from tinyvox.importers.operators.arithmetic import per_channel, scaled_by
+from tinyvox.importers.operators.call import Call
 from tinyvox.importers.signal import Stream
-from tinyvox.importers.torch.arithmetic import per_channel, scaled_by
-from tinyvox.importers.torch.call import Call
 from tinyvox.model import Activation, Layer
 
 

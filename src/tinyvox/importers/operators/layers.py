@@ -12,9 +12,9 @@ from torch import Tensor
 
 from tinyvox.errors import ImporterError
 from tinyvox.importers.layer_graph import ColumnOrder
+from tinyvox.importers.operators.call import Call, Carried, Unusable
 from tinyvox.importers.reduction import States
 from tinyvox.importers.signal import Axes, Axis, Stream
-from tinyvox.importers.torch.call import Call, Unusable
 from tinyvox.model import (
     BatchNorm,
     Cell,
@@ -96,6 +96,51 @@ def recurrent(kind: str) -> Callable[[Call], tuple[Stream, States, *tuple[Unusab
         return (stream.becomes(node, axes), states, *(_MEMORY for _ in outputs[2:]))
 
     return handler
+
+
+def recurrent_layer(call: Call) -> tuple[Stream, States | Stream, Unusable]:
+    """`Tape.recurrent(layer, input, states)`: a layer over frames [batch, time, size]."""
+    for state in call["states"]:
+        if not isinstance(state, Carried) and (not isinstance(state, Tensor) or state.any()):
+            raise ImporterError("the initial state is not zero; start from the default state")
+    stream = call.stream("input").unpadded()
+    one_frame = call.result[0].shape[1] == 1
+    if not stream.is_batch(0) or not (one_frame or stream.is_time(1)):
+        raise ImporterError(f"runs along dimension 1 of {stream}, which is not time")
+    node, order = call.graph.flat(stream, -1)
+    cells = {name: _ordered(cell, order) for name, cell in call["layer"].cells().items()}
+    if stream.backwards:
+        cells = _turned(cells)
+    layer = dataclasses.replace(call["layer"], **{"forward": None, "backward": None, **cells})
+    alone = [
+        call.graph.add(
+            dataclasses.replace(layer, **{"forward": None, "backward": None, name: cell}), node
+        )
+        for name, cell in cells.items()
+    ]
+    outputs = call.result[0]
+    axes = stream.with_axis(-1, Axis("feature", outputs.shape[-1]))
+    found = stream.becomes(call.graph.add(layer, node), axes)
+    if one_frame and len(alone) == 1:  # the final state is the output of the only frame
+        return found, Stream(found.node, ((), axes[0], axes[2])), _MEMORY
+    return found, States(tuple(alone), stream.axes[0]), _MEMORY
+
+
+def _ordered(cell: Cell, order: ColumnOrder) -> Cell:
+    """A cell that takes the features as the node gives them."""
+    if order is None:
+        return cell
+    return dataclasses.replace(cell, weight_ih=cell.weight_ih.take(columns=torch.tensor(order)))
+
+
+def _turned(cells: dict[str, Cell]) -> dict[str, Cell]:
+    """The cell of a layer that runs over frames of which the last comes first."""
+    if len(cells) > 1:
+        raise ImporterError(
+            "a bidirectional layer runs over reversed frames; run it over the frames in their order"
+        )
+    other = {"forward": "backward", "backward": "forward"}
+    return {other[name]: cell for name, cell in cells.items()}
 
 
 def _check_recurrent(call: Call) -> None:
@@ -311,6 +356,7 @@ LAYER_OPERATORS: dict[str, Callable[[Call], Any]] = {
     "gru": recurrent("gru"),
     "rnn_tanh": recurrent("rnn_tanh"),
     "rnn_relu": recurrent("rnn_relu"),
+    "recurrent": recurrent_layer,
     "conv1d": conv1d,
     "conv2d": conv2d,
     "batch_norm": batch_norm,

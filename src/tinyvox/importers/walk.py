@@ -1,0 +1,176 @@
+"""The walk along a tape, step by step, that finds the layers."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from tinyvox.errors import ImporterError, ModelError
+from tinyvox.importers.layer_graph import LayerGraph
+from tinyvox.importers.operators import OPERATORS, Call, Carried, Unusable, canonical
+from tinyvox.importers.reduction import States
+from tinyvox.importers.signal import Stream, input_stream
+from tinyvox.importers.tape import Step, Traced, Value, mapped
+from tinyvox.model import INPUT, ContextWindow, Model
+
+_ON_NUMBERS = frozenset(("add", "sub", "rsub", "mul", "div"))
+"""Operators on signals that may take numbers."""
+
+
+class Walk:
+    """A tape as layers, for one meaning (`layout`) of the dimensions of its input `entry`."""
+
+    def __init__(self, traced: Traced, layout: tuple[str, ...]) -> None:
+        self.entry, self.layout, self.result = traced.entry, layout, traced.output
+        self._others, self._carries = traced.others, bool(traced.states)
+        self.steps = traced.tape.needed([traced.output, *traced.others])
+        self.graph = LayerGraph(self.entry.shape[layout.index("feature")])
+        self.features = input_stream(layout, self.entry.shape)
+        if "window" in layout:
+            before, after = context_of(self.entry.shape[layout.index("window")])
+            window = self.graph.window(INPUT, ContextWindow(before, after))
+            self.features = dataclasses.replace(self.features, window=window)
+        carried = {id(value): Carried(value.name) for value in traced.states}
+        self.found: dict[int, Any] = {id(self.entry): self.features, **carried}
+        """What each value is: a stream, or something that no layer gives."""
+        self._uses = Counter(id(value) for step in self.steps for value in step.inputs())
+
+    @property
+    def example(self) -> Tensor:
+        """The input that the tape was made for."""
+        return self.entry.tensor
+
+    @property
+    def expected(self) -> Tensor:
+        """What the foreign model gives for the example."""
+        return self.result.tensor
+
+    @property
+    def taken(self) -> Tensor:
+        """The same input as the model takes it, [batch, frames, features]."""
+        values = canonical(self.features.axes, self.example)
+        if "window" not in self.layout:
+            return values
+        before, _ = context_of(self.example.shape[self.layout.index("window")])
+        size = self.graph.signals[INPUT].size
+        return values[..., before * size : (before + 1) * size]
+
+    @property
+    def frames(self) -> int:
+        """The number of frames of the example."""
+        return self.entry.shape[self.layout.index("time")]
+
+    def model(self) -> Model:
+        """The model. Raises ImporterError with the operator that no layer stands for.
+
+        Afterwards `output` is the stream of the model's output.
+        """
+        for step in self.steps:
+            try:
+                self._follow(step)
+            except (ImporterError, ModelError) as error:
+                raise ImporterError(f"{step.where}: {error}") from error
+        self.output = self._output()
+        return self.graph.model(self.output.node)
+
+    def uses_length(self) -> str | None:
+        """The operator that computes with a number that is the number of frames, if there is one.
+
+        A program for one number of frames has that number as a constant, like any other.
+        """
+        for step in self.steps:
+            numbers = [abs(a) for a in step.arguments.values() if isinstance(a, int | float)]
+            stream = self.found.get(id(step.results[0]))
+            if isinstance(stream, Stream) and step.operator in _ON_NUMBERS:
+                counts = [axis.size for dim in stream.axes for axis in dim if axis.kind == "time"]
+                if any(math.isclose(n, x) for n in numbers for c in counts for x in (c, 1 / c)):
+                    return step.where
+        return None
+
+    def _follow(self, step: Step) -> None:
+        """Find what an operator gives."""
+        arguments = mapped(self._known, step.arguments)
+        if (aside := _aside([self._known(value) for value in step.inputs()])) is not None:
+            self.found.update((id(value), aside) for value in step.results)
+            return
+        for value in arguments.values():
+            if isinstance(value, Unusable):
+                raise ImporterError(value.reason)
+        if step.operator not in OPERATORS:
+            raise ImporterError(f"is not supported; supported are {', '.join(sorted(OPERATORS))}")
+        self.graph.place = step.place
+        first = next(step.inputs())
+        only_use = self._uses[id(first)] == 1
+        given = OPERATORS[step.operator](Call(self.graph, arguments, step.result, only_use))
+        parts: Sequence[Any] = given if isinstance(given, tuple) else (given,)
+        _check_shape(parts[0], step.results[0].tensor)
+        for value, part in zip(step.results, parts, strict=False):
+            self.found[id(value)] = part
+
+    def _known(self, value: Value) -> Any:
+        if id(value) not in self.found:
+            raise ImporterError(f"depends on a second input, {value.name!r}")
+        return self.found[id(value)]
+
+    def _output(self) -> Stream:
+        for value in (self.result, *self._others):
+            output = self.found.get(id(value))
+            if not (self._carries and isinstance(output, Unusable | States | Carried)):
+                _check_output(output)
+        if self._others and not self._carries:
+            raise ImporterError(
+                f"returns {1 + len(self._others)} values, expected one signal; "
+                "wrap the module so that it returns its logits alone"
+            )
+        output = self.found[id(self.result)]
+        stream = self.graph.finalize(output)
+        if stream.is_padded or stream.backwards:
+            raise ImporterError(
+                "returns padded, cut or reversed frames, expected the frames of a layer"
+            )
+        if stream.node == INPUT:
+            raise ImporterError("returns its input; there is no layer to import")
+        return stream
+
+
+def _check_shape(found: Any, computed: Tensor) -> None:
+    """Raise ImporterError where a handler expects another shape than torch computes."""
+    if isinstance(found, Stream) and found.shape != tuple(computed.shape):
+        raise ImporterError(f"gives a tensor of shape {list(computed.shape)}, expected {found}")
+
+
+def _aside(inputs: Sequence[Any]) -> Carried | Unusable | None:
+    """What an operator gives that has states of recurrent layers as its inputs, and no signal."""
+    if not any(isinstance(each, Carried | Unusable) for each in inputs):
+        return None
+    if any(isinstance(each, Stream) for each in inputs):
+        return None
+    carried = [each for each in inputs if isinstance(each, Carried)]
+    unusable = [each for each in inputs if isinstance(each, Unusable)]
+    return carried[0] if len(carried) == len(inputs) else (*unusable, Unusable(_MIXED))[0]
+
+
+_MIXED = "the states of recurrent layers are computed with, expected outputs alone"
+
+
+def context_of(window: int) -> tuple[int, int]:
+    """Frames before and after the present one in a window of so many: as many, or one more."""
+    return window // 2, window - 1 - window // 2
+
+
+def _check_output(output: Any) -> None:
+    """Raise ImporterError where an output of the model is no signal."""
+    if isinstance(output, Unusable):
+        raise ImporterError(f"returns more than its outputs: {output.reason}")
+    if isinstance(output, States):
+        raise ImporterError(
+            "returns the final states of a recurrent layer too, expected one signal; "
+            "wrap the module so that it returns that alone"
+        )
+    if not isinstance(output, Stream):
+        raise ImporterError("returns a constant, expected a signal")
