@@ -29,6 +29,7 @@ class Walk:
         self.entry, self.layout, self.result = traced.entry, layout, traced.output
         self._others, self._carries = traced.others, bool(traced.states)
         self.steps = traced.tape.needed([traced.output, *traced.others])
+        self._required = set(map(id, traced.tape.needed([traced.output])))
         self.graph = LayerGraph(self.entry.shape[layout.index("feature")])
         self.features = input_stream(layout, self.entry.shape)
         if "window" in layout:
@@ -74,7 +75,9 @@ class Walk:
             try:
                 self._follow(step)
             except (ImporterError, ModelError) as error:
-                raise ImporterError(f"{step.where}: {error}") from error
+                if id(step) in self._required or not self._carries:
+                    raise ImporterError(f"{step.where}: {error}") from error
+                self.found.update((id(value), Unusable(_MIXED)) for value in step.results)
         self.output = self._output()
         return self.graph.model(self.output.node)
 
