@@ -27,7 +27,7 @@ void check_damage(const Seed& seed) {
 }
 
 void refuse(const std::string& what, std::vector<Section> sections, const std::string& message,
-            uint32_t version = gating_version) {
+            uint32_t version = newest_version) {
   expect_refused([&] { parse(fuzz::seal(sections, version)); }, what, message);
 }
 
@@ -54,7 +54,7 @@ void check_container(const Seed& seed) {
 void check_written_again(const Seed& seed, std::set<uint32_t>& versions) {
   const File file = parse(seed.bytes);
   fuzz::Random random(1);
-  for (uint32_t version = fuzz::version_for(file); version <= gating_version; ++version) {
+  for (uint32_t version = fuzz::version_for(file); version <= newest_version; ++version) {
     const Bytes bytes = fuzz::write(file, version, random);
     expect(fuzz::version_of(bytes) == version, seed.name + ": version");
     const File again = parse(bytes);

@@ -18,7 +18,7 @@ from torch import Tensor
 from tinyvox.errors import ModelError
 from tinyvox.model import layers
 from tinyvox.model.graph import INPUT, Model, Node
-from tinyvox.model.layers import GATES
+from tinyvox.model.layers import GATES, PEEPHOLES
 from tinyvox.model.matrix import Matrix, Product
 
 
@@ -274,6 +274,8 @@ class _Derivation:
                 self._rows(units, node, f"{side}.{tensor}", GATES[layer.kind])
             if cell.bias_hn is not None:
                 self._rows(units, node, f"{side}.bias_hn")
+            if cell.peepholes is not None:
+                self._rows(units, node, f"{side}.peepholes", PEEPHOLES)
             if projected:
                 units.members.append(Member(f"{node.name}.{side}.weight_hr", 1, 0))
                 state = self._new(f"{name}.projection", cell.size)
@@ -319,6 +321,13 @@ class _Derivation:
         self._bind(made, reason)
         return made
 
+    def _slice(self, node: Node) -> list[_Segment]:
+        reason = f"{node.name!r} takes some of its units by their place"
+        self._bind(self.segments[node.inputs[0]], reason)
+        made = [self._new(node.name, self.model.signals[node.name].size)]
+        self._bind(made, reason)
+        return made
+
     def _combine(self, node: Node) -> list[_Segment]:
         first, *others = (self.segments[name] for name in node.inputs)
         for other in others:
@@ -360,6 +369,7 @@ _HANDLERS: dict[type, Callable[[_Derivation, Node], list[_Segment]]] = {
     layers.ContextWindow: _Derivation._window,
     layers.FrameStacking: _Derivation._window,
     layers.Subsample: _Derivation._through,
+    layers.Slice: _Derivation._slice,
     layers.Unflatten: _Derivation._unflatten,
     layers.Flatten: _Derivation._through,
     layers.Add: _Derivation._combine,

@@ -176,6 +176,8 @@ def _layer_norm(layer: Any, x: Normal) -> Normal:
 def _activation(layer: Any, x: Normal) -> Normal:
     if layer.slopes is not None:
         return _leaky(x, layer.slopes.double().view(-1, *[1] * (x.mean.ndim - 1)))
+    if layer.kind == "abs":
+        return _leaky(x, torch.full((1,), -1.0))
     if layer.kind not in layers.SCALING:
         return through(x, ELEMENTWISE[layer.kind])
     if layer.limits is not None:
@@ -200,6 +202,10 @@ def _window(layer: Any, x: Normal) -> Normal:
 
 def _same(layer: Any, x: Normal) -> Normal:
     return x
+
+
+def _slice(layer: Any, x: Normal) -> Normal:
+    return x.map(lambda v: v[layer.start : layer.stop])
 
 
 def _unflatten(layer: Any, x: Normal) -> Normal:
@@ -272,6 +278,7 @@ _HANDLERS: dict[type, Callable[..., Normal]] = {
     layers.ContextWindow: _window,
     layers.FrameStacking: _window,
     layers.Subsample: _same,
+    layers.Slice: _slice,
     layers.Unflatten: _unflatten,
     layers.Flatten: _flatten,
     layers.Add: _add,
