@@ -198,9 +198,8 @@ uint32_t since(const Node& node) {
   const uint32_t first = node.ints.empty() ? 0 : node.ints[0];
   const bool activates = node.kind == LayerKind::activation;
   const auto chosen = [](uint32_t setting) { return setting > 0; };
-  const bool varies =
-      node.kind == LayerKind::recurrent &&
-      (first > 3 || std::ranges::any_of(std::views::drop(node.ints, 1), chosen));
+  const bool varies = node.kind == LayerKind::recurrent &&
+                      (first > 3 || std::ranges::any_of(std::views::drop(node.ints, 1), chosen));
   if (kind >= gating_kinds || varies || (activates && first > 10)) return varying_version;
   return node.repeats || kind >= oldest_kinds || (activates && first > 3) ? gating_version : 2;
 }

@@ -32,8 +32,7 @@ void CellSteps::gate(float* x, size_t size, const Kernels& kernels) const {
     case GateFunction::hardsigmoid:
       return map(x, size, [](float v) { return std::min(std::max(v + 3.0f, 0.0f), 6.0f) / 6.0f; });
     case GateFunction::hard_sigmoid_keras:
-      return map(x, size,
-                 [](float v) { return std::min(std::max(0.2f * v + 0.5f, 0.0f), 1.0f); });
+      return map(x, size, [](float v) { return std::min(std::max(0.2f * v + 0.5f, 0.0f), 1.0f); });
   }
 }
 

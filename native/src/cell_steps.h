@@ -19,9 +19,7 @@ class CellSteps {
         bend_(static_cast<CellActivation>(node.ints[2])) {}
 
   // Whether the functions are those of the kernels.
-  bool plain() const {
-    return gate_ == GateFunction::sigmoid && bend_ == CellActivation::of_kind;
-  }
+  bool plain() const { return gate_ == GateFunction::sigmoid && bend_ == CellActivation::of_kind; }
 
   // `peepholes` are [3 * hidden] or empty, `bias_hn` [hidden].
   void lstm(const float* x, float* h, std::span<const float> peepholes, size_t hidden,

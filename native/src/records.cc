@@ -165,7 +165,8 @@ void NodeReader::read_body(Node& node, std::span<const Signal> signals) {
   const uint32_t most = version_ < gating_version ? oldest_kinds - 1 : repeat_kind;
   const uint32_t kind = reader_.varint("kind of layer", 0, most);
   if (kind == repeat_kind) return read_repeat(node, signals);
-  if (kind >= kinds_in(version_)) fail("kind of layer is " + std::to_string(kind) + ", which is unknown");
+  if (kind >= kinds_in(version_))
+    fail("kind of layer is " + std::to_string(kind) + ", which is unknown");
   node.kind = static_cast<LayerKind>(kind);
   const Form& form = forms[kind];
   const uint32_t inputs =

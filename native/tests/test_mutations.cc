@@ -4,6 +4,7 @@
 
 #include "../fuzz/mutate.h"
 #include "check.h"
+#include "records.h"
 
 namespace {
 

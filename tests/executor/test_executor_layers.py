@@ -80,6 +80,10 @@ def equations(kind: str, cell: Cell, x: Tensor) -> Tensor:
             (xr, xz, xn), (hr, hz, hn) = from_x.chunk(3, 1), from_h.chunk(3, 1)
             r, z = (xr + hr).sigmoid(), (xz + hz).sigmoid()
             h = (1 - z) * (xn + r * (hn + cell.bias_hn.double())).tanh() + z * h
+        elif kind == "gru_reset_before":
+            (xr, xz, xn), (hr, hz, _) = from_x.chunk(3, 1), from_h.chunk(3, 1)
+            r, z = (xr + hr).sigmoid(), (xz + hz).sigmoid()
+            h = (1 - z) * (xn + (r * h) @ w_hh[2 * cell.hidden :].T).tanh() + z * h
         else:
             h = (from_x + from_h).tanh() if kind == "rnn_tanh" else (from_x + from_h).relu()
         states.append(h)

@@ -150,7 +150,7 @@ REFUSED: list[tuple[Layer, Signal, str]] = [
     ),
     (layers.LayerNorm(torch.ones(12), torch.ones(4)), FLAT, r"bias shape is \(4,\), expected"),
     (layers.LayerNorm(*vectors(4, 2)), IMAGE, "add a Flatten"),
-    (layers.Activation("mish"), FLAT, "kind is 'mish', expected one of relu, clipped_relu, tanh"),
+    (layers.Activation("mash"), FLAT, "kind is 'mash', expected one of relu, clipped_relu, tanh"),
     (layers.Activation("clipped_relu"), FLAT, "clipped_relu has limit None; clipped_relu alone"),
     (layers.Activation("clipped_relu", 0.0), FLAT, "clipped_relu has limit 0.0"),
     (layers.Activation("clipped_relu", torch.nan), FLAT, "clipped_relu has limit nan"),
