@@ -129,15 +129,26 @@ def _density(x: Tensor) -> Tensor:
     return torch.exp(-x.square() / 2) / math.sqrt(2 * math.pi)
 
 
-def through(normal: Normal, function: Callable[[Tensor], Tensor]) -> Normal:
-    """The moments of a smooth function of normally distributed values, by Gauss-Hermite
-    quadrature."""
-    points, weights = (torch.from_numpy(v) for v in np.polynomial.hermite.hermgauss(QUADRATURE))
-    weights = weights / math.sqrt(math.pi)
-    deviation = (2 * normal.variance).sqrt()
+def through(normal: Normal, function: Callable[[Tensor], Tensor], *, smooth: bool = True) -> Normal:
+    """The moments of a function of normally distributed values, by quadrature: that of Gauss and
+    Hermite if it is smooth, else at many points."""
+    points, weights = _hermite() if smooth else _evenly()
+    deviation = normal.variance.sqrt()
     values = function(normal.mean[..., None] + deviation[..., None] * points)
     mean = values @ weights
     return Normal(mean, (values.square() @ weights - mean.square()).clamp(min=0))
+
+
+def _hermite() -> tuple[Tensor, Tensor]:
+    """Points of a standard normal distribution, and weights of sum 1."""
+    points, weights = (torch.from_numpy(v) for v in np.polynomial.hermite.hermgauss(QUADRATURE))
+    return points * math.sqrt(2), weights / math.sqrt(math.pi)
+
+
+def _evenly() -> tuple[Tensor, Tensor]:
+    points = torch.linspace(-6, 6, 1001, dtype=torch.float64)
+    density = _density(points)
+    return points, density / density.sum()
 
 
 def _linear(layer: Any, x: Normal) -> Normal:
@@ -179,7 +190,8 @@ def _activation(layer: Any, x: Normal) -> Normal:
     if layer.kind == "abs":
         return _leaky(x, torch.full((1,), -1.0))
     if layer.kind not in layers.SCALING:
-        return through(x, ELEMENTWISE[layer.kind])
+        smooth = layer.kind not in ("sqrt", "log")  # these end at 0
+        return through(x, ELEMENTWISE[layer.kind], smooth=smooth)
     if layer.limits is not None:
         return rectified(x, layer.limits.double().view(-1, *[1] * (x.mean.ndim - 1)))
     return rectified(x, math.inf if layer.limit is None else layer.limit)
