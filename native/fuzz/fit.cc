@@ -17,9 +17,9 @@ constexpr uint32_t most_stride = 32;   // input frames for a frame
 struct Fields {
   size_t ints, floats, tensors;
 };
-constexpr Fields fields[] = {{0, 0, 2}, {3, 0, 12}, {6, 0, 2}, {8, 0, 2}, {0, 1, 4},
-                             {0, 1, 2}, {1, 1, 2},  {2, 0, 0}, {2, 0, 0}, {1, 0, 0},
-                             {1, 0, 0}, {0, 0, 0},  {0, 0, 0}, {0, 0, 0}, {0, 0, 0},
+constexpr Fields fields[] = {{0, 0, 2}, {3, 0, 12}, {6, 0, 2}, {11, 0, 2}, {0, 1, 4},
+                             {0, 1, 2}, {1, 1, 2},  {2, 0, 0}, {2, 0, 0},  {1, 0, 0},
+                             {1, 0, 0}, {0, 0, 0},  {0, 0, 0}, {0, 0, 0},  {0, 0, 0},
                              {0, 0, 0}, {1, 0, 0},  {0, 0, 0}, {2, 0, 0}};
 static_assert(std::size(fields) == layer_kinds);
 constexpr uint32_t activation_kinds = static_cast<uint32_t>(ActivationKind::abs) + 1;
@@ -217,10 +217,13 @@ class Fitter {
   }
 
   void fit_conv2d(Node& node, const Signal& from) {
-    for (size_t i : {0, 1, 2, 3}) node.ints[i] = std::max(1u, node.ints[i]);
+    for (size_t i : {0, 1, 2, 3, 8, 9, 10}) node.ints[i] = std::max(1u, node.ints[i]);
     const uint32_t bands = from.bands + node.ints[6] + node.ints[7];
     node.ints[1] = std::min(node.ints[1], bands);
-    fit_weight(node, node.tensors[0].rows, from.channels * node.ints[0] * node.ints[1]);
+    if (node.ints[1] > 1) node.ints[9] = std::min(node.ints[9], (bands - 1) / (node.ints[1] - 1));
+    const uint32_t groups = node.ints[10] = std::gcd(node.ints[10], from.channels);
+    const uint32_t rows = std::max(1u, node.tensors[0].rows / groups) * groups;
+    fit_weight(node, rows, from.channels / groups * node.ints[0] * node.ints[1]);
   }
 
   void fit_variance(Node& node) {

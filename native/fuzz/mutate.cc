@@ -158,7 +158,7 @@ void insert(Context c, Node node) {
 
 void add_node(Context c) {
   Node node{"new", static_cast<LayerKind>(c.random.below(kinds)), {0}, {}, {}, {}, {}, {}};
-  node.ints.resize(8);
+  node.ints.resize(11);
   for (uint32_t& setting : node.ints) setting = c.random.below(6);
   if (node.kind == LayerKind::recurrent && c.random.one_in(2)) {
     node.tensors.resize(2 * cell_tensors);

@@ -83,6 +83,14 @@ std::vector<T> by_group(const std::vector<T>& rows, const Tensor& tensor) {
   return values;
 }
 
+constexpr size_t max_settings = 11;
+
+// The settings of a record before varying_version.
+size_t oldest_settings(LayerKind kind) {
+  if (kind == LayerKind::recurrent) return 1;
+  return kind == LayerKind::conv2d ? 8 : max_settings;
+}
+
 // The first version with a tensor.
 uint32_t since(LayerKind kind, size_t slot) {
   if (kind == LayerKind::activation && slot == 1) return gating_version;
@@ -112,9 +120,8 @@ class Writer {
     put_varint(out_, static_cast<uint32_t>(node.kind));
     if (joins(node.kind)) put_varint(out_, static_cast<uint32_t>(node.inputs.size()));
     for (uint32_t input : node.inputs) put_varint(out_, input);
-    const bool recurrent = node.kind == LayerKind::recurrent;
-    const size_t most = recurrent && version_ < varying_version ? 1 : node.ints.size();
-    for (uint32_t setting : std::views::take(node.ints, most)) put_varint(out_, setting);
+    const size_t settings = version_ < varying_version ? oldest_settings(node.kind) : max_settings;
+    for (uint32_t setting : std::views::take(node.ints, settings)) put_varint(out_, setting);
     put_floats(out_, node.floats);
     for (size_t slot = 0; slot < node.tensors.size(); ++slot)
       if (version_ >= since(node.kind, slot)) put_tensor(node.tensors[slot], 0);
@@ -197,9 +204,11 @@ uint32_t since(const Node& node) {
   const auto kind = static_cast<uint32_t>(node.kind);
   const uint32_t first = node.ints.empty() ? 0 : node.ints[0];
   const bool activates = node.kind == LayerKind::activation;
-  const auto chosen = [](uint32_t setting) { return setting > 0; };
-  const bool varies = node.kind == LayerKind::recurrent &&
-                      (first > 3 || std::ranges::any_of(std::views::drop(node.ints, 1), chosen));
+  const uint32_t usual = node.kind == LayerKind::conv2d;  // no dilation, one group
+  const auto unusual = [&](uint32_t setting) { return setting != usual; };
+  const bool varies =
+      (node.kind == LayerKind::recurrent && first > 3) ||
+      std::ranges::any_of(std::views::drop(node.ints, oldest_settings(node.kind)), unusual);
   if (kind >= gating_kinds || varies || (activates && first > 10)) return varying_version;
   return node.repeats || kind >= oldest_kinds || (activates && first > 3) ? gating_version : 2;
 }

@@ -154,7 +154,8 @@ struct Signal {
 //                   peepholes?, then the same six of the backward cell
 //   conv1d          ints: kernel, stride, dilation, padding before, after, groups;
 //                   tensors: weight, bias?
-//   conv2d          ints: kernel t, b, stride t, b, padding before, after, below, above;
+//   conv2d          ints: kernel t, b, stride t, b, padding before, after, below, above,
+//                   dilation t, b, groups;
 //                   tensors: weight, bias?
 //   batch_norm      floats: eps; tensors: mean, variance, weight, bias
 //   layer_norm      floats: eps; tensors: weight, bias

@@ -14,7 +14,7 @@ struct Setting {
   uint32_t least, most;
   // The most before gating_version and before varying_version; 0: as after it.
   uint32_t most_before_gating = 0, most_before_varying = 0;
-  uint32_t since = 0;  // version; 0 before it
+  uint32_t since = 0;  // version; before it, the least value
 
   uint32_t most_in(uint32_t version) const {
     if (version < gating_version && most_before_gating) return most_before_gating;
@@ -60,10 +60,17 @@ constexpr Setting cell[] = {{"kind", 0, 4, 3, 3},
 constexpr Setting conv1d[] = {{"kernel", 1, max_span},        {"stride", 1, max_span},
                               {"dilation", 1, max_span},      {"padding before", 0, max_span},
                               {"padding after", 0, max_span}, {"groups", 1, max_dimension}};
-constexpr Setting conv2d[] = {{"kernel in time", 1, max_span}, {"kernel in bands", 1, max_span},
-                              {"stride in time", 1, max_span}, {"stride in bands", 1, max_span},
-                              {"padding before", 0, max_span}, {"padding after", 0, max_span},
-                              {"padding below", 0, max_span},  {"padding above", 0, max_span}};
+constexpr Setting conv2d[] = {{"kernel in time", 1, max_span},
+                              {"kernel in bands", 1, max_span},
+                              {"stride in time", 1, max_span},
+                              {"stride in bands", 1, max_span},
+                              {"padding before", 0, max_span},
+                              {"padding after", 0, max_span},
+                              {"padding below", 0, max_span},
+                              {"padding above", 0, max_span},
+                              {"dilation in time", 1, max_span, 0, 0, varying_version},
+                              {"dilation in bands", 1, max_span, 0, 0, varying_version},
+                              {"groups", 1, max_dimension, 0, 0, varying_version}};
 constexpr Setting activation[] = {{"kind", 0, 17, 3, 10}};
 constexpr Slot limits[] = {{"limits", true, true}, {"slopes", true, true, gating_version}};
 constexpr Setting reduction[] = {{"kind", 0, 3}};
@@ -179,7 +186,7 @@ void NodeReader::read_body(Node& node, std::span<const Signal> signals) {
   for (const Setting& setting : form.ints) {
     const uint32_t most = setting.most_in(version_);
     const bool there = setting.since <= version_;
-    node.ints.push_back(there ? reader_.varint(setting.name, setting.least, most) : 0);
+    node.ints.push_back(there ? reader_.varint(setting.name, setting.least, most) : setting.least);
   }
   node.floats = reader_.floats(form.floats, false);
   for (const Slot& slot : form.tensors) {

@@ -47,6 +47,11 @@ uint64_t stride_of(const Signal& input, uint32_t factor) {
   return static_cast<uint64_t>(input.stride) * factor;
 }
 
+// Frames or bands from the first to the last that a kernel reads.
+uint64_t reach_of(uint32_t kernel, uint32_t dilation) {
+  return static_cast<uint64_t>(kernel - 1) * dilation + 1;
+}
+
 Signal infer_linear(const Node& node, const Signal& input) {
   const Tensor& weight = node.tensors[0];
   expect("input size", flat(input), weight.columns);
@@ -108,13 +113,14 @@ Signal infer_conv2d(const Node& node, const Signal& input) {
   if (!input.bands)
     fail("takes frames of channels x bands, found " + std::to_string(input.channels) + " values");
   const uint64_t kernel_area = static_cast<uint64_t>(node.ints[0]) * node.ints[1];
-  expect("weight columns", weight.columns, input.channels * kernel_area);
+  const uint64_t groups = node.ints[10], reach = reach_of(node.ints[1], node.ints[9]);
+  expect("weight columns", weight.columns * groups, input.channels * kernel_area);
+  expect("output channels modulo groups", weight.rows % groups, 0);
   expect_length("bias", node.tensors[1], weight.rows);
   const uint64_t bands = static_cast<uint64_t>(input.bands) + node.ints[6] + node.ints[7];
-  if (bands < node.ints[1])
-    fail("a kernel of " + std::to_string(node.ints[1]) + " bands does not fit " +
-         std::to_string(bands));
-  return make_signal(weight.rows, (bands - node.ints[1]) / node.ints[3] + 1,
+  if (bands < reach)
+    fail("a kernel of " + std::to_string(reach) + " bands does not fit " + std::to_string(bands));
+  return make_signal(weight.rows, (bands - reach) / node.ints[3] + 1,
                      stride_of(input, node.ints[2]));
 }
 
@@ -240,10 +246,9 @@ Signal infer(const Node& node, std::span<const Signal> inputs) {
 uint64_t memory(const Node& node, const Signal& input) {
   uint64_t frames = 0;
   if (node.kind == LayerKind::conv1d) {
-    const uint64_t reach = static_cast<uint64_t>(node.ints[0] - 1) * node.ints[2] + 1;
-    frames = reach + node.ints[3] + node.ints[4];
+    frames = reach_of(node.ints[0], node.ints[2]) + node.ints[3] + node.ints[4];
   } else if (node.kind == LayerKind::conv2d) {
-    frames = static_cast<uint64_t>(node.ints[0]) + node.ints[4] + node.ints[5];
+    frames = reach_of(node.ints[0], node.ints[8]) + node.ints[4] + node.ints[5];
   } else if (node.kind == LayerKind::frame_stacking) {
     frames = std::max(node.ints[0], node.ints[1]);
   }

@@ -32,6 +32,13 @@ def varied_cell(*tensors: bytes, kind: int = 0, gates: int = 0, bend: int = 0) -
     return t("n") + v(1, 0, kind, gates, bend) + b"".join(tensors) + bytes(12 - len(tensors))
 
 
+def convolved(*settings: int, rows: int = 4) -> bytes:
+    """A kernel of 2 x 2 over 2 channels of 2 bands, with these dilations and groups."""
+    image = t("image") + v(10, 0, 2)
+    kernel = v(3, 1, 2, 2, 1, 1, 0, 0, 0, 0, *settings)
+    return image + t("n") + kernel + matrix(rows, 4) + b"\0"
+
+
 LSTM, GRU, RNN = ((matrix(rows, 4), matrix(rows, 3)) for rows in (12, 9, 3))
 PEEPHOLES = (*LSTM, b"\0", b"\0", b"\0", vector(9))
 
@@ -74,6 +81,10 @@ WRONG = {
         varied_cell(*GRU, b"\0", vector(3), kind=4),
         "only a GRU has bias_hn",
     ),
+    "dilation": (convolved(0, 1, 1), "dilation in time is 0, expected 1 to 4096"),
+    "groups": (convolved(1, 1, 3), "weight columns is 12, expected 8"),
+    "rows of groups": (convolved(1, 1, 2, rows=3), "output channels modulo groups is 1"),
+    "reach": (convolved(1, 3, 2), "a kernel of 4 bands does not fit 2"),
     "empty slice": (t("n") + v(18, 0, 2, 2), "takes values 2 to 2 of 4"),
     "slice beyond": (t("n") + v(18, 0, 2, 5), "takes values 2 to 5 of 4"),
     "unknown activation": (activation(18, slopes=b"\0"), "kind is 18, expected 0 to 17"),
@@ -84,7 +95,8 @@ WRONG = {
 @pytest.mark.parametrize("case", WRONG)
 def test_what_version_6_brought_is_checked(case: str) -> None:
     body, message = WRONG[case]
-    assert message in error_of(seal((b"MODL", model(body)), version=6))
+    nodes = 2 if body.startswith(t("image")) else 1
+    assert message in error_of(seal((b"MODL", v(4, nodes) + body), version=6))
 
 
 def test_version_5_knows_nothing_of_version_6() -> None:
@@ -117,6 +129,15 @@ def test_only_what_needs_version_6_is_written_in_it() -> None:
     for kind in ("softplus", "softsign", "mish", "exp", "sqrt", "log", "abs"):
         assert version(layers.Activation(kind)) == 6
     assert version(layers.Slice(1, 3)) == 6
+    image, weight = layers.Unflatten(2), dense(4, 4)
+    assert version(image, layers.Conv2d(weight, None, (2, 1))) == 2
+    assert version(image, layers.Conv2d(weight, None, (2, 1), dilation=(2, 1))) == 6
+    assert version(image, layers.Conv2d(weight, None, (2, 2), groups=2)) == 6
+
+
+def test_a_convolution_with_groups_is_read() -> None:
+    body = convolved(7, 1, 2)
+    assert try_to_parse(seal((b"MODL", v(4, 2) + body), version=6))
 
 
 def test_a_plain_cell_beside_them_comes_back() -> None:

@@ -72,6 +72,22 @@ def two_dimensional() -> Model:
     )
 
 
+def two_dimensional_groups() -> Model:
+    """Dilated groups, by a matrix and by factors, then a depthwise convolution."""
+    dilated = layers.Conv2d(
+        dense(6, 2 * 3 * 2), torch.randn(6), (3, 2), (2, 1), (2, 1, 1, 0), (2, 3), 2
+    )
+    factors = Product(dense(6, 2), dense(2, 3 * 2 * 2))
+    return chain(
+        32,
+        unflatten=layers.Unflatten(4),
+        dilated=dilated,
+        factors=layers.Conv2d(factors, None, (2, 2), (1, 1), (1, 0, 0, 0), (3, 2), 2),
+        depthwise=layers.Conv2d(dense(12, 4), torch.randn(12), (2, 2), groups=6),
+        flatten=layers.Flatten(),
+    )
+
+
 def grouped() -> Model:
     strided = layers.Conv1d(dense(12, 4 * 3), torch.randn(12), 3, 2, 2, (2, 2), groups=2)
     depthwise = layers.Conv1d(dense(12, 4), None, 4, groups=12)
@@ -231,6 +247,7 @@ MODELS = {
     "speech": speech_model,
     "delays": with_delays,
     "conv2d": two_dimensional,
+    "conv2d_groups": two_dimensional_groups,
     "grouped": grouped,
     "small_groups": small_groups,
     "layer_norm": lambda: chain(

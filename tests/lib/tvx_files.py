@@ -233,6 +233,9 @@ def varied_model(make: Make) -> Model:
         layers.Recurrent("lstm", None, peeping(4, 4), "hardsigmoid", "relu"),
         layers.Recurrent("rnn_tanh", cell(make, "rnn_tanh", 4, 3), activation="identity"),
         *(layers.Activation(kind) for kind in layers.ACTIVATIONS[11:]),
+        layers.Linear(make(12, 3)),
+        layers.Unflatten(2),
+        layers.Conv2d(make(4, 4), None, (2, 2), (1, 1), (1, 0, 0, 1), (2, 3), 2),
     )
 
 

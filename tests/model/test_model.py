@@ -142,6 +142,13 @@ REFUSED: list[tuple[Layer, Signal, str]] = [
     (layers.Conv2d(dense(5, 11), None, (2, 2)), IMAGE, "weight columns is 11, expected 12"),
     (layers.Conv2d(dense(5, 12), torch.zeros(4), (2, 2)), IMAGE, r"bias shape is \(4,\)"),
     (layers.Conv2d(dense(5, 15), None, (1, 5)), IMAGE, "a kernel of 5 bands does not fit 4 bands"),
+    (
+        layers.Conv2d(dense(5, 9), None, (1, 3), dilation=(1, 2)),
+        IMAGE,
+        "a kernel of 5 bands does not fit 4 bands",
+    ),
+    (layers.Conv2d(dense(5, 1), None, (1, 1), groups=3), IMAGE, "modulo groups is 2, expected 0"),
+    (layers.Conv2d(dense(5, 3), None, (1, 1), dilation=(0, 1)), IMAGE, "dilation is 0, expected"),
     (layers.BatchNorm(*vectors(11, 4)), FLAT, r"mean shape is \(11,\), expected \(12,\)"),
     (layers.BatchNorm(*vectors(4, 4)), IMAGE, r"mean shape is \(4,\), expected \(3,\)"),
     (

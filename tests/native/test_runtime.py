@@ -153,7 +153,7 @@ def test_grids_are_multiplied_exactly(
 
 
 NEW = (
-    *("clipped_each", "gated", "repeated", "reduce_mean", "sliced"),
+    *("clipped_each", "gated", "repeated", "reduce_mean", "sliced", "conv2d_groups"),
     *layers.ACTIVATIONS[4:],
     *VARIED,
 )

@@ -210,18 +210,21 @@ def _conv2d(module: LayerModule, x: Frames) -> Frames:
     layer = module.layer
     assert isinstance(layer, layers.Conv2d)
     weight = module.weight("weight")()
-    channels = x.values.shape[2]
     padded = F.pad(x.padded(*layer.padding[:2]), layer.padding[2:])
     y = F.conv2d(
         padded.transpose(1, 2),
-        weight.view(weight.shape[0], channels, *layer.kernel),
+        weight.view(weight.shape[0], -1, *layer.kernel),
         module.vector("bias"),
         layer.stride,
+        0,
+        layer.dilation,
+        layer.groups,
     )
     lengths = _lengths(layer, x)
     outputs = Frames(y.permute(0, 2, 3, 1), lengths)  # [batch, frames, bands, channels]
-    if module.on_inputs is not None:
-        patches = F.unfold(padded.transpose(1, 2), layer.kernel, stride=layer.stride)
+    if layer.groups == 1 and module.on_inputs is not None:
+        image = padded.transpose(1, 2)
+        patches = F.unfold(image, layer.kernel, layer.dilation, stride=layer.stride)
         patches = patches.view(*patches.shape[:2], *y.shape[2:]).permute(0, 2, 3, 1)
         module.report_inputs("weight", Frames(patches, lengths))
         module.report_gradients("weight", outputs)
@@ -241,7 +244,7 @@ def frames_after(layer: layers.Layer, lengths: Tensor) -> Tensor:
         reach, stride = layer.dilation * (layer.kernel - 1) + 1, layer.stride
         padding = sum(layer.padding)
     elif isinstance(layer, layers.Conv2d):
-        reach, stride, padding = layer.kernel[0], layer.stride[0], sum(layer.padding[:2])
+        reach, stride, padding = layer.reach[0], layer.stride[0], sum(layer.padding[:2])
     elif isinstance(layer, layers.FrameStacking):
         reach, stride = layer.count, layer.stride
     elif isinstance(layer, layers.Subsample):

@@ -230,9 +230,9 @@ class _Derivation:
         segment = self._new(node.name, signal.shape[0], signal.size // signal.shape[0])
         for tensor in ("weight", *layer.vectors()):
             self._rows(self.drafts[-1], node, tensor)
-        if isinstance(layer, layers.Conv1d) and layer.groups > 1:
-            self._read_groups(node, layer, segment)
-        elif isinstance(layer, layers.Linear):
+        if not isinstance(layer, layers.Linear) and layer.groups > 1:
+            self._fix_groups(node, segment)
+        if isinstance(layer, layers.Linear):
             self._read(node, "weight", 1)
         elif isinstance(layer, layers.Conv1d):
             self._read(node, "weight", 1, layer.kernel)
@@ -240,7 +240,7 @@ class _Derivation:
             self._read_bands(node, layer)
         return [segment]
 
-    def _read_groups(self, node: Node, layer: layers.Conv1d, segment: _Segment) -> None:
+    def _fix_groups(self, node: Node, segment: _Segment) -> None:
         """A grouped convolution cannot lose channels one by one.
 
         The positions of its members count the columns of all convolution groups one after the
@@ -248,7 +248,6 @@ class _Derivation:
         """
         for fixed in (segment, *self.segments[node.inputs[0]]):
             self._draft(fixed).fixed = True
-        self._read(node, "weight", 1, layer.kernel)
 
     def _read_bands(self, node: Node, layer: layers.Conv2d) -> None:
         """A two-dimensional kernel reads whole channels: `bands` values, `kernel` columns each."""

@@ -91,10 +91,11 @@ def apply_weight(layer: layers.Layer, weight: Tensor, inputs: Tensor) -> Tensor:
         groups = inputs.view(layer.groups, -1, 1)
         return (taps.view(layer.groups, -1, taps.shape[1]) @ groups).flatten()
     if isinstance(layer, layers.Conv2d):
-        kernel = weight.view(weight.shape[0], inputs.shape[0], *layer.kernel).sum(2)
+        kernel = weight.view(weight.shape[0], -1, *layer.kernel).sum(2)
         padded = F.pad(inputs, layer.padding[2:])
-        through_bands: Tensor = F.conv1d(padded[None], kernel, stride=layer.stride[1])[0]
-        return through_bands
+        along_bands = {"stride": layer.stride[1], "dilation": layer.dilation[1]}
+        through_bands: Tensor = F.conv1d(padded[None], kernel, **along_bands, groups=layer.groups)
+        return through_bands[0]
     product: Tensor = weight @ inputs
     return product
 

@@ -6,6 +6,7 @@ there.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -35,17 +36,18 @@ class LayerSchema:
     floats: tuple[str, ...] = ()
     values: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
     """The values that the numbers in a field stand for, where it does not hold the numbers
-    themselves. The first is that of files in which the field does not appear."""
+    themselves."""
     since: Mapping[str, int] = field(default_factory=dict)
     """The version of the format in which a tensor, a setting or a kind first appears, where that is
-    not the oldest."""
+    not the oldest. Before it, a setting is what the class has by default."""
     version: int = OLDEST
     """The version in which the layer first appears."""
 
     def version_of(self, layer: Layer) -> int:
         """The lowest version that can hold this layer."""
+        defaults = {field.name: field.default for field in dataclasses.fields(layer)}
         settings = layer.settings()
-        chosen = [name for name, known in self.values.items() if settings[name] != known[0]]
+        chosen = [name for name in self.ints if settings[name] != defaults[name]]
         fields = [*layer.matrices(), *layer.vectors(), *chosen, str(settings.get("kind"))]
         return max([self.version, *(self.since.get(name, OLDEST) for name in fields)])
 
@@ -75,7 +77,12 @@ LAYER_SCHEMAS = (
         ("weight", "bias"),
         {"kernel": 1, "stride": 1, "dilation": 1, "padding": 2, "groups": 1},
     ),
-    LayerSchema(layers.Conv2d, ("weight", "bias"), {"kernel": 2, "stride": 2, "padding": 4}),
+    LayerSchema(
+        layers.Conv2d,
+        ("weight", "bias"),
+        {"kernel": 2, "stride": 2, "padding": 4, "dilation": 2, "groups": 1},
+        since=dict.fromkeys(("dilation", "groups"), VARYING),
+    ),
     LayerSchema(layers.BatchNorm, ("mean", "variance", "weight", "bias"), floats=("eps",)),
     LayerSchema(layers.LayerNorm, ("weight", "bias"), floats=("eps",)),
     LayerSchema(
