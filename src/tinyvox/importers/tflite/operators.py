@@ -175,7 +175,10 @@ def _pack(c: Context) -> Any:
 
 def _concatenate(c: Context) -> Any:
     options, parts = c.options("ConcatenationOptions"), list(c.inputs)
-    if any(isinstance(part, Rows) for part in parts) and options.Axis() == 0:
+    known = {Rows: 0, Tensor: 0, Value: 0}
+    for part in parts:
+        known[type(part)] = 1
+    if options.Axis() == 0 and (known[Rows] or (known[Tensor] and known[Value])):
         return Rows(tuple(row for part in parts for row in _rows(c, part)))
     whole = [_whole(c, part) for part in parts if not _is_empty(part)]
     value = c.tape.apply(aten.cat.default, whole, options.Axis())
@@ -194,6 +197,8 @@ def _rows(c: Context, value: Any) -> tuple[Any, ...]:
     """A tensor row by row."""
     if isinstance(value, Rows):
         return value.parts
+    if value.shape[0] == 0:
+        return ()
     return tuple(c.tape.apply(aten.split.Tensor, value, 1, 0)) if value.shape[0] != 1 else (value,)
 
 
