@@ -43,7 +43,7 @@ def speech_features_mfcc(audio: Array) -> Array:
     cosines[:, 0] = np.sqrt(1 / 26)
     found = bands @ cosines * (1 + 11 * np.sin(np.pi * np.arange(13) / 22))
     found[:, 0] = np.log(energy)
-    return found.astype(np.float32)
+    return np.asarray(found, np.float32)
 
 
 def _filters() -> Array:
