@@ -13,7 +13,7 @@ from pathlib import Path
 import h5py
 
 from tinyvox.errors import ImporterError
-from tinyvox.importers.keras.hdf5 import Hdf5
+from tinyvox.importers.keras.hdf5 import Hdf5, reading
 from tinyvox.importers.keras.settings import Settings, parsed, shown
 from tinyvox.importers.keras.stored import LegacyModel, TreeWeights, Weights
 from tinyvox.importers.keras.topology import MODELS
@@ -36,28 +36,26 @@ class Saved:
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Saved]:
     """The model in a file, by what the file is and not by its suffix. Raises ImporterError."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(4)
-        with _zipped(path) if start == b"PK\x03\x04" else _plain(path) as saved:
-            yield saved
-    except (ImporterError, MemoryError, RecursionError):
-        raise
-    except zipfile.BadZipFile as error:
-        raise ImporterError(f"is damaged: {_line(error)}; save the model again") from error
-    except Exception as error:  # h5py and zipfile raise many kinds for a damaged file
-        if type(error).__module__.startswith("tinyvox"):
-            raise
-        raise ImporterError(
-            f"is no HDF5 file that Keras wrote, or damaged: {_line(error)}; save the model again"
-        ) from error
+    with path.open("rb") as file:
+        start = file.read(4)
+    with _zipped(path) if start == b"PK\x03\x04" else _plain(path) as saved:
+        yield saved
+
+
+@contextlib.contextmanager
+def _hdf5(source: Path | io.BytesIO, size: int) -> Iterator[Hdf5]:
+    what = "model.weights.h5 in it" if isinstance(source, io.BytesIO) else "the HDF5 file"
+    with reading(what):
+        file = h5py.File(source, "r", locking=False)
+    with file:
+        yield Hdf5(file, size)
 
 
 @contextlib.contextmanager
 def _plain(path: Path) -> Iterator[Saved]:
     """The model in an HDF5 file."""
-    with h5py.File(path, "r", locking=False) as file:
-        hdf5 = Hdf5(file, path.stat().st_size)
+    with _hdf5(path, path.stat().st_size) as hdf5:
+        file = hdf5.root
         text = hdf5.attribute(file, "model_config")
         group = hdf5.group(file, "model_weights")
         if not isinstance(text, str) or group is None:
@@ -69,8 +67,7 @@ def _plain(path: Path) -> Iterator[Saved]:
 @contextlib.contextmanager
 def _zipped(path: Path) -> Iterator[Saved]:
     """The model in a zip file of Keras 3, or of Keras 2.12 and later."""
-    with zipfile.ZipFile(path) as archive:
-        size = path.stat().st_size
+    with reading("the zip file"), zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         if "config.json" not in names or "model.weights.h5" not in names:
             raise ImporterError(
@@ -81,10 +78,10 @@ def _zipped(path: Path) -> Iterator[Saved]:
         metadata = Settings({})
         if "metadata.json" in names:
             metadata = parsed(_read(archive, "metadata.json", _LARGEST_JSON), "metadata.json")
-        weights = _read(archive, "model.weights.h5", size * _EXPANSION)
-    with h5py.File(io.BytesIO(weights), "r") as file:
-        tree = TreeWeights(Hdf5(file, len(weights)), file)
-        yield _saved(config, tree, metadata.text("keras_version", "3"))
+        weights = _read(archive, "model.weights.h5", path.stat().st_size * _EXPANSION)
+    with _hdf5(io.BytesIO(weights), len(weights)) as hdf5:
+        version = metadata.text("keras_version", "3")
+        yield _saved(config, TreeWeights(hdf5, hdf5.root), version)
 
 
 def _read(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
@@ -131,8 +128,3 @@ def _what_else(hdf5: Hdf5) -> str:
     if hdf5.group(hdf5.root, "layers") is not None or hdf5.group(hdf5.root, "vars") is not None:
         return f"holds weights alone (save_weights), and not what they compute; {_SAVE}"
     return "is an HDF5 file, but no model that Keras saved; expected model_config and weights"
-
-
-def _line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:200] if text else type(error).__name__

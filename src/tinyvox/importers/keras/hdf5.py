@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import h5py
@@ -18,6 +20,20 @@ _EXPANSION = 16
 """How many times its own size a file may hold: some are compressed."""
 
 
+@contextlib.contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Errors of h5py, as ImporterError that says what was read."""
+    try:
+        yield
+    except (ImporterError, MemoryError):
+        raise
+    except Exception as error:  # h5py raises many kinds for a damaged file
+        text = str(error).strip().splitlines() or [type(error).__name__]
+        raise ImporterError(
+            f"{what} cannot be read, the file is damaged: {text[0][:200]}; save the model again"
+        ) from error
+
+
 class Hdf5:
     """An open file of `size` bytes. All methods raise ImporterError with the object's name."""
 
@@ -29,16 +45,17 @@ class Hdf5:
     def find(self, group: h5py.Group, path: str) -> h5py.Group | h5py.Dataset | None:
         """The object at a path below a group, or None. Links to other places are refused."""
         found = group
-        for name in path.split("/"):
-            link = found.get(name, getlink=True) if isinstance(found, h5py.Group) else None
-            if link is None:
-                return None
-            if not isinstance(link, h5py.HardLink):
-                raise ImporterError(
-                    f"{_label(found, name)} is a link to another place or file, which is not "
-                    "followed; save the model again with Keras"
-                )
-            found = found[name]
+        with reading(_label(group, path)):
+            for name in path.split("/"):
+                link = found.get(name, getlink=True) if isinstance(found, h5py.Group) else None
+                if link is None:
+                    return None
+                if not isinstance(link, h5py.HardLink):
+                    raise ImporterError(
+                        f"{_label(found, name)} is a link to another place or file, which is not "
+                        "followed; save the model again with Keras"
+                    )
+                found = found[name]
         return found
 
     def group(self, group: h5py.Group, path: str) -> h5py.Group | None:
@@ -52,8 +69,9 @@ class Hdf5:
         label = _label(group, path)
         if not isinstance(data, h5py.Dataset):
             raise ImporterError(f"{label} is no array, or missing; save the model again with Keras")
-        self._check(data, label)
-        values = np.asarray(data[()], dtype=np.float32)
+        with reading(label):
+            self._check(data, label)
+            values = np.asarray(data[()], dtype=np.float32)
         if not np.isfinite(values).all():
             raise ImporterError(f"{label} holds NaN or infinity; mend the source model")
         return torch.from_numpy(values)
@@ -61,7 +79,8 @@ class Hdf5:
     def shape(self, group: h5py.Group, path: str) -> tuple[int, ...] | None:
         """The shape of the array at a path; None where there is none."""
         data = self.find(group, path)
-        return tuple(data.shape or ()) if isinstance(data, h5py.Dataset) else None
+        with reading(_label(group, path)):
+            return tuple(data.shape or ()) if isinstance(data, h5py.Dataset) else None
 
     def _check(self, data: h5py.Dataset, label: str) -> None:
         if data.external or data.is_virtual:
@@ -89,15 +108,16 @@ class Hdf5:
 
         Keras splits lists that are too long for one attribute: `NAME0`, `NAME1` and so on.
         """
-        if name not in group.attrs:
+        with reading(f"the attribute {_label(group, name)}"):
+            if name in group.attrs:
+                found = self._texts(group, name)
+                return found[0] if group.attrs.get_id(name).shape == () and found else found
             if f"{name}0" not in group.attrs:
                 return None
             parts: list[str] = []
             while (part := f"{name}{len(parts)}") in group.attrs:
                 parts.append(part)
             return [text for part in parts for text in self._texts(group, part)]
-        found = self._texts(group, name)
-        return found[0] if group.attrs.get_id(name).shape == () else found
 
     def names(self, group: h5py.Group, name: str) -> list[str]:
         """The list of texts in an attribute, which may be empty or missing."""

@@ -93,7 +93,9 @@ def _check_axis(call: Call, stream: Stream) -> None:
         raise ImporterError(f"normalizes axis {shown(axis)} of {stream}, expected the last one")
 
 
-def _scale(call: Call, what: str, size: int, order: ColumnOrder, key: str, default: float) -> Tensor:
+def _scale(
+    call: Call, what: str, size: int, order: ColumnOrder, key: str, default: float
+) -> Tensor:
     if call.config.flag(key, True):
         return _ordered(call.take(what, size), order)
     return filled(size, default)

@@ -240,9 +240,11 @@ def bidirectional(call: Call) -> Outputs:
         for chain, side in ((ahead, "forward"), (back, "backward"))
     ]
     mode = config.values.get("merge_mode", "concat")
-    one_layer = len(cells[0]) == len(cells[1]) == 1 and ahead.forms[0].layer(
-        None, None
-    ).settings() == back.forms[0].layer(None, None).settings()
+    one_layer = (
+        len(cells[0]) == len(cells[1]) == 1
+        and ahead.forms[0].layer(None, None).settings()
+        == back.forms[0].layer(None, None).settings()
+    )
     if mode == "concat" and one_layer and ahead.returns_sequences and not ahead.returns_state:
         return [_both(call, ahead.forms[0], cells[0][0], cells[1][0], stream, node)]
     sides = []
@@ -256,9 +258,7 @@ def bidirectional(call: Call) -> Outputs:
     return [_merged(call, mode, *outputs), *states]
 
 
-def _both(
-    call: Call, form: Form, ahead: Cell, back: Cell, stream: Stream, node: str
-) -> Stream:
+def _both(call: Call, form: Form, ahead: Cell, back: Cell, stream: Stream, node: str) -> Stream:
     """Both directions in one layer, one after the other in each frame."""
     call.place()
     layer = call.once(lambda: form.layer(ahead, back), "both", id(ahead))

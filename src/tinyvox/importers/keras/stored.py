@@ -91,6 +91,7 @@ class LegacyWeights(_Arrays):
         """Cells stand one after the other; the layers of a model are told by their names."""
         if below == "cells":
             return [self for _ in layers]
+        self._next = len(self.paths)  # the layers take them
         return [LegacyWeights(self.file, self.group, self._below(name)) for name, _ in layers]
 
     def _below(self, name: str) -> list[str]:
@@ -147,5 +148,3 @@ def _snake_case(name: str) -> str:
     name = re.sub(r"\W+", "", name)
     name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
-
-

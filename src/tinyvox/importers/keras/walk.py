@@ -144,5 +144,3 @@ def _stream(found: Mapping[tuple[str, int], Outputs], tensor: Tensor) -> Stream:
             "state of a cell, or an input other than the features"
         )
     return stream
-
-
