@@ -173,10 +173,7 @@ def elu(call: Call) -> Outputs:
 
 def softmax(call: Call) -> Outputs:
     """`Softmax(axis)`, over the features."""
-    axis = call.config.get("axis")
-    rank = len(call.stream.axes)
-    if axis not in (None, -1, rank - 1, [-1], [rank - 1]):
-        raise ImporterError(f"runs over axis {shown(axis)}, expected the last one")
+    call.check_last(call.stream)
     return [_over_features(call, call.stream, Softmax())]
 
 

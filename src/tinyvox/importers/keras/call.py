@@ -83,6 +83,12 @@ class Call:
         """Whether Keras 1 or 2 wrote the file."""
         return self.importing.version < 3
 
+    def check_last(self, stream: Stream) -> None:
+        """Raise ImporterError where the layer's `axis` is another one than the last."""
+        axis, last = self.config.get("axis"), len(stream.axes) - 1 - self.in_frames
+        if axis not in (None, -1, last, [-1], [last]):
+            raise ImporterError(f"works on axis {axis!r:.60} of {stream}, expected the last one")
+
     def note(self, text: str) -> None:
         """Add a note about this layer."""
         self.importing.note(f"{self.name} ({self.kind}): {text}")

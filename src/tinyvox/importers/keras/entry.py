@@ -32,10 +32,10 @@ class Entry:
         return math.prod(s for i, s in enumerate(self.sizes) if i != self._time and s is not None)
 
     @property
-    def _time(self) -> int:
-        """The dimension after the batch that is time: the free one, or the first."""
+    def _time(self) -> int | None:
+        """The dimension after the batch that is time: the free one, or the first of several."""
         free = [i for i, size in enumerate(self.sizes) if size is None]
-        return free[0] if len(free) == 1 else 0
+        return free[0] if free else 0 if len(self.sizes) > 1 else None
 
     def stream(self, graph: LayerGraph) -> Stream:
         """The stream of the features, [batch, frames, size] or [batch, frames, bands, channels]."""

@@ -1,4 +1,4 @@
-"""What Keras saved: an HDF5 file with JSON in an attribute, or a zip file with both side by side."""
+"""What Keras saved: an HDF5 file with JSON in an attribute, or a zip file of both."""
 
 from __future__ import annotations
 

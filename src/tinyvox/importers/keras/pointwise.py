@@ -11,7 +11,6 @@ from tinyvox.errors import ImporterError
 from tinyvox.importers.axis_operations import concatenate
 from tinyvox.importers.keras.activations import activate
 from tinyvox.importers.keras.call import Call, Outputs, affine, filled
-from tinyvox.importers.keras.settings import shown
 from tinyvox.importers.layer_graph import ColumnOrder
 from tinyvox.importers.signal import Axis, Stream
 from tinyvox.model import Add, BatchNorm, Conv2d, Dense, Layer, LayerNorm, Linear, Multiply
@@ -61,7 +60,7 @@ def _on_channels(call: Call, stream: Stream, units: int) -> Stream:
 def batch_norm(call: Call) -> Outputs:
     """`BatchNormalization(axis, epsilon, center, scale)` with the statistics of training."""
     stream, config = call.stream, call.config
-    _check_axis(call, stream)
+    call.check_last(stream)
     node, order, size = _features(call, stream)
 
     def build() -> BatchNorm:
@@ -87,12 +86,6 @@ def _features(call: Call, stream: Stream) -> tuple[str, ColumnOrder, int]:
     return node, order, call.graph.signals[node].size
 
 
-def _check_axis(call: Call, stream: Stream) -> None:
-    axis, rank = call.config.get("axis"), len(stream.axes)
-    if axis not in (None, -1, rank - 1, [-1], [rank - 1]):
-        raise ImporterError(f"normalizes axis {shown(axis)} of {stream}, expected the last one")
-
-
 def _scale(
     call: Call, what: str, size: int, order: ColumnOrder, key: str, default: float
 ) -> Tensor:
@@ -108,7 +101,7 @@ def _ordered(vector: Tensor, order: ColumnOrder) -> Tensor:
 def layer_norm(call: Call) -> Outputs:
     """`LayerNormalization(axis, epsilon, center, scale)` over the features of each frame."""
     stream, config = call.stream.unpadded(), call.config
-    _check_axis(call, stream)
+    call.check_last(stream)
     if config.flag("rms_scaling"):
         raise ImporterError("rms_scaling is not supported, expected mean 0 and variance 1")
     node, order = call.graph.flat(stream, -1)
@@ -167,15 +160,12 @@ def _scaled(call: Call, stream: Stream, factor: float) -> Stream:
 
 def joined(call: Call) -> Outputs:
     """`Concatenate(axis)` of features."""
-    axis = call.config.get("axis")
-    rank = len(call.inputs[0].axes) if call.inputs else 0
-    if axis not in (None, -1, rank - 1) or any(len(s.axes) != rank for s in call.inputs):
-        found = ", ".join(map(str, call.inputs))
-        raise ImporterError(f"joins {found} along axis {shown(axis)}, expected the last one")
+    if len(call.inputs) < 2:
+        raise ImporterError("joins one signal, expected two or more")
+    for stream in call.inputs:
+        call.check_last(stream)
     call.place()
     streams = [call.graph.whole(stream) for stream in call.inputs]
-    if len(streams) < 2:
-        raise ImporterError("joins one signal, expected two or more")
     return [concatenate(call.graph, streams, -1)]
 
 

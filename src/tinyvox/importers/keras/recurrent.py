@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -105,27 +106,27 @@ def _cell(call: Call, form: Form, weights: Weights, inputs: int, order: ColumnOr
     ih = torch.cat(kernel)
     ih = ih if order is None else ih[:, list(order)]
     cell = Cell(Dense(ih.contiguous()), Dense(torch.cat(inner).contiguous()))
-    return dataclasses.replace(cell, **_biases(call, form)) if form.biased else cell
+    if not form.biased:
+        return cell
+    bias, bias_hn = _biases(call, form)
+    return dataclasses.replace(cell, bias=bias, bias_hn=bias_hn)
 
 
 def _gated(form: Form, weight: Tensor) -> list[Tensor]:
     """The parts of an array for each gate, in the order of a tinyvox cell."""
-    parts = weight.split(form.units, dim=-1)
+    parts = torch.split(weight, form.units, dim=-1)
     return [parts[i] for i in _ORDER[form.kind]]
 
 
-def _biases(call: Call, form: Form) -> dict[str, Tensor]:
-    """One bias, or that of the inputs and that of the hidden state."""
-    apart = form.cudnn or form.kind == "gru"
-    if not apart:
-        return {"bias": torch.cat(_gated(form, call.take("bias", form.rows)))}
+def _biases(call: Call, form: Form) -> tuple[Tensor, Tensor | None]:
+    """The bias of a cell, and that which the reset gate of a GRU multiplies."""
+    if not form.cudnn and form.kind != "gru":
+        return torch.cat(_gated(form, call.take("bias", form.rows))), None
     shape = (2 * form.rows,) if form.cudnn else (2, form.rows)
-    bias = call.take("bias", *shape).view(2, form.rows)
-    outer, inner = (_gated(form, each) for each in bias)
+    outer, inner = (_gated(form, each) for each in call.take("bias", *shape).view(2, form.rows))
     if form.kind == "lstm":
-        return {"bias": torch.cat(outer) + torch.cat(inner)}
-    outer = [outer[0] + inner[0], outer[1] + inner[1], outer[2]]
-    return {"bias": torch.cat(outer), "bias_hn": inner[2].contiguous()}
+        return torch.cat(outer) + torch.cat(inner), None
+    return torch.cat([outer[0] + inner[0], outer[1] + inner[1], outer[2]]), inner[2].contiguous()
 
 
 @dataclass(frozen=True)
@@ -195,9 +196,9 @@ def _input(call: Call) -> tuple[Stream, str, ColumnOrder]:
 def _stacked(call: Call, chain: Chain, cells: list[Cell], node: str, backwards: bool) -> str:
     """The node of the topmost of several cells."""
     call.place()
-    for i, (form, cell) in enumerate(zip(chain.forms, cells, strict=True)):
+    for form, cell in zip(chain.forms, cells, strict=True):
         sides = (None, cell) if backwards else (cell, None)
-        layer = call.once(lambda f=form, s=sides: f.layer(*s), id(cell), i, backwards)
+        layer = call.once(functools.partial(form.layer, *sides), id(cell), backwards)
         node = call.graph.add(layer, node)
     return node
 
@@ -214,8 +215,9 @@ def _returned(call: Call, chain: Chain, stream: Stream) -> Outputs:
     outputs: Outputs = [stream if chain.returns_sequences else last]
     if chain.returns_state:
         # The states of a stack that lie below the top are not kept, nor is that of an LSTM's cell.
-        outputs += [last if len(chain.forms) == 1 else None]
-        outputs += [None] * (2 * len(chain.forms))
+        states: Outputs = [None] * sum(2 if form.kind == "lstm" else 1 for form in chain.forms)
+        states[0] = last if len(chain.forms) == 1 else None
+        outputs += states
     return outputs
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tinyvox.errors import ImporterError
 from tinyvox.importers.keras.hdf5 import Hdf5
+from tinyvox.importers.keras.topology import MODELS
 
 
 class Weights(Protocol):
@@ -92,14 +93,15 @@ class LegacyWeights(_Arrays):
         if below == "cells":
             return [self for _ in layers]
         self._next = len(self.paths)  # the layers take them
-        return [LegacyWeights(self.file, self.group, self._below(name)) for name, _ in layers]
+        return [LegacyWeights(self.file, self.group, self._below(*each)) for each in layers]
 
-    def _below(self, name: str) -> list[str]:
-        """The arrays of a layer, or all of them for a model whose layers stand in the same list."""
+    def _below(self, name: str, kind: str) -> list[str]:
+        """The arrays of a layer. Those of a model may stand among others, without its name."""
         inside = [(path, path.split("/")[:-1]) for path in self.paths]
         exact = [path for path, parents in inside if name in parents]
         numbered = re.compile(re.escape(name) + r"_\d+")
-        return exact or [p for p, parents in inside if any(map(numbered.fullmatch, parents))]
+        found = exact or [p for p, parents in inside if any(map(numbered.fullmatch, parents))]
+        return self.paths if not found and kind in MODELS else found
 
 
 class LegacyModel(LegacyWeights):

@@ -5,6 +5,7 @@ The forms of Keras 1 and 2 and that of Keras 3 become one.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -56,30 +57,16 @@ class Topology:
     outputs: list[Tensor]
 
     def use(self, tensor: Tensor) -> Use:
-        """The use of a layer that gives a tensor. Raises ImporterError where there is none.
-
-        Keras 2 counts the uses of a model inside a model from 1, where it was used by itself.
-        """
+        """The use of a layer that gives a tensor. Raises ImporterError where there is none."""
         entry = self.layers.get(tensor.layer)
         if entry is None:
             raise ImporterError(f"the model's graph names {shown(tensor.layer)}, which is no layer")
-        first = max(0, self._last_use(tensor.layer) + 1 - len(entry.uses))
-        if not 0 <= tensor.use - first < len(entry.uses):
+        if tensor.use >= len(entry.uses):
             raise ImporterError(
                 f"the model's graph takes use {tensor.use} of {tensor.layer}, "
                 f"which has {len(entry.uses)}"
             )
-        return entry.uses[tensor.use - first]
-
-    def _last_use(self, layer: str) -> int:
-        found = (t.use for t in self._tensors() if t.layer == layer)
-        return max(found, default=0)
-
-    def _tensors(self) -> Iterator[Tensor]:
-        yield from self.outputs
-        for entry in self.layers.values():
-            for use in entry.uses:
-                yield from use.all
+        return entry.uses[tensor.use]
 
     def needed(self, tensors: list[Tensor]) -> dict[Tensor, None]:
         """The tensors that these depend on, themselves included, those that come first first.
@@ -116,17 +103,52 @@ def topology(kind: str, config: Settings | list[object]) -> Topology:
     inputs, outputs = (_tensors(config.get(key)) for key in ("input_layers", "output_layers"))
     if not inputs or not outputs:
         raise ImporterError("the model's graph has no inputs or no outputs")
+    is_new = any(isinstance(n, dict) for x in config.parts("layers") for n in _nodes(x))
+    return _outputs_from_0(layers, inputs, outputs) if is_new else _from_0(layers, inputs, outputs)
+
+
+def _outputs_from_0(
+    layers: dict[str, LayerEntry], inputs: list[Tensor], outputs: list[Tensor]
+) -> Topology:
+    """Keras 3 counts the uses of a model in a model from 1, but in the outputs alone."""
+    models = {name for name, entry in layers.items() if entry.kind in ("Functional", "Model")}
+    outputs = [t._replace(use=max(0, t.use - 1)) if t.layer in models else t for t in outputs]
     return Topology(layers, inputs, outputs)
+
+
+def _from_0(layers: dict[str, LayerEntry], inputs: list[Tensor], outputs: list[Tensor]) -> Topology:
+    """Keras 2 counts the uses of a model in a model from 1, where it was built by itself."""
+    uses = [use for entry in layers.values() for use in entry.uses]
+    named = [*outputs, *(tensor for use in uses for tensor in use.all)]
+    last: dict[str, int] = {}
+    for tensor in named:
+        last[tensor.layer] = max(tensor.use, last.get(tensor.layer, 0))
+    first = {n: last.get(n, 0) + 1 - len(entry.uses) for n, entry in layers.items()}
+
+    def moved(tensors: list[Tensor]) -> list[Tensor]:
+        return [t._replace(use=t.use - max(0, min(first.get(t.layer, 0), t.use))) for t in tensors]
+
+    found = {
+        name: dataclasses.replace(
+            entry, uses=[Use(moved(use.inputs), moved(use.states)) for use in entry.uses]
+        )
+        for name, entry in layers.items()
+    }
+    return Topology(found, inputs, moved(outputs))
+
+
+def _nodes(layer: Settings) -> list[object]:
+    nodes = layer.get("inbound_nodes") or []
+    if not isinstance(nodes, list):
+        raise ImporterError(f"inbound_nodes is {shown(nodes)}, expected a list")
+    return nodes
 
 
 def _entry(layer: Settings) -> LayerEntry:
     config = layer.part("config")
     name = layer.text("name", config.get("name"))
     kind = layer.text("class_name")
-    nodes = layer.get("inbound_nodes") or []
-    if not isinstance(nodes, list):
-        raise ImporterError(f"inbound_nodes of {name} is {shown(nodes)}, expected a list")
-    uses = [_use(node) for node in nodes]
+    uses = [_use(node) for node in _nodes(layer)]
     if kind == "InputLayer":
         uses = [Use([])]
     return LayerEntry(name, kind, config, uses)

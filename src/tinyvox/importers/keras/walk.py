@@ -117,7 +117,11 @@ def _model(call: Call) -> Outputs:
     found = topology(call.kind, call.config)
     if len(found.inputs) != len(call.inputs):
         raise ImporterError(f"takes {len(found.inputs)} inputs, found {len(call.inputs)}")
-    walk = Walk(found, call.weights, call.importing, f"{call.name}.", call.in_frames)
+
+    def build() -> Walk:
+        return Walk(found, call.weights, call.importing, f"{call.name}.", call.in_frames)
+
+    walk: Walk = call.once(build, "model")
     return walk.outputs(dict(zip(found.inputs, call.inputs, strict=True)))
 
 
