@@ -6,7 +6,8 @@ Run it twice, once for each Keras, in an environment with TensorFlow; tinyvox is
     python make_fixtures.py 2 fixtures.zip   # tf_keras: NAME.2.h5 and NAME.2.keras
     python make_fixtures.py 3 fixtures.zip   # keras: NAME.3.h5 and NAME.3.keras
 
-Each NAME.2.npz or NAME.3.npz has the input `x` [frames, ...] and the output `y` [frames, ...].
+Each NAME.2.npz or NAME.3.npz has the input `x` [frames, ...] and the output `y` [frames, ...], and
+`x_long` and `y_long` for more frames where the model takes any number.
 """
 
 from __future__ import annotations
@@ -110,7 +111,8 @@ def bidirectional():
     made += [L.Bidirectional(L.GRU(3, **every), merge_mode=m) for m in ("sum", "ave", "mul")]
     back = L.LSTM(2, go_backwards=True, **every)
     made += [L.Bidirectional(L.LSTM(2, **every), backward_layer=back)]
-    made += [L.Bidirectional(L.LSTM(3, **every), backward_layer=L.GRU(2, go_backwards=True, **every))]
+    other = L.GRU(2, go_backwards=True, **every)
+    made += [L.Bidirectional(L.LSTM(3, **every), backward_layer=other)]
     return side_by_side(features(), *made)
 
 
@@ -318,17 +320,24 @@ def computable(made, name):
 
 
 def output(made, name, folder):
-    shape = list(made.inputs[0].shape[1:] if isinstance(made.inputs, list) else made.input.shape[1:])
-    shape = [23 if size is None else size for size in shape]
-    batch = 7 if len(shape) == 1 else 1
-    x = np.random.default_rng(1).normal(size=(batch, *shape)).astype(np.float32)
+    """What Keras computes for 23 and for 40 frames; for one number alone where it is fixed."""
+    shape = list((made.inputs[0] if isinstance(made.inputs, list) else made.input).shape[1:])
     runs = computable(made, name)
     if name == "cudnn":
         # tf_keras converts the layout while it reads a file of the older kind.
         made.save_weights(folder / "cudnn.h5")
         runs.load_weights(folder / "cudnn.h5")
-    y = np.asarray(runs(x, training=False))
-    return x if batch > 1 else x[0], y if batch > 1 else y[0]
+    rng, found = np.random.default_rng(1), {}
+    for frames, ending in ((23, ""), (40, "_long")):
+        given = [frames, *shape] if len(shape) == 1 else [1, *(s or frames for s in shape)]
+        x = rng.normal(size=given).astype(np.float32)
+        y = np.asarray(runs(x, training=False))
+        if len(shape) > 1:
+            x, y = x[0], y[0]
+        found |= {f"x{ending}": x, f"y{ending}": y}
+        if None not in shape and len(shape) > 1:
+            break
+    return found
 
 
 def add_to(archive, name, function, folder):
@@ -337,9 +346,8 @@ def add_to(archive, name, function, folder):
     if made is None:
         return
     randomized(made)
-    x, y = output(made, name, folder)
     held = io.BytesIO()
-    np.savez(held, x=x, y=y)
+    np.savez(held, **output(made, name, folder))
     archive.writestr(f"{name}.{KERAS}.npz", held.getvalue())
     for suffix in ("h5", "keras"):
         path = folder / f"{name}.{KERAS}.{suffix}"
@@ -353,9 +361,10 @@ def main():
     if path.exists():
         with zipfile.ZipFile(path) as archive:
             kept = {n: archive.read(n) for n in archive.namelist() if f".{KERAS}." not in n}
-    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(
-        path, "w", zipfile.ZIP_DEFLATED, compresslevel=9
-    ) as archive:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive,
+    ):
         for name, data in kept.items():
             archive.writestr(name, data)
         for name, function in MODELS.items():

@@ -35,7 +35,7 @@ def read_model(path: Path) -> Model:
 def _model(path: Path, saved: Saved) -> Model:
     found = topology(saved.kind, saved.config)
     chosen, notes = choose(found)
-    importing = Importing(LayerGraph(chosen.size), saved.version, notes)
+    importing = Importing(LayerGraph(chosen.size), saved.version, saved.backend == "theano", notes)
     graph = importing.graph
     walk = Walk(found, saved.weights, importing)
     (stream,) = walk.outputs({chosen.input: chosen.stream(graph)}, [chosen.output])

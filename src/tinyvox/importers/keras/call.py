@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tinyvox.errors import ImporterError
+from tinyvox.importers.keras.keras1 import modern
 from tinyvox.importers.keras.settings import Settings
 from tinyvox.importers.keras.stored import Weights
 from tinyvox.importers.layer_graph import LayerGraph, Place
@@ -31,6 +32,8 @@ class Importing:
     graph: LayerGraph
     version: int
     """1, 2 or 3: which Keras wrote the file."""
+    flips_kernels: bool = False
+    """Whether Keras ran on Theano, whose convolutions turn the kernel round."""
     notes: list[str] = field(default_factory=list)
     """What was left out, and why."""
     parameters: int = 0
@@ -97,15 +100,20 @@ class Call:
         """Let the layers that are added next have the name of this one, or of a part of it."""
         self.graph.place = Place(f"{self.name}.{part}" if part else self.name, True)
 
+    @classmethod
+    def of(
+        cls, name: str, kind: str, config: Settings, weights: Weights, importing: Importing
+    ) -> Call:
+        """A call without inputs; the names of Keras 1 become those of Keras 2."""
+        if importing.version == 1:
+            kind, config = modern(kind, config)
+        return cls(name, kind, config, [], weights, importing)
+
     def inner(self, layer: Settings, weights: Weights, *, in_frames: bool = False) -> Call:
         """The call of a layer that this one wraps, by its class and settings."""
-        return dataclasses.replace(
-            self,
-            kind=layer.text("class_name"),
-            config=layer.part("config"),
-            weights=weights,
-            in_frames=in_frames,
-        )
+        kind, config = layer.text("class_name"), layer.part("config")
+        call = Call.of(self.name, kind, config, weights, self.importing)
+        return dataclasses.replace(call, inputs=self.inputs, in_frames=in_frames)
 
     def once(self, make: Callable[[], Any], *key: object) -> Any:
         """What `make` gives the first time it is asked for with this key for this layer."""

@@ -77,7 +77,7 @@ def conv1d(call: Call) -> Outputs:
         raise ImporterError(f"has {groups} groups for {channels} channels")
 
     def build() -> Conv1d:
-        weight = call.take("kernel", kernel.size, channels // groups, filters).permute(2, 1, 0)
+        weight = _kernel_values(call, kernel.size, channels // groups, filters).permute(2, 1, 0)
         return _conv1d(call, kernel, stream, weight, _bias(call, filters), groups, order)
 
     return [_add_conv1d(call, stream, node, kernel, call.once(build, order, stream.shape))]
@@ -134,6 +134,16 @@ def _check_format(call: Call) -> None:
 
 def _bias(call: Call, size: int) -> Tensor | None:
     return call.take("bias", size) if call.config.flag("use_bias", True) else None
+
+
+def _kernel_values(call: Call, *shape: int) -> Tensor:
+    """The kernel [steps of one or two axes, in, out]. In Keras 1 with one axis more."""
+    steps = shape[:-2]
+    if call.importing.version == 1 and len(steps) == 1:
+        values = call.take("kernel", *steps, 1, *shape[-2:])[:, 0]
+    else:
+        values = call.take("kernel", *shape)
+    return values.flip(*range(len(steps))) if call.importing.flips_kernels else values
 
 
 def _conv1d(
@@ -200,7 +210,8 @@ def conv2d(call: Call) -> Outputs:
     filters, channels = config.count("filters"), stream.shape[3]
 
     def build() -> Conv2d:
-        weight = call.take("kernel", *sizes, channels, filters).permute(3, 2, time - 1, band - 1)
+        weight = _kernel_values(call, *sizes, channels, filters)
+        weight = weight.permute(3, 2, time - 1, band - 1)
         frames = _around(stream.span, kernels[0].frames(call, stream.shape[time]))
         bands = kernels[1].padding(call, stream.shape[band])
         return Conv2d(

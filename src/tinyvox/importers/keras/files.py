@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import re
 import zipfile
@@ -31,6 +32,7 @@ class Saved:
     config: Settings | list[object]
     weights: Weights
     version: int
+    backend: str = "tensorflow"
 
 
 @contextlib.contextmanager
@@ -61,7 +63,9 @@ def _plain(path: Path) -> Iterator[Saved]:
         if not isinstance(text, str) or group is None:
             raise ImporterError(_what_else(hdf5))
         given = hdf5.attribute(file, "keras_version") or hdf5.attribute(group, "keras_version")
-        yield _saved(parsed(text, "model_config"), LegacyModel(hdf5, group), given or "1")
+        saved = _saved(parsed(text, "model_config"), LegacyModel(hdf5, group), given or "1")
+        backend = hdf5.attribute(file, "backend") or hdf5.attribute(group, "backend")
+        yield dataclasses.replace(saved, backend=str(backend or saved.backend))
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from torch import Tensor
 from tinyvox.errors import ImporterError
 from tinyvox.importers.keras.activations import function_name
 from tinyvox.importers.keras.call import Call, Outputs, affine
+from tinyvox.importers.keras.keras1 import OLD_GATES
 from tinyvox.importers.keras.settings import Settings
 from tinyvox.importers.keras.stored import Weights
 from tinyvox.importers.layer_graph import ColumnOrder
@@ -69,7 +70,7 @@ def form(kind: str, config: Settings, legacy: bool) -> Form:
     if kind in ("LSTM", "LSTMCell"):
         return Form("lstm", units, biased, activation, gates)
     if kind in ("GRU", "GRUCell"):
-        after = config.flag("reset_after", not legacy)
+        after = config.flag("reset_after", not legacy)  # older files do not say
         return Form("gru" if after else "gru_reset_before", units, biased, activation, gates)
     raise ImporterError(f"the recurrent cell {kind} is not supported; expected LSTM, GRU or RNN")
 
@@ -96,8 +97,12 @@ def _gates(config: Settings, legacy: bool) -> str:
 def _cell(call: Call, form: Form, weights: Weights, inputs: int, order: ColumnOrder) -> Cell:
     """A cell from Keras' kernel [in, gates * units], recurrent kernel, and bias."""
     call = dataclasses.replace(call, weights=weights)
-    kernel = _gated(form, call.take("kernel", inputs, form.rows))
-    inner = _gated(form, call.take("recurrent kernel", form.units, form.rows))
+    if call.importing.version == 1:
+        kernel, inner, bias, bias_hn = _old_gates(call, form, inputs)
+    else:
+        kernel = _gated(form, call.take("kernel", inputs, form.rows))
+        inner = _gated(form, call.take("recurrent kernel", form.units, form.rows))
+        bias, bias_hn = _biases(call, form)
     if form.cudnn:
         # cuDNN's matrices are [out, in] already, whatever the shape of the array says.
         kernel = [gate.reshape(form.units, inputs) for gate in kernel]
@@ -105,11 +110,21 @@ def _cell(call: Call, form: Form, weights: Weights, inputs: int, order: ColumnOr
         kernel, inner = [gate.T for gate in kernel], [gate.T for gate in inner]
     ih = torch.cat(kernel)
     ih = ih if order is None else ih[:, list(order)]
-    cell = Cell(Dense(ih.contiguous()), Dense(torch.cat(inner).contiguous()))
-    if not form.biased:
-        return cell
-    bias, bias_hn = _biases(call, form)
-    return dataclasses.replace(cell, bias=bias, bias_hn=bias_hn)
+    return Cell(Dense(ih.contiguous()), Dense(torch.cat(inner).contiguous()), bias, bias_hn)
+
+
+def _old_gates(
+    call: Call, form: Form, inputs: int
+) -> tuple[list[Tensor], list[Tensor], Tensor | None, Tensor | None]:
+    """The arrays of Keras 1, which has three for each gate."""
+    shapes = ((inputs, form.units), (form.units, form.units), (form.units,))
+    what = ("W", "U", "b")
+    gates = [
+        [call.take(name, *shape) for name, shape in zip(what, shapes, strict=True)]
+        for _ in OLD_GATES[form.kind]
+    ]
+    kernel, inner, bias = zip(*(gates[i] for i in OLD_GATES[form.kind]), strict=True)
+    return list(kernel), list(inner), torch.cat(bias), None
 
 
 def _gated(form: Form, weight: Tensor) -> list[Tensor]:
@@ -118,8 +133,10 @@ def _gated(form: Form, weight: Tensor) -> list[Tensor]:
     return [parts[i] for i in _ORDER[form.kind]]
 
 
-def _biases(call: Call, form: Form) -> tuple[Tensor, Tensor | None]:
-    """The bias of a cell, and that which the reset gate of a GRU multiplies."""
+def _biases(call: Call, form: Form) -> tuple[Tensor | None, Tensor | None]:
+    """The bias of a cell, and that which the reset gate of a GRU multiplies, where it has them."""
+    if not form.biased:
+        return None, None
     if not form.cudnn and form.kind != "gru":
         return torch.cat(_gated(form, call.take("bias", form.rows))), None
     shape = (2 * form.rows,) if form.cudnn else (2, form.rows)

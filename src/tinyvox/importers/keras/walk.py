@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 from tinyvox.errors import ImporterError, ModelError
@@ -71,9 +72,8 @@ class Walk:
             inputs = self._inputs(entry, use.inputs, use.states, name)
             streams = [_stream(found, each) for each in inputs]
             weights = self.weights[entry.name]
-            call = Call(
-                name, entry.kind, entry.config, streams, weights, self.importing, self.in_frames
-            )
+            call = Call.of(name, entry.kind, entry.config, weights, self.importing)
+            call = dataclasses.replace(call, inputs=streams, in_frames=self.in_frames)
             outputs = called(call)
             weights.finish()
             return outputs
