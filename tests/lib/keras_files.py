@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import zipfile
@@ -23,6 +24,7 @@ def names() -> list[str]:
         return sorted(name for name in archive.namelist() if name.endswith(SUFFIXES))
 
 
+@functools.cache
 def data(name: str) -> bytes:
     with zipfile.ZipFile(FIXTURES) as archive:
         return archive.read(name)

@@ -69,7 +69,7 @@ class Hdf5:
         label = _label(group, path)
         if not isinstance(data, h5py.Dataset):
             raise ImporterError(f"{label} is no array, or missing; save the model again with Keras")
-        with reading(label):
+        with reading(label), np.errstate(over="ignore"):
             self._check(data, label)
             values = np.asarray(data[()], dtype=np.float32)
         if not np.isfinite(values).all():
