@@ -102,5 +102,5 @@ def edited_json(name: str, path: Path, change: Callable[[Any], Any]) -> Path:
     with h5py.File(path, "r+") as file:
         text = json.dumps(change(json.loads(file.attrs["model_config"])))
         del file.attrs["model_config"]
-        file.attrs["model_config"] = np.bytes_(text)
+        file.attrs["model_config"] = text
     return path

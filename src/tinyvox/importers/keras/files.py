@@ -49,8 +49,11 @@ def _hdf5(source: Path | io.BytesIO, size: int) -> Iterator[Hdf5]:
     what = "model.weights.h5 in it" if isinstance(source, io.BytesIO) else "the HDF5 file"
     with reading(what):
         file = h5py.File(source, "r", locking=False)
-    with file:
+    try:
         yield Hdf5(file, size)
+    finally:
+        with reading(what):
+            file.close()
 
 
 @contextlib.contextmanager

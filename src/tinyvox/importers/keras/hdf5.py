@@ -63,6 +63,12 @@ class Hdf5:
         found = self.find(group, path)
         return found if isinstance(found, h5py.Group) else None
 
+    def members(self, group: h5py.Group, path: str) -> int:
+        """How many objects the group at a path holds; 0 where there is none."""
+        found = self.group(group, path)
+        with reading(_label(group, path)):
+            return 0 if found is None else len(found)
+
     def tensor(self, group: h5py.Group, path: str) -> Tensor:
         """The array at a path as float32."""
         data = self.find(group, path)

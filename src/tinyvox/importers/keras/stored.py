@@ -126,8 +126,8 @@ class TreeWeights(_Arrays):
 
     def __init__(self, file: Hdf5, group: h5py.Group, path: str = "") -> None:
         self.path = path
-        variables = file.group(group, f"{path}vars")
-        super().__init__(file, group, [f"{path}vars/{i}" for i in range(len(variables or ()))])
+        count = file.members(group, f"{path}vars")
+        super().__init__(file, group, [f"{path}vars/{i}" for i in range(count)])
 
     def part(self, name: str) -> TreeWeights:
         """The group of the part."""
