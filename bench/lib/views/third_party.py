@@ -19,7 +19,7 @@ def tables(results: Results) -> Iterator[Table]:
     )  # fmt: skip
     yield Table(
         "exact", "DeepSpeech (armspeech): the import against NumPy",
-        ["import, s", "largest difference of log-probabilities", "equal texts"],
+        ["import, s", "features against TensorFlow", "log-probabilities against NumPy", "equal texts"],
         [_exact(row) for row in rows["deepspeech"] if "difference" in row],
     )  # fmt: skip
     yield _small(rows["small"])
@@ -72,7 +72,8 @@ def _asked(row: Row) -> str:
 
 def _exact(row: Row) -> list[str]:
     same = f"{row['same_texts']} of {row['of']}"
-    return [f"{row['seconds']:.2f}", f"{row['difference']:.1e}", same]
+    features = "" if row["features"] is None else f"{row['features']:.1e}"
+    return [f"{row['seconds']:.2f}", features, f"{row['difference']:.1e}", same]
 
 
 def _deepspeech(row: Row) -> list[str]:
