@@ -19,7 +19,7 @@ from keras_files import dense, dense_weights, sequential, write_h5
 
 from tinyvox.errors import ImporterError
 from tinyvox.importers import load
-from tinyvox.importers.keras import contents
+from tinyvox.importers.hdf5 import contents
 
 WEIGHTS = {"l0": dense_weights()}
 

@@ -19,7 +19,8 @@ def tables(results: Results) -> Iterator[Table]:
     )  # fmt: skip
     yield Table(
         "exact", "DeepSpeech (armspeech): the import against NumPy",
-        ["import, s", "features against TensorFlow", "log-probabilities against NumPy", "equal texts"],
+        ["import, s", "features against TensorFlow", "log-probabilities against NumPy",
+         "equal texts"],
         [_exact(row) for row in rows["deepspeech"] if "difference" in row],
     )  # fmt: skip
     yield _small(rows["small"])

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinyvox.errors import ImporterError
-from tinyvox.importers.keras.contents import Contents, contents_of
+from tinyvox.importers.hdf5 import Contents, contents_of
 from tinyvox.importers.keras.settings import LARGEST_JSON, Settings, parsed, shown
 from tinyvox.importers.keras.stored import LegacyModel, TreeWeights, Weights
 from tinyvox.importers.keras.topology import MODELS
@@ -123,7 +123,7 @@ def _what_else(contents: Contents) -> str:
         return (
             f"holds weights alone, of {len(layers)} layers ({', '.join(layers[:4])}...), and not "
             f"what they compute; {_SAVE}; for a part of a model, save keras.Model(INPUT, OUTPUT) "
-            "of that part"
+            "of that part; or say what they are in NAME.layers.yaml beside it"
         )
     if contents.is_group("/layers") or contents.is_group("/vars"):
         return f"holds weights alone (save_weights), and not what they compute; {_SAVE}"

@@ -13,7 +13,7 @@ from typing import Protocol
 from torch import Tensor
 
 from tinyvox.errors import ImporterError
-from tinyvox.importers.keras.contents import Contents
+from tinyvox.importers.hdf5 import Contents
 from tinyvox.importers.keras.topology import MODELS
 
 

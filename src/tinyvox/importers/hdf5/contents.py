@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tinyvox.errors import ImporterError
 
-_READER = Path(__file__).with_name("hdf5_reader.py")
+_READER = Path(__file__).with_name("reader.py")
 _SECONDS, _BYTES_A_SECOND = 20, 10_000_000
 """How long reading may take: for any file, and for its bytes."""
 _MEMORY, _MEMORY_A_BYTE = 400 << 20, 64
@@ -33,6 +33,10 @@ class Contents:
     def is_group(self, path: str) -> bool:
         """Whether there is a group at a path."""
         return "members" in self._objects.get(path, ())
+
+    def arrays(self) -> list[str]:
+        """The paths of all arrays that can be read."""
+        return [path for path, found in self._objects.items() if "shape" in found]
 
     def members(self, path: str) -> int:
         """How many objects the group at a path holds; 0 where there is none."""

@@ -1,6 +1,6 @@
 """A program that copies what an HDF5 file holds into a JSON file and a file of float32 values.
 
-    python hdf5_reader.py FILE INDEX VALUES BYTES_OF_MEMORY
+    python reader.py FILE INDEX VALUES BYTES_OF_MEMORY
 
 HDF5's own library hangs or crashes on some damaged files, so it runs in a process of its own, which
 `contents` starts and watches. Links to other places and arrays in other files are not followed, and
