@@ -17,7 +17,23 @@ uint64_t packed(const Tensor& tensor, uint64_t parts) {
   return parts * whole * padded(tensor.columns);
 }
 
-uint64_t parts_of(const Node& node) { return node.kind == LayerKind::conv1d ? node.ints[5] : 1; }
+bool resets_before(const Node& node) {
+  return node.kind == LayerKind::recurrent &&
+         static_cast<RecurrentKind>(node.ints[0]) == RecurrentKind::gru_reset_before;
+}
+
+// Matrices of equal rows that hold at least as much as those that are packed.
+uint64_t parts_of(const Node& node) {
+  if (node.kind == LayerKind::conv1d) return node.ints[5];
+  if (node.kind == LayerKind::conv2d) return node.ints[10];
+  return resets_before(node) ? 3 : 1;
+}
+
+// How often a matrix, or a factor that its parts share, is applied to make a frame.
+uint64_t uses_of(const Node& node) {
+  if (node.kind == LayerKind::conv2d) return uint64_t{node.signal.bands} * node.ints[10];
+  return resets_before(node) ? 2 : 1;
+}
 
 // The frames that the layer holds or looks ahead, at most.
 uint64_t window_of(const Node& node) {
@@ -26,7 +42,7 @@ uint64_t window_of(const Node& node) {
     case LayerKind::conv1d:
       return uint64_t{ints[0]} * ints[2] + ints[1] + ints[3] + ints[4];
     case LayerKind::conv2d:
-      return uint64_t{ints[0]} + ints[2] + ints[4] + ints[5];
+      return uint64_t{ints[0]} * ints[8] + ints[2] + ints[4] + ints[5];
     case LayerKind::context_window:
     case LayerKind::frame_stacking:
       return uint64_t{2} + 2 * ints[0] + 2 * ints[1];
@@ -38,7 +54,7 @@ uint64_t window_of(const Node& node) {
 }
 
 void add(Cost& cost, const Node& node, const Signal& input) {
-  const uint64_t window = window_of(node), repeats = std::max(1u, node.signal.bands);
+  const uint64_t window = window_of(node);
   cost.span += window * input.stride;
   cost.waiting += window * input.size() + node.signal.size();
   cost.products += window * input.size() + node.signal.size();
@@ -46,7 +62,7 @@ void add(Cost& cost, const Node& node, const Signal& input) {
     if (!tensor || tensor.kind == TensorKind::vector) continue;
     const uint64_t weights = packed(tensor, parts_of(node));
     cost.weights += weights;
-    cost.products += weights * (node.kind == LayerKind::conv2d ? repeats : 1);
+    cost.products += weights * uses_of(node);
   }
 }
 

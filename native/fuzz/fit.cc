@@ -17,11 +17,12 @@ constexpr uint32_t most_stride = 32;   // input frames for a frame
 struct Fields {
   size_t ints, floats, tensors;
 };
-constexpr Fields fields[] = {{0, 0, 2}, {1, 0, 10}, {6, 0, 2}, {8, 0, 2}, {0, 1, 4}, {0, 1, 2},
-                             {1, 1, 2}, {2, 0, 0},  {2, 0, 0}, {1, 0, 0}, {1, 0, 0}, {0, 0, 0},
-                             {0, 0, 0}, {0, 0, 0},  {0, 0, 0}, {0, 0, 0}, {1, 0, 0}, {0, 0, 0}};
+constexpr Fields fields[] = {{0, 0, 2}, {3, 0, 12}, {6, 0, 2}, {11, 0, 2}, {0, 1, 4},
+                             {0, 1, 2}, {1, 1, 2},  {2, 0, 0}, {2, 0, 0},  {1, 0, 0},
+                             {1, 0, 0}, {0, 0, 0},  {0, 0, 0}, {0, 0, 0},  {0, 0, 0},
+                             {0, 0, 0}, {1, 0, 0},  {0, 0, 0}, {2, 0, 0}};
 static_assert(std::size(fields) == layer_kinds);
-constexpr uint32_t activation_kinds = static_cast<uint32_t>(ActivationKind::hardswish) + 1;
+constexpr uint32_t activation_kinds = static_cast<uint32_t>(ActivationKind::abs) + 1;
 
 bool reads_bands(LayerKind kind) {
   using enum LayerKind;
@@ -141,6 +142,10 @@ class Fitter {
       case LayerKind::reduce:
         node.ints[0] %= 4;
         return;
+      case LayerKind::slice:
+        node.ints[0] %= from.channels;
+        node.ints[1] = node.ints[0] + 1 + node.ints[1] % (from.channels - node.ints[0]);
+        return;
       case LayerKind::unflatten:
         node.ints[0] = std::gcd(std::max(1u, node.ints[0]), from.channels);
         return;
@@ -177,17 +182,22 @@ class Fitter {
   }
 
   void fit_recurrent(Node& node, const Signal& from) {
-    node.ints[0] %= 4;
+    node.ints[0] %= 5;
+    const auto kind = static_cast<RecurrentKind>(node.ints[0]);
+    const bool plain = kind == RecurrentKind::rnn_tanh || kind == RecurrentKind::rnn_relu;
+    node.ints[1] = plain ? 0 : node.ints[1] % 3;
+    node.ints[2] = kind == RecurrentKind::rnn_relu ? 0 : node.ints[2] % 4;
     const std::span tensors(node.tensors);
-    if (!node.tensors[1] && !node.tensors[6])
+    if (!node.tensors[1] && !node.tensors[cell_tensors + 1])
       node.tensors[1] = make_matrix(1, random_.size(24), random_);
-    for (size_t slot : {0, 5})
-      if (node.tensors[slot + 1]) fit_cell(node.ints[0], tensors.subspan(slot, 5), from.channels);
+    for (size_t slot : {size_t{0}, cell_tensors})
+      if (node.tensors[slot + 1])
+        fit_cell(node.ints[0], tensors.subspan(slot, cell_tensors), from.channels);
   }
 
   void fit_cell(uint32_t kind, std::span<Tensor> cell, uint32_t inputs) {
-    constexpr uint32_t gates[] = {4, 3, 1, 1};
-    if (kind != static_cast<uint32_t>(RecurrentKind::lstm)) cell[4] = {};
+    constexpr uint32_t gates[] = {4, 3, 1, 1, 3};
+    if (kind != static_cast<uint32_t>(RecurrentKind::lstm)) cell[4] = {}, cell[5] = {};
     if (kind != static_cast<uint32_t>(RecurrentKind::gru)) cell[3] = {};
     const uint32_t size = cell[1].columns ? cell[1].columns : random_.size(24);
     const uint32_t hidden = cell[4].columns ? cell[4].columns : size, rows = gates[kind] * hidden;
@@ -196,6 +206,7 @@ class Fitter {
     fit_optional(cell[2], rows);
     fit_optional(cell[3], hidden);
     if (cell[4]) fit_matrix(cell[4], size, hidden);
+    fit_optional(cell[5], 3 * hidden);
   }
 
   void fit_conv1d(Node& node, const Signal& from) {
@@ -206,10 +217,13 @@ class Fitter {
   }
 
   void fit_conv2d(Node& node, const Signal& from) {
-    for (size_t i : {0, 1, 2, 3}) node.ints[i] = std::max(1u, node.ints[i]);
+    for (size_t i : {0, 1, 2, 3, 8, 9, 10}) node.ints[i] = std::max(1u, node.ints[i]);
     const uint32_t bands = from.bands + node.ints[6] + node.ints[7];
     node.ints[1] = std::min(node.ints[1], bands);
-    fit_weight(node, node.tensors[0].rows, from.channels * node.ints[0] * node.ints[1]);
+    if (node.ints[1] > 1) node.ints[9] = std::min(node.ints[9], (bands - 1) / (node.ints[1] - 1));
+    const uint32_t groups = node.ints[10] = std::gcd(node.ints[10], from.channels);
+    const uint32_t rows = std::max(1u, node.tensors[0].rows / groups) * groups;
+    fit_weight(node, rows, from.channels / groups * node.ints[0] * node.ints[1]);
   }
 
   void fit_variance(Node& node) {

@@ -12,7 +12,7 @@ namespace {
 constexpr uint32_t kinds = layer_kinds;
 constexpr size_t most_nodes = 12;
 constexpr uint32_t most_size = 96;  // rows, columns, ranks
-constexpr uint32_t newest = gating_version;
+constexpr uint32_t newest = newest_version;
 
 struct Context {
   File& file;
@@ -114,8 +114,8 @@ void toggle_tensor(Context c) {
     tensor = {};
     return;
   }
-  const auto slot = static_cast<size_t>(&tensor - node.tensors.data());
-  const bool matrix = node.kind == LayerKind::recurrent && slot % 5 != 2 && slot % 5 != 3;
+  const size_t slot = static_cast<size_t>(&tensor - node.tensors.data()) % cell_tensors;
+  const bool matrix = node.kind == LayerKind::recurrent && (slot < 2 || slot == 4);
   tensor = matrix ? make_matrix(1, c.random.size(24), c.random) : make_vector(1, c.random);
 }
 
@@ -158,11 +158,11 @@ void insert(Context c, Node node) {
 
 void add_node(Context c) {
   Node node{"new", static_cast<LayerKind>(c.random.below(kinds)), {0}, {}, {}, {}, {}, {}};
-  node.ints.resize(8);
+  node.ints.resize(11);
   for (uint32_t& setting : node.ints) setting = c.random.below(6);
   if (node.kind == LayerKind::recurrent && c.random.one_in(2)) {
-    node.tensors.resize(10);
-    node.tensors[6] = make_matrix(1, c.random.size(24), c.random);
+    node.tensors.resize(2 * cell_tensors);
+    node.tensors[cell_tensors + 1] = make_matrix(1, c.random.size(24), c.random);
   }
   insert(c, std::move(node));
 }
@@ -259,7 +259,7 @@ std::optional<File> try_to_parse(std::span<const uint8_t> bytes) {
 
 uint32_t any_version(const File& file, Random& random) {
   const uint32_t least = version_for(file);
-  return random.one_in(20) ? random.below(7) : random.between(least, newest);
+  return random.one_in(20) ? random.below(newest + 2) : random.between(least, newest);
 }
 
 // Empty if the file has no form that can be written.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <ranges>
 
 #include "bytes.h"
 #include "coded.h"
@@ -82,6 +83,21 @@ std::vector<T> by_group(const std::vector<T>& rows, const Tensor& tensor) {
   return values;
 }
 
+constexpr size_t max_settings = 11;
+
+// The settings of a record before varying_version.
+size_t oldest_settings(LayerKind kind) {
+  if (kind == LayerKind::recurrent) return 1;
+  return kind == LayerKind::conv2d ? 8 : max_settings;
+}
+
+// The first version with a tensor.
+uint32_t since(LayerKind kind, size_t slot) {
+  if (kind == LayerKind::activation && slot == 1) return gating_version;
+  if (kind != LayerKind::recurrent || slot % cell_tensors < 4) return 0;
+  return slot % cell_tensors == 4 ? projecting_version : varying_version;
+}
+
 class Writer {
  public:
   Writer(uint32_t version, Random& random) : version_(version), random_(random) {}
@@ -104,14 +120,11 @@ class Writer {
     put_varint(out_, static_cast<uint32_t>(node.kind));
     if (joins(node.kind)) put_varint(out_, static_cast<uint32_t>(node.inputs.size()));
     for (uint32_t input : node.inputs) put_varint(out_, input);
-    for (uint32_t setting : node.ints) put_varint(out_, setting);
+    const size_t settings = version_ < varying_version ? oldest_settings(node.kind) : max_settings;
+    for (uint32_t setting : std::views::take(node.ints, settings)) put_varint(out_, setting);
     put_floats(out_, node.floats);
-    for (size_t slot = 0; slot < node.tensors.size(); ++slot) {
-      const bool projects = node.kind == LayerKind::recurrent && slot % 5 == 4;
-      const bool slopes = node.kind == LayerKind::activation && slot == 1;
-      const uint32_t since = projects ? projecting_version : slopes ? gating_version : 0;
-      if (version_ >= since) put_tensor(node.tensors[slot], 0);
-    }
+    for (size_t slot = 0; slot < node.tensors.size(); ++slot)
+      if (version_ >= since(node.kind, slot)) put_tensor(node.tensors[slot], 0);
   }
 
   // A product whose right factor was written before shares it.
@@ -186,10 +199,18 @@ class Writer {
   std::vector<const Tensor*> factors_;
 };
 
-// Whether a node is of what came with gating_version.
-bool is_new(const Node& node) {
-  return node.repeats || static_cast<uint32_t>(node.kind) >= oldest_kinds ||
-         (node.kind == LayerKind::activation && !node.ints.empty() && node.ints[0] > 3);
+// The first version that knows the kind of a node and its settings.
+uint32_t since(const Node& node) {
+  const auto kind = static_cast<uint32_t>(node.kind);
+  const uint32_t first = node.ints.empty() ? 0 : node.ints[0];
+  const bool activates = node.kind == LayerKind::activation;
+  const uint32_t usual = node.kind == LayerKind::conv2d;  // no dilation, one group
+  const auto unusual = [&](uint32_t setting) { return setting != usual; };
+  const bool varies =
+      (node.kind == LayerKind::recurrent && first > 3) ||
+      std::ranges::any_of(std::views::drop(node.ints, oldest_settings(node.kind)), unusual);
+  if (kind >= gating_kinds || varies || (activates && first > 10)) return varying_version;
+  return node.repeats || kind >= oldest_kinds || (activates && first > 3) ? gating_version : 2;
 }
 
 Bytes write_speech(const Speech& speech) {
@@ -259,19 +280,20 @@ std::vector<Section> sections_of(std::span<const uint8_t> file) {
 }
 
 uint32_t version_for(const File& file) {
-  if (std::ranges::any_of(file.nodes, is_new)) return gating_version;
-  if (file.speech && file.speech->features.noise_floor_db) return gating_version;
-  uint32_t version = 2;
+  const bool floored = file.speech && file.speech->features.noise_floor_db;
+  uint32_t version = floored ? gating_version : 2;
   std::vector<const Tensor*> factors;
-  for (const Node& node : file.nodes)
+  for (const Node& node : file.nodes) {
+    version = std::max(version, since(node));
     for (size_t slot = 0; slot < node.tensors.size(); ++slot) {
       const Tensor& tensor = node.tensors[slot];
-      if (node.kind == LayerKind::recurrent && slot % 5 == 4 && tensor) return projecting_version;
+      if (tensor) version = std::max(version, since(node.kind, slot));
       if (!tensor.right) continue;
       if (std::ranges::find(factors, tensor.right.get()) != factors.end())
-        version = sharing_version;
+        version = std::max(version, sharing_version);
       factors.push_back(tensor.right.get());
     }
+  }
   return version;
 }
 

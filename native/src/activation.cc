@@ -1,6 +1,7 @@
 // Activations: functions of each value alone.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "layers.h"
 
@@ -8,6 +9,17 @@ namespace tinyvox {
 namespace {
 
 float hardsigmoid(float x) { return std::min(std::max(x + 3.0f, 0.0f), 6.0f) / 6.0f; }
+
+constexpr float smallest = std::numeric_limits<float>::min();  // normal
+
+float softplus(float x) { return std::max(x, 0.0f) + std::log1p(std::exp(-std::abs(x))); }
+
+// x tanh(log(1 + e^x)), where tanh(log(1 + e)) = ((1 + e)^2 - 1) / ((1 + e)^2 + 1). From 20 on it
+// is x.
+float mish(float x) {
+  const float e = std::exp(std::min(x, 20.0f)), n = e * (e + 2.0f);
+  return x * (n / (n + 2.0f));
+}
 
 float gelu(float x) { return 0.5f * x * (1.0f + std::erf(x * 0.70710678f)); }
 
@@ -59,6 +71,20 @@ class Activation : public Layer {
         return map(x, values, out, hardsigmoid);
       case ActivationKind::hardswish:
         return map(x, values, out, [](float v) { return v * hardsigmoid(v); });
+      case ActivationKind::softplus:
+        return map(x, values, out, softplus);
+      case ActivationKind::mish:
+        return map(x, values, out, mish);
+      case ActivationKind::softsign:
+        return map(x, values, out, [](float v) { return v / (1.0f + std::abs(v)); });
+      case ActivationKind::exp:
+        return map(x, values, out, [](float v) { return std::exp(std::min(v, 88.0f)); });
+      case ActivationKind::sqrt:
+        return map(x, values, out, [](float v) { return std::sqrt(std::max(v, 0.0f)); });
+      case ActivationKind::log:
+        return map(x, values, out, [](float v) { return std::log(std::max(v, smallest)); });
+      case ActivationKind::abs:
+        return map(x, values, out, [](float v) { return std::abs(v); });
     }
   }
 

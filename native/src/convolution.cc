@@ -191,55 +191,70 @@ class Conv2d : public Layer {
         before_(node.ints[4]),
         after_(node.ints[5]),
         below_(node.ints[6]),
+        dilation_time_(node.ints[8]),
+        dilation_band_(node.ints[9]),
         bands_out_(node.signal.bands),
-        weight_(packer.pack(node.tensors[0])),
+        groups_(packer.split_rows(node.tensors[0], node.ints[10])),
         bias_(node.tensors[1].values) {}
 
-  Window window() const override { return {before_, kernel_time_, stride_time_, after_}; }
-  size_t scratch_size() const override { return max_frames * (weight_.columns() + weight_.rows()); }
-  size_t bytes() const override { return weight_.bytes() + bias_.size() * sizeof(float); }
-  size_t products() const override { return bands_out_ * weight_.products(); }
-  void reserve(MatrixWork& work) const override { weight_.reserve(work); }
+  Window window() const override {
+    return {before_, dilation_time_ * (kernel_time_ - 1) + 1, stride_time_, after_};
+  }
+  size_t scratch_size() const override {
+    return max_frames * (groups_[0].columns() + groups_[0].rows());
+  }
+  size_t bytes() const override {
+    size_t total = bias_.size() * sizeof(float);
+    for (const PackedMatrix& group : groups_) total += group.bytes();
+    return total;
+  }
+  size_t products() const override { return bands_out_ * groups_.size() * groups_[0].products(); }
+  void reserve(MatrixWork& work) const override { groups_[0].reserve(work); }
 
   void run(std::span<const float* const> inputs, size_t frames, float* out, float*,
            Work& work) const override {
     for (size_t frame = 0; frame < frames; ++frame)
-      for (size_t band = 0; band < bands_out_; band += max_frames)
-        run_bands(inputs[0] + frame * stride_time_ * channels_ * bands_, band,
-                  std::min(max_frames, bands_out_ - band),
-                  out + frame * weight_.rows() * bands_out_, work);
+      for (size_t group = 0; group < groups_.size(); ++group)
+        for (size_t band = 0; band < bands_out_; band += max_frames)
+          run_bands(inputs[0] + frame * stride_time_ * channels_ * bands_, group, band,
+                    std::min(max_frames, bands_out_ - band),
+                    out + frame * groups_.size() * groups_[0].rows() * bands_out_, work);
   }
 
  private:
-  // Computes bands [first, first + count) of one frame of output.
-  void run_bands(const float* frames, size_t first, size_t count, float* out, Work& work) const {
-    const size_t columns = weight_.columns(), rows = weight_.rows();
+  // Computes bands [first, first + count) of one group of channels of one frame of output.
+  void run_bands(const float* frames, size_t group, size_t first, size_t count, float* out,
+                 Work& work) const {
+    const size_t columns = groups_[0].columns(), rows = groups_[0].rows();
     float* window = work.scratch.data();
     float* result = window + max_frames * columns;
-    for (size_t i = 0; i < count; ++i) gather(frames, first + i, window + i * columns);
-    weight_.apply(window, count, result, work.matrix);
+    for (size_t i = 0; i < count; ++i) gather(frames, group, first + i, window + i * columns);
+    groups_[group].apply(window, count, result, work.matrix);
     for (size_t i = 0; i < count; ++i)
-      for (size_t row = 0; row < rows; ++row)
-        out[row * bands_out_ + first + i] =
-            result[i * rows + row] + (bias_.empty() ? 0.0f : bias_[row]);
+      for (size_t row = 0; row < rows; ++row) {
+        const size_t channel = group * rows + row;
+        out[channel * bands_out_ + first + i] =
+            result[i * rows + row] + (bias_.empty() ? 0.0f : bias_[channel]);
+      }
   }
 
   // In the order of the weights: channels, then time, then bands. Zeros beyond the first and the
   // last band.
-  void gather(const float* frames, size_t band_out, float* window) const {
-    for (size_t channel = 0; channel < channels_; ++channel)
+  void gather(const float* frames, size_t group, size_t band_out, float* window) const {
+    const size_t size = channels_ / groups_.size();
+    for (size_t channel = group * size; channel < (group + 1) * size; ++channel)
       for (size_t time = 0; time < kernel_time_; ++time)
         for (size_t tap = 0; tap < kernel_band_; ++tap) {
-          const size_t padded = band_out * stride_band_ + tap;
+          const size_t padded = band_out * stride_band_ + tap * dilation_band_;
           const bool inside = padded >= below_ && padded < below_ + bands_;
-          const float* bands = frames + (time * channels_ + channel) * bands_;
+          const float* bands = frames + (time * dilation_time_ * channels_ + channel) * bands_;
           *window++ = inside ? bands[padded - below_] : 0.0f;
         }
   }
 
   size_t channels_, bands_, kernel_time_, kernel_band_, stride_time_, stride_band_;
-  size_t before_, after_, below_, bands_out_;
-  PackedMatrix weight_;
+  size_t before_, after_, below_, dilation_time_, dilation_band_, bands_out_;
+  std::vector<PackedMatrix> groups_;
   std::vector<float> bias_;
 };
 

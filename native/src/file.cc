@@ -16,7 +16,7 @@ namespace {
 
 // As in PNG: a transfer over 7 bits changes the first byte, and one as text changes the line ends.
 constexpr std::array<uint8_t, 8> magic{0x89, 'T', 'V', 'X', '\r', '\n', 0x1A, '\n'};
-constexpr uint32_t oldest_version = 2, newest_version = 5;
+constexpr uint32_t oldest_version = 2;
 constexpr size_t entry_bytes = 24;  // tag, checksum, offset, length
 constexpr size_t checksum_bytes = 4;
 constexpr std::array<std::string_view, 3> section_tags{"MODL", "SPCH", "META"};

@@ -50,10 +50,21 @@ enum class LayerKind : uint8_t {
   multiply = 15,
   reduce = 16,
   softmax = 17,
+  slice = 18,
 };
-inline constexpr uint32_t layer_kinds = 18;
+inline constexpr uint32_t layer_kinds = 19;
 
-enum class RecurrentKind : uint8_t { lstm = 0, gru = 1, rnn_tanh = 2, rnn_relu = 3 };
+enum class RecurrentKind : uint8_t {
+  lstm = 0,
+  gru = 1,
+  rnn_tanh = 2,
+  rnn_relu = 3,
+  gru_reset_before = 4,  // since version 6
+};
+// Of the gates of an LSTM or a GRU.
+enum class GateFunction : uint8_t { sigmoid = 0, hardsigmoid = 1, hard_sigmoid_keras = 2 };
+// In place of a cell's tanh.
+enum class CellActivation : uint8_t { of_kind = 0, relu = 1, sigmoid = 2, identity = 3 };
 enum class ActivationKind : uint8_t {
   relu = 0,
   clipped_relu = 1,
@@ -66,6 +77,13 @@ enum class ActivationKind : uint8_t {
   gelu_tanh = 8,
   hardsigmoid = 9,
   hardswish = 10,
+  softplus = 11,  // from here on since version 6
+  softsign = 12,
+  mish = 13,
+  exp = 14,
+  sqrt = 15,
+  log = 16,
+  abs = 17,
 };
 enum class ReductionKind : uint8_t { last = 0, first = 1, mean = 2, max = 3 };
 
@@ -118,6 +136,9 @@ struct Tensor {
   void weights_of(uint32_t row, float* to) const;
 };
 
+// The tensors of a cell, by their place.
+inline constexpr size_t cell_tensors = 6;
+
 struct Signal {
   uint32_t channels = 0;  // the size of a flat frame
   uint32_t bands = 0;     // 0: a flat frame
@@ -128,11 +149,13 @@ struct Signal {
 
 // The fields of each kind of layer, in the order of `ints`, `floats` and `tensors`:
 //   linear          tensors: weight, bias?
-//   recurrent       ints: RecurrentKind; tensors: forward weight_ih?, weight_hh?, bias?, bias_hn?,
-//                   weight_hr?, then the same five of the backward cell
+//   recurrent       ints: RecurrentKind, GateFunction, CellActivation;
+//                   tensors: forward weight_ih?, weight_hh?, bias?, bias_hn?, weight_hr?,
+//                   peepholes?, then the same six of the backward cell
 //   conv1d          ints: kernel, stride, dilation, padding before, after, groups;
 //                   tensors: weight, bias?
-//   conv2d          ints: kernel t, b, stride t, b, padding before, after, below, above;
+//   conv2d          ints: kernel t, b, stride t, b, padding before, after, below, above,
+//                   dilation t, b, groups;
 //                   tensors: weight, bias?
 //   batch_norm      floats: eps; tensors: mean, variance, weight, bias
 //   layer_norm      floats: eps; tensors: weight, bias
@@ -143,6 +166,7 @@ struct Signal {
 //   subsample       ints: factor
 //   unflatten       ints: channels
 //   reduce          ints: ReductionKind
+//   slice           ints: start, stop
 //   flatten, add, concat, log_softmax, multiply, softmax   nothing
 // src/tinyvox/model/layers.py and src/tinyvox/executor/modules.py define what a layer computes.
 struct Node {

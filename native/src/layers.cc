@@ -105,6 +105,22 @@ class Gather : public Layer {
   Window window_;
 };
 
+// Some values of each frame.
+class Slice : public Layer {
+ public:
+  Slice(const Node& node, const Signal& input)
+      : size_(input.size()), start_(node.ints[0]), count_(node.ints[1] - node.ints[0]) {}
+
+  void run(std::span<const float* const> inputs, size_t frames, float* out, float*,
+           Work&) const override {
+    for (size_t frame = 0; frame < frames; ++frame)
+      std::copy_n(inputs[0] + frame * size_ + start_, count_, out + frame * count_);
+  }
+
+ private:
+  size_t size_, start_, count_;
+};
+
 // The sum or the product of signals, value by value.
 template <typename Operation>
 class Combine : public Layer {
@@ -210,6 +226,8 @@ std::unique_ptr<Layer> make_layer(const Node& node, std::span<const Signal> inpu
     case LayerKind::unflatten:
     case LayerKind::flatten:
       return std::make_unique<Gather>(input, Window{});
+    case LayerKind::slice:
+      return std::make_unique<Slice>(node, input);
     case LayerKind::add:
       return std::make_unique<Combine<std::plus<>>>(input);
     case LayerKind::multiply:

@@ -294,14 +294,18 @@ PackedMatrix Packer::pack_after_first(const Tensor& tensor) {
 }
 
 std::vector<PackedMatrix> Packer::split_rows(const Tensor& tensor, size_t groups) {
-  size_t counted = bytes_;
+  return split_rows(tensor, std::vector<size_t>(groups, tensor.rows / groups));
+}
+
+std::vector<PackedMatrix> Packer::split_rows(const Tensor& tensor,
+                                             const std::vector<size_t>& rows) {
+  size_t counted = bytes_, first = 0;
   Chain rest;
   add_after_first(tensor, rest);
-  const size_t rows = tensor.rows / groups;
-  std::vector<PackedMatrix> result(groups);
-  for (size_t group = 0; group < groups; ++group) {
+  std::vector<PackedMatrix> result(rows.size());
+  for (size_t group = 0; group < rows.size(); first += rows[group++]) {
     PackedMatrix& part = result[group];
-    part.chain_ = {pack_leaf(leftmost(tensor), group * rows, rows)};
+    part.chain_ = {pack_leaf(leftmost(tensor), first, rows[group])};
     part.chain_.insert(part.chain_.end(), rest.begin(), rest.end());
     part.bytes_ = bytes_ - counted;
     counted = bytes_;

@@ -123,6 +123,9 @@ class Packer {
   // `groups` matrices of equal numbers of rows, which share all factors but the leftmost.
   std::vector<PackedMatrix> split_rows(const Tensor& tensor, size_t groups);
 
+  // The same for groups of so many rows each.
+  std::vector<PackedMatrix> split_rows(const Tensor& tensor, const std::vector<size_t>& rows);
+
  private:
   using Chain = std::vector<std::shared_ptr<const Leaf>>;
 

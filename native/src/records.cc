@@ -12,7 +12,14 @@ namespace {
 struct Setting {
   const char* name;
   uint32_t least, most;
-  uint32_t most_before = 0;  // before gating_version; 0: as after it
+  // The most before gating_version and before varying_version; 0: as after it.
+  uint32_t most_before_gating = 0, most_before_varying = 0;
+  uint32_t since = 0;  // version; before it, the least value
+
+  uint32_t most_in(uint32_t version) const {
+    if (version < gating_version && most_before_gating) return most_before_gating;
+    return version < varying_version && most_before_varying ? most_before_varying : most;
+  }
 };
 
 struct Slot {
@@ -35,35 +42,48 @@ constexpr Slot cells[] = {{"forward.weight_ih", false, true},
                           {"forward.bias", true, true},
                           {"forward.bias_hn", true, true},
                           {"forward.weight_hr", false, true, projecting_version},
+                          {"forward.peepholes", true, true, varying_version},
                           {"backward.weight_ih", false, true},
                           {"backward.weight_hh", false, true},
                           {"backward.bias", true, true},
                           {"backward.bias_hn", true, true},
-                          {"backward.weight_hr", false, true, projecting_version}};
+                          {"backward.weight_hr", false, true, projecting_version},
+                          {"backward.peepholes", true, true, varying_version}};
+static_assert(std::size(cells) == 2 * cell_tensors);
 constexpr Slot normalization[] = {{"mean", true, false},
                                   {"variance", true, false},
                                   {"weight", true, false},
                                   {"bias", true, false}};
-constexpr Setting cell_kind[] = {{"kind", 0, 3}};
+constexpr Setting cell[] = {{"kind", 0, 4, 3, 3},
+                            {"gates", 0, 2, 0, 0, varying_version},
+                            {"activation", 0, 3, 0, 0, varying_version}};
 constexpr Setting conv1d[] = {{"kernel", 1, max_span},        {"stride", 1, max_span},
                               {"dilation", 1, max_span},      {"padding before", 0, max_span},
                               {"padding after", 0, max_span}, {"groups", 1, max_dimension}};
-constexpr Setting conv2d[] = {{"kernel in time", 1, max_span}, {"kernel in bands", 1, max_span},
-                              {"stride in time", 1, max_span}, {"stride in bands", 1, max_span},
-                              {"padding before", 0, max_span}, {"padding after", 0, max_span},
-                              {"padding below", 0, max_span},  {"padding above", 0, max_span}};
-constexpr Setting activation[] = {{"kind", 0, 10, 3}};
+constexpr Setting conv2d[] = {{"kernel in time", 1, max_span},
+                              {"kernel in bands", 1, max_span},
+                              {"stride in time", 1, max_span},
+                              {"stride in bands", 1, max_span},
+                              {"padding before", 0, max_span},
+                              {"padding after", 0, max_span},
+                              {"padding below", 0, max_span},
+                              {"padding above", 0, max_span},
+                              {"dilation in time", 1, max_span, 0, 0, varying_version},
+                              {"dilation in bands", 1, max_span, 0, 0, varying_version},
+                              {"groups", 1, max_dimension, 0, 0, varying_version}};
+constexpr Setting activation[] = {{"kind", 0, 17, 3, 10}};
 constexpr Slot limits[] = {{"limits", true, true}, {"slopes", true, true, gating_version}};
 constexpr Setting reduction[] = {{"kind", 0, 3}};
 constexpr Setting context[] = {{"left", 0, max_span}, {"right", 0, max_span}};
 constexpr Setting stacking[] = {{"count", 1, max_span}, {"stride", 1, max_span}};
 constexpr Setting subsample[] = {{"factor", 1, max_span}};
 constexpr Setting unflatten[] = {{"channels", 1, max_dimension}};
+constexpr Setting slice[] = {{"start", 0, max_dimension}, {"stop", 1, max_dimension}};
 
 // In the order of LayerKind.
 const std::array<Form, layer_kinds> forms{{
     {{}, weight_and_bias},                      // linear
-    {cell_kind, cells},                         // recurrent
+    {cell, cells},                              // recurrent
     {conv1d, weight_and_bias},                  // conv1d
     {conv2d, weight_and_bias},                  // conv2d
     {{}, normalization, 1},                     // batch_norm
@@ -80,7 +100,15 @@ const std::array<Form, layer_kinds> forms{{
     {{}, {}, 0, max_inputs},                    // multiply
     {reduction, {}},                            // reduce
     {{}, {}},                                   // softmax
+    {slice, {}},                                // slice
 }};
+
+// How many kinds of layers a version knows.
+uint32_t kinds_in(uint32_t version) {
+  return version < gating_version    ? oldest_kinds
+         : version < varying_version ? gating_kinds
+                                     : layer_kinds;
+}
 
 // The first byte of a tensor's record. A flag that the kind does not use is 0:
 //
@@ -144,7 +172,8 @@ void NodeReader::read_body(Node& node, std::span<const Signal> signals) {
   const uint32_t most = version_ < gating_version ? oldest_kinds - 1 : repeat_kind;
   const uint32_t kind = reader_.varint("kind of layer", 0, most);
   if (kind == repeat_kind) return read_repeat(node, signals);
-  if (kind >= layer_kinds) fail("kind of layer is " + std::to_string(kind) + ", which is unknown");
+  if (kind >= kinds_in(version_))
+    fail("kind of layer is " + std::to_string(kind) + ", which is unknown");
   node.kind = static_cast<LayerKind>(kind);
   const Form& form = forms[kind];
   const uint32_t inputs =
@@ -155,9 +184,9 @@ void NodeReader::read_body(Node& node, std::span<const Signal> signals) {
     found.push_back(signals[node.inputs.back()]);
   }
   for (const Setting& setting : form.ints) {
-    const bool old = setting.most_before > 0 && version_ < gating_version;
-    node.ints.push_back(
-        reader_.varint(setting.name, setting.least, old ? setting.most_before : setting.most));
+    const uint32_t most = setting.most_in(version_);
+    const bool there = setting.since <= version_;
+    node.ints.push_back(there ? reader_.varint(setting.name, setting.least, most) : setting.least);
   }
   node.floats = reader_.floats(form.floats, false);
   for (const Slot& slot : form.tensors) {

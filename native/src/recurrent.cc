@@ -1,8 +1,9 @@
 // LSTM, GRU and plain recurrent layers. The half of the gates that comes from the input does not
 // depend on the frame before, so it is computed for several frames at once.
 #include <algorithm>
-#include <cmath>
+#include <array>
 
+#include "cell_steps.h"
 #include "layers.h"
 
 namespace tinyvox {
@@ -10,30 +11,50 @@ namespace {
 
 struct Cell {
   PackedMatrix weight_ih, weight_hh;
-  PackedMatrix weight_hr;      // of a projected LSTM
-  std::vector<float> bias;     // [gates * hidden], or empty
-  std::vector<float> bias_hn;  // [hidden], of a GRU
+  PackedMatrix weight_hn;        // of a GRU that resets before: the rows of the new gate
+  PackedMatrix weight_hr;        // of a projected LSTM
+  std::vector<float> bias;       // [gates * hidden], or empty
+  std::vector<float> bias_hn;    // [hidden], of a GRU
+  std::vector<float> peepholes;  // [3 * hidden], or empty
 
   Cell(const Node& node, size_t slot, Packer& packer) {
     if (!node.tensors[slot]) return;
     weight_ih = packer.pack(node.tensors[slot]);
-    weight_hh = packer.pack(node.tensors[slot + 1]);
+    pack_recurrent(node, node.tensors[slot + 1], packer);
     bias = node.tensors[slot + 2].values;
     bias_hn = node.tensors[slot + 3].values;
     if (node.tensors[slot + 4]) weight_hr = packer.pack(node.tensors[slot + 4]);
     bias_hn.resize(hidden(), 0.0f);
+    peepholes = node.tensors[slot + 5].values;
+  }
+
+  void pack_recurrent(const Node& node, const Tensor& matrix, Packer& packer) {
+    if (static_cast<RecurrentKind>(node.ints[0]) != RecurrentKind::gru_reset_before) {
+      weight_hh = packer.pack(matrix);
+      return;
+    }
+    const size_t hidden = matrix.columns;
+    std::vector<PackedMatrix> parts = packer.split_rows(matrix, {2 * hidden, hidden});
+    weight_hh = std::move(parts[0]);
+    weight_hn = std::move(parts[1]);
   }
 
   explicit operator bool() const { return static_cast<bool>(weight_hh); }
   size_t hidden() const { return weight_hr ? weight_hr.columns() : size(); }
   size_t size() const { return weight_hh ? weight_hh.columns() : 0; }  // of the hidden state
-  size_t rows() const { return weight_hh ? weight_hh.rows() : 0; }
+  size_t rows() const { return weight_ih ? weight_ih.rows() : 0; }
   size_t bytes() const {
-    return weight_ih.bytes() + weight_hh.bytes() + weight_hr.bytes() +
-           (bias.size() + bias_hn.size()) * sizeof(float);
+    size_t total = (bias.size() + bias_hn.size() + peepholes.size()) * sizeof(float);
+    for (const PackedMatrix* matrix : matrices()) total += matrix->bytes();
+    return total;
   }
   size_t products() const {
-    return weight_ih.products() + weight_hh.products() + weight_hr.products();
+    size_t total = 0;
+    for (const PackedMatrix* matrix : matrices()) total += matrix->products();
+    return total;
+  }
+  std::array<const PackedMatrix*, 4> matrices() const {
+    return {&weight_ih, &weight_hh, &weight_hn, &weight_hr};
   }
 };
 
@@ -41,9 +62,10 @@ class Recurrent : public Layer {
  public:
   Recurrent(const Node& node, const Signal& input, Packer& packer)
       : kind_(static_cast<RecurrentKind>(node.ints[0])),
+        steps_(node),
         size_(input.size()),
         forward_(node, 0, packer),
-        backward_(node, 5, packer) {}
+        backward_(node, cell_tensors, packer) {}
 
   Window window() const override {
     Window window;
@@ -61,11 +83,8 @@ class Recurrent : public Layer {
   size_t bytes() const override { return forward_.bytes() + backward_.bytes(); }
   size_t products() const override { return forward_.products() + backward_.products(); }
   void reserve(MatrixWork& work) const override {
-    for (const Cell* cell : {&forward_, &backward_}) {
-      cell->weight_ih.reserve(work);
-      cell->weight_hh.reserve(work);
-      cell->weight_hr.reserve(work);
-    }
+    for (const Cell* cell : {&forward_, &backward_})
+      for (const PackedMatrix* matrix : cell->matrices()) matrix->reserve(work);
   }
 
   void run(std::span<const float* const> inputs, size_t frames, float* out, float* state,
@@ -84,21 +103,26 @@ class Recurrent : public Layer {
   }
 
  private:
-  // Computes frames [first, first + frames) of `x`, forwards or backwards in time.
-  void run_cell(const Cell& cell, const float* x, size_t first, size_t frames, bool reverse,
+  // Computes frames [first, first + frames) of `frames_in`, forwards or backwards in time.
+  void run_cell(const Cell& cell, const float* frames_in, size_t first, size_t frames, bool reverse,
                 float* out, float* state, Work& work) const {
     const size_t stride = forward_.size() + backward_.size();
     float* from_input = work.scratch.data();
     float* from_hidden = from_input + max_frames * cell.rows();
-    float* unprojected = from_hidden + cell.rows();
-    cell.weight_ih.apply(x + first * size_, frames, from_input, work.matrix);
+    float* between = from_hidden + cell.rows();  // the unprojected or the reset state
+    cell.weight_ih.apply(frames_in + first * size_, frames, from_input, work.matrix);
     add_bias(cell.bias, frames, from_input);
     for (size_t i = 0; i < frames; ++i) {
       const size_t frame = reverse ? frames - 1 - i : i;
       cell.weight_hh.apply(state, 1, from_hidden, work.matrix);
-      float* units = cell.weight_hr ? unprojected : state;
-      step(cell, from_input + frame * cell.rows(), from_hidden, state + cell.size(), units,
-           work.kernels);
+      float* units = cell.weight_hr ? between : state;
+      const float* x = from_input + frame * cell.rows();
+      if (cell.weight_hn)
+        step_after_reset(cell, x, from_hidden, between, state, work);
+      else if (steps_.plain() && cell.peepholes.empty())
+        step(cell, x, from_hidden, state + cell.size(), units, work.kernels);
+      else
+        step_by_parts(cell, x, from_hidden, state + cell.size(), units, work.kernels);
       if (cell.weight_hr) cell.weight_hr.apply(units, 1, state, work.matrix);
       std::copy_n(state, cell.size(), out + (first + frame) * stride);
     }
@@ -118,10 +142,34 @@ class Recurrent : public Layer {
         return kernels.rnn_tanh_f32(x, h, hidden, state);
       case RecurrentKind::rnn_relu:
         for (size_t i = 0; i < hidden; ++i) state[i] = std::max(x[i] + h[i], 0.0f);
+        return;
+      case RecurrentKind::gru_reset_before:
+        return;  // step_after_reset
     }
   }
 
+  // The same with other functions or peepholes.
+  void step_by_parts(const Cell& cell, const float* x, float* h, float* memory, float* state,
+                     const Kernels& kernels) const {
+    const size_t hidden = cell.hidden();
+    if (kind_ == RecurrentKind::lstm)
+      steps_.lstm(x, h, cell.peepholes, hidden, memory, state, kernels);
+    else if (kind_ == RecurrentKind::gru)
+      steps_.gru(x, h, cell.bias_hn.data(), hidden, state, kernels);
+    else
+      steps_.rnn(x, h, hidden, state, kernels);
+  }
+
+  void step_after_reset(const Cell& cell, const float* x, float* h, float* reset, float* state,
+                        Work& work) const {
+    const size_t hidden = cell.hidden();
+    steps_.reset(x, h, hidden, state, reset, work.kernels);
+    cell.weight_hn.apply(reset, 1, h + 2 * hidden, work.matrix);
+    steps_.renew(x, h, hidden, state, work.kernels);
+  }
+
   RecurrentKind kind_;
+  CellSteps steps_;
   size_t size_;
   Cell forward_, backward_;
 };

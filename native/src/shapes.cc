@@ -47,6 +47,11 @@ uint64_t stride_of(const Signal& input, uint32_t factor) {
   return static_cast<uint64_t>(input.stride) * factor;
 }
 
+// Frames or bands from the first to the last that a kernel reads.
+uint64_t reach_of(uint32_t kernel, uint32_t dilation) {
+  return static_cast<uint64_t>(kernel - 1) * dilation + 1;
+}
+
 Signal infer_linear(const Node& node, const Signal& input) {
   const Tensor& weight = node.tensors[0];
   expect("input size", flat(input), weight.columns);
@@ -56,11 +61,11 @@ Signal infer_linear(const Node& node, const Signal& input) {
 
 // The size of the hidden state of the cell whose tensors begin at `slot`; 0 if there is no cell.
 uint64_t check_cell(const Node& node, size_t slot, uint64_t size) {
-  constexpr uint64_t gates[] = {4, 3, 1, 1};  // by RecurrentKind
+  constexpr uint64_t gates[] = {4, 3, 1, 1, 3};  // by RecurrentKind
   const Tensor &weight_ih = node.tensors[slot], &weight_hh = node.tensors[slot + 1];
   const Tensor &bias = node.tensors[slot + 2], &bias_hn = node.tensors[slot + 3];
-  const Tensor& weight_hr = node.tensors[slot + 4];
-  if (!weight_ih && !weight_hh && !bias && !bias_hn && !weight_hr) return 0;
+  const Tensor &weight_hr = node.tensors[slot + 4], &peepholes = node.tensors[slot + 5];
+  if (!weight_ih && !weight_hh && !bias && !bias_hn && !weight_hr && !peepholes) return 0;
   if (!weight_ih || !weight_hh) fail("a cell needs both weight_ih and weight_hh");
   const auto kind = static_cast<RecurrentKind>(node.ints[0]);
   const uint64_t hidden = (weight_hr ? weight_hr : weight_hh).columns;
@@ -72,12 +77,23 @@ uint64_t check_cell(const Node& node, size_t slot, uint64_t size) {
   if (bias_hn && kind != RecurrentKind::gru) fail("only a GRU has bias_hn");
   if (weight_hr && kind != RecurrentKind::lstm) fail("only an LSTM has weight_hr");
   if (weight_hr) expect_shape("weight_hr", weight_hr, weight_hh.columns, hidden);
+  if (peepholes && kind != RecurrentKind::lstm) fail("only an LSTM has peepholes");
+  expect_length("peepholes", peepholes, 3 * hidden);
   return weight_hh.columns;
 }
 
+// Only gates have another function than a sigmoid, and only tanh is replaced by another.
+void check_functions(const Node& node) {
+  const auto kind = static_cast<RecurrentKind>(node.ints[0]);
+  const bool plain = kind == RecurrentKind::rnn_tanh || kind == RecurrentKind::rnn_relu;
+  if (plain && node.ints[1]) fail("only an LSTM or a GRU has a function of its gates");
+  if (kind == RecurrentKind::rnn_relu && node.ints[2]) fail("a ReLU cell has another activation");
+}
+
 Signal infer_recurrent(const Node& node, const Signal& input) {
+  check_functions(node);
   const uint64_t forward = check_cell(node, 0, flat(input));
-  const uint64_t backward = check_cell(node, 5, flat(input));
+  const uint64_t backward = check_cell(node, cell_tensors, flat(input));
   if (forward + backward == 0) fail("has no cell, expected one forward, one backward, or both");
   return make_signal(forward + backward, 0, input.stride);
 }
@@ -97,13 +113,14 @@ Signal infer_conv2d(const Node& node, const Signal& input) {
   if (!input.bands)
     fail("takes frames of channels x bands, found " + std::to_string(input.channels) + " values");
   const uint64_t kernel_area = static_cast<uint64_t>(node.ints[0]) * node.ints[1];
-  expect("weight columns", weight.columns, input.channels * kernel_area);
+  const uint64_t groups = node.ints[10], reach = reach_of(node.ints[1], node.ints[9]);
+  expect("weight columns", weight.columns * groups, input.channels * kernel_area);
+  expect("output channels modulo groups", weight.rows % groups, 0);
   expect_length("bias", node.tensors[1], weight.rows);
   const uint64_t bands = static_cast<uint64_t>(input.bands) + node.ints[6] + node.ints[7];
-  if (bands < node.ints[1])
-    fail("a kernel of " + std::to_string(node.ints[1]) + " bands does not fit " +
-         std::to_string(bands));
-  return make_signal(weight.rows, (bands - node.ints[1]) / node.ints[3] + 1,
+  if (bands < reach)
+    fail("a kernel of " + std::to_string(reach) + " bands does not fit " + std::to_string(bands));
+  return make_signal(weight.rows, (bands - reach) / node.ints[3] + 1,
                      stride_of(input, node.ints[2]));
 }
 
@@ -166,6 +183,14 @@ Signal infer_concat(std::span<const Signal> inputs) {
   return make_signal(size, 0, inputs[0].stride);
 }
 
+Signal infer_slice(const Node& node, const Signal& input) {
+  const uint32_t start = node.ints[0], stop = node.ints[1];
+  if (start >= stop || stop > flat(input))
+    fail("takes values " + std::to_string(start) + " to " + std::to_string(stop) + " of " +
+         std::to_string(input.channels));
+  return make_signal(stop - start, 0, input.stride);
+}
+
 Signal infer_unflatten(const Node& node, const Signal& input) {
   const uint64_t channels = node.ints[0];
   expect("input size modulo channels", flat(input) % channels, 0);
@@ -200,6 +225,8 @@ Signal infer(const Node& node, std::span<const Signal> inputs) {
       return make_signal(input.channels, input.bands, stride_of(input, node.ints[0]));
     case LayerKind::unflatten:
       return infer_unflatten(node, input);
+    case LayerKind::slice:
+      return infer_slice(node, input);
     case LayerKind::flatten:
       return make_signal(input.size(), 0, input.stride);
     case LayerKind::add:
@@ -219,10 +246,9 @@ Signal infer(const Node& node, std::span<const Signal> inputs) {
 uint64_t memory(const Node& node, const Signal& input) {
   uint64_t frames = 0;
   if (node.kind == LayerKind::conv1d) {
-    const uint64_t reach = static_cast<uint64_t>(node.ints[0] - 1) * node.ints[2] + 1;
-    frames = reach + node.ints[3] + node.ints[4];
+    frames = reach_of(node.ints[0], node.ints[2]) + node.ints[3] + node.ints[4];
   } else if (node.kind == LayerKind::conv2d) {
-    frames = static_cast<uint64_t>(node.ints[0]) + node.ints[4] + node.ints[5];
+    frames = reach_of(node.ints[0], node.ints[8]) + node.ints[4] + node.ints[5];
   } else if (node.kind == LayerKind::frame_stacking) {
     frames = std::max(node.ints[0], node.ints[1]);
   }

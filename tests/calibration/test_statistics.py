@@ -84,9 +84,12 @@ def test_moments_of_a_convolution_are_those_of_its_patches(
     expect_moments(gather(model, [batch])["conv.weight"], torch.stack(patches))
 
 
-def test_moments_of_a_two_dimensional_convolution_explain_its_outputs() -> None:
+@pytest.mark.parametrize("dilation", [(1, 1), (3, 2)])
+def test_moments_of_a_two_dimensional_convolution_explain_its_outputs(
+    dilation: tuple[int, int],
+) -> None:
     torch.manual_seed(0)
-    layer = Conv2d(dense(5, 2 * 6), None, (2, 3), (1, 2), (1, 0, 1, 1))
+    layer = Conv2d(dense(5, 2 * 6), None, (2, 3), (1, 2), (1, 0, 1, 1), dilation)
     model = chain(8, maps=Unflatten(2), conv=layer, flat=Flatten())
     batch = Batch(torch.randn(2, 9, 8), torch.tensor([9, 9]))
     moments = gather(model, [batch])["conv.weight"]

@@ -80,6 +80,10 @@ def equations(kind: str, cell: Cell, x: Tensor) -> Tensor:
             (xr, xz, xn), (hr, hz, hn) = from_x.chunk(3, 1), from_h.chunk(3, 1)
             r, z = (xr + hr).sigmoid(), (xz + hz).sigmoid()
             h = (1 - z) * (xn + r * (hn + cell.bias_hn.double())).tanh() + z * h
+        elif kind == "gru_reset_before":
+            (xr, xz, xn), (hr, hz, _) = from_x.chunk(3, 1), from_h.chunk(3, 1)
+            r, z = (xr + hr).sigmoid(), (xz + hz).sigmoid()
+            h = (1 - z) * (xn + (r * h) @ w_hh[2 * cell.hidden :].T).tanh() + z * h
         else:
             h = (from_x + from_h).tanh() if kind == "rnn_tanh" else (from_x + from_h).relu()
         states.append(h)
@@ -124,12 +128,16 @@ def test_conv1d_is_torch_conv1d(
 
 @pytest.mark.parametrize("padding", [(0, 0, 0, 0), (1, 1, 2, 2), (3, 0, 0, 1)])
 @pytest.mark.parametrize("stride", [(1, 1), (2, 3)])
+@pytest.mark.parametrize(("dilation", "groups"), [((1, 1), 1), ((2, 1), 2), ((1, 2), 1)])
 def test_conv2d_is_torch_conv2d(
-    stride: tuple[int, int], padding: tuple[int, int, int, int]
+    stride: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    dilation: tuple[int, int],
+    groups: int,
 ) -> None:
-    module = nn.Conv2d(2, 4, (3, 5), stride)
+    module = nn.Conv2d(2, 4, (3, 5), stride, 0, dilation, groups)
     weight = Dense(module.weight.detach().flatten(1))
-    layer = layers.Conv2d(weight, module.bias, (3, 5), stride, padding)
+    layer = layers.Conv2d(weight, module.bias, (3, 5), stride, padding, dilation, groups)
     x = features(2 * 9, 14)
     image = F.pad(x.unflatten(2, (2, 9)).transpose(1, 2), (*padding[2:], *padding[:2]))
     model = chain(18, image=layers.Unflatten(2), conv=layer, flat=layers.Flatten())

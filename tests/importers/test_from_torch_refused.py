@@ -56,6 +56,7 @@ RNN = nn.LSTM(FEATURES, 5, batch_first=True)
         ),
         (lambda x: LINEAR(x).mean(), "takes the mean over dimensions .. of"),
         (lambda x: x.pow(3), "takes the power 3, expected 2"),
+        (lambda x: F.softplus(x, 2.0), "is a softplus of beta 2.0 and threshold 20, expected 1"),
         (lambda x: F.adaptive_avg_pool1d(x.mT, 3), "pools to .3. frames, expected one"),
         (lambda x: x.max(1)[1].float(), "places of the largest values are used"),
         (lambda x: F.dropout(x, 0.5, True) @ torch.eye(6), r"training mode; .*training=self\.tr"),

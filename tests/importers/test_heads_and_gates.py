@@ -147,6 +147,12 @@ ELEMENTWISE: dict[str, Callable[[Tensor], Tensor]] = {
     "elu of 0.5": lambda x: F.elu(x, 0.5),
     "selu": F.selu,
     "celu": lambda x: F.celu(x, 0.7),
+    "softplus": F.softplus,
+    "mish": F.mish,
+    "exp": torch.exp,
+    "abs": torch.abs,
+    "root of the absolute": lambda x: x.abs().sqrt(),
+    "logarithm of a softplus": lambda x: F.softplus(x).log(),
     "softmax": lambda x: x.softmax(-1),
     "square": lambda x: x**2,
     "negative": lambda x: -x,
@@ -281,6 +287,19 @@ def test_other_layouts_are_those_of_files(tmp_path: Path) -> None:
         other = load(export_to(module, tmp_path / "m.pt2", example))
         x = speech(30)
         torch.testing.assert_close(Executor(model)(x), Executor(other)(x))
+
+
+@pytest.mark.parametrize("padding", [(2, 1), "same"])
+def test_images_take_groups_and_dilation(padding: object, tmp_path: Path) -> None:
+    """As in a depthwise separable convolution."""
+    module = Function(
+        lambda x, first, depth, out: out(depth(first(x[:, None])).transpose(1, 2).flatten(2)),
+        first=nn.Conv2d(1, 4, (3, 3), padding=1),
+        depth=nn.Conv2d(4, 8, (3, 3), padding=padding, dilation=(2, 1), groups=4),
+        out=nn.Linear(8 * FEATURES, 5),
+    ).eval()
+    model = from_torch(module, speech())
+    check(model, module, tmp_path, 1, FRAMES)
 
 
 def test_inputs_in_a_tuple_are_taken(tmp_path: Path) -> None:

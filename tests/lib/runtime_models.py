@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import tinyvox as tv
 from tinyvox import runtime
 from tinyvox.executor import Executor
 from tinyvox.formats import tvx
-from tinyvox.model import INPUT, Dense, Model, Node, Product, layers
+from tinyvox.model import INPUT, Dense, Matrix, Model, Node, Product, layers
 from tinyvox.quantizers import kmeans
 
 
@@ -67,6 +68,22 @@ def two_dimensional() -> Model:
         conv=conv,
         norm=batch_norm(5),
         relu=layers.Activation("relu"),
+        flatten=layers.Flatten(),
+    )
+
+
+def two_dimensional_groups() -> Model:
+    """Dilated groups, by a matrix and by factors, then a depthwise convolution."""
+    dilated = layers.Conv2d(
+        dense(6, 2 * 3 * 2), torch.randn(6), (3, 2), (2, 1), (2, 1, 1, 0), (2, 3), 2
+    )
+    factors = Product(dense(6, 2), dense(2, 3 * 2 * 2))
+    return chain(
+        32,
+        unflatten=layers.Unflatten(4),
+        dilated=dilated,
+        factors=layers.Conv2d(factors, None, (2, 2), (1, 1), (1, 0, 0, 0), (3, 2), 2),
+        depthwise=layers.Conv2d(dense(12, 4), torch.randn(12), (2, 2), groups=6),
         flatten=layers.Flatten(),
     )
 
@@ -155,6 +172,63 @@ def projected(hidden: int, size: int) -> layers.Recurrent:
     return layers.Recurrent("lstm", cell)
 
 
+def varied(kind: str, *, both_ways: bool = False, **functions: str) -> layers.Recurrent:
+    """A cell of 10 inputs with other functions; an LSTM has peepholes, and a GRU that resets before
+    has a product for its recurrent matrix."""
+
+    def cell(hidden: int) -> layers.Cell:
+        rows = layers.GATES[kind] * hidden
+        peepholes = torch.randn(3 * hidden) if kind == "lstm" else None
+        bias_hn = torch.randn(hidden) if kind == "gru" else None
+        weight: Matrix = Dense(dense(rows, hidden).values / 2)  # identities must not explode
+        if kind == "gru_reset_before":
+            weight = Product(dense(rows, 5), dense(5, hidden))
+        return layers.Cell(dense(rows, 10), weight, torch.randn(rows), bias_hn, peepholes=peepholes)
+
+    return layers.Recurrent(kind, cell(17), cell(6) if both_ways else None, **functions)
+
+
+def projected_peepholes() -> layers.Recurrent:
+    """Peepholes in one direction, and projections in both."""
+    layer = recurrent(nn.LSTM(10, 17, proj_size=5, bidirectional=True))
+    assert layer.forward is not None
+    forward = dataclasses.replace(layer.forward, peepholes=torch.randn(3 * 17))
+    return dataclasses.replace(layer, forward=forward)
+
+
+VARIED = {
+    "peepholes": lambda: varied("lstm"),
+    "peepholes_both": lambda: varied("lstm", both_ways=True, gates="hardsigmoid"),
+    "peepholes_projected": projected_peepholes,
+    "lstm_relu": lambda: dataclasses.replace(
+        recurrent(nn.LSTM(10, 17)), gates="hard_sigmoid_keras", activation="relu"
+    ),
+    "lstm_identity": lambda: dataclasses.replace(recurrent(nn.LSTM(10, 17)), activation="identity"),
+    "gru_hard": lambda: varied("gru", both_ways=True, gates="hard_sigmoid_keras"),
+    "gru_sigmoid": lambda: varied("gru", gates="hardsigmoid", activation="sigmoid"),
+    "gru_reset_before": lambda: varied("gru_reset_before", both_ways=True),
+    "gru_reset_before_relu": lambda: varied(
+        "gru_reset_before", gates="hard_sigmoid_keras", activation="relu"
+    ),
+    "rnn_sigmoid": lambda: varied("rnn_tanh", activation="sigmoid"),
+    "rnn_identity": lambda: varied("rnn_tanh", both_ways=True, activation="identity"),
+}
+"""Recurrent layers of 10 inputs that torch does not have."""
+
+
+def sliced() -> Model:
+    """Parts of a frame, with gaps and in another order."""
+    return network(
+        10,
+        ("rnn", recurrent(nn.GRU(10, 9)), (INPUT,)),
+        ("last", layers.Slice(5, 9), ("rnn",)),
+        ("one", layers.Slice(0, 1), ("rnn",)),
+        ("all", layers.Slice(0, 10), (INPUT,)),
+        ("joined", layers.Concat(), ("last", "all", "one")),
+        ("out", linear(4, 15), ("joined",)),
+    )
+
+
 MODELS = {
     "linear": lambda: chain(10, out=linear(7, 10)),
     "product": lambda: chain(
@@ -173,6 +247,7 @@ MODELS = {
     "speech": speech_model,
     "delays": with_delays,
     "conv2d": two_dimensional,
+    "conv2d_groups": two_dimensional_groups,
     "grouped": grouped,
     "small_groups": small_groups,
     "layer_norm": lambda: chain(
@@ -194,6 +269,11 @@ MODELS = {
     **{kind: functools.partial(activation, kind) for kind in layers.ACTIVATIONS[4:]},
     **{f"reduce_{kind}": functools.partial(reduced, kind) for kind in layers.REDUCTIONS},
     "gated": gated,
+    **{
+        name: functools.partial(lambda make: chain(10, rnn=make()), make)
+        for name, make in VARIED.items()
+    },
+    "sliced": sliced,
     "repeated": repeated,
     "subsample": lambda: chain(5, sub=layers.Subsample(3), out=linear(4, 5)),
     "sparse_stack": lambda: chain(5, stack=layers.FrameStacking(2, 5), out=linear(4, 10)),

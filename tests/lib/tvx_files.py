@@ -217,12 +217,35 @@ def projected_model(make: Make) -> Model:
     )
 
 
+def varied_model(make: Make) -> Model:
+    """What version 6 brought."""
+
+    def peeping(inputs: int, hidden: int) -> Cell:
+        plain = cell(make, "lstm", inputs, hidden)
+        return dataclasses.replace(plain, peepholes=torch.randn(3 * hidden))
+
+    return chain(
+        6,
+        layers.Recurrent("lstm", peeping(6, 5), cell(make, "lstm", 6, 3)),
+        layers.Slice(2, 7),
+        layers.Recurrent("gru_reset_before", cell(make, "gru_reset_before", 5, 4)),
+        layers.Recurrent("gru", cell(make, "gru", 4, 4), gates="hard_sigmoid_keras"),
+        layers.Recurrent("lstm", None, peeping(4, 4), "hardsigmoid", "relu"),
+        layers.Recurrent("rnn_tanh", cell(make, "rnn_tanh", 4, 3), activation="identity"),
+        *(layers.Activation(kind) for kind in layers.ACTIVATIONS[11:]),
+        layers.Linear(make(12, 3)),
+        layers.Unflatten(2),
+        layers.Conv2d(make(4, 4), None, (2, 2), (1, 1), (1, 0, 0, 1), (2, 3), 2),
+    )
+
+
 MODELS = {
     "recurrent": recurrent_model,
     "projected": projected_model,
     "convolution": convolution_model,
     "join": join_model,
     "gated": gated_model,
+    "varied": varied_model,
 }
 
 

@@ -100,6 +100,23 @@ def mobile_model() -> Model:
     return calibrated(chain(10, **named, out=linear(5, 16)))
 
 
+def image_model() -> Model:
+    """Depthwise and pointwise convolutions over time and bands."""
+    depthwise = Conv2d(dense(8, 6), None, (3, 2), (1, 1), (1, 1, 0, 1), (2, 1), 8)
+    return chain(
+        12,
+        image=layers.Unflatten(2),
+        first=Conv2d(dense(8, 2 * 4), torch.randn(8), (2, 2)),
+        relu=Activation("relu"),
+        depth=depthwise,
+        clip=Activation("clipped_relu", 1.0),
+        point=Conv2d(dense(6, 8), None, (1, 1)),
+        rectified=Activation("relu"),
+        flat=layers.Flatten(),
+        out=linear(3, 6 * 5),
+    )
+
+
 def calibrated(model: Model) -> Model:
     """The model with the statistics that its batch norms would have learned of white inputs."""
     for i, node in enumerate(model.nodes):
@@ -162,5 +179,5 @@ def product_model() -> Model:
 MODELS = {
     "speech": speech_model, "clipped": clipped_model, "convolution": convolution_model,
     "mobile": mobile_model, "grouped": grouped_model, "relu network": relu_network,
-    "residual": residual_model, "product": product_model,
+    "residual": residual_model, "product": product_model, "image": image_model,
 }  # fmt: skip

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from runtime_models import build, by_torch, code, models, network, noise, open_model
+from runtime_models import VARIED, build, by_torch, code, models, network, noise, open_model
 from small_models import chain, dense, linear, recurrent
 from torch import nn
 
@@ -152,7 +152,11 @@ def test_grids_are_multiplied_exactly(
             np.testing.assert_array_equal(found, features @ matrix.decode().numpy().T)
 
 
-NEW = ("clipped_each", "gated", "repeated", "reduce_mean", *layers.ACTIVATIONS[4:])
+NEW = (
+    *("clipped_each", "gated", "repeated", "reduce_mean", "sliced", "conv2d_groups"),
+    *layers.ACTIVATIONS[4:],
+    *VARIED,
+)
 
 
 @pytest.mark.parametrize("name", NEW)

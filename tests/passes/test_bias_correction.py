@@ -141,6 +141,8 @@ def test_moments_after_convolutions() -> None:
     check_against_samples(chain(20, conv=one, act=Activation("relu")))
     two = Conv2d(dense(4, 2 * 9), torch.randn(4), (3, 3), (1, 2), (1, 1, 2, 1))
     check_against_samples(chain(18, image=layers.Unflatten(2), conv=two, clip=Activation("relu")))
+    three = Conv2d(dense(4, 9), torch.randn(4), (3, 3), (1, 1), (1, 1, 2, 1), (2, 2), 2)
+    check_against_samples(chain(18, image=layers.Unflatten(2), conv=three, clip=Activation("relu")))
 
 
 def test_moments_through_windows_sums_and_joins() -> None:

@@ -11,6 +11,15 @@ from torch import Tensor
 
 from tinyvox.model import Activation
 
+TINY = torch.finfo(torch.float32).tiny
+"""The smallest normal float32."""
+
+
+def _square_root(values: Tensor) -> Tensor:
+    """The square root of what is above 0; both that and its gradient are finite everywhere."""
+    return torch.where(values > 0, values.clamp(min=TINY).sqrt(), 0.0)
+
+
 ELEMENTWISE: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
     "tanh": torch.tanh,
@@ -21,6 +30,13 @@ ELEMENTWISE: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_tanh": functools.partial(F.gelu, approximate="tanh"),
     "hardsigmoid": F.hardsigmoid,
     "hardswish": F.hardswish,
+    "softplus": F.softplus,
+    "softsign": F.softsign,
+    "mish": F.mish,
+    "exp": lambda values: values.clamp(max=88).exp(),
+    "sqrt": _square_root,
+    "log": lambda values: values.clamp(min=TINY).log(),
+    "abs": torch.abs,
 }
 """The activations without limits and slopes, by their kind."""
 

@@ -108,7 +108,8 @@ class Executor(nn.Module):
         `name` is the full name of the matrix, `x` [frames, in] its inputs (the patches of a
         convolution), and `g` [frames, out] the gradient of its outputs. In two-dimensional
         convolutions both are [frames, bands, ...]. A convolution with several groups has other
-        inputs for each of them: there is no call for it.
+        inputs for each of them, and so has the recurrent matrix of a `gru_reset_before` for its new
+        gate: there is no call for these.
         """
         for node, module in self._by_node():
             module.on_inputs = functools.partial(_report_full_name, inputs, node.name)

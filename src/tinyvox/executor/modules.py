@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tinyvox.executor.activations import activated
 from tinyvox.executor.frames import Frames, combined, shortest
 from tinyvox.executor.parametrize import Factors, Weight, WeightModule, weight_module
-from tinyvox.executor.recurrent_cells import unroll
+from tinyvox.executor.recurrent_cells import Functions, in_torch, unroll
 from tinyvox.model import Layer, Matrix, layers
 
 OnTensor = Callable[[str, Tensor], None]
@@ -107,11 +107,12 @@ def _recurrent(module: LayerModule, x: Frames) -> Frames:
         # values as there are units for none.
         hidden_inputs = module.on_inputs or cell.size == cell.hidden
         apart = module.on_gradients or (hidden_inputs and cell.weight_hr is not None)
+        apart = apart or not in_torch(layer)
         states = Frames((_unroll_cell if apart else _run_cell)(module, side, inputs), x.lengths)
         module.report_inputs(f"{side}.weight_ih", inputs)
-        module.report_inputs(
-            f"{side}.weight_hh", states.map(lambda v: F.pad(v[:, :-1], (0, 0, 1, 0)))
-        )
+        if not layer.resets_before():
+            before = states.map(lambda v: F.pad(v[:, :-1], (0, 0, 1, 0)))
+            module.report_inputs(f"{side}.weight_hh", before)
         outputs.append((states if side == "forward" else states.reversed()).values)
     joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
     return Frames(joined, x.lengths)
@@ -162,7 +163,8 @@ def _unroll_cell(module: LayerModule, side: str, inputs: Frames) -> Tensor:
     bias, bias_hn = module.vector(f"{side}.bias"), module.vector(f"{side}.bias_hn")
     from_input = product.values if bias is None else product.values + bias
     from_state = product.map(lambda values: torch.zeros_like(values, requires_grad=True))
-    module.report_gradients(f"{side}.weight_hh", from_state)
+    if not layer.resets_before():
+        module.report_gradients(f"{side}.weight_hh", from_state)
     added = from_state.values
     if bias_hn is not None:
         added = added + F.pad(bias_hn, (added.shape[2] - len(bias_hn), 0))
@@ -172,7 +174,8 @@ def _unroll_cell(module: LayerModule, side: str, inputs: Frames) -> Tensor:
         module.report_gradients(f"{side}.weight_hr", zeros)
         projection = module.weight(f"{side}.weight_hr")(), zeros.values
     weight = module.weight(f"{side}.weight_hh")()
-    outputs, states = unroll(layer.kind, from_input, weight, added, projection)
+    functions = Functions.of(layer, module.vector(f"{side}.peepholes"))
+    outputs, states = unroll(functions, from_input, weight, added, projection)
     if projection:
         module.report_inputs(f"{side}.weight_hr", Frames(outputs, inputs.lengths))
     return states
@@ -207,18 +210,21 @@ def _conv2d(module: LayerModule, x: Frames) -> Frames:
     layer = module.layer
     assert isinstance(layer, layers.Conv2d)
     weight = module.weight("weight")()
-    channels = x.values.shape[2]
     padded = F.pad(x.padded(*layer.padding[:2]), layer.padding[2:])
     y = F.conv2d(
         padded.transpose(1, 2),
-        weight.view(weight.shape[0], channels, *layer.kernel),
+        weight.view(weight.shape[0], -1, *layer.kernel),
         module.vector("bias"),
         layer.stride,
+        0,
+        layer.dilation,
+        layer.groups,
     )
     lengths = _lengths(layer, x)
     outputs = Frames(y.permute(0, 2, 3, 1), lengths)  # [batch, frames, bands, channels]
-    if module.on_inputs is not None:
-        patches = F.unfold(padded.transpose(1, 2), layer.kernel, stride=layer.stride)
+    if layer.groups == 1 and module.on_inputs is not None:
+        image = padded.transpose(1, 2)
+        patches = F.unfold(image, layer.kernel, layer.dilation, stride=layer.stride)
         patches = patches.view(*patches.shape[:2], *y.shape[2:]).permute(0, 2, 3, 1)
         module.report_inputs("weight", Frames(patches, lengths))
         module.report_gradients("weight", outputs)
@@ -238,7 +244,7 @@ def frames_after(layer: layers.Layer, lengths: Tensor) -> Tensor:
         reach, stride = layer.dilation * (layer.kernel - 1) + 1, layer.stride
         padding = sum(layer.padding)
     elif isinstance(layer, layers.Conv2d):
-        reach, stride, padding = layer.kernel[0], layer.stride[0], sum(layer.padding[:2])
+        reach, stride, padding = layer.reach[0], layer.stride[0], sum(layer.padding[:2])
     elif isinstance(layer, layers.FrameStacking):
         reach, stride = layer.count, layer.stride
     elif isinstance(layer, layers.Subsample):
@@ -309,6 +315,12 @@ def _unflatten(module: LayerModule, x: Frames) -> Frames:
     return x.map(lambda values: values.reshape(*values.shape[:2], layer.channels, -1))
 
 
+def _slice(module: LayerModule, x: Frames) -> Frames:
+    layer = module.layer
+    assert isinstance(layer, layers.Slice)
+    return x.map(lambda values: values[..., layer.start : layer.stop])
+
+
 def _flatten(module: LayerModule, x: Frames) -> Frames:
     return x.map(lambda values: values.flatten(2))
 
@@ -352,6 +364,7 @@ _RUN: dict[type[Layer], Callable[..., Frames]] = {
     layers.ContextWindow: _context_window,
     layers.FrameStacking: _frame_stacking,
     layers.Subsample: _subsample,
+    layers.Slice: _slice,
     layers.Unflatten: _unflatten,
     layers.Flatten: _flatten,
     layers.Add: _add,

@@ -2,23 +2,65 @@
 
 Torch's own functions run a whole utterance in one call and do not give the outputs of the single
 matrices. Where the gradients of these outputs are needed, `unroll` gives them. It computes the same
-values as torch.
+values as torch, and those of the cells that torch does not have.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tinyvox.model import Recurrent
+
 State = tuple[Tensor, Tensor]
 """Hidden state, [batch, size], and cell state, [batch, hidden], which only an LSTM uses."""
 
 
+GATES: dict[str, Callable[[Tensor], Tensor]] = {
+    "sigmoid": torch.sigmoid,
+    "hardsigmoid": F.hardsigmoid,
+    "hard_sigmoid_keras": lambda x: (0.2 * x + 0.5).clamp(0, 1),
+}
+"""What each of GATE_FUNCTIONS computes."""
+BENDS: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh,
+    "relu": torch.relu,
+    "sigmoid": torch.sigmoid,
+    "identity": lambda x: x,
+}
+"""What each of CELL_ACTIVATIONS computes."""
+
+
+@dataclass(frozen=True)
+class Functions:
+    """The functions of a cell, and its peepholes, [3 * hidden], or none."""
+
+    kind: str
+    gate: Callable[[Tensor], Tensor]
+    bend: Callable[[Tensor], Tensor]
+    peepholes: Tensor | None = None
+
+    @classmethod
+    def of(cls, layer: Recurrent, peepholes: Tensor | None = None) -> Functions:
+        """Those of the cells of a layer."""
+        own = "relu" if layer.kind == "rnn_relu" else "tanh"
+        bend = BENDS[layer.activation or own]
+        return cls(layer.kind, GATES[layer.gates], bend, peepholes)
+
+
+def in_torch(layer: Recurrent) -> bool:
+    """Whether torch has the cells of a layer."""
+    plain = layer.gates == "sigmoid" and layer.activation is None
+    peep = any(cell.peepholes is not None for cell in layer.cells().values())
+    return plain and not peep and layer.kind != "gru_reset_before"
+
+
 def unroll(
-    kind: str,
+    functions: Functions,
     from_input: Tensor,
     weight_hh: Tensor,
     from_state: Tensor,
@@ -29,7 +71,7 @@ def unroll(
     Returns the outputs of the units, [batch, frames, hidden], and the hidden states, [batch,
     frames, size]; both are equal without a `projection`.
 
-    `kind` is a key of GATES. `from_input`, [batch, frames, gates * hidden], is the product of the
+    `from_input`, [batch, frames, gates * hidden], is the product of the
     inputs and `weight_ih`, plus the biases. `from_state`, of the same shape, is added to the
     product of the hidden state and `weight_hh`, [gates * hidden, size]: the hidden bias of the new
     gate of a GRU, else zeros; its gradient is the gradient of that product. `projection` is the
@@ -45,38 +87,57 @@ def unroll(
     for now, added, zero in zip(
         *(v.unbind(1) for v in (from_input, from_state, zeros)), strict=True
     ):
-        output, cell = _STEPS[kind](now, F.linear(state[0], weight_hh) + added, state)
+        output, cell = _STEPS[functions.kind](functions, now, weight_hh, added, state)
         state = (output if weight is None else F.linear(output, weight) + zero), cell
         outputs.append(output)
         states.append(state[0])
     return torch.stack(outputs, dim=1), torch.stack(states, dim=1)
 
 
-def _lstm(from_input: Tensor, recurrent: Tensor, state: State) -> State:
-    i, f, g, o = (from_input + recurrent).chunk(4, dim=1)
-    cell = torch.sigmoid(f) * state[1] + torch.sigmoid(i) * torch.tanh(g)
-    return torch.sigmoid(o) * torch.tanh(cell), cell
+def _lstm(
+    functions: Functions, from_input: Tensor, weight_hh: Tensor, added: Tensor, state: State
+) -> State:
+    gate, bend = functions.gate, functions.bend
+    i, f, g, o = (from_input + F.linear(state[0], weight_hh) + added).chunk(4, dim=1)
+    if functions.peepholes is None:
+        cell = gate(f) * state[1] + gate(i) * bend(g)
+        return gate(o) * bend(cell), cell
+    to_i, to_f, to_o = functions.peepholes.chunk(3)
+    cell = gate(f + to_f * state[1]) * state[1] + gate(i + to_i * state[1]) * bend(g)
+    return gate(o + to_o * cell) * bend(cell), cell
 
 
-def _gru(from_input: Tensor, recurrent: Tensor, state: State) -> State:
+def _gru(
+    functions: Functions, from_input: Tensor, weight_hh: Tensor, added: Tensor, state: State
+) -> State:
     r_in, z_in, n_in = from_input.chunk(3, dim=1)
-    r_state, z_state, n_state = recurrent.chunk(3, dim=1)
-    new = torch.tanh(n_in + torch.sigmoid(r_in + r_state) * n_state)
-    update = torch.sigmoid(z_in + z_state)
+    r_state, z_state, n_state = (F.linear(state[0], weight_hh) + added).chunk(3, dim=1)
+    new = functions.bend(n_in + functions.gate(r_in + r_state) * n_state)
+    update = functions.gate(z_in + z_state)
     return new + update * (state[0] - new), state[1]
 
 
-def _tanh(from_input: Tensor, recurrent: Tensor, state: State) -> State:
-    return torch.tanh(from_input + recurrent), state[1]
+def _gru_reset_before(
+    functions: Functions, from_input: Tensor, weight_hh: Tensor, added: Tensor, state: State
+) -> State:
+    hidden = state[0].shape[1]
+    gates_in, n_in = torch.split(from_input + added, [2 * hidden, hidden], dim=1)
+    of_gates, of_new = torch.split(weight_hh, [2 * hidden, hidden])
+    reset, update = functions.gate(gates_in + F.linear(state[0], of_gates)).chunk(2, dim=1)
+    new = functions.bend(n_in + F.linear(reset * state[0], of_new))
+    return new + update * (state[0] - new), state[1]
 
 
-def _relu(from_input: Tensor, recurrent: Tensor, state: State) -> State:
-    return torch.relu(from_input + recurrent), state[1]
+def _rnn(
+    functions: Functions, from_input: Tensor, weight_hh: Tensor, added: Tensor, state: State
+) -> State:
+    return functions.bend(from_input + F.linear(state[0], weight_hh) + added), state[1]
 
 
-_STEPS: dict[str, Callable[[Tensor, Tensor, State], State]] = {
+_STEPS: dict[str, Callable[[Functions, Tensor, Tensor, Tensor, State], State]] = {
     "lstm": _lstm,
     "gru": _gru,
-    "rnn_tanh": _tanh,
-    "rnn_relu": _relu,
+    "rnn_tanh": _rnn,
+    "rnn_relu": _rnn,
+    "gru_reset_before": _gru_reset_before,
 }

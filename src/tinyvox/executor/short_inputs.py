@@ -30,5 +30,5 @@ def _frames_needed(layer: Layer) -> int:
     if isinstance(layer, layers.Conv1d):
         return layer.dilation * (layer.kernel - 1) + 1 - sum(layer.padding)
     if isinstance(layer, layers.Conv2d):
-        return layer.kernel[0] - sum(layer.padding[:2])
+        return layer.reach[0] - sum(layer.padding[:2])
     return layer.count if isinstance(layer, layers.FrameStacking) else 1

@@ -18,7 +18,7 @@ from torch import Tensor
 from tinyvox.errors import ModelError
 from tinyvox.model import layers
 from tinyvox.model.graph import INPUT, Model, Node
-from tinyvox.model.layers import GATES
+from tinyvox.model.layers import GATES, PEEPHOLES
 from tinyvox.model.matrix import Matrix, Product
 
 
@@ -230,9 +230,9 @@ class _Derivation:
         segment = self._new(node.name, signal.shape[0], signal.size // signal.shape[0])
         for tensor in ("weight", *layer.vectors()):
             self._rows(self.drafts[-1], node, tensor)
-        if isinstance(layer, layers.Conv1d) and layer.groups > 1:
-            self._read_groups(node, layer, segment)
-        elif isinstance(layer, layers.Linear):
+        if not isinstance(layer, layers.Linear) and layer.groups > 1:
+            self._fix_groups(node, segment)
+        if isinstance(layer, layers.Linear):
             self._read(node, "weight", 1)
         elif isinstance(layer, layers.Conv1d):
             self._read(node, "weight", 1, layer.kernel)
@@ -240,7 +240,7 @@ class _Derivation:
             self._read_bands(node, layer)
         return [segment]
 
-    def _read_groups(self, node: Node, layer: layers.Conv1d, segment: _Segment) -> None:
+    def _fix_groups(self, node: Node, segment: _Segment) -> None:
         """A grouped convolution cannot lose channels one by one.
 
         The positions of its members count the columns of all convolution groups one after the
@@ -248,7 +248,6 @@ class _Derivation:
         """
         for fixed in (segment, *self.segments[node.inputs[0]]):
             self._draft(fixed).fixed = True
-        self._read(node, "weight", 1, layer.kernel)
 
     def _read_bands(self, node: Node, layer: layers.Conv2d) -> None:
         """A two-dimensional kernel reads whole channels: `bands` values, `kernel` columns each."""
@@ -274,6 +273,8 @@ class _Derivation:
                 self._rows(units, node, f"{side}.{tensor}", GATES[layer.kind])
             if cell.bias_hn is not None:
                 self._rows(units, node, f"{side}.bias_hn")
+            if cell.peepholes is not None:
+                self._rows(units, node, f"{side}.peepholes", PEEPHOLES)
             if projected:
                 units.members.append(Member(f"{node.name}.{side}.weight_hr", 1, 0))
                 state = self._new(f"{name}.projection", cell.size)
@@ -319,6 +320,13 @@ class _Derivation:
         self._bind(made, reason)
         return made
 
+    def _slice(self, node: Node) -> list[_Segment]:
+        reason = f"{node.name!r} takes some of its units by their place"
+        self._bind(self.segments[node.inputs[0]], reason)
+        made = [self._new(node.name, self.model.signals[node.name].size)]
+        self._bind(made, reason)
+        return made
+
     def _combine(self, node: Node) -> list[_Segment]:
         first, *others = (self.segments[name] for name in node.inputs)
         for other in others:
@@ -360,6 +368,7 @@ _HANDLERS: dict[type, Callable[[_Derivation, Node], list[_Segment]]] = {
     layers.ContextWindow: _Derivation._window,
     layers.FrameStacking: _Derivation._window,
     layers.Subsample: _Derivation._through,
+    layers.Slice: _Derivation._slice,
     layers.Unflatten: _Derivation._unflatten,
     layers.Flatten: _Derivation._through,
     layers.Add: _Derivation._combine,

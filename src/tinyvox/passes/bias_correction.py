@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tinyvox.calibration import NO_STATISTICS, Moments
 from tinyvox.errors import ModelError
-from tinyvox.model import Matrix, Model, Node, Recurrent, is_projection
+from tinyvox.model import GATES, Matrix, Model, Node, Recurrent, is_projection
 from tinyvox.passes.moment_propagation import (
     UNKNOWN,
     Known,
@@ -129,7 +129,8 @@ def _output_shift(
     if moments is not None:
         return error @ moments.mean, "statistics"
     if matrix.endswith("weight_hh"):
-        return error @ _hidden_mean(node, matrix, estimates), "estimate"
+        shift = error @ _hidden_mean(node, matrix, estimates)
+        return _by_hidden_state(node, shift), "estimate"
     shift = apply_weight(node.layer, error, estimates.mean(node.inputs[0]))
     return (shift.mean(1) if shift.ndim == 2 else shift), "estimate"
 
@@ -141,6 +142,16 @@ def _hidden_mean(node: Node, matrix: str, estimates: _Lazy) -> Tensor:
     parts = torch.split(estimates.mean(node.name), list(sizes.values()))
     mean: Tensor = dict(zip(sizes, parts, strict=True))[matrix.partition(".")[0]]
     return mean
+
+
+def _by_hidden_state(node: Node, shift: Tensor) -> Tensor:
+    """The change of the mean output of a recurrent matrix, in the rows that read the hidden state
+    itself; 0 in the others, of whose inputs nothing is known."""
+    assert isinstance(node.layer, Recurrent)
+    if not node.layer.resets_before():
+        return shift
+    hidden = shift.numel() // GATES[node.layer.kind]
+    return torch.cat([shift[:-hidden], shift.new_zeros(hidden)])
 
 
 def _shifts(node: Node, matrix: str, amount: Tensor, source: str) -> Iterator[_Shift]:

@@ -91,10 +91,11 @@ def apply_weight(layer: layers.Layer, weight: Tensor, inputs: Tensor) -> Tensor:
         groups = inputs.view(layer.groups, -1, 1)
         return (taps.view(layer.groups, -1, taps.shape[1]) @ groups).flatten()
     if isinstance(layer, layers.Conv2d):
-        kernel = weight.view(weight.shape[0], inputs.shape[0], *layer.kernel).sum(2)
+        kernel = weight.view(weight.shape[0], -1, *layer.kernel).sum(2)
         padded = F.pad(inputs, layer.padding[2:])
-        through_bands: Tensor = F.conv1d(padded[None], kernel, stride=layer.stride[1])[0]
-        return through_bands
+        along_bands = {"stride": layer.stride[1], "dilation": layer.dilation[1]}
+        through_bands: Tensor = F.conv1d(padded[None], kernel, **along_bands, groups=layer.groups)
+        return through_bands[0]
     product: Tensor = weight @ inputs
     return product
 
@@ -129,15 +130,26 @@ def _density(x: Tensor) -> Tensor:
     return torch.exp(-x.square() / 2) / math.sqrt(2 * math.pi)
 
 
-def through(normal: Normal, function: Callable[[Tensor], Tensor]) -> Normal:
-    """The moments of a smooth function of normally distributed values, by Gauss-Hermite
-    quadrature."""
-    points, weights = (torch.from_numpy(v) for v in np.polynomial.hermite.hermgauss(QUADRATURE))
-    weights = weights / math.sqrt(math.pi)
-    deviation = (2 * normal.variance).sqrt()
+def through(normal: Normal, function: Callable[[Tensor], Tensor], *, smooth: bool = True) -> Normal:
+    """The moments of a function of normally distributed values, by quadrature: that of Gauss and
+    Hermite if it is smooth, else at many points."""
+    points, weights = _hermite() if smooth else _evenly()
+    deviation = normal.variance.sqrt()
     values = function(normal.mean[..., None] + deviation[..., None] * points)
     mean = values @ weights
     return Normal(mean, (values.square() @ weights - mean.square()).clamp(min=0))
+
+
+def _hermite() -> tuple[Tensor, Tensor]:
+    """Points of a standard normal distribution, and weights of sum 1."""
+    points, weights = (torch.from_numpy(v) for v in np.polynomial.hermite.hermgauss(QUADRATURE))
+    return points * math.sqrt(2), weights / math.sqrt(math.pi)
+
+
+def _evenly() -> tuple[Tensor, Tensor]:
+    points = torch.linspace(-6, 6, 1001, dtype=torch.float64)
+    density = _density(points)
+    return points, density / density.sum()
 
 
 def _linear(layer: Any, x: Normal) -> Normal:
@@ -176,8 +188,11 @@ def _layer_norm(layer: Any, x: Normal) -> Normal:
 def _activation(layer: Any, x: Normal) -> Normal:
     if layer.slopes is not None:
         return _leaky(x, layer.slopes.double().view(-1, *[1] * (x.mean.ndim - 1)))
+    if layer.kind == "abs":
+        return _leaky(x, torch.full((1,), -1.0))
     if layer.kind not in layers.SCALING:
-        return through(x, ELEMENTWISE[layer.kind])
+        smooth = layer.kind not in ("sqrt", "log")  # these end at 0
+        return through(x, ELEMENTWISE[layer.kind], smooth=smooth)
     if layer.limits is not None:
         return rectified(x, layer.limits.double().view(-1, *[1] * (x.mean.ndim - 1)))
     return rectified(x, math.inf if layer.limit is None else layer.limit)
@@ -200,6 +215,10 @@ def _window(layer: Any, x: Normal) -> Normal:
 
 def _same(layer: Any, x: Normal) -> Normal:
     return x
+
+
+def _slice(layer: Any, x: Normal) -> Normal:
+    return x.map(lambda v: v[layer.start : layer.stop])
 
 
 def _unflatten(layer: Any, x: Normal) -> Normal:
@@ -272,6 +291,7 @@ _HANDLERS: dict[type, Callable[..., Normal]] = {
     layers.ContextWindow: _window,
     layers.FrameStacking: _window,
     layers.Subsample: _same,
+    layers.Slice: _slice,
     layers.Unflatten: _unflatten,
     layers.Flatten: _flatten,
     layers.Add: _add,

@@ -51,8 +51,7 @@ def _layer(record: Mapping[str, Any], factors: list[Matrix]) -> Layer:
     for name, count in schema.ints.items():
         found = tuple(next(numbers) for _ in range(count))
         fields[name] = found if count > 1 else found[0]
-    if schema.kinds:
-        fields["kind"] = schema.kinds[fields["kind"]]
+    fields |= {name: known[fields[name]] for name, known in schema.values.items()}
     fields |= {name: decimal(x) for name, x in zip(schema.floats, record["floats"], strict=True)}
     if fields.get("limit") == 0:
         fields["limit"] = None

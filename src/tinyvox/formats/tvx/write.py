@@ -98,8 +98,10 @@ def _node(
         parts.append(varint(len(node.inputs)))
     parts += [varint(indices[name]) for name in node.inputs]
     for name in schema.ints:
-        value = getattr(layer, name)
-        numbers = [schema.kinds.index(value)] if name == "kind" else np.ravel(value).tolist()
+        if schema.since.get(name, OLDEST) > version:
+            continue
+        value, known = getattr(layer, name), schema.values.get(name)
+        numbers = np.ravel(value).tolist() if known is None else [known.index(value)]
         try:
             parts += [varint(number) for number in numbers]
         except ModelError as error:

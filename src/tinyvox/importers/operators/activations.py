@@ -14,7 +14,7 @@ from tinyvox.errors import ImporterError
 from tinyvox.importers.operators.arithmetic import per_channel, scaled_by
 from tinyvox.importers.operators.call import Call
 from tinyvox.importers.signal import Stream
-from tinyvox.model import Activation, Layer
+from tinyvox.model import MOVING_ZERO, Activation, Layer
 
 
 def activation(kind: str, limit: float | None = None) -> Callable[[Call], Stream]:
@@ -24,8 +24,7 @@ def activation(kind: str, limit: float | None = None) -> Callable[[Call], Stream
 
 def _activated(call: Call, layer: Activation) -> Stream:
     """An activation. One that maps 0 to 0 may stand before or after padding and windows."""
-    moves_zero = layer.kind in ("sigmoid", "hardsigmoid")
-    stream = call.whole("self") if moves_zero else call.stream("self")
+    stream = call.whole("self") if layer.kind in MOVING_ZERO else call.stream("self")
     stream = call.graph.finalize(stream)
     node = call.graph.add(layer, stream.node)
     return dataclasses.replace(stream, node=node)
@@ -34,6 +33,16 @@ def _activated(call: Call, layer: Activation) -> Stream:
 def gelu(call: Call) -> Stream:
     """`gelu(self, approximate)`."""
     return _activated(call, Activation("gelu_tanh" if call["approximate"] == "tanh" else "gelu"))
+
+
+def softplus(call: Call) -> Stream:
+    """`softplus(self, beta, threshold)`, where the threshold changes nothing."""
+    if call["beta"] != 1 or call["threshold"] < 20:
+        raise ImporterError(
+            f"is a softplus of beta {call['beta']} and threshold {call['threshold']}, expected "
+            f"1 and 20 or more"
+        )
+    return _activated(call, Activation("softplus"))
 
 
 def leaky_relu(call: Call) -> Stream:
@@ -165,7 +174,9 @@ def _limited_each(call: Call, other: Tensor) -> Stream:
 
 ACTIVATIONS: dict[str, Callable[[Call], Any]] = {
     **{kind: activation(kind) for kind in ("relu", "tanh", "sigmoid", "silu")},
-    **{kind: activation(kind) for kind in ("hardsigmoid", "hardswish")},
+    **{kind: activation(kind) for kind in ("hardsigmoid", "hardswish", "mish", "softsign")},
+    **{kind: activation(kind) for kind in ("exp", "sqrt", "log", "abs")},
+    "softplus": softplus,
     "relu6": activation("clipped_relu", 6.0),
     **dict.fromkeys(("clamp", "clip", "hardtanh", "clamp_min", "clamp_max"), clamp),
     "gelu": gelu,

@@ -244,29 +244,30 @@ def conv1d(call: Call) -> Stream:
 
 
 def conv2d(call: Call) -> Stream:
-    """`conv2d(input, weight, bias, stride, padding)`, along time and bands in either order."""
+    """`conv2d(input, weight, bias, stride, padding, dilation, groups)`, along time and bands in
+    either order."""
     stream, weight = call.stream("input"), call.tensor("weight")
     channel, time = -3, (-2 if stream.is_time(-2) else -1)
     band = -3 - time
     if not stream.is_time(time) or stream.backwards:
         raise ImporterError(f"runs along the last two dimensions of {stream}, expected time in one")
-    if call["groups"] != 1 or any(d != 1 for d in call["dilation"]):
-        raise ImporterError(
-            "two-dimensional convolutions with groups or dilation are not supported"
-        )
     node = call.graph.image(stream, channel, band)
     if time == -1:
         weight = weight.transpose(2, 3)
     kernel = (weight.shape[2], weight.shape[3])
     first, second = time + 2, band + 2
-    frames = _around(stream.span, _padding(call, first, kernel[0]))
-    bands = _padding(call, second, kernel[1])
+    dilation = (call["dilation"][first], call["dilation"][second])
+    reach = tuple(d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True))
+    frames = _around(stream.span, _padding(call, first, reach[0]))
+    bands = _padding(call, second, reach[1])
     layer = Conv2d(
         _dense(weight),
         call.optional("bias"),
         kernel,
         (call["stride"][first], call["stride"][second]),
         (*frames, bands[0] + stream.bands[0], bands[1] + stream.bands[1]),
+        dilation,
+        call["groups"],
     )
     return stream.becomes(call.graph.add(layer, node), _convolved(call, stream, channel, band))
 

@@ -13,11 +13,13 @@ from tinyvox.model.layers.frames import (
     FrameStacking,
     Multiply,
     Reduce,
+    Slice,
     Subsample,
     Unflatten,
 )
 from tinyvox.model.layers.pointwise import (
     ACTIVATIONS,
+    MOVING_ZERO,
     SCALING,
     Activation,
     BatchNorm,
@@ -25,7 +27,15 @@ from tinyvox.model.layers.pointwise import (
     LogSoftmax,
     Softmax,
 )
-from tinyvox.model.layers.recurrent import GATES, Cell, Recurrent, is_projection
+from tinyvox.model.layers.recurrent import (
+    CELL_ACTIVATIONS,
+    GATE_FUNCTIONS,
+    GATES,
+    PEEPHOLES,
+    Cell,
+    Recurrent,
+    is_projection,
+)
 from tinyvox.model.layers.weighted import Conv1d, Conv2d, Linear
 
 __all__ = [
@@ -33,6 +43,7 @@ __all__ = [
     "Activation",
     "Add",
     "BatchNorm",
+    "CELL_ACTIVATIONS",
     "Cell",
     "Concat",
     "ContextWindow",
@@ -41,16 +52,20 @@ __all__ = [
     "Flatten",
     "FrameStacking",
     "GATES",
+    "GATE_FUNCTIONS",
     "Layer",
     "LayerNorm",
     "Linear",
     "LogSoftmax",
+    "MOVING_ZERO",
     "Multiply",
+    "PEEPHOLES",
     "REDUCTIONS",
     "Recurrent",
     "Reduce",
     "SCALING",
     "Signal",
+    "Slice",
     "Softmax",
     "Subsample",
     "Tensors",

@@ -1,4 +1,5 @@
-"""Layers that arrange frames and have no tensors: windows, stacks, sums, joins, reductions."""
+"""Layers that arrange frames and have no tensors: windows, stacks, parts, sums, joins,
+reductions."""
 
 from __future__ import annotations
 
@@ -104,6 +105,20 @@ class Multiply(Layer):
 
     def _infer(self, *inputs: Signal) -> Signal:
         return _same_shape(inputs)
+
+
+@dataclass(frozen=True, eq=False)
+class Slice(Layer):
+    """Values `start` to `stop` - 1 of each frame."""
+
+    start: int
+    stop: int
+
+    def _infer(self, *inputs: Signal) -> Signal:
+        size = flat_size(inputs[0])
+        if not 0 <= self.start < self.stop <= size:
+            raise ModelError(f"takes values {self.start} to {self.stop} of {size}")
+        return Signal((self.stop - self.start,), inputs[0].stride)
 
 
 REDUCTIONS = ("last", "first", "mean", "max")

@@ -47,10 +47,15 @@ class LayerNorm(Layer):
 ACTIVATIONS = (
     *("relu", "clipped_relu", "tanh", "sigmoid"),
     *("leaky_relu", "elu", "silu", "gelu", "gelu_tanh", "hardsigmoid", "hardswish"),
+    *("softplus", "softsign", "mish", "exp", "sqrt", "log", "abs"),
 )
-"""The kinds of activation."""
+"""The kinds of activation. No value is NaN or infinite: exp takes 88 for what is above it, sqrt 0
+for what is below it, and log the smallest normal float32, 2^-126, for what is below that."""
 
-SCALING = ("relu", "clipped_relu", "leaky_relu")
+MOVING_ZERO = ("sigmoid", "hardsigmoid", "softplus", "exp", "log")
+"""The kinds that do not map 0 to 0."""
+
+SCALING = ("relu", "clipped_relu", "leaky_relu", "abs")
 """The kinds that give s y for s x, where s > 0 and their limits are scaled as well."""
 
 

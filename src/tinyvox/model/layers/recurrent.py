@@ -10,8 +10,22 @@ from tinyvox.errors import ModelError
 from tinyvox.model.layers.base import Layer, Signal, Tensors, expect, flat_size
 from tinyvox.model.matrix import Matrix
 
-GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
-"""Gates of each kind of cell."""
+GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1, "gru_reset_before": 3}
+"""Gates of each kind of cell. `gru_reset_before` is the GRU of Cho et al., "Learning phrase
+representations using RNN encoder-decoder", 2014: its reset gate multiplies the hidden state before
+the recurrent matrix does, not the product of both as in `gru`."""
+
+GATE_FUNCTIONS = ("sigmoid", "hardsigmoid", "hard_sigmoid_keras")
+"""The functions of gates: hardsigmoid is `min(max(x / 6 + 0.5, 0), 1)`, and hard_sigmoid_keras
+`min(max(0.2 x + 0.5, 0), 1)`, that of Keras 2 and of ONNX."""
+
+PEEPHOLES = 3
+"""Gates that see the state of the cell: i, f and o."""
+
+CELL_ACTIVATIONS = ("tanh", "relu", "sigmoid", "identity")
+"""The functions that may take the place of a cell's tanh."""
+
+_GATED = ("lstm", "gru", "gru_reset_before")
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +40,10 @@ class Cell(Tensors):
     An LSTM may project the output of its units: its hidden state is then weight_hr [size, hidden]
     times that output. Source: Sak et al., "Long short-term memory recurrent neural network
     architectures for large scale acoustic modeling", 2014, section 2.
+
+    Its gates may see the state of the cell itself, each unit its own: peepholes [3 * hidden], in
+    the order i f o, are added times that state, i and f before the step, o after it. Source: Gers
+    and Schmidhuber, "Recurrent nets that time and count", 2000.
     """
 
     weight_ih: Matrix
@@ -33,6 +51,7 @@ class Cell(Tensors):
     bias: Tensor | None = None
     bias_hn: Tensor | None = None
     weight_hr: Matrix | None = None
+    peepholes: Tensor | None = None
 
     @property
     def hidden(self) -> int:
@@ -59,25 +78,57 @@ class Recurrent(Layer):
 
     The output is the hidden state, [size], forward before backward. A stack of layers is a chain
     of these. `kind` is a key of GATES. States start at zero.
+
+    `gates`, of GATE_FUNCTIONS, is the function of all gates of an LSTM or a GRU. `activation`, of
+    CELL_ACTIVATIONS, takes the place of tanh: in an LSTM of both, that of the candidate and that of
+    the cell state, in a GRU of that of the candidate. It is None where the kind says it all: tanh
+    becomes None, and an `rnn_tanh` with a relu becomes an `rnn_relu`.
     """
 
     kind: str
     forward: Cell | None = None
     backward: Cell | None = None
+    gates: str = "sigmoid"
+    activation: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind == "rnn_tanh" and self.activation == "relu":
+            object.__setattr__(self, "kind", "rnn_relu")
+            object.__setattr__(self, "activation", None)
+        elif self.kind != "rnn_relu" and self.activation == "tanh":
+            object.__setattr__(self, "activation", None)
 
     def cells(self) -> dict[str, Cell]:
         """The cells that exist, by field name, in the order of the output."""
         both = {"forward": self.forward, "backward": self.backward}
         return {name: cell for name, cell in both.items() if cell is not None}
 
+    def resets_before(self) -> bool:
+        """Whether the rows of weight_hh have different inputs: those of the new gate the hidden
+        state times the reset gate, the others the hidden state itself."""
+        return self.kind == "gru_reset_before"
+
     def _infer(self, *inputs: Signal) -> Signal:
         if self.kind not in GATES:
             raise ModelError(f"kind is {self.kind!r}, expected one of {', '.join(GATES)}")
+        self._check_functions()
         if not self.cells():
             raise ModelError("has no cell, expected one forward, one backward, or both")
         for cell in self.cells().values():
             self._check(cell, flat_size(inputs[0]))
         return Signal((sum(c.size for c in self.cells().values()),), inputs[0].stride)
+
+    def _check_functions(self) -> None:
+        if self.gates not in (GATE_FUNCTIONS if self.kind in _GATED else GATE_FUNCTIONS[:1]):
+            raise ModelError(
+                f"gates of {self.kind} are {self.gates!r}, expected one of "
+                f"{', '.join(GATE_FUNCTIONS)}; only an LSTM or a GRU has others than the first"
+            )
+        if self.activation not in (None, *(CELL_ACTIVATIONS if self.kind != "rnn_relu" else ())):
+            raise ModelError(
+                f"activation of {self.kind} is {self.activation!r}, expected None or one of "
+                f"{', '.join(CELL_ACTIVATIONS)}; an rnn_relu takes none"
+            )
 
     def _check(self, cell: Cell, inputs: int) -> None:
         rows = GATES[self.kind] * cell.hidden
@@ -91,3 +142,6 @@ class Recurrent(Layer):
         if cell.bias_hn is not None:
             expect("kind of a cell with bias_hn", self.kind, "gru")
             expect("bias_hn shape", tuple(cell.bias_hn.shape), (cell.hidden,))
+        if cell.peepholes is not None:
+            expect("kind of a cell with peepholes", self.kind, "lstm")
+            expect("peepholes shape", tuple(cell.peepholes.shape), (PEEPHOLES * cell.hidden,))

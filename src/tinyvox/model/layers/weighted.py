@@ -57,7 +57,7 @@ class Conv1d(Layer):
 
 @dataclass(frozen=True, eq=False)
 class Conv2d(Layer):
-    """Convolution over time and bands: weight [out, in * kernel time * kernel band].
+    """Convolution over time and bands: weight [out, in / groups * kernel time * kernel band].
 
     Frames have the shape (channels, bands). Pairs are (time, band); `padding` is (before, after) in
     time, then (below, above) in bands.
@@ -68,19 +68,29 @@ class Conv2d(Layer):
     kernel: tuple[int, int]
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """The frames and the bands from the first to the last that the kernel reads."""
+        time, band = (d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel, strict=True))
+        return time, band
 
     def _infer(self, *inputs: Signal) -> Signal:
         if len(inputs[0].shape) != 2:
             raise ModelError(f"takes frames of shape (channels, bands), found {inputs[0].shape}")
         expect_least(1, kernel=min(self.kernel), stride=min(self.stride))
+        expect_least(1, dilation=min(self.dilation), groups=self.groups)
         expect_least(0, padding=min(self.padding))
         channels, bands = inputs[0].shape
         rows, columns = self.weight.shape
-        expect("weight columns", columns, channels * math.prod(self.kernel))
+        expect("weight columns", columns * self.groups, channels * math.prod(self.kernel))
+        expect("output channels modulo groups", rows % self.groups, 0)
         if self.bias is not None:
             expect("bias shape", tuple(self.bias.shape), (rows,))
-        room = bands + self.padding[2] + self.padding[3] - self.kernel[1]
+        room = bands + self.padding[2] + self.padding[3] - self.reach[1]
         if room < 0:
-            raise ModelError(f"a kernel of {self.kernel[1]} bands does not fit {bands} bands")
+            raise ModelError(f"a kernel of {self.reach[1]} bands does not fit {bands} bands")
         out = room // self.stride[1] + 1
         return Signal((rows, out), inputs[0].stride * self.stride[0])

@@ -241,7 +241,7 @@ def _put(where: Tensor, group: Group, member: Member, amounts: Tensor) -> None:
 def blocks(node: Node) -> int:
     """The number of groups of a convolution, whose columns are numbered through all groups; 1 for
     other layers."""
-    return node.layer.groups if isinstance(node.layer, Conv1d) else 1
+    return node.layer.groups if isinstance(node.layer, Conv1d | Conv2d) else 1
 
 
 def columns(node: Node, tensor: str) -> int:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tinyvox.calibration import Moments
-from tinyvox.model import Matrix, Member, Model, Node, Subsample, all_groups
+from tinyvox.model import Matrix, Member, Model, Node, Recurrent, Subsample, all_groups
 from tinyvox.passes.least_squares import Weighting, mean_second_moment, mean_square
 
 
@@ -32,12 +32,14 @@ class Readers:
 
 def readers(model: Model) -> Iterator[Readers]:
     """Who reads the hidden state of each cell. Of a layer that is used several times no one does
-    that all of its uses have in common, so it is left out."""
+    that all of its uses have in common, so it is left out; so is a cell whose recurrent matrix does
+    not read the state alone."""
     for group in all_groups(model):
         columns = {member.tensor: member for member in group.members if member.axis == 1}
         for recurrent in filter(_is_recurrent, columns):
-            cell = model.owner(recurrent).name
-            if len(model.uses(cell)) > 1:
+            owner = model.owner(recurrent)
+            cell = owner.name
+            if len(model.uses(cell)) > 1 or _resets_before(owner):
                 continue
             why = {
                 name: _reason_against(model, model.owner(name), columns[name], group.size, cell)
@@ -52,6 +54,10 @@ def readers(model: Model) -> Iterator[Readers]:
 
 def _is_recurrent(name: str) -> bool:
     return name.endswith(".weight_hh")
+
+
+def _resets_before(node: Node) -> bool:
+    return isinstance(node.layer, Recurrent) and node.layer.resets_before()
 
 
 def _reason_against(model: Model, node: Node, member: Member, size: int, cell: str) -> str | None:

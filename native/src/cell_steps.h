@@ -1,0 +1,46 @@
+// Steps of the recurrent cells that have no kernel of their own: with other functions, with
+// peepholes, or with a reset gate before the recurrent matrix. They are made of the kernels of
+// sigmoid and tanh and of plain loops, so they give the same result on every instruction set.
+#pragma once
+
+#include <span>
+
+#include "file.h"
+#include "kernels/kernels.h"
+
+namespace tinyvox {
+
+// The functions of the cells of a layer. As in the kernels of whole steps, `x` is the input's part
+// of the gates, with the bias, and `h` the hidden state's part; here `h` is overwritten.
+class CellSteps {
+ public:
+  explicit CellSteps(const Node& node)
+      : gate_(static_cast<GateFunction>(node.ints[1])),
+        bend_(static_cast<CellActivation>(node.ints[2])) {}
+
+  // Whether the functions are those of the kernels.
+  bool plain() const { return gate_ == GateFunction::sigmoid && bend_ == CellActivation::of_kind; }
+
+  // `peepholes` are [3 * hidden] or empty, `bias_hn` [hidden].
+  void lstm(const float* x, float* h, std::span<const float> peepholes, size_t hidden,
+            float* memory, float* state, const Kernels& kernels) const;
+  void gru(const float* x, float* h, const float* bias_hn, size_t hidden, float* state,
+           const Kernels& kernels) const;
+  void rnn(const float* x, const float* h, size_t hidden, float* state,
+           const Kernels& kernels) const;
+
+  // A GRU that resets before: the first half of a step takes `h` of the gates and writes the
+  // `reset` state; the second half takes the product of that, which is the third part of `h`.
+  void reset(const float* x, float* h, size_t hidden, const float* state, float* reset,
+             const Kernels& kernels) const;
+  void renew(const float* x, float* h, size_t hidden, float* state, const Kernels& kernels) const;
+
+ private:
+  void gate(float* x, size_t size, const Kernels& kernels) const;
+  void bend(float* x, size_t size, const Kernels& kernels) const;
+
+  GateFunction gate_;
+  CellActivation bend_;
+};
+
+}  // namespace tinyvox
