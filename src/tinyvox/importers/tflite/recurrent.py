@@ -42,7 +42,7 @@ def _lstm_cell(c: Context, first: int) -> Cell:
     if bias is not None and bias.any():
         raise ImporterError("has a bias after its projection, which no layer has")
     found = [p for p in peepholes if p is not None]
-    return replace(cell, peepholes=torch.cat(found)) if found else cell  # type: ignore[call-arg]
+    return replace(cell, peepholes=torch.cat(found)) if found else cell
 
 
 def _stacked(gates: Sequence[Tensor | None]) -> Dense:
