@@ -8,6 +8,7 @@ from pathlib import Path
 from tinyvox.errors import FileError, ImporterError, ModelError
 from tinyvox.formats import tvx
 from tinyvox.importers.recognition import is_program, recognized
+from tinyvox.importers.tf_graph import load_graph
 from tinyvox.importers.tflite import load_tflite
 from tinyvox.importers.torch import load_pt2
 from tinyvox.model import Model, SpeechCard, card_path, load_card
@@ -16,6 +17,8 @@ IMPORTERS: dict[str, Callable[[Path], Model]] = {
     ".tvx": tvx.load,
     ".pt2": load_pt2,
     ".tflite": load_tflite,
+    ".pb": load_graph,
+    ".pbmm": load_graph,
 }
 """The function that reads a file, by the file's suffix."""
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tinyvox.errors import ImporterError
-from tinyvox.importers.tape import Value
+from tinyvox.importers import tensorflow as shared
 from tinyvox.importers.tflite.recurrent import RECURRENT
 from tinyvox.importers.tflite.translation import Context, Rows, Translator
 
@@ -31,19 +31,10 @@ def _dequantize(c: Context) -> Any:
 
 def _binary(target: Any, options: str | None) -> Translator:
     def translate(c: Context) -> Any:
-        one, two = _broadcast(c)
-        value = c.tape.apply(target, one, two)
+        value = c.tape.apply(target, *shared.scalar_first(c.given(0), c.given(1)))
         return value if options is None else c.activated(value, _fused(c, options))
 
     return translate
-
-
-def _broadcast(c: Context) -> tuple[Any, Any]:
-    """Two inputs; a number that comes first has no shape."""
-    one, two = c.given(0), c.given(1)
-    if isinstance(one, Tensor) and isinstance(two, Value) and one.numel() == 1:
-        one = one.reshape(())
-    return one, two
 
 
 def _fused(c: Context, options: str) -> int:
@@ -51,11 +42,7 @@ def _fused(c: Context, options: str) -> int:
 
 
 def _subtract(c: Context) -> Any:
-    one, two = _broadcast(c)
-    if isinstance(one, Tensor) and one.numel() == 1 and isinstance(two, Value):
-        value = c.tape.apply(aten.rsub.Scalar, two, float(one))
-    else:
-        value = c.tape.apply(aten.sub.Tensor, one, two)
+    value = shared.difference(c.tape, c.given(0), c.given(1))
     return c.activated(value, _fused(c, "SubOptions"))
 
 
@@ -110,34 +97,8 @@ def _strided_slice(c: Context) -> Any:
     value, options = c.given(0), c.options("StridedSliceOptions")
     if options.EllipsisMask() or options.NewAxisMask():
         raise ImporterError("slices with an ellipsis or a new axis, expected plain slices")
-    begin, end, steps = c.numbers(1), c.numbers(2), c.numbers(3)
-    dropped = []
-    for dim, (first, last, step) in enumerate(zip(begin, end, steps, strict=True)):
-        if options.ShrinkAxisMask() >> dim & 1:
-            dropped.append(dim)
-            value = c.tape.apply(aten.slice.Tensor, value, dim, *_one(first, value.shape[dim]))
-            continue
-        if step == 0:
-            raise ImporterError("slices with step 0")
-        if step < 0:
-            value = _reversed(c, value, dim, step)
-            continue
-        start = None if options.BeginMask() >> dim & 1 else first
-        stop = None if options.EndMask() >> dim & 1 else last
-        if slice(start, stop, step).indices(value.shape[dim]) != (0, value.shape[dim], 1):
-            value = c.tape.apply(aten.slice.Tensor, value, dim, start, stop, step)
-    return c.tape.apply(aten.squeeze.dims, value, dropped) if dropped else value
-
-
-def _one(index: int, size: int) -> tuple[int, int]:
-    index = index % size if size else index
-    return index, index + 1
-
-
-def _reversed(c: Context, value: Any, dim: int, step: int) -> Any:
-    if step != -1:
-        raise ImporterError(f"slices with step {step}, expected -1 or more")
-    return c.tape.apply(aten.flip.default, value, [dim])
+    masks = shared.Masks(options.BeginMask(), options.EndMask(), options.ShrinkAxisMask())
+    return shared.strided_slice(c.tape, value, c.numbers(1), c.numbers(2), c.numbers(3), masks)
 
 
 def _slice(c: Context) -> Any:
@@ -145,11 +106,7 @@ def _slice(c: Context) -> Any:
     if isinstance(value, Rows):
         last = None if size[0] == -1 else begin[0] + size[0]
         return Rows(value.parts[begin[0] : last])
-    for dim, (first, count) in enumerate(zip(begin, size, strict=True)):
-        last = value.shape[dim] if count == -1 else first + count
-        if (first, last) != (0, value.shape[dim]):
-            value = c.tape.apply(aten.slice.Tensor, value, dim, first, last, 1)
-    return value
+    return shared.plain_slice(c.tape, value, begin, size)
 
 
 def _split(c: Context) -> Any:
@@ -159,10 +116,7 @@ def _split(c: Context) -> Any:
 
 
 def _split_sizes(c: Context) -> Any:
-    sizes, dim, value = c.numbers(1), c.numbers(2)[0], c.given(0)
-    rest = value.shape[dim] - sum(size for size in sizes if size >= 0)
-    sizes = [rest if size < 0 else size for size in sizes]
-    return c.tape.apply(aten.split_with_sizes.default, value, sizes, dim)
+    return shared.split_sizes(c.tape, c.given(0), c.numbers(1), c.numbers(2)[0])
 
 
 def _unpack(c: Context) -> Any:
@@ -224,15 +178,16 @@ def _gather(c: Context) -> Any:
     if indices.ndim == 0:
         return c.tape.apply(aten.select.int, value, options.Axis(), index)
     return c.tape.apply(
-        aten.slice.Tensor, value, options.Axis(), *_one(index, value.shape[options.Axis()])
+        aten.slice.Tensor,
+        value,
+        options.Axis(),
+        *shared.one_step(index, value.shape[options.Axis()]),
     )
 
 
 def _pad(c: Context) -> Any:
-    amounts = c.constant(1).reshape(-1, 2).tolist()
-    flat = [int(n) for pair in reversed(amounts) for n in pair]
     value = float(c.constant(2)) if len(c.inputs) > 2 else 0.0
-    return c.tape.apply(aten.constant_pad_nd.default, c.given(0), flat, value)
+    return shared.padded(c.tape, c.given(0), c.constant(1), value)
 
 
 def _conv2d(c: Context) -> Any:
@@ -252,38 +207,10 @@ def _depthwise(c: Context) -> Any:
 def _convolved(
     c: Context, options: Any, weight: Tensor, dilation: tuple[int, int], groups: int
 ) -> Any:
-    """A convolution [batch, height, width, channels]; of height 1 it is one-dimensional."""
-    tape, source, bias = c.tape, c.given(0), c.optional(2)
     stride = (options.StrideH(), options.StrideW())
-    value = tape.apply(aten.permute.default, source, [0, 3, 1, 2])
-    if options.Padding() == 0:
-        value = _padded(c, value, weight, stride, dilation)
-    if source.shape[1] == 1 and weight.shape[2] == 1:
-        value = tape.apply(aten.squeeze.dim, value, 2)
-        value = tape.apply(
-            aten.conv1d.default, value, weight.squeeze(2), bias,
-            stride[1:], [0], dilation[1:], groups,
-        )  # fmt: skip
-        value = tape.apply(aten.unsqueeze.default, value, 2)
-    else:
-        value = tape.apply(
-            aten.conv2d.default, value, weight, bias, list(stride), [0, 0], list(dilation), groups
-        )
-    value = tape.apply(aten.permute.default, value, [0, 2, 3, 1])
+    convolution = shared.Convolution(stride, dilation, groups, same=options.Padding() == 0)
+    value = convolution.apply(c.tape, c.given(0), weight, c.optional(2))
     return c.activated(value, options.FusedActivationFunction())
-
-
-def _padded(
-    c: Context, value: Any, weight: Tensor, stride: tuple[int, int], dilation: tuple[int, int]
-) -> Any:
-    """The zeros of padding SAME."""
-    amounts = []
-    for dim in (3, 2):
-        size, step = value.shape[dim], stride[dim - 2]
-        reach = dilation[dim - 2] * (weight.shape[dim] - 1) + 1
-        total = max((-(-size // step) - 1) * step + reach - size, 0)
-        amounts += [total // 2, total - total // 2]
-    return c.tape.apply(aten.constant_pad_nd.default, value, amounts) if any(amounts) else value
 
 
 def _softmax(target: Any) -> Translator:
@@ -316,24 +243,11 @@ def _shape(c: Context) -> Any:
 
 
 def _fill(c: Context) -> Any:
-    return torch.full(_bounded(c.numbers(0)), float(c.constant(1)))
-
-
-def _bounded(shape: list[int]) -> list[int]:
-    count = 1
-    for size in shape:
-        count *= size
-    if min(shape, default=0) < 0 or count > 1 << 24:
-        raise ImporterError(f"makes a constant of shape {shape}, which is too large")
-    return shape
+    return torch.full(shared.bounded(c.numbers(0)), float(c.constant(1)))
 
 
 def _range(c: Context) -> Any:
-    first, last, step = (float(c.constant(i)) for i in range(3))
-    if step == 0 or abs((last - first) / step) > 1 << 20:
-        raise ImporterError(f"counts from {first} to {last} by {step}")
-    dtype = c.constant(0).dtype
-    return torch.arange(first, last, step).to(dtype)
+    return shared.counted(c.constant(0), c.constant(1), c.constant(2))
 
 
 def _reverse(c: Context) -> Any:
@@ -341,16 +255,11 @@ def _reverse(c: Context) -> Any:
 
 
 def _broadcast_to(c: Context) -> Any:
-    return c.tape.apply(aten.expand.default, c.given(0), _bounded(c.numbers(1)))
+    return c.tape.apply(aten.expand.default, c.given(0), shared.bounded(c.numbers(1)))
 
 
 def _tile(c: Context) -> Any:
-    value, repeats = c.given(0), c.numbers(1)
-    if all(count == 1 for count in repeats):
-        return value
-    shape = [count * size for count, size in zip(repeats, value.shape, strict=True)]
-    _bounded(shape)
-    return c.tape.apply(aten.repeat.default, value, repeats)
+    return shared.tiled(c.tape, c.given(0), c.numbers(1))
 
 
 def _cast(c: Context) -> Any:
@@ -370,17 +279,7 @@ def _folded(compute: Callable[..., Tensor]) -> Translator:
 
 
 def _chosen(c: Context) -> Any:
-    """Where a constant condition chooses between two tensors."""
-    condition = c.constant(0)
-    if bool(condition.all()):
-        return c.given(1)
-    if not bool(condition.any()):
-        return c.given(2)
-    if isinstance(c.given(1), Tensor) and isinstance(c.given(2), Tensor):
-        return torch.where(condition, c.given(1), c.given(2))
-    raise ImporterError(
-        "takes some values from one signal, some from another; expected one of them"
-    )
+    return shared.chosen(c.constant(0), c.given(1), c.given(2))
 
 
 def _while(c: Context) -> Any:
@@ -404,16 +303,11 @@ def _relu(high: float) -> Translator:
 
 
 def _minimum(c: Context) -> Any:
-    return c.tape.apply(aten.minimum.default, *_signal_first(c))
+    return c.tape.apply(aten.minimum.default, *shared.signal_first(c.given(0), c.given(1)))
 
 
 def _maximum(c: Context) -> Any:
-    return c.tape.apply(aten.maximum.default, *_signal_first(c))
-
-
-def _signal_first(c: Context) -> tuple[Any, Any]:
-    one, two = c.given(0), c.given(1)
-    return (two, one) if isinstance(one, Tensor) else (one, two)
+    return c.tape.apply(aten.maximum.default, *shared.signal_first(c.given(0), c.given(1)))
 
 
 OPERATORS: dict[str, Translator] = {
