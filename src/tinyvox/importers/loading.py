@@ -8,6 +8,7 @@ from pathlib import Path
 from tinyvox.errors import FileError, ImporterError, ModelError
 from tinyvox.formats import tvx
 from tinyvox.importers.recognition import is_program, recognized
+from tinyvox.importers.tf_checkpoint import is_checkpoint_folder, load_checkpoint
 from tinyvox.importers.tf_graph import load_graph
 from tinyvox.importers.tflite import load_tflite
 from tinyvox.importers.torch import load_pt2
@@ -19,6 +20,7 @@ IMPORTERS: dict[str, Callable[[Path], Model]] = {
     ".tflite": load_tflite,
     ".pb": load_graph,
     ".pbmm": load_graph,
+    ".index": load_checkpoint,
 }
 """The function that reads a file, by the file's suffix."""
 
@@ -59,6 +61,8 @@ def _card(path: Path, card: SpeechCard | Path | str | None) -> SpeechCard | None
 def _importer(path: Path) -> Callable[[Path], Model]:
     """The function that reads this file. Raises FileError or ImporterError where there is none."""
     expected = f"expected a model file, {' or '.join(IMPORTERS)}"
+    if path.is_dir() and is_checkpoint_folder(path):
+        return load_checkpoint
     if path.is_dir():
         raise FileError(f"{path}: is a folder, {expected}")
     if path.is_char_device() or path.is_block_device():

@@ -1,4 +1,4 @@
-"""TensorFlow's frozen graphs (`.pb`, `.pbmm`) and DeepSpeech's checkpoints (`.index`) as models."""
+"""TensorFlow's frozen graphs (`.pb`, `.pbmm`) as models."""
 
 from tinyvox.importers.tf_graph.importer import load_graph
 

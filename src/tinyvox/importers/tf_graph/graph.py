@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tinyvox.errors import ImporterError
 from tinyvox.importers.tensorflow import bounded
-from tinyvox.importers.tf_graph.wire import Message
+from tinyvox.importers.wire import Message
 
 MAX_VALUES = 1 << 28
 """Most values of a tensor."""

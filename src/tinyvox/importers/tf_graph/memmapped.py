@@ -10,7 +10,7 @@ import struct
 
 from tinyvox.errors import ImporterError
 from tinyvox.importers.tf_graph.graph import GraphFile, read_graph
-from tinyvox.importers.tf_graph.wire import Message
+from tinyvox.importers.wire import Message
 
 GRAPH = "memmapped_package://."
 """The name of the region with the graph."""
