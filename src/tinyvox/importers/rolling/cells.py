@@ -97,9 +97,10 @@ class Matcher:
         return None
 
     def plain(self, value: Value) -> CellStep | None:
-        """The step of a plain cell whose output is this value: `tanh(W x + U h)`."""
+        """The step of a plain cell whose output is this value: `tanh(W x + U h)`, or of `W x` alone
+        where h is zero."""
         found = self._squashed(value)
-        if found is None or found.kind == "sigmoid" or len(found.inner.parts) < 2:
+        if found is None or found.kind == "sigmoid" or not found.inner.parts:
             return None
         return CellStep(f"rnn_{found.kind}", (found.inner,), None, value, value)
 

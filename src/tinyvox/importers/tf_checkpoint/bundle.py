@@ -46,10 +46,12 @@ class Bundle:
         path = self.index.with_suffix(f".data-{entry.shard:05d}-of-{self.shards:05d}")
         if not path.is_file():
             raise ImporterError(f"{path.name} is missing, in which {name!r} lies; put it beside")
+        if entry.offset + entry.size > path.stat().st_size:
+            raise ImporterError(f"{path.name} ends before {name!r} does; copy it again")
         with path.open("rb") as file:
             file.seek(entry.offset)
-            raw = memoryview(file.read(min(entry.size, path.stat().st_size)))
-        if len(raw) != entry.size or crc32c(raw) != unmasked(entry.checksum):
+            raw = memoryview(file.read(entry.size))
+        if crc32c(raw) != unmasked(entry.checksum):
             raise ImporterError(f"{path.name}: the bytes of {name!r} are damaged; copy it again")
         return tensor_of(raw, entry.kind, entry.shape)
 

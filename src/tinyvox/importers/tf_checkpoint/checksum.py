@@ -46,9 +46,7 @@ def unmasked(value: int) -> int:
     return (rotated >> 17 | rotated << 15) & 0xFFFFFFFF
 
 
-def _run(
-    columns: npt.NDArray[np.uint8], states: npt.NDArray[np.uint32]
-) -> npt.NDArray[np.uint32]:
+def _run(columns: npt.NDArray[np.uint8], states: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
     """The states after these bytes, one column after the other for all strips."""
     for column in columns:
         states = (states >> 8) ^ _TABLE[(states ^ column) & 255]

@@ -79,9 +79,7 @@ def needed_by(file: GraphFile, name: str) -> list[GraphNode]:
     return list(found.values())
 
 
-def _choice(
-    file: GraphFile, entry: GraphNode, output: GraphNode, ends: list[GraphNode]
-) -> Choice:
+def _choice(file: GraphFile, entry: GraphNode, output: GraphNode, ends: list[GraphNode]) -> Choice:
     others = tuple(
         end.name
         for end in ends

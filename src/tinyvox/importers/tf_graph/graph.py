@@ -185,7 +185,9 @@ def _listed(message: Message, kind: int) -> Tensor:
     """Values one by one; of 16-bit floats, their bits."""
     number = _VALUES.get(kind, 7)
     if kind in (1, 2):
-        return torch.tensor(message.floats(number, "<f" if kind == 1 else "<d"), dtype=torch.float32)
+        return torch.tensor(
+            message.floats(number, "<f" if kind == 1 else "<d"), dtype=torch.float32
+        )
     values = np.array(message.numbers(number), np.int64)
     if kind in (14, 19):
         return tensor_of(memoryview(values.astype("<u2").tobytes()), kind, values.shape)

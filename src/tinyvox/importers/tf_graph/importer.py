@@ -63,9 +63,13 @@ def _imported(file: GraphFile) -> Model:
         except (ImporterError, ModelError) as error:
             failed.append(error)
     else:
-        raise failed[0] if failed else ImporterError(
-            "has no output that depends on real numbers (a Placeholder or Mfcc); expected a frozen "
-            "graph"
+        raise (
+            failed[0]
+            if failed
+            else ImporterError(
+                "has no output that depends on real numbers (a Placeholder or Mfcc); expected a frozen "
+                "graph"
+            )
         )
     if is_deepspeech(file):
         model = deepspeech.with_logarithm(model)
@@ -128,7 +132,9 @@ def _full(tape: Tape, entry: Value, choice: Choice) -> Any:
 def _card(file: GraphFile) -> SpeechCard | None:
     """The speech card that the constants and the front end tell of."""
     held = {n.name: n for n in file.nodes.values() if n.name.startswith("metadata_")}
-    values = {name: constant_of(n.attribute("value")) for name, n in held.items() if n.op == "Const"}
+    values = {
+        name: constant_of(n.attribute("value")) for name, n in held.items() if n.op == "Const"
+    }
     alphabet = values.get(deepspeech.ALPHABET)
     labels = deepspeech.labels_in(alphabet) if isinstance(alphabet, bytes) else None
     if labels is None:

@@ -211,7 +211,9 @@ def _gather(c: Context) -> Any:
         axis %= max(value.ndim, 1)
         shape = [*value.shape[:axis], *indices.shape, *value.shape[axis + 1 :]]
         shared.bounded(shape)
-        return c.tape.apply(aten.index_select.default, value, axis, indices.flatten()).reshape(shape)
+        return c.tape.apply(aten.index_select.default, value, axis, indices.flatten()).reshape(
+            shape
+        )
     if indices.numel() != 1:
         raise ImporterError(f"takes {indices.numel()} steps of a signal, expected one")
     index = int(indices) % max(value.shape[axis], 1)

@@ -24,7 +24,9 @@ def _clipped(c: Context) -> None:
     given = "cell_clip" in c.node.attributes
     clip = c.attribute("cell_clip").real if given else default
     if clip > 0:
-        raise ImporterError(f"limits its state to {clip:g}, which no layer does; use cell_clip=None")
+        raise ImporterError(
+            f"limits its state to {clip:g}, which no layer does; use cell_clip=None"
+        )
 
 
 def _forget_bias(c: Context) -> float:

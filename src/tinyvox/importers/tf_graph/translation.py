@@ -123,7 +123,11 @@ class Translation:
     """A graph written to a tape."""
 
     def __init__(
-        self, tape: Tape, file: GraphFile, operators: Mapping[str, Translator], known: dict[str, Any]
+        self,
+        tape: Tape,
+        file: GraphFile,
+        operators: Mapping[str, Translator],
+        known: dict[str, Any],
     ) -> None:
         self._tape, self._file, self._operators = tape, file, operators
         self._main = Scope(file.nodes, {name: (value,) for name, value in known.items()})
@@ -283,9 +287,7 @@ class Translation:
             raise ImporterError(
                 f"calls {name!r} with {len(inputs)} values, expected {len(function.arguments)}"
             )
-        known: dict[str, Any] = {
-            n: (v,) for n, v in zip(function.arguments, inputs, strict=True)
-        }
+        known: dict[str, Any] = {n: (v,) for n, v in zip(function.arguments, inputs, strict=True)}
         scope = Scope(function.nodes, known, None, _deeper(depth))
         return tuple(self._value(result, scope) for result in function.results)
 
