@@ -71,7 +71,9 @@ class Plain(nn.Module):
 class JoinedLstm(nn.Module):
     """One matrix over the frame and the state beside each other, as TensorFlow has it."""
 
-    def __init__(self, forget_bias: float = 0.0, projected: int = 0, peepholes: bool = False) -> None:
+    def __init__(
+        self, forget_bias: float = 0.0, projected: int = 0, peepholes: bool = False
+    ) -> None:
         super().__init__()
         self.gates = nn.Linear(FEATURES + (projected or HIDDEN), 4 * HIDDEN)
         self.forget_bias = forget_bias

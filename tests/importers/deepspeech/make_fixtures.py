@@ -27,7 +27,7 @@ def clips(folder):
     """Write the clips and their table; gives the table's path."""
     rows = []
     for i, text in enumerate(SENTENCES):
-        path = os.path.join(folder, "clip%d.wav" % i)
+        path = os.path.join(folder, f"clip{i}.wav")
         subprocess.check_call(["espeak-ng", "-w", path + ".raw.wav", text])
         resample(path + ".raw.wav", path)
         rows.append((path, os.path.getsize(path), text))
@@ -74,8 +74,10 @@ def export(folder, target, name, *options):
     """Export the checkpoint, and take the file."""
     exported = os.path.join(folder, "export")
     run("export", folder, "--export_dir", exported, "--remove_export", "true", *options)
-    shutil.copy(os.path.join(exported, "output_graph" + os.path.splitext(name)[1]), 
-                os.path.join(target, name))
+    shutil.copy(
+        os.path.join(exported, "output_graph" + os.path.splitext(name)[1]),
+        os.path.join(target, name),
+    )
 
 
 def memory_mapped(source, target):
@@ -104,7 +106,7 @@ def memory_mapped(source, target):
         values = tensor_util.MakeNdarray(node.attr["value"].tensor)
         if values.size < 64:
             continue
-        name = "memmapped_package://const%d" % i
+        name = f"memmapped_package://const{i}"
         data = add(name, values.astype("<f4").tobytes())
         node.op = "ImmutableConst"
         dtype = node.attr["dtype"].type

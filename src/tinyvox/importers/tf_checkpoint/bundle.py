@@ -73,8 +73,8 @@ def read_bundle(path: Path) -> Bundle:
 
 
 def _entry(message: Message) -> Entry:
-    places = tuple(message.number(n) for n in (3, 4, 5))
-    if min(places) < 0:
-        raise ImporterError(f"damaged: a variable at {places}")
+    shard, offset, size = (message.number(n) for n in (3, 4, 5))
+    if min(shard, offset, size) < 0:
+        raise ImporterError(f"damaged: a variable of {size} bytes at {offset}")
     shape = shape_of(message.message(2)) or ()
-    return Entry(message.number(1), shape, *places, message.number(6))
+    return Entry(message.number(1), shape, shard, offset, size, message.number(6))

@@ -149,8 +149,8 @@ def _cell(bundle: Bundle, name: str) -> Cell:
     if len(kernel) % 4 or bias.shape != kernel.shape[:1] or kernel.shape[1] <= hidden:
         raise ImporterError(f"{name!r} has weights {list(kernel.T.shape)}, expected an LSTM's")
     order = (0, 2, 1, 3)
-    rows = torch.cat([kernel.split(hidden)[i] for i in order])
-    i, f, g, o = (bias.split(hidden)[i] for i in order)
+    rows = torch.cat([torch.split(kernel, hidden)[i] for i in order])
+    i, f, g, o = (torch.split(bias, hidden)[i] for i in order)
     return Cell(
         Dense(rows[:, :-hidden].contiguous()),
         Dense(rows[:, -hidden:].contiguous()),

@@ -31,6 +31,9 @@ from tinyvox.model import Model, SpeechCard
 aten = torch.ops.aten
 _BOOL = 10
 _WHOLE = (3, 9)
+_NO_OUTPUT = (
+    "has no output that depends on real numbers (a Placeholder or Mfcc); expected a frozen graph"
+)
 
 
 def load_graph(path: Path) -> Model:
@@ -58,24 +61,19 @@ def _imported(file: GraphFile) -> Model:
     failed: list[ImporterError | ModelError] = []
     for choice in choices(file):
         try:
-            model = _converted(file, choice)
-            break
+            return _described(file, _converted(file, choice))
         except (ImporterError, ModelError) as error:
             failed.append(error)
-    else:
-        raise (
-            failed[0]
-            if failed
-            else ImporterError(
-                "has no output that depends on real numbers (a Placeholder or Mfcc); expected a frozen "
-                "graph"
-            )
-        )
-    if is_deepspeech(file):
-        model = deepspeech.with_logarithm(model)
-        card = _card(file)
-        model = model if card is None else model.with_card(card)
-    return model
+    raise (failed or [ImporterError(_NO_OUTPUT)])[0]
+
+
+def _described(file: GraphFile, model: Model) -> Model:
+    """A model of DeepSpeech with its card."""
+    if not is_deepspeech(file):
+        return model
+    model = deepspeech.with_logarithm(model)
+    card = _card(file)
+    return model if card is None else model.with_card(card)
 
 
 def _converted(file: GraphFile, choice: Choice) -> Model:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,13 +29,14 @@ def _same(c: Context) -> Any:
     return c.given(0)
 
 
-def _fits(one: Any, two: Any) -> None:
-    """Raise ImporterError where two operands do not fit, or make a tensor that is too large."""
+def _fits(one: Any, two: Any) -> list[int]:
+    """The shape that two operands make. Raises ImporterError where they do not fit, or where it is
+    too large."""
     try:
-        shape = torch.broadcast_shapes(tuple(one.shape), tuple(two.shape))
-    except (RuntimeError, AttributeError) as error:
+        shape = np.broadcast_shapes(tuple(one.shape), tuple(two.shape))
+    except (ValueError, AttributeError) as error:
         raise ImporterError("combines tensors that do not fit; the file is damaged") from error
-    shared.bounded(shape)
+    return shared.bounded(shape)
 
 
 def _binary(target: Any) -> Translator:
@@ -61,10 +63,9 @@ def _subtract(c: Context) -> Any:
 def _multiply(c: Context) -> Any:
     """A product; masks of frames that are all there change nothing."""
     one, two = shared.signal_first(c.given(0), c.given(1))
-    _fits(one, two)
-    if isinstance(one, Value) and isinstance(two, Tensor) and bool((two == 1).all()):
-        if torch.broadcast_shapes(one.shape, two.shape) == one.shape:
-            return one
+    same = _fits(one, two) == list(one.shape)
+    if same and isinstance(one, Value) and isinstance(two, Tensor) and bool((two == 1).all()):
+        return one
     return c.tape.apply(aten.mul.Tensor, *shared.scalar_first(c.given(0), c.given(1)))
 
 

@@ -37,7 +37,7 @@ def _forget_bias(c: Context) -> float:
 
 
 def _block_lstm(c: Context) -> Any:
-    """`BlockLSTM(seq_len_max, x, cs_prev, h_prev, w, wci, wcf, wco, b)`, over [frames, batch, size].
+    """`BlockLSTM(seq_len_max, x, cs_prev, h_prev, w, wci, wcf, wco, b)`, x [frames, batch, size].
 
     It gives each gate and state at all frames; here the output, and the cell state of the last one.
     """
@@ -61,8 +61,8 @@ def _lstm_cell(c: Context, weight: Tensor, bias: Tensor, peepholes: list[Tensor]
     if weight.shape[1] % 4 or bias.shape != weight.shape[1:] or weight.shape[0] <= hidden:
         raise ImporterError(f"has weights {list(weight.shape)} and biases {list(bias.shape)}")
     order = _IFGO[c.node.op]
-    rows = torch.cat([weight.T.split(hidden)[i] for i in order])
-    biases = [bias.split(hidden)[i] for i in order]
+    rows = torch.cat([torch.split(weight.T, hidden)[i] for i in order])
+    biases = [torch.split(bias, hidden)[i] for i in order]
     biases[1] = biases[1] + _forget_bias(c)
     by_input, by_state = rows[:, :-hidden].contiguous(), rows[:, -hidden:].contiguous()
     cell = Cell(Dense(by_input), Dense(by_state), torch.cat(biases))

@@ -20,16 +20,16 @@ from tinyvox.importers.torch.cells import CELLS
 # The operators that may compute constants. They have no side effects, so no file does harm by them.
 # fmt: off
 _PURE = frozenset((
-    "_to_copy", "_weight_norm", "_weight_norm_interface", "abs", "add", "addmm", "alias", "arange",
-    "cat", "ceil", "chunk", "clamp", "clone", "concat", "contiguous", "detach", "div", "dot", "exp",
-    "expand", "expand_as", "eye", "flatten", "flip", "floor", "full", "full_like", "index",
-    "lift_fresh",
-    "lift_fresh_copy", "linear", "linspace", "log", "mT", "matmul", "maximum", "mean", "minimum", "mm",
-    "movedim", "mul", "mv", "neg", "new_full", "new_ones", "new_zeros", "norm", "numpy_T", "ones",
-    "ones_like", "permute", "pow", "reciprocal", "relu", "repeat", "reshape", "rsqrt",
-    "scalar_tensor", "select", "sigmoid", "slice", "split", "split_with_sizes", "sqrt", "squeeze",
-    "stack", "sub", "sum", "sym_size", "t", "tanh", "to",
-    "transpose", "unbind", "unflatten", "unsqueeze", "vdot", "view", "view_as", "zeros", "zeros_like",
+    "_to_copy", "_weight_norm", "_weight_norm_interface", "abs", "add", "addmm", "alias",
+    "arange", "cat", "ceil", "chunk", "clamp", "clone", "concat", "contiguous", "detach", "div",
+    "dot", "exp", "expand", "expand_as", "eye", "flatten", "flip", "floor", "full", "full_like",
+    "index", "lift_fresh", "lift_fresh_copy", "linear", "linspace", "log", "mT", "matmul",
+    "maximum", "mean", "minimum", "mm", "movedim", "mul", "mv", "neg", "new_full", "new_ones",
+    "new_zeros", "norm", "numpy_T", "ones", "ones_like", "permute", "pow", "reciprocal", "relu",
+    "repeat", "reshape", "rsqrt", "scalar_tensor", "select", "sigmoid", "slice", "split",
+    "split_with_sizes", "sqrt", "squeeze", "stack", "sub", "sum", "sym_size", "t", "tanh", "to",
+    "transpose", "unbind", "unflatten", "unsqueeze", "vdot", "view", "view_as", "zeros",
+    "zeros_like",
 ))
 # fmt: on
 _FLOATS = (torch.float16, torch.bfloat16, torch.float64)
