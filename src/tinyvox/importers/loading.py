@@ -7,7 +7,9 @@ from pathlib import Path
 
 from tinyvox.errors import FileError, ImporterError, ModelError
 from tinyvox.formats import tvx
+from tinyvox.importers.keras import load_keras
 from tinyvox.importers.recognition import is_program, recognized
+from tinyvox.importers.tensors import load_tensors
 from tinyvox.importers.tf_checkpoint import is_checkpoint_folder, load_checkpoint
 from tinyvox.importers.tf_graph import load_graph
 from tinyvox.importers.tflite import load_tflite
@@ -21,6 +23,9 @@ IMPORTERS: dict[str, Callable[[Path], Model]] = {
     ".pb": load_graph,
     ".pbmm": load_graph,
     ".index": load_checkpoint,
+    ".npz": load_tensors,
+    ".safetensors": load_tensors,
+    **dict.fromkeys((".h5", ".hdf5", ".keras"), load_keras),
 }
 """The function that reads a file, by the file's suffix."""
 

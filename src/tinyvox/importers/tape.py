@@ -160,14 +160,20 @@ class Traced:
 
 
 def _run(input: Tensor, layer: Recurrent, states: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    model = Model(input.shape[-1], (Node("layer", layer, (INPUT,)),))
-    with torch.no_grad():
-        outputs = Executor(model)(input)
+    outputs = run_layer(layer, input)
     sizes = [cell.size for cell in layer.cells().values()]
     ends = [-1 if name == "forward" else 0 for name in layer.cells()]
-    parts = zip(outputs.split(sizes, dim=-1), ends, strict=True)
+    parts = zip(torch.split(outputs, sizes, dim=-1), ends, strict=True)
     hidden = torch.stack([part[:, end] for part, end in parts])
     return outputs, hidden, torch.zeros_like(hidden)
+
+
+def run_layer(layer: Recurrent, frames: Tensor) -> Tensor:
+    """What a recurrent layer gives for frames [batch, time, size], from zeros."""
+    model = Model(frames.shape[-1], (Node("layer", layer, (INPUT,)),))
+    with torch.no_grad():
+        outputs: Tensor = Executor(model)(frames)
+    return outputs
 
 
 def values_in(arguments: Any) -> Iterator[Value]:

@@ -213,7 +213,10 @@ def example_shape(shape: Sequence[int]) -> list[int]:
     if found and found[0] == -1 and len(found) > 2:
         found[0] = 1
     frames = FRAMES + 1 if FRAMES in found else FRAMES
-    return bounded([frames if size == -1 else size for size in found])
+    found = [frames if size == -1 else size for size in found]
+    if min(found, default=0) < 1 or math.prod(found) > MAX_MADE:
+        raise ImporterError(f"the input has shape {list(shape)}, expected frames of features")
+    return found
 
 
 def example_of(shape: Sequence[int]) -> Tensor:

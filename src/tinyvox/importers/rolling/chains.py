@@ -12,8 +12,11 @@ from torch import Tensor
 from tinyvox.importers.layer_graph import Place
 from tinyvox.importers.rolling.affine import Affine, Part, Sources
 from tinyvox.importers.rolling.cells import CellStep, Matcher
-from tinyvox.importers.tape import Step, Value
+from tinyvox.importers.tape import Step, Value, run_layer
 from tinyvox.model import Cell, Dense, Recurrent
+
+_FAR = 100
+"""Most steps from the state after the first frame back to what the cell saw there."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,10 +121,45 @@ class _Finder:
         if step.activation != "tanh" and not step.kind.startswith("rnn"):
             settings["activation"] = step.activation
         layer = Recurrent(step.kind, cell, **settings)
+        states = self._states(row[0], hidden_keys)
+        if any(not self._carried(state) for state in states):
+            opening = self._opening(layer, states[0])
+            if opening is None:
+                return None
+            inputs, outputs, states = [opening, *inputs], [states[0], *outputs], []
         return Chain(
             layer, inputs, [o for o in outputs if o is not None],
-            self._states(row[0], hidden_keys), step.after, self._place_of(seen),
+            states, step.after, self._place_of(seen),
         )  # fmt: skip
+
+    def _opening(self, layer: Recurrent, state: Value) -> list[Value] | None:
+        """The operands of the first step, which starts from zeros and is often folded, so that it
+        has another form: what gives this state, when the layer runs over it from zeros."""
+        for step in self._ancestors(state):
+            known = self._sources.affine(step.results[0])
+            operands = [] if known is None else [part.operand for part in known.parts]
+            rows = [value.tensor.reshape(-1, value.shape[-1]) for value in operands]
+            if not rows or len({len(row) for row in rows}) != 1:
+                continue
+            frame = torch.cat(rows, dim=1)[:, None]
+            assert layer.forward is not None
+            if frame.shape[2] == layer.forward.weight_ih.shape[1]:
+                found = run_layer(layer, frame)[0].reshape(state.shape)
+                if torch.allclose(found, state.tensor, rtol=1e-4, atol=1e-5):
+                    return operands
+        return None
+
+    def _ancestors(self, value: Value) -> Iterator[Step]:
+        """Steps that a value depends on, the nearest first."""
+        waiting: list[Value] = [value]
+        seen: set[int] = set()
+        while waiting and len(seen) < _FAR:
+            step = self._sources.step(waiting.pop(0))
+            if step is None or id(step) in seen:
+                continue
+            seen.add(id(step))
+            yield step
+            waiting += step.inputs()
 
     def _place_of(self, seen: Value) -> Place:
         """Where the first matrix stands that a state is multiplied by."""

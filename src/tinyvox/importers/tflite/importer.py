@@ -50,7 +50,8 @@ def _imported(graphs: Sequence[Graph]) -> Model:
             failed.append(error)
     else:
         raise failed[0] if failed else ImporterError("has no input of real numbers")
-    scales = {float(s) for t in main.tensors if t.is_quantized for s in t.scales}
+    quantized = (t for graph in graphs for t in graph.tensors if t.is_quantized)
+    scales = {float(scale) for tensor in quantized for scale in tensor.scales}
     model = coded(model, scales)
     if scales:
         model = dataclasses.replace(model, provenance={**model.provenance, "quantized": True})

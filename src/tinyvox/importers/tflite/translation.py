@@ -145,7 +145,15 @@ class Translation:
             given = [self.whole(value) for value in given]
         shapes = [graph.tensors[number].shape for number in operation.outputs if number >= 0]
         context = Context(self.tape, operation, given, shapes, self.notes, self._called)
-        results = translate(context)
+        try:
+            results = translate(context)
+        except ImporterError:
+            raise
+        except Exception as error:  # options of a damaged file lead anywhere
+            said = (str(error).strip().splitlines() or [""])[0][:100]
+            raise ImporterError(
+                f"cannot be read ({type(error).__name__}: {said}); the file is damaged"
+            ) from error
         if not isinstance(results, tuple):
             results = (results,)
         found.update(zip(operation.outputs, results, strict=False))
