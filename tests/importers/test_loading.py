@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from tinyvox.errors import FileError, ImporterError, ModelError
 from tinyvox.exporters import export_pt2
@@ -32,17 +34,26 @@ def model(card: SpeechCard | None = None) -> Model:
     return Model(6, (Node("last", layers.Linear(Dense(torch.randn(3, 6))), (INPUT,)),), card)
 
 
+SUFFIXES = (".tvx", ".pt2", ".npz", ".safetensors")
+"""The kinds of files that are easily written here."""
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The same model in every format, without a card."""
+    """The same model in several formats, without a card."""
     export_pt2(model(), tmp_path / "model.pt2")
     tvx.save(model(), tmp_path / "model.tvx")
+    np.savez(tmp_path / "model.npz", W=weight().numpy())
+    save_file({"W": weight()}, tmp_path / "model.safetensors")
+    named = "input: 6\nlayers:\n  - {name: last, linear: {weight: W}}\n"
+    for name in ("model", "MODEL"):
+        (tmp_path / f"{name}.layers.yaml").write_text(named)
     return tmp_path
 
 
 def test_every_suffix_in_lower_and_upper_case(folder: Path) -> None:
-    assert list(IMPORTERS) == [".tvx", ".pt2"]
-    for suffix in IMPORTERS:
+    assert set(SUFFIXES) < set(IMPORTERS)
+    for suffix in SUFFIXES:
         path = folder / f"model{suffix}"
         upper = path.rename(folder / f"MODEL{suffix.upper()}")
         for name in (upper, str(upper)):
@@ -66,13 +77,13 @@ def test_a_given_card_comes_before_all_others(folder: Path) -> None:
     save_card(OTHER, folder / "other.yaml")
     tvx.save(model(CARD), folder / "model.tvx")
     assert load(folder / "model.tvx").card == CARD
-    for suffix in IMPORTERS:
+    for suffix in SUFFIXES:
         path = folder / f"model{suffix}"
         for card in (OTHER, folder / "other.yaml", str(folder / "other.yaml")):
             assert load(path, card).card == OTHER
 
 
-@pytest.mark.parametrize("suffix", IMPORTERS)
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_card_that_does_not_fit_is_refused_with_the_file(folder: Path, suffix: str) -> None:
     small = CARD.model_copy(update={"tokens": ("a", ""), "blank": 1})
     with pytest.raises(ModelError, match=rf"model\{suffix}: the speech card lists 2 tokens"):

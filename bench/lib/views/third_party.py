@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from lib.results import Results, Row
 from lib.table import Table
@@ -11,7 +11,31 @@ from lib.table import Table
 def tables(results: Results) -> Iterator[Table]:
     """What was imported, DeepSpeech, the small files, and the vendor's own 8 bits."""
     rows = results.rows
+    yield _imports(rows["imports"])
     yield Table(
+        "deepspeech", "DeepSpeech (armspeech): greedy decoding, one thread",
+        ["file", "bytes", "CER, %", "WER, %", "utterances", "real-time factor", "seconds to make"],
+        [_deepspeech(row) for row in rows["deepspeech"] if "bytes" in row],
+    )  # fmt: skip
+    yield Table(
+        "exact", "DeepSpeech (armspeech): the import against NumPy",
+        ["import, s", "largest difference of log-probabilities", "equal texts"],
+        [_exact(row) for row in rows["deepspeech"] if "difference" in row],
+    )  # fmt: skip
+    yield _small(rows["small"])
+    yield Table(
+        "quantized", "The vendor's own 8-bit file against its float32 file",
+        ["file", "bytes", "measure", "value", "ms a frame"],
+        [
+            [row["model"], f"{row['bytes']:,}", row["measure"], _number(row["small"]),
+             f"{row['ms_per_frame']:.4f}"]
+            for row in rows["quantized"]
+        ],
+    )  # fmt: skip
+
+
+def _imports(rows: Sequence[Row]) -> Table:
+    return Table(
         "", "Imported, and compared with the model's own engine",
         ["model", "engine", "parameters", "import, s", "difference", "native", "ms a frame",
          "engine's"],
@@ -21,24 +45,13 @@ def tables(results: Results) -> Iterator[Table]:
                 f"{row['difference']:.1e}", f"{row['native_difference']:.1e}",
                 f"{row['ms_per_frame']:.4f}", f"{row['engine_ms_per_frame']:.4f}",
             ]
-            for row in rows["imports"]
+            for row in rows
         ],
     )  # fmt: skip
-    yield Table(
-        "deepspeech", "DeepSpeech (armspeech): greedy decoding, one thread",
-        ["file", "bytes", "CER, %", "WER, %", "utterances", "real-time factor", "seconds to make"],
-        [_deepspeech(row) for row in rows["deepspeech"] if "bytes" in row],
-    )  # fmt: skip
-    yield Table(
-        "exact", "DeepSpeech (armspeech): the import against NumPy",
-        ["import, s", "largest difference of log-probabilities", "equal texts"],
-        [
-            [f"{row['seconds']:.2f}", f"{row['difference']:.1e}", f"{row['same_texts']} of {row['of']}"]
-            for row in rows["deepspeech"]
-            if "difference" in row
-        ],
-    )  # fmt: skip
-    yield Table(
+
+
+def _small(rows: Sequence[Row]) -> Table:
+    return Table(
         "small", "Made small without audio and without retraining",
         ["model", "times smaller", "bytes", "measure", "original", "small", "ms a frame",
          "engine's float32"],
@@ -48,20 +61,14 @@ def tables(results: Results) -> Iterator[Table]:
                 _number(row["original"]), _number(row["small"]), f"{row['ms_per_frame']:.4f}",
                 f"{row['engine_ms_per_frame']:.4f}",
             ]
-            for row in rows["small"]
+            for row in rows
         ],
     )  # fmt: skip
-    yield Table(
-        "quantized", "The vendor's own 8-bit file against its float32 file",
-        ["file", "bytes", "measure", "value", "ms a frame"],
-        [
-            [
-                row["model"], f"{row['bytes']:,}", row["measure"], _number(row["small"]),
-                f"{row['ms_per_frame']:.4f}",
-            ]
-            for row in rows["quantized"]
-        ],
-    )  # fmt: skip
+
+
+def _exact(row: Row) -> list[str]:
+    same = f"{row['same_texts']} of {row['of']}"
+    return [f"{row['seconds']:.2f}", f"{row['difference']:.1e}", same]
 
 
 def _deepspeech(row: Row) -> list[str]:
