@@ -20,7 +20,7 @@ from tinyvox.importers.torch.cells import CELLS
 # The operators that may compute constants. They have no side effects, so no file does harm by them.
 # fmt: off
 _PURE = frozenset((
-    "_to_copy", "_weight_norm", "_weight_norm_interface", "abs", "add", "addmm", "alias",
+    "_to_copy", "_weight_norm", "_weight_norm_interface", "abs", "add", "alias",
     "arange", "cat", "ceil", "chunk", "clamp", "clone", "concat", "contiguous", "detach", "div",
     "dot", "exp", "expand", "expand_as", "eye", "flatten", "flip", "floor", "full", "full_like",
     "index", "lift_fresh", "lift_fresh_copy", "linear", "linspace", "log", "mT", "matmul",
