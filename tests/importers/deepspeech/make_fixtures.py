@@ -1,7 +1,7 @@
 """Make the DeepSpeech files of this folder with Coqui STT's own training code.
 
 It needs Python 3.7 with `coqui-stt-training==1.4.0`, `coqui-stt-ctcdecoder==1.4.0` and TensorFlow
-1.15, and `espeak-ng` for the clips:
+1.15 (with `numpy<1.19` and `protobuf<3.21`), and `espeak-ng` for the clips:
 
     python make_fixtures.py WORK_FOLDER OUTPUT_FOLDER
 
@@ -151,6 +151,17 @@ def expected(graph_file, target):
     np.savez(target, features=frames, probabilities=np.concatenate(outputs))
 
 
+def checkpoint(folder, target):
+    """Take the last checkpoint, without what continues the training, and its alphabet."""
+    source = os.path.join(folder, "checkpoint")
+    with open(os.path.join(source, "checkpoint")) as file:
+        last = os.path.basename(file.readline().split('"')[1])
+    for name in (last + ".index", last + ".data-00000-of-00001", "alphabet.txt"):
+        shutil.copy(os.path.join(source, name), os.path.join(target, name))
+    with open(os.path.join(target, "checkpoint"), "w") as file:
+        file.write(f'model_checkpoint_path: "/home/someone/checkpoints/{last}"\n')
+
+
 def main(folder, target):
     """Make all files."""
     os.makedirs(folder, exist_ok=True)
@@ -165,8 +176,7 @@ def main(folder, target):
     export(folder, target, "int8.tflite", "--export_quantize", "true")
     memory_mapped(os.path.join(target, "graph.pb"), os.path.join(target, "graph.pbmm"))
     expected(os.path.join(target, "graph.pb"), os.path.join(target, "expected.npz"))
-    for name in os.listdir(os.path.join(folder, "checkpoint")):
-        print(name, os.path.getsize(os.path.join(folder, "checkpoint", name)))
+    checkpoint(folder, target)
 
 
 if __name__ == "__main__":

@@ -195,17 +195,15 @@ def _listed(message: Message, kind: int) -> Tensor:
 
 
 def _spread(values: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Values of a shape; the last one stands for all that are left out."""
+    """Values of a shape; the last one stands for all that are left out, and zeros for none."""
     count = _count(shape)
     if values.numel() == count:
         return values.reshape(shape)
-    if not 0 < values.numel() < count:
+    if values.numel() > count:
         raise ImporterError(f"damaged: {values.numel()} values for a tensor of {list(shape)}")
+    last = values[-1:] if values.numel() else values.new_zeros(1)
     bounded(shape)
-    if values.numel() == 1:
-        return values.expand(shape).clone()
-    rest = values[-1:].expand(count - values.numel())
-    return torch.cat([values, rest]).reshape(shape)
+    return torch.cat([values, last.expand(count - values.numel())]).reshape(shape)
 
 
 def tensor_of(raw: memoryview, kind: int, shape: Sequence[int]) -> Tensor:
