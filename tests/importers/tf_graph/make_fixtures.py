@@ -1,4 +1,4 @@
-"""Make the frozen graphs of this folder with TensorFlow 2 (any version from 2.16), and what it gives.
+"""Make the frozen graphs of this folder with TensorFlow 2.16 or later, and what they give.
 
     python make_fixtures.py OUTPUT_FOLDER
 

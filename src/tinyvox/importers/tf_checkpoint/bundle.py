@@ -67,6 +67,8 @@ def read_bundle(path: Path) -> Bundle:
                 raise ImporterError("was written on a big-endian machine, which is not read")
         else:
             variables[key.decode("utf-8", "replace")] = _entry(message)
+    if not all(name.isprintable() for name in variables):
+        raise ImporterError("damaged: a variable whose name is no text")
     if not 0 < shards <= _MAX_SHARDS:
         raise ImporterError(f"damaged: {shards} data files")
     return Bundle(path, shards, variables)

@@ -6,13 +6,14 @@ Castagnoli et al., 1993. A long text is cut in strips whose checksums are comput
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 _POLYNOMIAL = 0x82F63B78
-_STRIPS = 4096
+_MOST_STRIPS = 4096
 
 
 def _table() -> npt.NDArray[np.uint32]:
@@ -28,15 +29,16 @@ _TABLE = _table()
 def crc32c(data: memoryview | bytes) -> int:
     """The checksum of some bytes."""
     raw = np.frombuffer(data, np.uint8)
-    length = len(raw) // _STRIPS
+    count = min(math.isqrt(len(raw)), _MOST_STRIPS)
+    length = len(raw) // count if count else 0
     state = 0xFFFFFFFF
     if length:
-        strips = raw[: length * _STRIPS].reshape(_STRIPS, length)
-        states = _run(strips.T, np.zeros(_STRIPS, np.uint32))
+        strips = raw[: length * count].reshape(count, length)
+        states = _run(strips.T, np.zeros(count, np.uint32))
         shift = _zeros(length)
         for each in states.tolist():
             state = _times(shift, state) ^ each
-    rest = raw[length * _STRIPS :]
+    rest = raw[length * count :]
     return int(_run(rest[:, None], np.array([state], np.uint32))[0]) ^ 0xFFFFFFFF
 
 

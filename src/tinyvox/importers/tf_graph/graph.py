@@ -140,8 +140,9 @@ def read_graph(data: memoryview, regions: Mapping[str, memoryview] | None = None
 
 def _nodes(messages: Sequence[Message]) -> dict[str, GraphNode]:
     nodes = [_node(message) for message in messages]
-    if not all(node.name and node.op for node in nodes):
-        raise ImporterError("has a node without a name or an operator; no TensorFlow graph")
+    texts = [text for node in nodes for text in (node.name, node.op)]
+    if not all(text and text.isprintable() for text in texts):
+        raise ImporterError("has a node without a name or an operator; it is no TensorFlow graph")
     return {node.name: node for node in nodes}
 
 

@@ -34,6 +34,13 @@ MAX_DEPTH = 16
 """Most loops and functions within each other."""
 
 
+_MISFITS = (
+    *(ArithmeticError, AttributeError, AssertionError, LookupError, RuntimeError, TypeError),
+    ValueError,
+)
+"""What Python and torch raise where the inputs of an operator are none that it may have."""
+
+
 class Dead:
     """What the branch of a condition gives that is not taken."""
 
@@ -229,6 +236,12 @@ class Translation:
             said = str(error)
             nested = " (node '" in said.split(":")[0]
             raise ImporterError(said if nested else f"{where}: {said}") from error
+        except _MISFITS as error:
+            said = (str(error).strip().splitlines() or [""])[0][:100]
+            raise ImporterError(
+                f"{where}: does not fit its inputs ({type(error).__name__}: {said}); the file is "
+                "damaged"
+            ) from error
         return results if isinstance(results, tuple) else (results,)
 
     def _place(self, given: Sequence[Any]) -> Place:
