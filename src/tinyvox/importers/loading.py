@@ -8,13 +8,23 @@ from pathlib import Path
 from tinyvox.errors import FileError, ImporterError, ModelError
 from tinyvox.formats import tvx
 from tinyvox.importers.keras import load_keras
-from tinyvox.importers.recognition import is_program, recognized
-from tinyvox.importers.tensors import load_tensors
-from tinyvox.importers.tf_checkpoint import is_checkpoint_folder, load_checkpoint
+from tinyvox.importers.recognition import is_program, recognized, recognized_folder
+from tinyvox.importers.tensors import layers_path, load_tensors
+from tinyvox.importers.tf_checkpoint import (
+    checkpoint_bytes,
+    is_checkpoint_folder,
+    load_checkpoint,
+)
 from tinyvox.importers.tf_graph import load_graph
 from tinyvox.importers.tflite import load_tflite
 from tinyvox.importers.torch import load_pt2
 from tinyvox.model import Model, SpeechCard, card_path, load_card
+
+
+def _load_hdf5(path: Path) -> Model:
+    """A model that Keras saved, or weights alone with the YAML that says what they are."""
+    return load_tensors(path) if layers_path(path).exists() else load_keras(path)
+
 
 IMPORTERS: dict[str, Callable[[Path], Model]] = {
     ".tvx": tvx.load,
@@ -25,7 +35,8 @@ IMPORTERS: dict[str, Callable[[Path], Model]] = {
     ".index": load_checkpoint,
     ".npz": load_tensors,
     ".safetensors": load_tensors,
-    **dict.fromkeys((".h5", ".hdf5", ".keras"), load_keras),
+    **dict.fromkeys((".h5", ".hdf5"), _load_hdf5),
+    ".keras": load_keras,
 }
 """The function that reads a file, by the file's suffix."""
 
@@ -53,6 +64,12 @@ def load(
         raise ModelError(f"{path}: {error}") from error
 
 
+def bytes_on_disk(path: Path) -> int:
+    """The size of a model's file; of a checkpoint, that of all its files."""
+    parts = path.is_dir() or IMPORTERS.get(path.suffix.lower()) is load_checkpoint
+    return checkpoint_bytes(path) if parts else path.stat().st_size
+
+
 def _card(path: Path, card: SpeechCard | Path | str | None) -> SpeechCard | None:
     """The card that a model gets besides the one in its file."""
     if isinstance(card, SpeechCard):
@@ -69,7 +86,8 @@ def _importer(path: Path) -> Callable[[Path], Model]:
     if path.is_dir() and is_checkpoint_folder(path):
         return load_checkpoint
     if path.is_dir():
-        raise FileError(f"{path}: is a folder, {expected}")
+        found = recognized_folder(path) or f"is a folder, {expected}"
+        raise FileError(f"{path}: {found}")
     if path.is_char_device() or path.is_block_device():
         raise FileError(f"{path}: is a device, {expected}")
     if not path.exists():

@@ -25,6 +25,10 @@ class Message:
     def __contains__(self, number: int) -> bool:
         return number in self._fields
 
+    def is_number(self, number: int) -> bool:
+        """Whether a field is there and holds numbers, one by one."""
+        return any(isinstance(value, int) for value in self._fields.get(number, []))
+
     def bytes(self, number: int) -> list[memoryview]:
         """The values of a field that holds bytes, texts or messages."""
         found = self._fields.get(number, [])

@@ -15,7 +15,7 @@ from tf_files import message, table
 
 import tinyvox as tv
 from tinyvox.errors import FileError, ImporterError
-from tinyvox.importers import load
+from tinyvox.importers import bytes_on_disk, load
 from tinyvox.importers.tf_checkpoint.table import entries
 from tinyvox.model import Coded, Model, layers
 
@@ -85,7 +85,9 @@ def checkpoint(tmp_path: Path) -> Path:
 
 def test_without_an_alphabet_a_checkpoint_has_no_card(checkpoint: Path) -> None:
     (checkpoint / "alphabet.txt").unlink()
-    assert load(checkpoint / INDEX).card is None
+    model = load(checkpoint / INDEX)
+    assert model.card is None
+    assert "no speech card" in model.provenance["import_notes"][0]
 
 
 def test_flags_say_how_features_are_computed(checkpoint: Path) -> None:
@@ -107,6 +109,19 @@ def test_remarks_and_escapes_in_an_alphabet(checkpoint: Path) -> None:
     card = load(checkpoint).card
     assert card is not None
     assert card.tokens[-2] == "#"
+
+
+def test_other_parts_of_a_checkpoint_lead_to_its_index(checkpoint: Path) -> None:
+    with pytest.raises(ImporterError, match=r"give the path of train-40\.index"):
+        load(checkpoint / "train-40.data-00000-of-00001")
+    (checkpoint / "checkpoint").unlink()
+    with pytest.raises(FileError, match=r"give the path of train-40\.index"):
+        load(checkpoint)
+
+
+def test_all_files_of_a_checkpoint_are_counted() -> None:
+    expected = sum(path.stat().st_size for path in FIXTURES.glob("train-40.*"))
+    assert bytes_on_disk(FIXTURES) == bytes_on_disk(FIXTURES / INDEX) == expected
 
 
 def rewritten(folder: Path, change: object, kind: int = 0) -> Path:

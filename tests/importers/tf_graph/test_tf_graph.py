@@ -14,7 +14,7 @@ import torch
 from places import third_party
 from tf_files import constant, graph, message, node, placeholder
 
-from tinyvox.errors import ImporterError
+from tinyvox.errors import FileError, ImporterError
 from tinyvox.executor import Executor
 from tinyvox.importers import load
 from tinyvox.model import Model, Recurrent
@@ -159,6 +159,7 @@ ALWAYS = (constant("zero", 0), constant("one", 1), node("less", "Less", "zero", 
          "calls the function 'g', which is not in the file"),
         ((*DENSE, node("w2", "ImmutableConst", memory_region_name=message((2, "r"))),
           node("y", "BatchMatMulV2", "x", "w2")), "names the region 'r', which is not in the file"),
+        ((*DENSE, node("v", "VarHandleOp"), node("y", "MatMul", "x", "v")), "is a variable.*freez"),
         ((*DENSE, node("y", "TensorArrayReadV3", "x", "x", "x")), "no array of tensors"),
     ],
 )  # fmt: skip
@@ -206,6 +207,14 @@ def test_bytes_that_are_no_message(data: bytes, said: str, tmp_path: Path) -> No
     (tmp_path / "m.pb").write_bytes(data)
     with pytest.raises(ImporterError, match=f"damaged.*{said}"):
         load(tmp_path / "m.pb")
+
+
+def test_saved_models_are_told_from_graphs(tmp_path: Path) -> None:
+    (tmp_path / "saved_model.pb").write_bytes(message((1, 1), (2, message((2, graph(*DENSE))))))
+    with pytest.raises(ImporterError, match=r"is a SavedModel.*freeze it"):
+        load(tmp_path / "saved_model.pb")
+    with pytest.raises(FileError, match="is a SavedModel"):
+        load(tmp_path)
 
 
 def test_a_memory_mapped_graph_of_another_kind(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from tinyvox.errors import ImporterError
 from tinyvox.importers.tf_checkpoint.checksum import crc32c, unmasked
 from tinyvox.importers.tf_checkpoint.table import entries
-from tinyvox.importers.tf_graph.graph import shape_of, tensor_of
+from tinyvox.importers.tf_tensors import shape_of, tensor_of
 from tinyvox.importers.wire import Message
 
 _MAX_SHARDS = 4096

@@ -5,6 +5,7 @@ A checkpoint has no graph, only variables: the network is known by their names.
 
 from __future__ import annotations
 
+import glob
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PureWindowsPath
@@ -42,6 +43,7 @@ _CELLS = {
 }
 """The names of the LSTM, and what the network adds to its forget gate."""
 _CLIP = 20.0
+_NO_CARD = "no alphabet.txt lies beside the checkpoint, so the model has no speech card"
 _IGNORED = re.compile(r"(.*/)?(Adam(_\d+)?|beta\d_power|global_step|learning_rate|epoch|\w*loss)")
 
 
@@ -67,8 +69,16 @@ def load_checkpoint(path: Path) -> Model:
         raise ImporterError(f"{index}: {error}") from error
     except ModelError as error:
         raise ModelError(f"{index}: {error}") from error
-    model = model.with_provenance(source=index.name)
+    notes = {} if card else {"import_notes": [_NO_CARD]}
+    model = model.with_provenance(source=index.name, **notes)
     return model if card is None else model.with_card(card)
+
+
+def checkpoint_bytes(path: Path) -> int:
+    """The size of all files of a checkpoint, given as `load_checkpoint` takes it."""
+    index = _named(path) if path.is_dir() else path
+    data = index.parent.glob(f"{glob.escape(index.stem)}.data-*-of-*")
+    return sum(each.stat().st_size for each in (index, *data))
 
 
 def _named(folder: Path) -> Path:

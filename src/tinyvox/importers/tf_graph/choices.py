@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from tinyvox.importers import deepspeech
 from tinyvox.importers.tensorflow import FRAMES, example_shape
 from tinyvox.importers.tf_graph.graph import (
-    FLOATS,
     GraphFile,
     GraphNode,
-    constant_of,
     source_of,
 )
+from tinyvox.importers.tf_tensors import FLOATS
 
 _FRONT = "Mfcc"
 """The operator at whose output the network begins; what computes the features stands before."""
@@ -127,7 +126,7 @@ def _new_shape(file: GraphFile, node: GraphNode) -> tuple[int, ...] | None:
     given = file.nodes.get(source_of(node.inputs[1]))
     if given is None or given.op != "Const":
         return None
-    value = constant_of(given.attribute("value"))
+    value = given.attribute("value").tensor
     if isinstance(value, bytes) or value.numel() > 8:
         return None
     return tuple(int(size) for size in value.flatten().tolist())

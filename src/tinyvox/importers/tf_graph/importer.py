@@ -17,15 +17,14 @@ from tinyvox.importers.tape import Tape, Traced, Value
 from tinyvox.importers.tensorflow import example_of
 from tinyvox.importers.tf_graph.choices import Choice, choices, is_deepspeech, needed_by
 from tinyvox.importers.tf_graph.graph import (
-    FLOATS,
     GraphFile,
     GraphNode,
-    constant_of,
     read_graph,
 )
 from tinyvox.importers.tf_graph.memmapped import is_memmapped, read_memmapped
 from tinyvox.importers.tf_graph.operators import OPERATORS
 from tinyvox.importers.tf_graph.translation import Translation
+from tinyvox.importers.tf_tensors import FLOATS
 from tinyvox.model import Model, SpeechCard
 
 aten = torch.ops.aten
@@ -130,9 +129,7 @@ def _full(tape: Tape, entry: Value, choice: Choice) -> Any:
 def _card(file: GraphFile) -> SpeechCard | None:
     """The speech card that the constants and the front end tell of."""
     held = {n.name: n for n in file.nodes.values() if n.name.startswith("metadata_")}
-    values = {
-        name: constant_of(n.attribute("value")) for name, n in held.items() if n.op == "Const"
-    }
+    values = {name: n.attribute("value").tensor for name, n in held.items() if n.op == "Const"}
     alphabet = values.get(deepspeech.ALPHABET)
     labels = deepspeech.labels_in(alphabet) if isinstance(alphabet, bytes) else None
     if labels is None:

@@ -23,10 +23,9 @@ from tinyvox.importers.tf_graph.graph import (
     Attribute,
     GraphFile,
     GraphNode,
-    constant_of,
-    region_of,
     source_of,
 )
+from tinyvox.importers.tf_tensors import region_of
 
 MAX_STEPS = 200_000
 """Most operators that are run, those of each round of a loop among them."""
@@ -263,7 +262,7 @@ class Translation:
 
     def _region(self, node: GraphNode) -> Tensor | bytes:
         if node.op == "Const":
-            return constant_of(node.attribute("value"))
+            return node.attribute("value").tensor
         name = node.attribute("memory_region_name").text
         if name not in self._file.regions:
             raise ImporterError(f"names the region {name!r}, which is not in the file")
