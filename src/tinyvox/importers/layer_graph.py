@@ -82,6 +82,13 @@ class LayerGraph:
         known = (node.layer for node in self.nodes.values())
         return next((other for other in known if _same_weights(layer, other)), layer)
 
+    def instead(self, name: str, layer: Layer) -> str:
+        """Add a layer in the stead of a node: with its inputs, and at its place."""
+        here, self.place = self.place, self._places[name]
+        added = self.add(layer, *self.nodes[name].inputs)
+        self.place = here
+        return added
+
     def layer(self, name: str) -> Layer | None:
         """The layer of a node; None for the model's input."""
         return self.nodes[name].layer if name in self.nodes else None

@@ -8,8 +8,14 @@ from pathlib import Path
 from tinyvox.errors import FileError, ImporterError, ModelError
 from tinyvox.formats import tvx
 from tinyvox.importers.keras import load_keras
-from tinyvox.importers.recognition import is_program, recognized
+from tinyvox.importers.recognition import is_program, recognized, recognized_folder
 from tinyvox.importers.tensors import layers_path, load_tensors
+from tinyvox.importers.tf_checkpoint import (
+    checkpoint_bytes,
+    is_checkpoint_folder,
+    load_checkpoint,
+)
+from tinyvox.importers.tf_graph import load_graph
 from tinyvox.importers.tflite import load_tflite
 from tinyvox.importers.torch import load_pt2
 from tinyvox.model import Model, SpeechCard, card_path, load_card
@@ -24,6 +30,9 @@ IMPORTERS: dict[str, Callable[[Path], Model]] = {
     ".tvx": tvx.load,
     ".pt2": load_pt2,
     ".tflite": load_tflite,
+    ".pb": load_graph,
+    ".pbmm": load_graph,
+    ".index": load_checkpoint,
     ".npz": load_tensors,
     ".safetensors": load_tensors,
     **dict.fromkeys((".h5", ".hdf5"), _load_hdf5),
@@ -55,6 +64,12 @@ def load(
         raise ModelError(f"{path}: {error}") from error
 
 
+def bytes_on_disk(path: Path) -> int:
+    """The size of a model's file; of a checkpoint, that of all its files."""
+    parts = path.is_dir() or IMPORTERS.get(path.suffix.lower()) is load_checkpoint
+    return checkpoint_bytes(path) if parts else path.stat().st_size
+
+
 def _card(path: Path, card: SpeechCard | Path | str | None) -> SpeechCard | None:
     """The card that a model gets besides the one in its file."""
     if isinstance(card, SpeechCard):
@@ -68,8 +83,11 @@ def _card(path: Path, card: SpeechCard | Path | str | None) -> SpeechCard | None
 def _importer(path: Path) -> Callable[[Path], Model]:
     """The function that reads this file. Raises FileError or ImporterError where there is none."""
     expected = f"expected a model file, {' or '.join(IMPORTERS)}"
+    if path.is_dir() and is_checkpoint_folder(path):
+        return load_checkpoint
     if path.is_dir():
-        raise FileError(f"{path}: is a folder, {expected}")
+        found = recognized_folder(path) or f"is a folder, {expected}"
+        raise FileError(f"{path}: {found}")
     if path.is_char_device() or path.is_block_device():
         raise FileError(f"{path}: is a device, {expected}")
     if not path.exists():

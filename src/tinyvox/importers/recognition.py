@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from pathlib import Path
 
@@ -32,10 +33,25 @@ def recognized(path: Path) -> str | None:
         return "is a TensorFlow Lite model; give it the suffix .tflite"
     if start[:8] == b"\x89HDF\r\n\x1a\n":
         return "is an HDF5 file; a model that Keras saved has the suffix .h5 or .keras"
+    if (
+        re.fullmatch(r"\.data-\d+-of-\d+|\.meta", path.suffix)
+        and path.with_suffix(".index").exists()
+    ):
+        return f"is a part of a checkpoint; give the path of {path.with_suffix('.index').name}"
     if start[:4] == b"\x89TVX":
         return "is a .tvx file; give it the suffix .tvx"
     if start[:1] == b"\x08" and path.suffix.lower() == ".onnx":
         return "is an ONNX model, which is not read; export the module from PyTorch as .pt2"
+    return None
+
+
+def recognized_folder(path: Path) -> str | None:
+    """What a folder is that is none of ours, and what to do; None where it is not known."""
+    if (path / "saved_model.pb").exists():
+        return "is a SavedModel; save the model as .keras, or freeze its graph to a .pb file"
+    indices = sorted(path.glob("*.index"))
+    if indices:
+        return f"holds checkpoints, but no file that names one; give the path of {indices[0].name}"
     return None
 
 

@@ -87,7 +87,7 @@ class Tape:
         self.inputs.append(Value(example, name))
         return self.inputs[-1]
 
-    def apply(self, target: Any, *args: Any, **kwargs: Any) -> Any:
+    def apply(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
         """What an operator gives: a value, or a tuple of these; a tensor where it is a constant.
 
         Raises ImporterError where torch cannot compute it.

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tinyvox.formats import tvx
+from tinyvox.importers import bytes_on_disk
 from tinyvox.model import Coded, Dense, Model, leaves
 from tinyvox.recipe import Recipe, rule_of
 
@@ -98,7 +99,7 @@ def describe_model(path: Path, model: Model) -> dict[str, Any]:
 def _facts(
     path: Path, model: Model, tensors: list[dict[str, Any]], overhead: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    file_bytes = path.stat().st_size
+    file_bytes = bytes_on_disk(path)
     original = BYTES_A_PARAMETER * model.original_parameters
     return {
         "file": str(path),

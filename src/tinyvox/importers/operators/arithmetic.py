@@ -12,7 +12,7 @@ from torch import Tensor
 from tinyvox.errors import ImporterError
 from tinyvox.importers.operators.call import Call, canonical
 from tinyvox.importers.signal import Stream
-from tinyvox.model import Add, BatchNorm, Linear, Multiply, Node
+from tinyvox.model import Add, BatchNorm, Conv1d, Conv2d, Layer, Linear, Multiply, Node
 
 
 def add(call: Call) -> Stream:
@@ -105,20 +105,20 @@ def _affine(call: Call, factor: Any, offset: Any) -> Stream:
     before = call.graph.nodes.get(stream.node)
     merged = _merged(before, weight, bias) if before and call.only_use else None
     if before and merged:
-        node = call.graph.add(merged, *before.inputs)
+        node = call.graph.instead(before.name, merged)
     else:
         node = call.graph.add(_scaling(weight, bias), stream.node)
     return stream.becomes(node, stream.axes)
 
 
-def _merged(before: Node, weight: Tensor, bias: Tensor) -> Linear | BatchNorm | None:
+def _merged(before: Node, weight: Tensor, bias: Tensor) -> Layer | None:
     """The layer before with factor and offset in its own numbers; None where it has no such."""
     layer = before.layer
     if isinstance(layer, BatchNorm):
         return dataclasses.replace(
             layer, weight=layer.weight * weight, bias=layer.bias * weight + bias
         )
-    if isinstance(layer, Linear) and bool((weight == 1).all()):
+    if isinstance(layer, Linear | Conv1d | Conv2d) and bool((weight == 1).all()):
         return dataclasses.replace(layer, bias=bias if layer.bias is None else layer.bias + bias)
     return None
 

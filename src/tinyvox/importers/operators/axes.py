@@ -111,7 +111,9 @@ def concatenate(call: Call) -> Stream:
     return operations.concatenate(call.graph, parts, dim)
 
 
-def _zeros(values: Tensor, dim: int) -> Zeros:
+def _zeros(values: Any, dim: int) -> Zeros:
+    if not isinstance(values, Tensor):
+        raise ImporterError("joins a signal with the states of a layer, expected signals alone")
     if values.any():
         raise ImporterError(
             "joins a signal with a constant that is not zero; only zeros can be put around one"

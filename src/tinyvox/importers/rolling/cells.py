@@ -97,9 +97,10 @@ class Matcher:
         return None
 
     def plain(self, value: Value) -> CellStep | None:
-        """The step of a plain cell whose output is this value: `tanh(W x + U h)`."""
+        """The step of a plain cell whose output is this value: `tanh(W x + U h)`, or of `W x` alone
+        where h is zero."""
         found = self._squashed(value)
-        if found is None or found.kind == "sigmoid" or len(found.inner.parts) < 2:
+        if found is None or found.kind == "sigmoid" or not found.inner.parts:
             return None
         return CellStep(f"rnn_{found.kind}", (found.inner,), None, value, value)
 
@@ -154,13 +155,20 @@ class Matcher:
                 reset, seen = self._gate(r), self._sources.affine(product)
                 if reset is not None and seen is not None and len(inner.products) == 1:
                     return reset, replace(inner, products=()), seen, new.kind
+        for vector, r in inner.diagonals:  # r * b, where h is zero
+            reset = self._gate(r)
+            if reset is not None and len(inner.diagonals) == 1 and _is_zero(state):
+                seen = Affine(inner.rows, bias=vector)
+                return reset, replace(inner, diagonals=()), seen, new.kind
         for part in inner.parts:  # U (r * h)
             for gate, h in self._factors(part.operand):
                 reset = self._gate(gate)
-                if reset is not None and h is state and isinstance(h, Value):
-                    others = tuple(p for p in inner.parts if p is not part)
-                    seen_state = replace(part, operand=h)
-                    return reset, replace(inner, parts=(*others, seen_state)), None, new.kind
+                if reset is None or not (h is state or (_is_zero(h) and _is_zero(state))):
+                    continue
+                parts = [p for p in inner.parts if p is not part]
+                if isinstance(h, Value):
+                    parts.append(replace(part, operand=h))
+                return reset, replace(inner, parts=tuple(parts)), None, new.kind
         return None
 
     def _gate(self, value: object) -> Activated | None:
@@ -217,6 +225,11 @@ class Matcher:
             one, two = (self._sources.root(step.arguments[n]) for n in ("self", "other"))
             yield one, two
             yield two, one
+
+
+def _is_zero(value: object) -> bool:
+    """Whether a state is a constant 0, as that before the first frame."""
+    return not isinstance(value, Value) and not bool(_numbers(value).any())
 
 
 def _numbers(value: object) -> Tensor:

@@ -262,7 +262,9 @@ class _Rewriting:
         if step.operator == "cat" and dim % rank == rank - 1:
             return None
         found = self._frames(list(parts))
-        return None if found is None or found.reverse else found
+        if found is None or not found.reverse:
+            return found
+        return _Frames(self.tape.apply(aten.flip.default, found.value, [1]))
 
     def _laid(self, frames: _Frames, step: Step) -> Value:
         """Frames [batch, frames, size] in the layout that a step gives."""

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from tinyvox.errors import ImporterError
+from tinyvox.importers import tensorflow as shared
 from tinyvox.importers.tape import Value
-from tinyvox.importers.tflite.constants import bounded
 from tinyvox.importers.tflite.translation import Context, Rows, Translator
 
 aten = torch.ops.aten
@@ -43,34 +43,8 @@ def _strided_slice(c: Context) -> Any:
     value, options = c.given(0), c.options("StridedSliceOptions")
     if options.EllipsisMask() or options.NewAxisMask():
         raise ImporterError("slices with an ellipsis or a new axis, expected plain slices")
-    begin, end, steps = c.numbers(1), c.numbers(2), c.numbers(3)
-    dropped = []
-    for dim, (first, last, step) in enumerate(zip(begin, end, steps, strict=True)):
-        if options.ShrinkAxisMask() >> dim & 1:
-            dropped.append(dim)
-            value = c.tape.apply(aten.slice.Tensor, value, dim, *_one(first, value.shape[dim]))
-            continue
-        if step == 0:
-            raise ImporterError("slices with step 0")
-        if step < 0:
-            value = _reversed(c, value, dim, step)
-            continue
-        start = None if options.BeginMask() >> dim & 1 else first
-        stop = None if options.EndMask() >> dim & 1 else last
-        if slice(start, stop, step).indices(value.shape[dim]) != (0, value.shape[dim], 1):
-            value = c.tape.apply(aten.slice.Tensor, value, dim, start, stop, step)
-    return c.tape.apply(aten.squeeze.dims, value, dropped) if dropped else value
-
-
-def _one(index: int, size: int) -> tuple[int, int]:
-    index = index % size if size else index
-    return index, index + 1
-
-
-def _reversed(c: Context, value: Any, dim: int, step: int) -> Any:
-    if step != -1:
-        raise ImporterError(f"slices with step {step}, expected -1 or more")
-    return c.tape.apply(aten.flip.default, value, [dim])
+    masks = shared.Masks(options.BeginMask(), options.EndMask(), options.ShrinkAxisMask())
+    return shared.strided_slice(c.tape, value, c.numbers(1), c.numbers(2), c.numbers(3), masks)
 
 
 def _slice(c: Context) -> Any:
@@ -78,11 +52,7 @@ def _slice(c: Context) -> Any:
     if isinstance(value, Rows):
         last = None if size[0] == -1 else begin[0] + size[0]
         return Rows(value.parts[begin[0] : last])
-    for dim, (first, count) in enumerate(zip(begin, size, strict=True)):
-        last = value.shape[dim] if count == -1 else first + count
-        if (first, last) != (0, value.shape[dim]):
-            value = c.tape.apply(aten.slice.Tensor, value, dim, first, last, 1)
-    return value
+    return shared.plain_slice(c.tape, value, begin, size)
 
 
 def _split(c: Context) -> Any:
@@ -92,10 +62,7 @@ def _split(c: Context) -> Any:
 
 
 def _split_sizes(c: Context) -> Any:
-    sizes, dim, value = c.numbers(1), c.numbers(2)[0], c.given(0)
-    rest = value.shape[dim] - sum(size for size in sizes if size >= 0)
-    sizes = [rest if size < 0 else size for size in sizes]
-    return c.tape.apply(aten.split_with_sizes.default, value, sizes, dim)
+    return shared.split_sizes(c.tape, c.given(0), c.numbers(1), c.numbers(2)[0])
 
 
 def _unpack(c: Context) -> Any:
@@ -161,16 +128,13 @@ def _gather(c: Context) -> Any:
     value = _whole(c, value)
     if indices.ndim == 0:
         return c.tape.apply(aten.select.int, value, options.Axis(), index)
-    return c.tape.apply(
-        aten.slice.Tensor, value, options.Axis(), *_one(index, value.shape[options.Axis()])
-    )
+    part = shared.one_step(index, value.shape[options.Axis()])
+    return c.tape.apply(aten.slice.Tensor, value, options.Axis(), *part)
 
 
 def _pad(c: Context) -> Any:
-    amounts = c.constant(1).reshape(-1, 2).tolist()
-    flat = [int(n) for pair in reversed(amounts) for n in pair]
     value = float(c.constant(2)) if len(c.inputs) > 2 else 0.0
-    return c.tape.apply(aten.constant_pad_nd.default, c.given(0), flat, value)
+    return shared.padded(c.tape, c.given(0), c.constant(1), value)
 
 
 def _reverse(c: Context) -> Any:
@@ -178,16 +142,11 @@ def _reverse(c: Context) -> Any:
 
 
 def _broadcast_to(c: Context) -> Any:
-    return c.tape.apply(aten.expand.default, c.given(0), bounded(c.numbers(1)))
+    return c.tape.apply(aten.expand.default, c.given(0), shared.bounded(c.numbers(1)))
 
 
 def _tile(c: Context) -> Any:
-    value, repeats = c.given(0), c.numbers(1)
-    if all(count == 1 for count in repeats):
-        return value
-    shape = [count * size for count, size in zip(repeats, value.shape, strict=True)]
-    bounded(shape)
-    return c.tape.apply(aten.repeat.default, value, repeats)
+    return shared.tiled(c.tape, c.given(0), c.numbers(1))
 
 
 AXES: dict[str, Translator] = {

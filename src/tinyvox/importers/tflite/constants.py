@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tinyvox.errors import ImporterError
+from tinyvox.importers import tensorflow as shared
 from tinyvox.importers.tflite.translation import Context, Translator
 
 
@@ -17,25 +17,11 @@ def _shape(c: Context) -> Any:
 
 
 def _fill(c: Context) -> Any:
-    return torch.full(bounded(c.numbers(0)), float(c.constant(1)))
-
-
-def bounded(shape: list[int]) -> list[int]:
-    """The shape of a constant. Raises ImporterError where it is too large."""
-    count = 1
-    for size in shape:
-        count *= size
-    if min(shape, default=0) < 0 or count > 1 << 24:
-        raise ImporterError(f"makes a constant of shape {shape}, which is too large")
-    return shape
+    return torch.full(shared.bounded(c.numbers(0)), float(c.constant(1)))
 
 
 def _range(c: Context) -> Any:
-    first, last, step = (float(c.constant(i)) for i in range(3))
-    if step == 0 or abs((last - first) / step) > 1 << 20:
-        raise ImporterError(f"counts from {first} to {last} by {step}")
-    dtype = c.constant(0).dtype
-    return torch.arange(first, last, step).to(dtype)
+    return shared.counted(c.constant(0), c.constant(1), c.constant(2))
 
 
 def _cast(c: Context) -> Any:
@@ -55,17 +41,7 @@ def _folded(compute: Callable[..., Tensor]) -> Translator:
 
 
 def _chosen(c: Context) -> Any:
-    """Where a constant condition chooses between two tensors."""
-    condition = c.constant(0)
-    if bool(condition.all()):
-        return c.given(1)
-    if not bool(condition.any()):
-        return c.given(2)
-    if isinstance(c.given(1), Tensor) and isinstance(c.given(2), Tensor):
-        return torch.where(condition, c.given(1), c.given(2))
-    raise ImporterError(
-        "takes some values from one signal, some from another; expected one of them"
-    )
+    return shared.chosen(c.constant(0), c.given(1), c.given(2))
 
 
 CONSTANTS: dict[str, Translator] = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,21 +10,17 @@ import torch
 from torch import Tensor
 
 from tinyvox.errors import ImporterError, ModelError
+from tinyvox.importers import deepspeech
 from tinyvox.importers.coded import coded
 from tinyvox.importers.conversion import compare_longer, convert
 from tinyvox.importers.rolling import rolled
 from tinyvox.importers.tape import Tape, Traced, Value
-from tinyvox.importers.tflite import deepspeech
+from tinyvox.importers.tensorflow import example_of, example_shape
+from tinyvox.importers.tflite.deepspeech import card_of, is_deepspeech
 from tinyvox.importers.tflite.file import Graph, read_graphs
 from tinyvox.importers.tflite.operators import OPERATORS
 from tinyvox.importers.tflite.translation import Translation
-from tinyvox.importers.walk import context_of
-from tinyvox.model import LogSoftmax, Model, Node, Softmax
-
-MAX_EXAMPLE = 1 << 24
-"""Most values of an example."""
-FRAMES = 7
-"""Frames of an example where the file leaves their number open."""
+from tinyvox.model import Model
 
 
 def load_tflite(path: Path) -> Model:
@@ -60,9 +55,9 @@ def _imported(graphs: Sequence[Graph]) -> Model:
     model = coded(model, scales)
     if scales:
         model = dataclasses.replace(model, provenance={**model.provenance, "quantized": True})
-    if deepspeech.is_deepspeech(main):
-        model = _logarithmic(model)
-        card = deepspeech.card_of(main)
+    if is_deepspeech(main):
+        model = deepspeech.with_logarithm(model)
+        card = card_of(main)
         model = model if card is None else model.with_card(card)
     return model
 
@@ -71,7 +66,7 @@ def _choices(graph: Graph) -> Iterator[tuple[int, int]]:
     """The inputs that may hold the features, and the outputs that may be the model's."""
     inputs = [n for n in graph.inputs if graph.tensors[n].type == "FLOAT32"]
     outputs = [n for n in graph.outputs if graph.tensors[n].type == "FLOAT32"]
-    if deepspeech.is_deepspeech(graph):
+    if is_deepspeech(graph):
         names = [graph.tensors[n].name for n in range(len(graph.tensors))]
         yield names.index(deepspeech.FEATURES), names.index(deepspeech.LOGITS)
         return
@@ -82,8 +77,8 @@ def _choices(graph: Graph) -> Iterator[tuple[int, int]]:
 
 def _converted(graphs: Sequence[Graph], features: int, output: int) -> Model:
     """The model, for one choice of its input and output."""
-    shape = _example_shape(graphs[0].tensors[features].shape)
-    example = _example(shape)
+    shape = example_shape(graphs[0].tensors[features].shape)
+    example = example_of(shape)
     traced = rolled(_traced(graphs, features, output, example))
     model, walk = convert(traced)
     facts: dict[str, object] = {}
@@ -122,38 +117,5 @@ def _traced(graphs: Sequence[Graph], features: int, output: int, example: Tensor
         result,
         tuple(value for value in given if isinstance(value, Value)),
         tuple(states.values()),
-        windowed=len(example.shape) == 4 and deepspeech.is_deepspeech(main),
+        windowed=len(example.shape) == 4 and is_deepspeech(main),
     )
-
-
-def _example_shape(shape: Sequence[int]) -> list[int]:
-    """A shape with a size wherever the file leaves it open: one utterance, some frames."""
-    found = list(shape)
-    if found and found[0] == -1 and len(found) > 2:
-        found[0] = 1
-    frames = FRAMES + 1 if FRAMES in found else FRAMES
-    found = [frames if size == -1 else size for size in found]
-    if min(found, default=0) < 1 or math.prod(found) > MAX_EXAMPLE:
-        raise ImporterError(f"the input has shape {list(shape)}, expected frames of features")
-    return found
-
-
-def _example(shape: Sequence[int]) -> Tensor:
-    """A random input; one of four dimensions holds windows of a signal."""
-    seed = torch.Generator().manual_seed(0)
-    if len(shape) != 4 or shape[2] < 2:
-        return torch.randn(list(shape), generator=seed)
-    batch, frames, window, size = shape
-    before, after = context_of(window)
-    signal = torch.randn(batch, frames, size, generator=seed)
-    padded = torch.nn.functional.pad(signal, (0, 0, before, after))
-    return padded.unfold(1, window, 1).transpose(2, 3).contiguous()
-
-
-def _logarithmic(model: Model) -> Model:
-    """The model with the logarithm of its softmax, which a speech card speaks of."""
-    last = model.nodes[-1]
-    if not isinstance(last.layer, Softmax):
-        return model
-    node = Node(last.name, LogSoftmax(), last.inputs)
-    return dataclasses.replace(model, nodes=(*model.nodes[:-1], node))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tinyvox.errors import ImporterError
-from tinyvox.importers.tape import Value
+from tinyvox.importers import tensorflow as shared
 from tinyvox.importers.tflite.axes import AXES
 from tinyvox.importers.tflite.constants import CONSTANTS
 from tinyvox.importers.tflite.convolutions import CONVOLUTIONS
@@ -33,19 +33,10 @@ def _dequantize(c: Context) -> Any:
 
 def _binary(target: Any, options: str | None) -> Translator:
     def translate(c: Context) -> Any:
-        one, two = _broadcast(c)
-        value = c.tape.apply(target, one, two)
+        value = c.tape.apply(target, *shared.scalar_first(c.given(0), c.given(1)))
         return value if options is None else c.activated(value, _fused(c, options))
 
     return translate
-
-
-def _broadcast(c: Context) -> tuple[Any, Any]:
-    """Two inputs; a number that comes first has no shape."""
-    one, two = c.given(0), c.given(1)
-    if isinstance(one, Tensor) and isinstance(two, Value) and one.numel() == 1:
-        one = one.reshape(())
-    return one, two
 
 
 def _fused(c: Context, options: str) -> int:
@@ -53,11 +44,7 @@ def _fused(c: Context, options: str) -> int:
 
 
 def _subtract(c: Context) -> Any:
-    one, two = _broadcast(c)
-    if isinstance(one, Tensor) and one.numel() == 1 and isinstance(two, Value):
-        value = c.tape.apply(aten.rsub.Scalar, two, float(one))
-    else:
-        value = c.tape.apply(aten.sub.Tensor, one, two)
+    value = shared.difference(c.tape, c.given(0), c.given(1))
     return c.activated(value, _fused(c, "SubOptions"))
 
 
@@ -130,16 +117,11 @@ def _relu(high: float) -> Translator:
 
 
 def _minimum(c: Context) -> Any:
-    return c.tape.apply(aten.minimum.default, *_signal_first(c))
+    return c.tape.apply(aten.minimum.default, *shared.signal_first(c.given(0), c.given(1)))
 
 
 def _maximum(c: Context) -> Any:
-    return c.tape.apply(aten.maximum.default, *_signal_first(c))
-
-
-def _signal_first(c: Context) -> tuple[Any, Any]:
-    one, two = c.given(0), c.given(1)
-    return (two, one) if isinstance(one, Tensor) else (one, two)
+    return c.tape.apply(aten.maximum.default, *shared.signal_first(c.given(0), c.given(1)))
 
 
 OPERATORS: dict[str, Translator] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor
 from tinyvox.errors import ImporterError
 from tinyvox.importers.layer_graph import Place
 from tinyvox.importers.tape import Tape
+from tinyvox.importers.tensorflow import place_of
 from tinyvox.importers.tflite.file import FileTensor, Graph, Operation
 
 aten = torch.ops.aten
@@ -214,16 +214,4 @@ def _place(graph: Graph, operation: Operation) -> Place:
     weights = [t.name for t in constants if t.data is not None and len(t.shape) > 1]
     if not weights:
         return Place(is_layer=True)
-    name = weights[0].split(";")[0]
-    parts = [p for p in name.replace(":0", "").split("/") if p]
-    while len(parts) > 1 and _COMMON.fullmatch(parts[-1].lower()):
-        parts.pop()
-    return Place(".".join(parts), is_layer=True)
-
-
-_COMMON = re.compile(
-    r"(weights?|kernel|bias(es)?|transpose|readvariableop|matmul|biasadd|concat|tensordot"
-    r"|conv[12]d|relu|sigmoid|tanh|softmax|mul|add|split|(un)?stack|strided_slice|rnn|while"
-    r"|multi_rnn_cell|cell|\w*(lstm|gru|rnn)_cell|identity)(_?\d+)?"
-)
-"""Parts of TensorFlow's names that name no layer."""
+    return place_of(weights[0])

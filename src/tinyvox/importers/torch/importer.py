@@ -21,6 +21,8 @@ from torch.utils import _pytree
 from tinyvox.errors import ImporterError, ModelError
 from tinyvox.importers.conversion import compare, compare_longer, convert, longer
 from tinyvox.importers.operators import canonical
+from tinyvox.importers.rolling import rolled
+from tinyvox.importers.tape import Traced
 from tinyvox.importers.torch.archive import first_line, open_program
 from tinyvox.importers.torch.program import needed_nodes, read_program
 from tinyvox.importers.walk import Walk
@@ -49,7 +51,7 @@ def from_torch(module: nn.Module, example: Any, card: SpeechCard | None = None) 
         entry = _input(program)
         which = program.graph_signature.user_inputs.index(entry.name)
         leaves, structure = _pytree.tree_flatten(inputs)
-        model, walk = convert(read_program(program, entry, _random_like(leaves[which])))
+        model, walk = convert(_rolled(program, entry, _random_like(leaves[which])))
 
         def run(features: Tensor) -> Any:
             changed = [*leaves[:which], features, *leaves[which + 1 :]]
@@ -75,17 +77,22 @@ def load_pt2(path: Path) -> Model:
     program = open_program(path)
     try:
         entry = _input(program)
-        model, walk = convert(read_program(program, entry, _example(entry)))
+        model, walk = convert(_rolled(program, entry, _example(entry)))
         facts = {"source": path.name, **_facts(program, entry)}
         if isinstance(entry.meta["val"].shape[walk.layout.index("time")], int):
             facts |= {"exported_frames": walk.frames, **_length_in_graph(walk)}
         else:
-            compare_longer(model, walk, functools.partial(read_program, program, entry))
+            compare_longer(model, walk, functools.partial(_rolled, program, entry))
         return dataclasses.replace(model, provenance=facts)
     except ImporterError as error:
         raise ImporterError(f"{path}: {error}") from error
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
+
+
+def _rolled(program: ExportedProgram, entry: fx.Node, example: Tensor) -> Traced:
+    """The program's tape, with cells that it runs in a loop as layers."""
+    return rolled(read_program(program, entry, example))
 
 
 def _check_module(module: nn.Module, inputs: tuple[Any, ...]) -> None:

@@ -15,19 +15,21 @@ from torch.fx.node import map_aggregate
 from tinyvox.errors import ImporterError
 from tinyvox.importers.layer_graph import Place
 from tinyvox.importers.tape import Tape, Traced, Value, computed, operator_name
+from tinyvox.importers.torch.cells import CELLS
 
 # The operators that may compute constants. They have no side effects, so no file does harm by them.
 # fmt: off
 _PURE = frozenset((
-    "_to_copy", "_weight_norm", "_weight_norm_interface", "abs", "add", "alias", "arange",
-    "cat", "ceil", "clamp", "clone", "concat", "contiguous", "detach", "div", "dot", "exp",
-    "expand", "expand_as", "eye", "flatten", "flip", "floor", "full", "full_like", "index",
-    "lift_fresh",
-    "lift_fresh_copy", "linspace", "log", "mT", "matmul", "maximum", "mean", "minimum", "mm",
-    "movedim", "mul", "mv", "neg", "new_full", "new_ones", "new_zeros", "norm", "numpy_T", "ones",
-    "ones_like", "permute", "pow", "reciprocal", "repeat", "reshape", "rsqrt", "scalar_tensor",
-    "select", "slice", "sqrt", "squeeze", "stack", "sub", "sum", "sym_size", "t", "to",
-    "transpose", "unflatten", "unsqueeze", "vdot", "view", "view_as", "zeros", "zeros_like",
+    "_to_copy", "_weight_norm", "_weight_norm_interface", "abs", "add", "alias",
+    "arange", "cat", "ceil", "chunk", "clamp", "clone", "concat", "contiguous", "detach", "div",
+    "dot", "exp", "expand", "expand_as", "eye", "flatten", "flip", "floor", "full", "full_like",
+    "index", "lift_fresh", "lift_fresh_copy", "linear", "linspace", "log", "mT", "matmul",
+    "maximum", "mean", "minimum", "mm", "movedim", "mul", "mv", "neg", "new_full", "new_ones",
+    "new_zeros", "norm", "numpy_T", "ones", "ones_like", "permute", "pow", "reciprocal", "relu",
+    "repeat", "reshape", "rsqrt", "scalar_tensor", "select", "sigmoid", "slice", "split",
+    "split_with_sizes", "sqrt", "squeeze", "stack", "sub", "sum", "sym_size", "t", "tanh", "to",
+    "transpose", "unbind", "unflatten", "unsqueeze", "vdot", "view", "view_as", "zeros",
+    "zeros_like",
 ))
 # fmt: on
 _FLOATS = (torch.float16, torch.bfloat16, torch.float64)
@@ -94,6 +96,8 @@ class _Reading:
             assert callable(target)
             return computed(target, args, kwargs)
         self.tape.place, self.tape.where = _place(node), _where(node)
+        if _name(node) in CELLS:
+            return CELLS[_name(node)](self.tape, *args, **kwargs)
         result = self.tape.apply(target, *args, **kwargs)
         if _in_place(node):
             self._values[node.all_input_nodes[0]] = result
