@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tinyvox.errors import FileError, ImporterError, ModelError
 from tinyvox.formats import tvx
+from tinyvox.importers.onnx import load_onnx
 from tinyvox.importers.recognition import is_program, recognized
 from tinyvox.importers.torch import load_pt2
 from tinyvox.model import Model, SpeechCard, card_path, load_card
@@ -14,6 +15,7 @@ from tinyvox.model import Model, SpeechCard, card_path, load_card
 IMPORTERS: dict[str, Callable[[Path], Model]] = {
     ".tvx": tvx.load,
     ".pt2": load_pt2,
+    ".onnx": load_onnx,
 }
 """The function that reads a file, by the file's suffix."""
 

@@ -34,8 +34,6 @@ def recognized(path: Path) -> str | None:
         return "is an HDF5 (Keras) file, which is not read; export the model from PyTorch"
     if start[:4] == b"\x89TVX":
         return "is a .tvx file; give it the suffix .tvx"
-    if start[:1] == b"\x08" and path.suffix.lower() == ".onnx":
-        return "is an ONNX model, which is not read; export the module from PyTorch as .pt2"
     return None
 
 

@@ -22,11 +22,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tinyvox.errors import ImporterError
 from tinyvox.executor import Executor
 from tinyvox.importers.layer_graph import Place
-from tinyvox.model import INPUT, Model, Node, Recurrent
+from tinyvox.model import INPUT, Activation, Model, Node, Recurrent
 
 SHAPE_ALONE = frozenset(("sym_size", "new_zeros", "new_ones", "new_full", "zeros_like"))
 """Operators whose result depends on the shape of their input alone, and so is a constant."""
@@ -81,6 +82,8 @@ class Tape:
     inputs: list[Value] = field(default_factory=list)
     place: Place = field(default_factory=Place)
     where: str = ""
+    budget: int | None = None
+    """The elements that all results together may have yet, for a source that nobody vouches for."""
 
     def input(self, name: str, example: Tensor) -> Value:
         """An input of the model, with an example."""
@@ -90,8 +93,11 @@ class Tape:
     def apply(self, target: OpOverload, *args: Any, **kwargs: Any) -> Any:
         """What an operator gives: a value, or a tuple of these; a tensor where it is a constant.
 
-        Raises ImporterError where torch cannot compute it.
+        Raises ImporterError where torch cannot compute it, and before that where the budget is
+        spent.
         """
+        if self.budget is not None:
+            self._spend(target, tensors_of(args), tensors_of(kwargs))
         if not any(True for _ in values_in([args, kwargs])):
             return computed(target, args, kwargs)
         given = tensors_of(args)
@@ -114,6 +120,21 @@ class Tape:
         )
         return results if is_tuple else results[0]
 
+    def activation(self, kind: str, given: Any) -> Any:
+        """An elementwise function, `kind` of ACTIVATIONS, that no ATen operator computes."""
+        target = Executor(Model(1, (Node(kind, Activation(kind), (INPUT,)),)))
+
+        def run(values: Tensor) -> Tensor:
+            flat: Tensor = target(values.reshape(1, -1, 1))
+            return flat.reshape(values.shape)
+
+        if not isinstance(given, Value):
+            return computed(run, [given], {})
+        result = Value(computed(run, [given.tensor], {}))
+        step = Step(kind, {"self": given}, (result,), False, self.place, self.where, run)
+        self.steps.append(step)
+        return result
+
     def recurrent(
         self, layer: Recurrent, frames: Value, states: Sequence[Any] = ()
     ) -> tuple[Value, Value, Value]:
@@ -130,6 +151,18 @@ class Tape:
         step = Step("recurrent", arguments, results, True, self.place, self.where, _run)
         self.steps.append(step)
         return results[0], results[1], results[2]
+
+    def _spend(self, target: OpOverload, args: Any, kwargs: Any) -> None:
+        """Take the size of a result, known without its values, from the budget."""
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            found = computed(target, args, kwargs)
+        parts = found if isinstance(found, tuple | list) else [found]
+        self.budget = (self.budget or 0) - sum(part.numel() for part in parts)
+        if self.budget < 0:
+            raise ImporterError(
+                "its result is too large: together the tensors that the graph computes have more "
+                "elements than its weights explain"
+            )
 
     def needed(self, outputs: Sequence[Value]) -> list[Step]:
         """The steps that these values depend on, in order."""
