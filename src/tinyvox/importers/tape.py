@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils import _pytree
 
 from tinyvox.errors import ImporterError
 from tinyvox.executor import Executor
@@ -154,8 +154,7 @@ class Tape:
 
     def _spend(self, target: OpOverload, args: Any, kwargs: Any) -> None:
         """Take the size of a result, known without its values, from the budget."""
-        with FakeTensorMode(allow_non_fake_inputs=True):
-            found = computed(target, args, kwargs)
+        found = computed(target, *_without_values(target, args, kwargs))
         parts = found if isinstance(found, tuple | list) else [found]
         self.budget = (self.budget or 0) - sum(part.numel() for part in parts)
         if self.budget < 0:
@@ -201,6 +200,17 @@ def _run(input: Tensor, layer: Recurrent, states: Sequence[Tensor]) -> tuple[Ten
     parts = zip(outputs.split(sizes, dim=-1), ends, strict=True)
     hidden = torch.stack([part[:, end] for part, end in parts])
     return outputs, hidden, torch.zeros_like(hidden)
+
+
+def _without_values(target: OpOverload, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    """Arguments with which torch finds the shape of a result alone."""
+
+    def bare(each: Any) -> Any:
+        return each.to("meta") if isinstance(each, Tensor) else each
+
+    makes = any(argument.name == "device" for argument in target._schema.arguments)
+    args, kwargs = _pytree.tree_map(bare, (args, kwargs))
+    return args, {**kwargs, "device": "meta"} if makes else kwargs
 
 
 def values_in(arguments: Any) -> Iterator[Value]:

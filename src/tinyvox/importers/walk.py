@@ -95,12 +95,11 @@ class Walk:
     def _follow(self, step: Step) -> None:
         """Find what an operator gives."""
         arguments = mapped(self._known, step.arguments)
-        if (aside := _aside([self._known(value) for value in step.inputs()])) is not None:
+        inputs = [self._known(value) for value in step.inputs()]
+        if (aside := _aside(inputs)) is not None:
             self.found.update((id(value), aside) for value in step.results)
             return
-        for value in arguments.values():
-            if isinstance(value, Unusable):
-                raise ImporterError(value.reason)
+        _check_inputs(step.operator, inputs)
         if step.operator not in OPERATORS:
             raise ImporterError(f"is not supported; supported are {', '.join(sorted(OPERATORS))}")
         self.graph.place = step.place
@@ -153,6 +152,18 @@ def _aside(inputs: Sequence[Any]) -> Carried | Unusable | None:
     carried = [each for each in inputs if isinstance(each, Carried)]
     unusable = [each for each in inputs if isinstance(each, Unusable)]
     return carried[0] if len(carried) == len(inputs) else (*unusable, Unusable(_MIXED))[0]
+
+
+def _check_inputs(operator: str, inputs: Sequence[Any]) -> None:
+    """Raise ImporterError where an operator on signals takes something that is none."""
+    for each in inputs:
+        if isinstance(each, Unusable):
+            raise ImporterError(each.reason)
+        if isinstance(each, Carried) and operator != "recurrent":
+            raise ImporterError(
+                f"joins the signal with the states in {each.name!r}, which only recurrent layers "
+                "can take"
+            )
 
 
 _MIXED = "the states of recurrent layers are computed with, expected outputs alone"

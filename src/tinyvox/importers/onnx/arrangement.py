@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from tinyvox.errors import ImporterError
 from tinyvox.importers.onnx.graph import Reading
+from tinyvox.importers.onnx.inputs import is_windowed
 from tinyvox.importers.onnx.states import check_carried, final_states, follow, sources, state_inputs
 from tinyvox.importers.tape import Traced, Value
 
@@ -20,7 +21,7 @@ class Arrangement:
     """Inputs that hold no features and no states."""
 
 
-def arranged(reading: Reading, windowed: bool) -> Arrangement:
+def arranged(reading: Reading) -> Arrangement:
     """Find the input with features and the output that is a signal.
 
     An input holds states if recurrent layers start from it. Raises ImporterError where there is not
@@ -44,6 +45,7 @@ def arranged(reading: Reading, windowed: bool) -> Arrangement:
     others = tuple(v for n, v in signals.items() if n != name and n not in finals)
     notes = _notes(carried, states, [n for n in reading.outputs if n != name])
     used = {each.name for each in (*entries, *states)}
+    windowed = is_windowed(entries[0].shape)
     traced = Traced(tape, entries[0], output, others, tuple(states), windowed)
     return Arrangement(traced, notes, tuple(n for n in reading.inputs if n not in used))
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +24,9 @@ from tinyvox.importers.onnx.inputs import (
     guesses,
     inputs_of,
     is_rate,
-    is_windowed,
     lengths,
 )
+from tinyvox.importers.onnx.samples import frame_sizes, probes
 from tinyvox.importers.tape import Tape, Traced
 from tinyvox.importers.walk import Walk
 from tinyvox.model import Model
@@ -68,7 +69,29 @@ def _imported(source: ModelProto, name: str) -> Model:
             return attempt.model(name)
         except ImporterError as error:
             failed.append((attempt.progress, -len(failed), error))
+    if model := _of_samples(source, inputs, name):
+        return model
     raise max(failed, key=lambda failure: failure[:2])[2]
+
+
+def _of_samples(source: ModelProto, inputs: list[Input], name: str) -> Model | None:
+    """The model of a graph that takes the samples of a frame, in any number, or None.
+
+    A frame has as many as the graph takes for one output.
+    """
+    found = None
+    for probe in probes(inputs):
+        first = _Attempt(source, inputs, probe)
+        with contextlib.suppress(ImporterError):
+            first.model(name)
+        for sizes in frame_sizes(first.tape, probe):
+            try:
+                attempt = _Attempt(source, inputs, sizes, is_frame=True)
+                found = attempt.model(name)
+            except ImporterError:
+                if found:
+                    return found
+    return found
 
 
 @dataclass
@@ -78,8 +101,15 @@ class _Attempt:
     source: ModelProto
     inputs: list[Input]
     sizes: Sizes
-    progress: int = 0
-    """How many operators on signals were run."""
+    is_frame: bool = False
+    """Whether the sizes are those of a frame, and not of time."""
+    tape: Tape = field(default_factory=Tape)
+    """The graph as far as it was run last."""
+
+    @property
+    def progress(self) -> int:
+        """How many operators on signals were run."""
+        return len(self.tape.steps)
 
     def model(self, name: str) -> Model:
         """The model. Raises ImporterError where there is none for these sizes."""
@@ -104,7 +134,7 @@ class _Attempt:
     def _any_length(self, walk: Walk) -> bool:
         """Whether the graph takes any number of frames."""
         entry = next(each for each in self.inputs if each.name == walk.entry.name)
-        return entry.dims[walk.layout.index("time")] in self.sizes
+        return not self.is_frame and entry.dims[walk.layout.index("time")] in self.sizes
 
     def _again(self, name: str, example: Tensor) -> Traced:
         """The graph run for an example, of twice as many frames, of the input of this name."""
@@ -119,13 +149,9 @@ class _Attempt:
         signals |= examples or {}
         frames = next(iter(sizes.values()), None) or _declared_frames(self.inputs)
         constants = {e.name: lengths(e, sizes, frames) for e in self.inputs if not e.is_float}
-        tape = Tape()
-        try:
-            reading = Reading(self.source, signals, constants, tape)
-        finally:
-            self.progress = max(self.progress, len(tape.steps))
-        windowed = any(is_windowed(value.shape) for value in signals.values())
-        return reading, arranged(reading, windowed)
+        self.tape = Tape()
+        reading = Reading(self.source, signals, constants, self.tape)
+        return reading, arranged(reading)
 
     def _input_notes(self) -> list[str]:
         """What whole numbers were given to the graph."""
@@ -133,6 +159,9 @@ class _Attempt:
         rates = [e.name for e in taken if is_rate(e)]
         counts = [e.name for e in taken if not is_rate(e)]
         notes = [f"input {name!r} is taken to be {SAMPLE_RATE}" for name in rates]
+        if self.is_frame:
+            size = next(iter(self.sizes.values()))
+            notes.append(f"a frame is taken to have {size} values, the most that give one output")
         return notes + [f"input {name!r} is taken to be the number of frames" for name in counts]
 
 

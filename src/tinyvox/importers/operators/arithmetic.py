@@ -12,7 +12,7 @@ from torch import Tensor
 from tinyvox.errors import ImporterError
 from tinyvox.importers.operators.call import Call, canonical
 from tinyvox.importers.signal import Stream
-from tinyvox.model import Add, BatchNorm, Linear, Multiply, Node
+from tinyvox.model import Add, BatchNorm, Dense, Linear, Multiply, Node
 
 
 def add(call: Call) -> Stream:
@@ -105,7 +105,7 @@ def _affine(call: Call, factor: Any, offset: Any) -> Stream:
     before = call.graph.nodes.get(stream.node)
     merged = _merged(before, weight, bias) if before and call.only_use else None
     if before and merged:
-        node = call.graph.add(merged, *before.inputs)
+        node = call.graph.replace(before.name, merged)
     else:
         node = call.graph.add(_scaling(weight, bias), stream.node)
     return stream.becomes(node, stream.axes)
@@ -118,9 +118,18 @@ def _merged(before: Node, weight: Tensor, bias: Tensor) -> Linear | BatchNorm | 
         return dataclasses.replace(
             layer, weight=layer.weight * weight, bias=layer.bias * weight + bias
         )
-    if isinstance(layer, Linear) and bool((weight == 1).all()):
-        return dataclasses.replace(layer, bias=bias if layer.bias is None else layer.bias + bias)
+    if isinstance(layer, Linear):
+        own = torch.zeros_like(bias) if layer.bias is None else layer.bias
+        scaled = layer if bool((weight == 1).all()) else _times(layer, weight)
+        if bool((bias == 0).all()) and layer.bias is None:
+            return scaled
+        return dataclasses.replace(scaled, bias=own * weight + bias)
     return None
+
+
+def _times(layer: Linear, factors: Tensor) -> Linear:
+    """A linear layer whose outputs are multiplied by these factors."""
+    return dataclasses.replace(layer, weight=Dense(layer.weight.decode() * factors[:, None]))
 
 
 def _scaling(weight: Tensor, bias: Tensor) -> BatchNorm:

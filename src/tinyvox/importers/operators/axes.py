@@ -98,6 +98,11 @@ def pad(call: Call) -> Stream:
     return stream
 
 
+def reflect(call: Call) -> Stream:
+    """`reflection_pad1d(padding)`."""
+    return operations.reflect(call.graph, call.stream("self"), *call["padding"])
+
+
 def unfold(call: Call) -> Stream:
     """`unfold(dimension, size, step)`."""
     stream = call.stream("self")
@@ -180,6 +185,7 @@ AXIS_OPERATORS: dict[str, Callable[[Call], Any]] = {
     "slice": cut,
     "flip": flip,
     **dict.fromkeys(("pad", "constant_pad_nd"), pad),
+    "reflection_pad1d": reflect,
     "unfold": unfold,
     **dict.fromkeys(("cat", "concat"), concatenate),
     "stack": stack,
