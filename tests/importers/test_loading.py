@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from onnx import helper
+from onnx_graphs import write
 
 from tinyvox.errors import FileError, ImporterError, ModelError
 from tinyvox.exporters import export_pt2
@@ -36,12 +38,15 @@ def model(card: SpeechCard | None = None) -> Model:
 def folder(tmp_path: Path) -> Path:
     """The same model in every format, without a card."""
     export_pt2(model(), tmp_path / "model.pt2")
+    weight = next(matrix.decode() for _, matrix in model().matrices())
+    product = helper.make_node("MatMul", ["x", "last.weight"], ["y"], "last")
+    write(tmp_path / "model.onnx", [product], {"last.weight": weight.T.numpy()})
     tvx.save(model(), tmp_path / "model.tvx")
     return tmp_path
 
 
 def test_every_suffix_in_lower_and_upper_case(folder: Path) -> None:
-    assert list(IMPORTERS) == [".tvx", ".pt2"]
+    assert list(IMPORTERS) == [".tvx", ".pt2", ".onnx"]
     for suffix in IMPORTERS:
         path = folder / f"model{suffix}"
         upper = path.rename(folder / f"MODEL{suffix.upper()}")

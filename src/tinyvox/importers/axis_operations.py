@@ -12,8 +12,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from tinyvox.errors import ImporterError
 from tinyvox.importers.layer_graph import LayerGraph
 from tinyvox.importers.signal import Axis, Stream
@@ -21,10 +19,8 @@ from tinyvox.model import (
     Add,
     Concat,
     ContextWindow,
-    Dense,
     FrameStacking,
     Layer,
-    Linear,
     Recurrent,
     Slice,
     Subsample,
@@ -149,31 +145,6 @@ def cut_features(graph: LayerGraph, stream: Stream, dim: int, part: range) -> St
     if len(shape) > 1:
         node = graph.add(Unflatten(len(part)), node)
     return stream.becomes(node, stream.with_axis(dim, Axis("feature", len(part), axes[0].index)))
-
-
-def reflect(graph: LayerGraph, stream: Stream, before: int, after: int) -> Stream:
-    """The features of a frame, in the last dimension, mirrored at its ends: a part of them,
-    turned round by a matrix, is joined to each end."""
-    stream = graph.whole(stream)
-    if stream.feature_dim() != stream.dim(-1) or len(graph.signals[stream.node].shape) != 1:
-        raise ImporterError(f"reflects the last dimension of {stream}, expected features")
-    size = stream.shape[-1]
-    ends = [(1, before + 1), (0, size), (size - 1 - after, size - 1)]
-    counts = (before, size, after)
-    nodes = [
-        stream.node if count == size else _turned(graph, stream.node, *end)
-        for end, count in zip(ends, counts, strict=True)
-        if count
-    ]
-    axes = stream.with_axis(-1, Axis("feature", sum(counts)))
-    return stream.becomes(graph.add(Concat(), *nodes), axes)
-
-
-def _turned(graph: LayerGraph, node: str, start: int, stop: int) -> str:
-    """Features in a row, the last one first."""
-    return graph.add(
-        Linear(Dense(torch.eye(stop - start).flip(0))), graph.add(Slice(start, stop), node)
-    )
 
 
 def flip(graph: LayerGraph, stream: Stream, dims: Sequence[int]) -> Stream:

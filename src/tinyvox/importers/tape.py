@@ -165,13 +165,7 @@ class Tape:
 
     def needed(self, outputs: Sequence[Value]) -> list[Step]:
         """The steps that these values depend on, in order."""
-        needed = set(map(id, outputs))
-        found = []
-        for step in reversed(self.steps):
-            if any(id(value) in needed for value in step.results):
-                needed.update(id(value) for value in step.inputs())
-                found.append(step)
-        return found[::-1]
+        return needed(self.steps, outputs)
 
 
 @dataclass(frozen=True)
@@ -189,6 +183,17 @@ class Traced:
     windowed: bool = False
     """Whether the input holds each frame with those around it, [batch, time, window, feature]. The
     example must then be the windows of one signal, with zeros beyond its ends."""
+
+
+def needed(steps: Sequence[Step], outputs: Sequence[Value]) -> list[Step]:
+    """Those of the steps that these values depend on, in order."""
+    wanted = set(map(id, outputs))
+    found = []
+    for step in reversed(steps):
+        if any(id(value) in wanted for value in step.results):
+            wanted.update(id(value) for value in step.inputs())
+            found.append(step)
+    return found[::-1]
 
 
 def _run(input: Tensor, layer: Recurrent, states: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from tinyvox.errors import ImporterError, ModelError
+from tinyvox.importers.fusion import fused
 from tinyvox.importers.layer_graph import LayerGraph
 from tinyvox.importers.operators import OPERATORS, Call, Carried, Unusable, canonical
 from tinyvox.importers.reduction import States
@@ -28,7 +29,7 @@ class Walk:
     def __init__(self, traced: Traced, layout: tuple[str, ...]) -> None:
         self.entry, self.layout, self.result = traced.entry, layout, traced.output
         self._others, self._carries = traced.others, bool(traced.states)
-        self.steps = traced.tape.needed([traced.output, *traced.others])
+        self.steps = fused(traced.tape.steps, [traced.output, *traced.others])
         self.graph = LayerGraph(self.entry.shape[layout.index("feature")])
         self.features = input_stream(layout, self.entry.shape)
         if "window" in layout:

@@ -12,7 +12,7 @@ from torch import Tensor
 from tinyvox.errors import ImporterError
 from tinyvox.importers.operators.call import Call, canonical
 from tinyvox.importers.signal import Stream
-from tinyvox.model import Add, BatchNorm, Dense, Linear, Multiply, Node
+from tinyvox.model import Add, BatchNorm, Dense, LayerNorm, Linear, Multiply, Node
 
 
 def add(call: Call) -> Stream:
@@ -87,7 +87,7 @@ def divide(call: Call) -> Stream:
 
 def _swapped(call: Call) -> Call:
     arguments = {**call.arguments, "self": call["other"], "other": call["self"]}
-    return dataclasses.replace(call, arguments=arguments, only_use=False)
+    return dataclasses.replace(call, arguments=arguments)
 
 
 def scaled_by(call: Call, node: str, factor: float, offset: float = 0.0) -> str:
@@ -111,10 +111,10 @@ def _affine(call: Call, factor: Any, offset: Any) -> Stream:
     return stream.becomes(node, stream.axes)
 
 
-def _merged(before: Node, weight: Tensor, bias: Tensor) -> Linear | BatchNorm | None:
+def _merged(before: Node, weight: Tensor, bias: Tensor) -> Linear | BatchNorm | LayerNorm | None:
     """The layer before with factor and offset in its own numbers; None where it has no such."""
     layer = before.layer
-    if isinstance(layer, BatchNorm):
+    if isinstance(layer, BatchNorm | LayerNorm):
         return dataclasses.replace(
             layer, weight=layer.weight * weight, bias=layer.bias * weight + bias
         )
