@@ -127,6 +127,22 @@ def _softsign(step: Step, made: Producers) -> Found:
     return ("softsign", {"self": x}) if absolute and absolute.arguments["self"] is x else None
 
 
+def _softplus(step: Step, made: Producers) -> Found:
+    """`x` where it is so large that `softplus(x)` is `x`, else `softplus(x)`."""
+    x = step.arguments["self"]
+    larger = _made(step.arguments["condition"], "gt", made)
+    inner = _made(step.arguments["other"], "softplus", made)
+    if not larger or not inner or larger.arguments["self"] is not x:
+        return None
+    if inner.arguments["self"] is not x or (number(larger.arguments["other"]) or 0) < _LINEAR:
+        return None
+    return "softplus", dict(inner.arguments)
+
+
+_LINEAR = 15
+"""From here on softplus adds less than a float32 resolves."""
+
+
 def _made(value: Any, operator: str, made: Producers) -> Step | None:
     """The step that gives a value, if it is this operator."""
     step = made.get(id(value)) if isinstance(value, Value) else None
@@ -165,5 +181,6 @@ def number(argument: Any) -> float | None:
 _PATTERNS: dict[str, tuple[Callable[[Step, Producers], Found], ...]] = {
     "mul": (_gelu,),
     "div": (_layer_norm, _softsign),
+    "where": (_softplus,),
 }
 """The patterns that may end with each operator."""

@@ -12,9 +12,9 @@ from torch import Tensor
 from tinyvox.errors import ImporterError
 from tinyvox.importers.layer_graph import Place
 from tinyvox.importers.onnx.file import tensor
-from tinyvox.importers.onnx.operation import Findings, Given, Operation
+from tinyvox.importers.onnx.operation import Findings, Operation
 from tinyvox.importers.onnx.operators import TRANSLATORS
-from tinyvox.importers.tape import Tape, Value
+from tinyvox.importers.tape import Tape
 
 if TYPE_CHECKING:
     from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto
@@ -81,15 +81,16 @@ class Reading:
         """What the outputs of a graph or a function are; `scope` gets what is inside it."""
         if depth > _DEEPEST:
             raise ImporterError(f"has more than {_DEEPEST} graphs or functions inside one another")
+        paths = dict(filter(None, map(_biased, body.nodes)))
         for node in needed(body):
             self._left -= 1
             if self._left < 0:
                 raise ImporterError(f"has more than {_MOST_OPERATORS} operators")
-            where = place_of(node)[1]
+            place = place_of(node, next((paths[o] for o in node.output if o in paths), ""))
             try:
-                found = self._follow(node, body.versions, scope, attributes, depth)
+                found = self._follow(node, body.versions, scope, attributes, depth, place)
             except ImporterError as error:
-                raise ImporterError(_placed(where, error)) from error
+                raise ImporterError(_placed(place[1], error)) from error
             if len(found) < len(node.output):
                 found = [*found, *[None] * (len(node.output) - len(found))]
             scope.update((n, each) for n, each in zip(node.output, found, strict=False) if n)
@@ -111,6 +112,7 @@ class Reading:
         scope: Scope,
         attributes: Mapping[str, AttributeProto],
         depth: int,
+        place: tuple[Place, str],
     ) -> Sequence[Any]:
         """What an operator gives."""
         inputs = tuple(self._known(name, scope) if name else None for name in node.input)
@@ -124,7 +126,7 @@ class Reading:
             domain = f" of {node.domain}" if node.domain not in ("", "ai.onnx") else ""
             raise ImporterError(f"is not supported{domain}")
         tape = self.findings.tape
-        tape.place, tape.where = place_of(node)
+        tape.place, tape.where = place
         operation = Operation(
             self.findings,
             node.op_type,
@@ -233,14 +235,25 @@ def _plain(attribute: AttributeProto) -> Any:
     return kinds[attribute.type]()
 
 
-def place_of(node: NodeProto) -> tuple[Place, str]:
-    """Where an operator stands: the path for its layer's name, and words for messages."""
+def _biased(node: NodeProto) -> tuple[str, str] | None:
+    """What an `Add` adds a bias to, and the path of that bias."""
+    if node.op_type != "Add" or len(node.input) != 2:
+        return None
+    pairs = (tuple(node.input), tuple(node.input)[::-1])
+    return next(((one, two.removesuffix(".bias")) for one, two in pairs if two.endswith(".bias")), None)
+
+
+def place_of(node: NodeProto, known: str) -> tuple[Place, str]:
+    """Where an operator stands: the path for its layer's name, and words for messages.
+
+    The path is that of its weight, or the one that is `known`; or else what it is called.
+    """
     name = _printable(node.name) or _printable(next(iter(node.output), ""))
     where = f"{node.op_type} (node {name!r})"
-    weight = next((n for n in node.input if n.endswith(".weight")), "")
     path = node.name.rpartition("/")[0] if "/" in node.name else node.name
-    if weight and not path.startswith("/"):
-        path = weight.removesuffix(".weight")
+    if not path.startswith("/"):
+        weight = next((n for n in node.input if n.endswith(".weight")), known)
+        path = weight.removesuffix(".weight") or path
     path = re.sub(r"[^\w.\-]+", ".", path).strip(".")[:_LONGEST_NAME]
     return Place(path, node.op_type in _WEIGHTED), where
 
@@ -250,6 +263,3 @@ _LONGEST_NAME = 120
 
 def _printable(name: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in name[:_LONGEST_NAME])
-
-
-__all__ = ["Given", "Reading", "Value"]

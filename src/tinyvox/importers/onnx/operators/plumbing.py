@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 
 import torch
@@ -171,6 +172,8 @@ def part(op: Operation, given: Given, axis: int, which: slice) -> Given:
         if back
         else (places.start, max(places.stop, places.start) - 1, abs(places.step))
     )
+    if which.start == -1 and len(places) == 1:  # the last one, however many there are
+        return op.apply(aten.slice.Tensor, given, axis, -1, sys.maxsize, 1)  # type: ignore[no-any-return]
     if len(places) < op.size(given, axis):
         given = op.apply(aten.slice.Tensor, given, axis, first, last + 1, step)
     return op.apply(aten.flip.default, given, [axis]) if back else given
@@ -257,27 +260,40 @@ def _padded(
 
 
 def gather(op: Operation) -> Given:
-    """`Gather(axis)`, by constant places: one of them, or several in a row."""
+    """`Gather(axis)`, by constant places: of a signal one of them, some in a row, or windows."""
     given, places = op.input(0), op.constant(1)
-    if isinstance(given, Tensor):
-        axis = dimension(given, op.get("axis", 0))
-        index = places.flatten().long() % max(given.shape[axis], 1)
-        found = op.apply(aten.index_select.default, given, axis, index)
-        return op.reshape(found, [*given.shape[:axis], *places.shape, *given.shape[axis + 1 :]])
     axis = dimension(given, op.get("axis", 0))
     count = op.size(given, axis)
-    which = [int(place) for place in places.flatten()]
-    if any(not -count <= place < count for place in which):
-        raise ImporterError(f"takes places {which[:8]} of {count}")
-    which = [place % count for place in which]
+    if places.is_floating_point() or bool(((places < -count) | (places >= count)).any()):
+        raise ImporterError(f"takes places outside of the {count} of dimension {axis}")
+    places = places.long() % max(count, 1)
+    if isinstance(given, Tensor):
+        found = op.apply(aten.index_select.default, given, axis, places.flatten())
+        return op.reshape(found, [*given.shape[:axis], *places.shape, *given.shape[axis + 1 :]])
     if places.ndim == 0:
-        return op.apply(aten.select.int, given, axis, which[0])  # type: ignore[no-any-return]
+        return op.apply(aten.select.int, given, axis, int(places))  # type: ignore[no-any-return]
+    if places.ndim == 2 and places.numel():
+        return _windows(op, given, axis, places)
+    which = [int(place) for place in places.flatten()]
     steps = {b - a for a, b in zip(which, which[1:], strict=False)} or {1}
     if places.ndim != 1 or len(steps) != 1 or not which or 0 in steps:
         raise ImporterError(f"takes places {which[:8]} of dimension {axis}, expected some in a row")
     (step,) = steps
     end = which[-1] + (1 if step > 0 else -1)
     return part(op, given, axis, slice(which[0], end if end >= 0 else None, step))
+
+
+def _windows(op: Operation, given: Given, axis: int, places: Tensor) -> Given:
+    """Windows [number, size] of a dimension, each some steps after the one before."""
+    step = int(places[1, 0] - places[0, 0]) if len(places) > 1 else 1
+    starts = torch.arange(len(places)) * step
+    if step < 1 or not torch.equal(places, starts[:, None] + torch.arange(places.shape[1])):
+        raise ImporterError(f"takes places {places.flatten()[:8].tolist()}, expected windows")
+    given = part(op, given, axis, slice(0, int(places[-1, -1]) + 1))
+    found = op.apply(aten.unfold.default, given, axis, places.shape[1], step)
+    dims = list(range(len(found.shape) - 1))
+    dims.insert(axis + 1, len(dims))
+    return op.apply(aten.permute.default, found, dims)  # type: ignore[no-any-return]
 
 
 def where(op: Operation) -> Given:
