@@ -33,6 +33,11 @@ class Findings:
     parameters: int = 0
     """The number of weights that were read."""
 
+    def scaled(self, scales: Tensor) -> None:
+        """Note the scales of weights; they were read as if they were weights themselves."""
+        self.scales.update(scales.flatten().tolist())
+        self.parameters -= scales.numel()
+
 
 @dataclass(frozen=True, eq=False)
 class Operation:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,7 +12,22 @@ from torch import Tensor
 from tinyvox.errors import ImporterError
 from tinyvox.importers.operators.call import Call, canonical
 from tinyvox.importers.signal import Stream
-from tinyvox.model import Add, BatchNorm, Dense, LayerNorm, Linear, Multiply, Node
+from tinyvox.model import (
+    Add,
+    BatchNorm,
+    Conv1d,
+    Conv2d,
+    Dense,
+    Layer,
+    LayerNorm,
+    Linear,
+    Multiply,
+    Node,
+)
+
+
+Weighted = TypeVar("Weighted", Linear, Conv1d, Conv2d)
+"""A layer with one matrix, of a row a channel, and a bias."""
 
 
 def add(call: Call) -> Stream:
@@ -111,14 +126,14 @@ def _affine(call: Call, factor: Any, offset: Any) -> Stream:
     return stream.becomes(node, stream.axes)
 
 
-def _merged(before: Node, weight: Tensor, bias: Tensor) -> Linear | BatchNorm | LayerNorm | None:
+def _merged(before: Node, weight: Tensor, bias: Tensor) -> Layer | None:
     """The layer before with factor and offset in its own numbers; None where it has no such."""
     layer = before.layer
     if isinstance(layer, BatchNorm | LayerNorm):
         return dataclasses.replace(
             layer, weight=layer.weight * weight, bias=layer.bias * weight + bias
         )
-    if isinstance(layer, Linear):
+    if isinstance(layer, Linear | Conv1d | Conv2d):
         own = torch.zeros_like(bias) if layer.bias is None else layer.bias
         scaled = layer if bool((weight == 1).all()) else _times(layer, weight)
         if bool((bias == 0).all()) and layer.bias is None:
@@ -127,8 +142,8 @@ def _merged(before: Node, weight: Tensor, bias: Tensor) -> Linear | BatchNorm | 
     return None
 
 
-def _times(layer: Linear, factors: Tensor) -> Linear:
-    """A linear layer whose outputs are multiplied by these factors."""
+def _times(layer: Weighted, factors: Tensor) -> Weighted:
+    """A layer whose outputs are multiplied by these factors."""
     return dataclasses.replace(layer, weight=Dense(layer.weight.decode() * factors[:, None]))
 
 

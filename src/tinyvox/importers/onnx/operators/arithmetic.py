@@ -42,7 +42,7 @@ def multiply(op: Operation) -> Given:
     one, two = op.input(0), op.input(1)
     for product, factor in ((one, two), (two, one)):
         if id(product) in op.findings.unscaled and isinstance(factor, Tensor):
-            op.findings.scales.update(factor.flatten().tolist())
+            op.findings.scaled(factor)
     return op.apply(aten.mul.Tensor, one, two)  # type: ignore[no-any-return]
 
 

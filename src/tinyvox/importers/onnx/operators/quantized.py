@@ -23,14 +23,19 @@ _ROUNDED = "the rounding of signals to integers is left out: signals are float32
 
 
 def quantize(op: Operation) -> Given:
-    """`QuantizeLinear`: a signal stays as it is, a constant is rounded."""
+    """`QuantizeLinear`: a signal stays as it is, a constant is rounded.
+
+    Where the least code stands for 0, there is no value below 0: exporters leave a `Relu` before it
+    out.
+    """
     given = op.input(0)
+    unsigned = not op.given(2) or op.constant(2).dtype == torch.uint8
+    low, high = (0, 255) if unsigned else (-128, 127)
     if isinstance(given, Value):
         op.note(_ROUNDED)
-        return given
+        least = low == (int(op.constant(2).flatten()[0]) if op.given(2) else 0)
+        return op.apply(aten.relu.default, given) if least else given
     scale, zero = _spread(op, given, op.constant(1)), _zero(op, given, 2)
-    unsigned = op.given(2) and op.constant(2).dtype == torch.uint8 or not op.given(2)
-    low, high = (0, 255) if unsigned else (-128, 127)
     codes = (given / scale).round() + zero
     return codes.clamp(low, high).to(torch.uint8 if unsigned else torch.int8)
 
@@ -71,7 +76,7 @@ def _spread(op: Operation, codes: Tensor, values: Tensor) -> Tensor:
 def _count(op: Operation, codes: Tensor, scales: Tensor) -> None:
     """Note the size of a matrix, and its scales."""
     op.findings.parameters += codes.numel()
-    op.findings.scales.update(scales.flatten().tolist())
+    op.findings.scaled(scales)
 
 
 def quantize_dynamically(op: Operation) -> Sequence[Given]:
@@ -120,14 +125,14 @@ def multiply_dynamically(op: Operation) -> Given:
     """`DynamicQuantizeMatMul` of ONNX Runtime: (A, B, scale, zero point, bias)."""
     op.note(_ROUNDED)
     codes = _codes(op, 1, 3)
-    op.findings.scales.update(op.constant(2).flatten().tolist())
+    op.findings.scaled(op.constant(2))
     return _biased(op, product(op, op.input(0), codes * op.constant(2)), 4)
 
 
 def multiply_scaled(op: Operation) -> Given:
     """`MatMulIntegerToFloat` of ONNX Runtime: (A, B, scales and zero points of both, bias)."""
     codes = _codes(op, 1, 5)
-    op.findings.scales.update(op.constant(3).flatten().tolist())
+    op.findings.scaled(op.constant(3))
     return _biased(op, product(op, _signal(op, 4), codes * op.constant(3)), 6)
 
 
@@ -181,7 +186,7 @@ def multiply_packed(op: Operation) -> Given:
     values = _unpacked(codes.to(torch.uint8), bits, rows * blocks).float()
     values = (values - _points(op, bits, rows, blocks)) * scales.reshape(-1, 1)
     op.findings.parameters += rows * columns
-    op.findings.scales.update(scales.flatten().tolist())
+    op.findings.scaled(scales)
     weight = values.reshape(rows, -1)[:, :columns].contiguous()
     return op.apply(  # type: ignore[no-any-return]
         aten.linear.default, op.input(0), weight, op.constant(5) if op.given(5) else None
