@@ -35,7 +35,7 @@ LAYERS: dict[str, set[str]] = {
     "calibration": {"errors", "executor", "model", "progress", "runtime", "speech", "storage"},
     "evaluation": {"errors", "executor", "model", "progress", "runtime", "speech"},
     "exporters": {"executor", "model", "storage"},
-    "importers": {"errors", "executor", "formats", "model"},
+    "importers": {"errors", "executor", "formats", "model", "storage"},
     "passes": {"calibration", "errors", "executor", "model", "progress", "quantizers", "recipe"},
     "planner": {
         "calibration",

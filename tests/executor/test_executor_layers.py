@@ -145,6 +145,17 @@ def test_conv2d_is_torch_conv2d(
     torch.testing.assert_close(run(model, x), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", layers.ACTIVATIONS[11:])
+def test_no_activation_and_no_gradient_of_a_finite_value_is_infinite(kind: str) -> None:
+    x = torch.tensor([0, 1e-39, 1e-20, 1, 87, 89, 1e30])
+    x = torch.cat([x, -x])[None, :, None].requires_grad_()
+    y = Executor(chain(1, act=layers.Activation(kind)))(x)
+    y.sum().backward()
+    assert y.isfinite().all()
+    assert x.grad is not None
+    assert x.grad.isfinite().all()
+
+
 def trained_norm(module: nn.BatchNorm1d | nn.BatchNorm2d) -> layers.BatchNorm:
     """Random statistics and factors in the module, and the layer that holds the same."""
     assert module.running_mean is not None

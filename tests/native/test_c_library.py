@@ -217,4 +217,4 @@ def test_the_library_is_small(native_build: Path, tmp_path: Path) -> None:
     stripped = tmp_path / "libtinyvox.so"
     subprocess.run(["strip", "-o", stripped, shared_library(native_build)], check=True)
     print(f"libtinyvox.so, stripped: {stripped.stat().st_size:,} bytes")
-    assert stripped.stat().st_size < 410_000
+    assert stripped.stat().st_size < 425_000

@@ -174,6 +174,18 @@ def test_instruction_sets_agree_with_torch(
         np.testing.assert_allclose(session.run(features), expected, rtol=1e-5, atol=3e-6)
 
 
+EXTREMES = np.array([0, -0.0, 1e-45, 1e-39, 1e-20, 1, 20, 21, 87, 89, 1e4, 1e30], np.float32)
+
+
+@pytest.mark.parametrize("kind", layers.ACTIVATIONS[11:])
+def test_no_activation_of_a_finite_value_is_infinite(kind: str, tmp_path: Path) -> None:
+    model = chain(1, act=layers.Activation(kind))
+    features = np.concatenate([EXTREMES, -EXTREMES])[:, None]
+    found = open_model(model, tmp_path).run(features)
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(found, by_torch(model, features), rtol=1e-6, atol=1e-18)
+
+
 def test_an_unknown_instruction_set_is_one_clear_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

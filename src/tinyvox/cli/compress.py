@@ -16,6 +16,7 @@ def compress(
     size: options.Size = None,
     max_loss: options.MaxLoss = None,
     recipe: options.RecipeFile = None,
+    lossless: options.Lossless = False,
     data: options.Calibrate = None,
     dev: options.Dev = None,
     finetune: options.Finetune = None,
@@ -28,14 +29,15 @@ def compress(
     speech: options.FormerCard = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Make a model small: by a recipe, to a ratio or a size, or within a loss."""
+    """Make a model small: by a recipe, to a ratio or a size, within a loss, or without one."""
     from tinyvox.workflow import CompressRequest, describe_file, run
 
-    if sum(option is not None for option in (ratio, size, max_loss, recipe)) != 1:
-        raise typer.BadParameter("give one of --ratio, --size, --max-loss and --recipe")
+    ways = [option is not None for option in (ratio, size, max_loss, recipe)]
+    if sum([*ways, lossless]) != 1:
+        raise typer.BadParameter("give one of --ratio, --size, --max-loss, --recipe and --lossless")
     request = CompressRequest(
         model, output, ratio, size, max_loss, recipe, data, dev, finetune, effort,
-        card or speech, save_recipe, cache, seed, normalize,
+        card or speech, save_recipe, cache, seed, normalize, lossless,
     )  # fmt: skip
     with shown() as progress:
         result = run(request, progress)

@@ -22,13 +22,21 @@ FormerCard = Annotated[Path | None, typer.Option("--speech", hidden=True)]
 Data = Annotated[
     Path, typer.Option("--data", help="Manifest with transcripts: JSON lines, or DeepSpeech CSV.")
 ]
-Trained = Annotated[Path, typer.Argument(help="The trained model: .pt2 or .tvx.")]
+Trained = Annotated[
+    Path, typer.Argument(help="The trained model: .pt2, .tflite and others, or .tvx.")
+]
 Output = Annotated[Path, typer.Option("-o", "--output", help="The .tvx file to write.")]
 Ratio = Annotated[float | None, typer.Option("--ratio", help="How many times smaller.")]
 Size = Annotated[int | None, typer.Option("--size", help="Bytes of the file, at most.")]
 MaxLoss = Annotated[
     float | None,
     typer.Option("--max-loss", help="Points of word error rate that may be lost on --dev."),
+]
+Lossless = Annotated[
+    bool,
+    typer.Option(
+        "--lossless", help="Change no weight: recode what the original holds in 8 bits or fewer."
+    ),
 ]
 RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="A recipe to follow, YAML.")]
 Calibrate = Annotated[

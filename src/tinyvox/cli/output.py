@@ -107,6 +107,15 @@ def print_sizes(facts: dict[str, Any], out: Console, *, verbose: bool = False) -
     )
     if facts["left_float"]:
         out.print(f"[bold red]left in float:[/] {escape(', '.join(facts['left_float']))}")
+    if facts["quantized"]:
+        kinds = [row["kind"] for row in facts["tensors"] if row["kind"] != "vector"]
+        out.print(
+            f"the original was quantized: {kinds.count('coded')} of its {len(kinds)} matrices came "
+            "as codes, no value changed",
+            soft_wrap=True,
+        )
+    for note in facts["import_notes"]:
+        out.print(f"on import: {note}", soft_wrap=True, markup=False)
     if facts["exported_frames"]:
         out.print(
             f"[bold red]exported for {facts['exported_frames']} frames:[/] the outputs for other "

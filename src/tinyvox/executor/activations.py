@@ -14,12 +14,6 @@ from tinyvox.model import Activation
 TINY = torch.finfo(torch.float32).tiny
 """The smallest normal float32."""
 
-
-def _square_root(values: Tensor) -> Tensor:
-    """The square root of what is above 0; both that and its gradient are finite everywhere."""
-    return torch.where(values > 0, values.clamp(min=TINY).sqrt(), 0.0)
-
-
 ELEMENTWISE: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
     "tanh": torch.tanh,
@@ -34,7 +28,7 @@ ELEMENTWISE: dict[str, Callable[[Tensor], Tensor]] = {
     "softsign": F.softsign,
     "mish": F.mish,
     "exp": lambda values: values.clamp(max=88).exp(),
-    "sqrt": _square_root,
+    "sqrt": lambda values: values.clamp(min=TINY).sqrt(),  # at 0 its slope is infinite
     "log": lambda values: values.clamp(min=TINY).log(),
     "abs": torch.abs,
 }

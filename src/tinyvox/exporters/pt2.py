@@ -44,7 +44,8 @@ def export_program(model: Model) -> ExportedProgram:
     """The model as a PyTorch program from features [batch, frames, size] to outputs.
 
     Any batch and any number of frames may be given, unless the model has a recurrent layer: there
-    torch fixes both. The importer reads either program.
+    torch fixes both. The importer reads either program, unless the model has cells that torch does
+    not have: these are written out step by step.
     """
     fixed = any(isinstance(node.layer, Recurrent) for node in model.nodes)
     shapes = None if fixed else ({0: Dim.AUTO, 1: Dim.AUTO},)

@@ -221,7 +221,11 @@ def concatenate(graph: LayerGraph, parts: Sequence[Stream | Zeros], dim: int) ->
 
 def stack(graph: LayerGraph, streams: Sequence[Stream], dim: int) -> Stream:
     """Tensors joined in a new dimension: the shifts of a context window."""
-    return _shifts(graph, streams, dim % (len(streams[0].axes) + 1), merged=False)
+    dim %= len(streams[0].axes) + 1
+    if len(streams) == 1:
+        axes = streams[0].axes
+        return dataclasses.replace(streams[0], axes=(*axes[:dim], (), *axes[dim:]))
+    return _shifts(graph, streams, dim, merged=False)
 
 
 def _with_zeros(parts: Sequence[Stream | Zeros], dim: int) -> Stream:

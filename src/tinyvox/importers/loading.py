@@ -9,6 +9,8 @@ from tinyvox.errors import FileError, ImporterError, ModelError
 from tinyvox.formats import tvx
 from tinyvox.importers.onnx import load_onnx
 from tinyvox.importers.recognition import is_program, recognized
+from tinyvox.importers.tensors import load_tensors
+from tinyvox.importers.tflite import load_tflite
 from tinyvox.importers.torch import load_pt2
 from tinyvox.model import Model, SpeechCard, card_path, load_card
 
@@ -16,6 +18,9 @@ IMPORTERS: dict[str, Callable[[Path], Model]] = {
     ".tvx": tvx.load,
     ".pt2": load_pt2,
     ".onnx": load_onnx,
+    ".tflite": load_tflite,
+    ".npz": load_tensors,
+    ".safetensors": load_tensors,
 }
 """The function that reads a file, by the file's suffix."""
 

@@ -29,7 +29,7 @@ def recognized(path: Path) -> str | None:
             f"program; {_EXPORT}"
         )
     if start[4:8] == b"TFL3":
-        return "is a TensorFlow Lite model, which is not read; export the model from PyTorch"
+        return "is a TensorFlow Lite model; give it the suffix .tflite"
     if start[:8] == b"\x89HDF\r\n\x1a\n":
         return "is an HDF5 (Keras) file, which is not read; export the model from PyTorch"
     if start[:4] == b"\x89TVX":

@@ -90,7 +90,7 @@ class Tape:
         self.inputs.append(Value(example, name))
         return self.inputs[-1]
 
-    def apply(self, target: OpOverload, *args: Any, **kwargs: Any) -> Any:
+    def apply(self, target: Any, *args: Any, **kwargs: Any) -> Any:
         """What an operator gives: a value, or a tuple of these; a tensor where it is a constant.
 
         Raises ImporterError where torch cannot compute it, and before that where the budget is
@@ -197,12 +197,10 @@ def needed(steps: Sequence[Step], outputs: Sequence[Value]) -> list[Step]:
 
 
 def _run(input: Tensor, layer: Recurrent, states: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    model = Model(input.shape[-1], (Node("layer", layer, (INPUT,)),))
-    with torch.no_grad():
-        outputs = Executor(model)(input)
+    outputs = run_layer(layer, input)
     sizes = [cell.size for cell in layer.cells().values()]
     ends = [-1 if name == "forward" else 0 for name in layer.cells()]
-    parts = zip(outputs.split(sizes, dim=-1), ends, strict=True)
+    parts = zip(torch.split(outputs, sizes, dim=-1), ends, strict=True)
     hidden = torch.stack([part[:, end] for part, end in parts])
     return outputs, hidden, torch.zeros_like(hidden)
 
@@ -216,6 +214,14 @@ def _without_values(target: OpOverload, args: Any, kwargs: Any) -> tuple[Any, An
     makes = any(argument.name == "device" for argument in target._schema.arguments)
     args, kwargs = _pytree.tree_map(bare, (args, kwargs))
     return args, {**kwargs, "device": "meta"} if makes else kwargs
+
+
+def run_layer(layer: Recurrent, frames: Tensor) -> Tensor:
+    """What a recurrent layer gives for frames [batch, time, size], from zeros."""
+    model = Model(frames.shape[-1], (Node("layer", layer, (INPUT,)),))
+    with torch.no_grad():
+        outputs: Tensor = Executor(model)(frames)
+    return outputs
 
 
 def values_in(arguments: Any) -> Iterator[Value]:

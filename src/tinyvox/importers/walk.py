@@ -16,7 +16,7 @@ from tinyvox.importers.layer_graph import LayerGraph
 from tinyvox.importers.operators import OPERATORS, Call, Carried, Unusable, canonical
 from tinyvox.importers.reduction import States
 from tinyvox.importers.signal import Stream, input_stream
-from tinyvox.importers.tape import Step, Traced, Value, mapped
+from tinyvox.importers.tape import Step, Traced, Value, mapped, needed
 from tinyvox.model import INPUT, ContextWindow, Model
 
 _ON_NUMBERS = frozenset(("add", "sub", "rsub", "mul", "div"))
@@ -30,6 +30,7 @@ class Walk:
         self.entry, self.layout, self.result = traced.entry, layout, traced.output
         self._others, self._carries = traced.others, bool(traced.states)
         self.steps = fused(traced.tape.steps, [traced.output, *traced.others])
+        self._required = set(map(id, needed(self.steps, [traced.output])))
         self.graph = LayerGraph(self.entry.shape[layout.index("feature")])
         self.features = input_stream(layout, self.entry.shape)
         if "window" in layout:
@@ -75,7 +76,9 @@ class Walk:
             try:
                 self._follow(step)
             except (ImporterError, ModelError) as error:
-                raise ImporterError(f"{step.where}: {error}") from error
+                if id(step) in self._required or not self._carries:
+                    raise ImporterError(f"{step.where}: {error}") from error
+                self.found.update((id(value), Unusable(_MIXED)) for value in step.results)
         self.output = self._output()
         return self.graph.model(self.output.node)
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from tinyvox.errors import ModelError
 from tinyvox.model.card import SpeechCard
 from tinyvox.model.layers import Layer, Signal
-from tinyvox.model.matrix import Coded, Dense, Matrix, Product, leaves
+from tinyvox.model.matrix import Coded, Dense, Matrix, Product, leaf_map, leaves
 
 INPUT = "input"
 """The name under which nodes refer to the model's input."""
@@ -128,6 +128,11 @@ class Model:
         for node in self.holders():
             for name, matrix in node.layer.matrices().items():
                 yield f"{node.name}.{name}", matrix
+
+    def dequantized(self) -> Model:
+        """The model with every code as the value that it stands for, float32."""
+        decode = leaf_map(lambda leaf: Dense(leaf.decode()))
+        return self.with_tensors({name: decode(matrix) for name, matrix in self.matrices()})
 
     def shared_factors(self) -> dict[Matrix, tuple[str, ...]]:
         """The right factors that several products share, with the full names of those products.

@@ -93,9 +93,9 @@ def apply_weight(layer: layers.Layer, weight: Tensor, inputs: Tensor) -> Tensor:
     if isinstance(layer, layers.Conv2d):
         kernel = weight.view(weight.shape[0], -1, *layer.kernel).sum(2)
         padded = F.pad(inputs, layer.padding[2:])
-        along_bands = {"stride": layer.stride[1], "dilation": layer.dilation[1]}
-        through_bands: Tensor = F.conv1d(padded[None], kernel, **along_bands, groups=layer.groups)
-        return through_bands[0]
+        return F.conv1d(
+            padded[None], kernel, None, layer.stride[1], 0, layer.dilation[1], layer.groups
+        )[0]
     product: Tensor = weight @ inputs
     return product
 

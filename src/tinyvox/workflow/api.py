@@ -36,9 +36,13 @@ def compress(
     seed: int = 0,
     normalize: Normalize = "none",
     cache: Given = None,
+    lossless: bool = False,
     progress: Progress = silent,
 ) -> CompressResult:
     """Make a model small: by one of a ratio, a size in bytes, a loss allowed, and a recipe.
+
+    `lossless` changes no weight: the codes of an original that is quantized are coded anew in fewer
+    bytes.
 
     `ratio` counts 4 bytes a parameter of the original; `max_loss` is in points of word error rate
     on `dev`. `data` is a manifest of speech, without transcripts, that shows what matters of each
@@ -62,6 +66,7 @@ def compress(
         cache=path_of("cache", cache),
         seed=seed,
         normalize=normalize,
+        lossless=lossless,
     )
     return run(request, progress)
 
@@ -83,6 +88,7 @@ def plan(
     found = compress(
         model, ratio=ratio, size=size, data=data, effort=effort, seed=seed, progress=progress
     )
+    assert found.recipe is not None  # a plan has one
     return found.recipe
 
 

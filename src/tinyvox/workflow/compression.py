@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 from tinyvox.calibration import Calibration, OutputDivergence, divergence_on_audio
@@ -15,6 +16,7 @@ from tinyvox.progress import Progress, silent
 from tinyvox.recipe import FinetuneSettings, save_recipe, with_finetune
 from tinyvox.speech import Corpus
 from tinyvox.training import finetune, load_audio
+from tinyvox.workflow.description import left_float
 from tinyvox.workflow.inputs import Inputs, read_inputs
 from tinyvox.workflow.request import CompressRequest, CompressResult
 
@@ -29,7 +31,13 @@ def run(request: CompressRequest, progress: Progress = silent) -> CompressResult
     FileError where something cannot be written.
     """
     inputs = read_inputs(request)
+    if request.lossless:
+        return _saved(request, CompressResult(inputs.model, None, _unchanged(inputs.model)))
     left_out: list[Note] = []
+    if inputs.model.provenance.get("quantized"):
+        left_out.append(Note("all layers", "the original is quantized; its values are compressed"))
+        original = inputs.model.dequantized().with_provenance(quantized=False)
+        inputs = replace(inputs, model=original)
     if inputs.tuning is not None:
         assert inputs.model.card is not None  # read_inputs has seen to it
         short = load_audio(inputs.tuning, inputs.model.card, inputs.model, progress)
@@ -49,11 +57,23 @@ def run(request: CompressRequest, progress: Progress = silent) -> CompressResult
     small, notes = apply(
         inputs.model, recipe, calibration=calibration, finetune=tune, made=made, progress=progress
     )
-    result = CompressResult(small, recipe, (*left_out, *notes), plan)
+    return _saved(request, CompressResult(small, recipe, (*left_out, *notes), plan))
+
+
+def _saved(request: CompressRequest, result: CompressResult) -> CompressResult:
+    """The result, written where the request has an output."""
     if request.output is not None:
         result.save(request.output)
         _remove_states(request.output)
     return result
+
+
+def _unchanged(model: Model) -> tuple[Note, ...]:
+    """What keeps the bytes of a model whose weights do not change."""
+    dense = left_float(model)
+    if not dense:
+        return (Note("all layers", "no weight was changed; the codes of the original are kept"),)
+    return (Note("all layers", "no weight was changed; float32 weights hardly become smaller"),)
 
 
 def calibration_of(

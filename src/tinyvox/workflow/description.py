@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tinyvox.formats import tvx
-from tinyvox.model import Dense, Model, leaves
+from tinyvox.model import Coded, Dense, Model, leaves
 from tinyvox.recipe import Recipe, rule_of
 
 BYTES_A_PARAMETER = 4
@@ -77,17 +77,21 @@ def _method(name: str, row: tvx.Row, model: Model) -> str | None:
 
 
 def describe_model(path: Path, model: Model) -> dict[str, Any]:
-    """The same facts of a model in another file. Its matrices are counted as float32."""
-    tensors = [
-        {
+    """The same facts of a model in another file.
+
+    Its matrices are counted as float32, or as their codes where it holds them quantized.
+    """
+    tensors = []
+    for name, matrix in model.matrices():
+        bits = matrix.bits if isinstance(matrix, Coded) else 8 * BYTES_A_PARAMETER
+        row = {
             "name": name,
             "shape": list(matrix.shape),
             "kind": type(matrix).__name__.lower(),
-            "bits_per_weight": 32.0,
-            "bytes": BYTES_A_PARAMETER * matrix.shape[0] * matrix.shape[1],
+            "bits_per_weight": float(bits),
+            "bytes": -(-bits * matrix.shape[0] * matrix.shape[1] // 8),
         }
-        for name, matrix in model.matrices()
-    ]
+        tensors.append(row | ({"code_bits": bits} if isinstance(matrix, Coded) else {}))
     return _facts(path, model, tensors, [])
 
 
@@ -106,4 +110,6 @@ def _facts(
         "overhead": overhead,
         "left_float": left_float(model),
         "exported_frames": model.provenance.get("exported_frames"),
+        "quantized": bool(model.provenance.get("quantized")),
+        "import_notes": list(model.provenance.get("import_notes", ())),
     }

@@ -15,7 +15,8 @@ from tinyvox.recipe import Recipe
 
 @dataclass(frozen=True)
 class CompressRequest:
-    """How to make a model small: by one of a budget (`ratio`, `size`, `max_loss`) and a `recipe`.
+    """How to make a model small: by one of a budget (`ratio`, `size`, `max_loss`), a `recipe`, and
+    `lossless`, which changes no weight.
 
     `ratio` counts 4 bytes a parameter of the original, `size` is in bytes, `max_loss` in points of
     word error rate. `data`, `dev` and `finetune` are manifests of speech: to calibrate with, to
@@ -41,17 +42,19 @@ class CompressRequest:
     cache: Path | None = None
     seed: int = 0
     normalize: Normalize = "none"
+    lossless: bool = False
 
 
 @dataclass(frozen=True)
 class CompressResult:
     """The small model, the recipe that made it, and a note for everything that was done.
 
-    `plan` is what the planner found; None where a recipe was given.
+    The recipe is None where no weight was changed. `plan` is what the planner found; None where a
+    recipe was given.
     """
 
     model: Model
-    recipe: Recipe
+    recipe: Recipe | None
     notes: tuple[Note, ...]
     plan: Plan | None = None
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from tinyvox.errors import ImporterError, ModelError
+from tinyvox.importers.coded import coded
 from tinyvox.importers.conversion import compare_longer, convert
 from tinyvox.importers.onnx.arrangement import Arrangement, arranged
 from tinyvox.importers.onnx.file import read_model
@@ -27,6 +28,7 @@ from tinyvox.importers.onnx.inputs import (
     lengths,
 )
 from tinyvox.importers.onnx.samples import frame_sizes, probes
+from tinyvox.importers.rolling import rolled
 from tinyvox.importers.tape import Tape, Traced
 from tinyvox.importers.walk import Walk
 from tinyvox.model import Model
@@ -129,6 +131,7 @@ class _Attempt:
             facts |= {"length_in_graph": place} if place else {}
         if notes := [*self._input_notes(), *reading.findings.notes, *found.notes]:
             facts["import_notes"] = notes
+        model = coded(model, reading.findings.scales)
         return dataclasses.replace(model, provenance=facts)
 
     def _any_length(self, walk: Walk) -> bool:
@@ -151,7 +154,8 @@ class _Attempt:
         constants = {e.name: lengths(e, sizes, frames) for e in self.inputs if not e.is_float}
         self.tape = Tape()
         reading = Reading(self.source, signals, constants, self.tape)
-        return reading, arranged(reading)
+        found = arranged(reading)
+        return reading, dataclasses.replace(found, traced=rolled(found.traced))
 
     def _input_notes(self) -> list[str]:
         """What whole numbers were given to the graph."""

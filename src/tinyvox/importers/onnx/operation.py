@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,8 +28,9 @@ class Findings:
     """What was taken in another way than the file says, each once, in order."""
     scales: set[float] = field(default_factory=set)
     """The scales of all weights that were quantized."""
-    unscaled: set[int] = field(default_factory=set)
-    """The `id`s of products of integer weights, which a scale multiplies later on."""
+    unscaled: dict[int, Callable[[Tensor], Given]] = field(default_factory=dict)
+    """For the product of a signal and integer weights, by its `id`: the product with weights times
+    a scale, which the graph multiplies it by later on."""
     parameters: int = 0
     """The number of weights that were read."""
 

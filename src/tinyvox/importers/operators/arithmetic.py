@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,17 +17,12 @@ from tinyvox.model import (
     BatchNorm,
     Conv1d,
     Conv2d,
-    Dense,
     Layer,
     LayerNorm,
     Linear,
     Multiply,
     Node,
 )
-
-
-Weighted = TypeVar("Weighted", Linear, Conv1d, Conv2d)
-"""A layer with one matrix, of a row a channel, and a bias."""
 
 
 def add(call: Call) -> Stream:
@@ -129,22 +124,18 @@ def _affine(call: Call, factor: Any, offset: Any) -> Stream:
 def _merged(before: Node, weight: Tensor, bias: Tensor) -> Layer | None:
     """The layer before with factor and offset in its own numbers; None where it has no such."""
     layer = before.layer
-    if isinstance(layer, BatchNorm | LayerNorm):
+    if isinstance(layer, BatchNorm) or (isinstance(layer, LayerNorm) and _is_bare(layer)):
         return dataclasses.replace(
             layer, weight=layer.weight * weight, bias=layer.bias * weight + bias
         )
-    if isinstance(layer, Linear | Conv1d | Conv2d):
-        own = torch.zeros_like(bias) if layer.bias is None else layer.bias
-        scaled = layer if bool((weight == 1).all()) else _times(layer, weight)
-        if bool((bias == 0).all()) and layer.bias is None:
-            return scaled
-        return dataclasses.replace(scaled, bias=own * weight + bias)
+    if isinstance(layer, Linear | Conv1d | Conv2d) and bool((weight == 1).all()):
+        return dataclasses.replace(layer, bias=bias if layer.bias is None else layer.bias + bias)
     return None
 
 
-def _times(layer: Weighted, factors: Tensor) -> Weighted:
-    """A layer whose outputs are multiplied by these factors."""
-    return dataclasses.replace(layer, weight=Dense(layer.weight.decode() * factors[:, None]))
+def _is_bare(layer: Layer) -> bool:
+    """Whether this is a layer norm without factor and offset, as graphs write it step by step."""
+    return isinstance(layer, LayerNorm) and bool((layer.weight == 1).all())
 
 
 def _scaling(weight: Tensor, bias: Tensor) -> BatchNorm:

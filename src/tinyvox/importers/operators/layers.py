@@ -197,7 +197,7 @@ def _cell(kind: str, weights: list[Tensor], projected: bool) -> Cell:
 def _layer(kind: str, cells: list[Cell], backwards: bool) -> Recurrent:
     if backwards:
         return Recurrent(kind, backward=cells[0])
-    return Recurrent(kind, *cells)
+    return Recurrent(kind, cells[0], cells[1] if len(cells) > 1 else None)
 
 
 def _padding(call: Call, index: int, reach: int) -> tuple[int, int]:

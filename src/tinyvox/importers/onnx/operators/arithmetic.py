@@ -43,6 +43,7 @@ def multiply(op: Operation) -> Given:
     for product, factor in ((one, two), (two, one)):
         if id(product) in op.findings.unscaled and isinstance(factor, Tensor):
             op.findings.scaled(factor)
+            return op.findings.unscaled[id(product)](factor)
     return op.apply(aten.mul.Tensor, one, two)  # type: ignore[no-any-return]
 
 

@@ -7,7 +7,7 @@ and zero point 0.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -105,20 +105,36 @@ def _signal(op: Operation, zero: int) -> Given:
 
 def multiply_integers(op: Operation) -> Given:
     """`MatMulInteger`."""
-    return _unscaled(op, product(op, _signal(op, 2), _codes(op, 1, 3)))
+    signal, codes = _signal(op, 2), _codes(op, 1, 3)
+    return _unscaled(op, codes, lambda weight: product(op, signal, weight), [1, -1])
 
 
 def convolve_integers(op: Operation) -> Given:
     """`ConvInteger`."""
-    codes = op.constant(1)
+    signal, codes = _signal(op, 2), op.constant(1)
     op.findings.parameters += codes.numel()
-    point = op.constant(3).float().reshape(-1, *[1] * (codes.ndim - 1)) if op.given(3) else 0.0
-    return _unscaled(op, convolved(op, _signal(op, 2), codes.float() - point, None))
+    shape = [-1, *[1] * (codes.ndim - 1)]
+    point = op.constant(3).float().reshape(shape) if op.given(3) else 0.0
+    return _unscaled(
+        op, codes.float() - point, lambda weight: convolved(op, signal, weight, None), shape
+    )
 
 
-def _unscaled(op: Operation, given: Given) -> Given:
-    op.findings.unscaled.add(id(given))
-    return given
+def _unscaled(
+    op: Operation, codes: Tensor, multiply: Callable[[Tensor], Given], shape: list[int]
+) -> Given:
+    """The product with codes alone; a scale of the shape [out] or one number is told apart."""
+    found = multiply(codes)
+
+    def scaled(scale: Tensor) -> Given:
+        flat = scale.flatten()
+        rows = codes.shape[shape.index(-1)]
+        if flat.numel() not in (1, rows):
+            return op.apply(aten.mul.Tensor, found, scale)  # type: ignore[no-any-return]
+        return multiply(codes * flat.reshape(shape if flat.numel() > 1 else []))
+
+    op.findings.unscaled[id(found)] = scaled
+    return found
 
 
 def multiply_dynamically(op: Operation) -> Given:

@@ -1,0 +1,218 @@
+"""Sums of products that lead to a value: what stands inside the gates of a cell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from tinyvox.importers.tape import Step, Tape, Value
+
+SAME_VALUES = frozenset(
+    (
+        *("view", "reshape", "_unsafe_view", "squeeze", "unsqueeze", "flatten", "expand"),
+        *("clone", "contiguous", "alias", "detach", "dropout", "to", "_to_copy"),
+    )
+)
+"""Operators that change the shape at most."""
+PARTS = frozenset(("split", "split_with_sizes", "chunk", "slice", "narrow"))
+"""Operators that cut a dimension."""
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """`weight` [rows, n] times a value of n features."""
+
+    weight: Tensor
+    operand: Value
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Equal for the very same weights."""
+        weight = self.weight
+        return weight.data_ptr(), tuple(weight.shape), weight.stride()
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """The sum of matrices times values, of vectors times values, of products, and of a bias.
+
+    Each has so many `rows`.
+    """
+
+    rows: int
+    parts: tuple[Part, ...] = ()
+    diagonals: tuple[tuple[Tensor, Value], ...] = ()
+    products: tuple[tuple[Value, Value], ...] = ()
+    bias: Tensor | None = None
+
+    def __add__(self, other: Affine) -> Affine:
+        biases = [b for b in (self.bias, other.bias) if b is not None]
+        return Affine(
+            self.rows,
+            self.parts + other.parts,
+            self.diagonals + other.diagonals,
+            self.products + other.products,
+            sum(biases[1:], biases[0]) if biases else None,
+        )
+
+    def take(self, first: int, last: int) -> Affine | None:
+        """The rows from `first` to before `last`; None where it has products of values."""
+        if self.products:
+            return None
+        return Affine(
+            last - first,
+            tuple(replace(p, weight=p.weight[first:last]) for p in self.parts),
+            tuple((vector[first:last], value) for vector, value in self.diagonals),
+            (),
+            None if self.bias is None else self.bias[first:last],
+        )
+
+    def scaled(self, factor: float) -> Affine | None:
+        """The sum times a number; None where it has products of values."""
+        if self.products:
+            return None
+        return Affine(
+            self.rows,
+            tuple(replace(p, weight=p.weight * factor) for p in self.parts),
+            tuple((vector * factor, value) for vector, value in self.diagonals),
+            (),
+            None if self.bias is None else self.bias * factor,
+        )
+
+
+class Sources:
+    """Which step gives each value of a tape."""
+
+    def __init__(self, tape: Tape) -> None:
+        self._steps = {id(v): (step, i) for step in tape.steps for i, v in enumerate(step.results)}
+
+    def step(self, value: object) -> Step | None:
+        """The step that gives a value; None for an input or a constant."""
+        return self._steps[id(value)][0] if id(value) in self._steps else None
+
+    def index(self, value: Value) -> int:
+        """Which result of its step a value is."""
+        return self._steps[id(value)][1]
+
+    def root(self, value: object) -> object:
+        """The value before operators that change the shape at most."""
+        while (step := self.step(value)) is not None and step.operator in SAME_VALUES:
+            value = next(iter(step.arguments.values()))
+        return value
+
+    def made_by(self, value: object, *operators: str) -> Step | None:
+        """The step that gives a value, but for its shape, if it is of one of these operators."""
+        step = self.step(self.root(value))
+        return step if step is not None and step.operator in operators else None
+
+    def range_of(self, value: Value) -> tuple[Value, int, int, int] | None:
+        """For a part of another value: that value, the dimension, the first and the last step."""
+        step = self.step(value)
+        if step is None or not (step.operator in PARTS or step.operator in ("select", "unbind")):
+            return None
+        source = step.arguments["self"]
+        dim = step.arguments["dim"] % len(source.shape)
+        if step.operator in ("select", "unbind"):
+            one = step.operator == "select"
+            first = step.arguments["index"] if one else self.index(value)
+            first %= source.shape[dim]
+            return source, dim, first, first + 1
+        size = value.shape[dim]
+        if step.operator == "slice":
+            first, _, stride = slice(
+                step.arguments["start"], step.arguments["end"], step.arguments["step"]
+            ).indices(source.shape[dim])
+            return (source, dim, first, first + size) if stride == 1 else None
+        if step.operator == "narrow":
+            first = int(step.arguments["start"])
+            return source, dim, first, first + size
+        first = sum(v.shape[dim] for v in step.results[: self.index(value)])
+        return source, dim, first, first + size
+
+    def affine(self, value: object) -> Affine | None:
+        """What a value is a sum of; None where it is something else."""
+        root = self.root(value)
+        if not isinstance(root, Value) or (step := self.step(root)) is None:
+            return None
+        given = step.arguments
+        match step.operator:
+            case "linear":
+                return self._product(given["weight"], given["input"], given["bias"])
+            case "addmm" if given["alpha"] == given["beta"] == 1:
+                return self._product(_turned(given["mat2"]), given["mat1"], given["self"])
+            case "mm" | "matmul":
+                other = given["mat2" if step.operator == "mm" else "other"]
+                return self._product(_turned(other), given["self"], None)
+            case "add" if given.get("alpha", 1) == 1:
+                one, two = (self._term(given[name], root) for name in ("self", "other"))
+                return None if one is None or two is None else one + two
+            case operator if operator in PARTS:
+                return self._rows(root)
+        return None
+
+    def _term(self, value: object, whole: Value) -> Affine | None:
+        """One term of a sum of this shape."""
+        rows = whole.shape[-1]
+        if not isinstance(value, Value):
+            return Affine(rows, bias=_vector(value, rows))
+        if value.shape[-1] != rows:
+            return None
+        known = self.affine(value)
+        if known is not None:
+            return known
+        step = self.made_by(value, "mul")
+        if step is None:
+            return None
+        one, two = step.arguments["self"], step.arguments["other"]
+        if isinstance(one, Value) and isinstance(two, Value):
+            return Affine(rows, products=((one, two),))
+        vector, other = (two, one) if isinstance(one, Value) else (one, two)
+        return Affine(rows, diagonals=((_vector(vector, rows), other),))
+
+    def _product(self, weight: object, operand: object, bias: object) -> Affine | None:
+        """A matrix times a value, which may be several values joined."""
+        if not isinstance(weight, Tensor) or weight.ndim != 2 or not isinstance(operand, Value):
+            return None
+        if bias is not None and not isinstance(bias, Tensor):
+            return None
+        start = Affine(weight.shape[0], bias=None if bias is None else _vector(bias, len(weight)))
+        return start + self._joined(weight, operand)
+
+    def _joined(self, weight: Tensor, operand: Value) -> Affine:
+        rows = weight.shape[0]
+        root = self.root(operand)
+        assert isinstance(root, Value)
+        step = self.made_by(root, "cat")
+        last = step is not None and step.arguments["dim"] % len(root.shape) == len(root.shape) - 1
+        if step is None or not last:
+            return Affine(rows, (Part(weight, root),))
+        found, first = Affine(rows), 0
+        for piece in step.arguments["tensors"]:
+            size = tuple(piece.shape)[-1]
+            columns, first = weight[:, first : first + size], first + size
+            if isinstance(piece, Value):
+                found = found + self._joined(columns, piece)
+            elif piece.any():
+                found = found + Affine(rows, bias=columns @ _vector(piece, size))
+        return found
+
+    def _rows(self, value: Value) -> Affine | None:
+        cut = self.range_of(value)
+        if cut is None or cut[1] != len(cut[0].shape) - 1:
+            return None
+        whole = self.affine(cut[0])
+        return None if whole is None else whole.take(cut[2], cut[3])
+
+
+def _turned(weight: object) -> object:
+    return weight.T if isinstance(weight, Tensor) and weight.ndim == 2 else None
+
+
+def _vector(value: object, rows: int) -> Tensor:
+    """A constant that is the same for all frames, as a vector."""
+    spread = torch.as_tensor(value, dtype=torch.float32)
+    return (
+        spread.reshape(-1, spread.shape[-1])[0].expand(rows) if spread.ndim else spread.expand(rows)
+    )

@@ -1,0 +1,288 @@
+"""Steps of one cell in a row, and the layer that they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tinyvox.importers.layer_graph import Place
+from tinyvox.importers.rolling.affine import Affine, Part, Sources
+from tinyvox.importers.rolling.cells import CellStep, Matcher
+from tinyvox.importers.tape import Step, Value, run_layer
+from tinyvox.model import Cell, Dense, Recurrent
+
+_FAR = 100
+"""Most steps from the state after the first frame back to what the cell saw there."""
+
+
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """A cell at the frames of an utterance, in the order in which it runs.
+
+    `inputs` are the operands at each frame, `outputs` what the next frame sees, `states` what the
+    first frame starts from, none for zeros, `final` the cell state after the last frame.
+    """
+
+    layer: Recurrent
+    inputs: list[list[Value]]
+    outputs: list[Value]
+    states: list[Value]
+    final: Value
+    place: Place
+
+
+def find_chains(
+    steps: Sequence[Step], sources: Sources, carried: Callable[[Value], bool]
+) -> list[Chain]:
+    """All chains among these steps. `carried` tells what comes from the states given as inputs."""
+    finder = _Finder(steps, sources, carried)
+    return [chain for row in finder.rows() if (chain := finder.chain(row)) is not None]
+
+
+class _Finder:
+    def __init__(
+        self, steps: Sequence[Step], sources: Sources, carried: Callable[[Value], bool]
+    ) -> None:
+        self._sources, self._carried = sources, carried
+        self._users: dict[int, list[Step]] = {}
+        for step in steps:
+            for value in step.inputs():
+                self._users.setdefault(id(sources.root(value)), []).append(step)
+        matcher = Matcher(sources)
+        self._found: list[CellStep] = []
+        for step in steps:
+            found = self._match(matcher, step)
+            self._found.extend([] if found is None else [found])
+
+    def _match(self, matcher: Matcher, step: Step) -> CellStep | None:
+        value = step.results[0]
+        if step.operator == "mul":
+            return matcher.lstm(value)
+        if step.operator == "add":
+            return matcher.gru(value)
+        if step.operator not in ("tanh", "relu"):
+            return None
+        gated = any(user.operator == "mul" for user in self._users.get(id(value), []))
+        return None if gated else matcher.plain(value)
+
+    def rows(self) -> Iterator[list[CellStep]]:
+        """The steps of each cell in the order in which they run; one alone where its state comes
+        from an input of the model."""
+        last: dict[int, list[CellStep]] = {}
+        for step in self._found:
+            row = self._before(step, last)
+            if row is None:
+                row = []
+            row.append(step)
+            last[id(step.after)] = row
+        for row in {id(row): row for row in last.values()}.values():
+            if len(row) > 1 or self._is_carried(row[0]):
+                yield row
+
+    def _is_carried(self, step: CellStep) -> bool:
+        states = [step.before, *(part.operand for gate in step.gates for part in gate.parts)]
+        return any(isinstance(each, Value) and self._carried(each) for each in states)
+
+    def _before(self, step: CellStep, last: dict[int, list[CellStep]]) -> list[CellStep] | None:
+        """The row that a step goes on."""
+        if step.kind in ("lstm", "gru", "gru_reset_before"):
+            return last.pop(id(step.before), None)
+        for part in step.gates[0].parts:  # a plain cell sees its own output
+            row = last.get(id(part.operand))
+            if row is None or row[-1].kind != step.kind:
+                continue
+            here = {p.key for p in step.gates[0].parts if p is not part}
+            if here <= {p.key for p in row[-1].gates[0].parts} <= here | {part.key}:
+                return last.pop(id(part.operand))
+        return None
+
+    def chain(self, row: list[CellStep]) -> Chain | None:
+        """The chain of a row; None where the weights or the states do not fit together."""
+        step = row[-1]
+        seen, projection = self._seen(row)
+        if seen is None:
+            return None
+        hidden_keys = {p.key for gate in self._all(step) for p in gate.parts if p.operand is seen}
+        cell = self._cell(step, seen, projection)
+        outputs = [self._output(each, projection) for each in row]
+        if cell is None or any(output is None for output in outputs):
+            return None
+        inputs = [self._inputs(each, hidden_keys) for each in row]
+        alike = {tuple(p.key for p in self._input_parts(each, hidden_keys)) for each in row}
+        if len(alike) != 1 or not all(inputs):
+            return None
+        settings: dict[str, Any] = {}
+        if step.gate != "sigmoid":
+            settings["gates"] = step.gate
+        if step.activation != "tanh" and not step.kind.startswith("rnn"):
+            settings["activation"] = step.activation
+        layer = Recurrent(step.kind, cell, **settings)
+        states = self._states(row[0], hidden_keys)
+        if any(not self._carried(state) for state in states):
+            opening = self._opening(layer, states[0])
+            if opening is None:
+                return None
+            inputs, outputs, states = [opening, *inputs], [states[0], *outputs], []
+        return Chain(
+            layer, inputs, [o for o in outputs if o is not None],
+            states, step.after, self._place_of(seen),
+        )  # fmt: skip
+
+    def _opening(self, layer: Recurrent, state: Value) -> list[Value] | None:
+        """The operands of the first step, which starts from zeros and is often folded, so that it
+        has another form: what gives this state, when the layer runs over it from zeros."""
+        for step in self._ancestors(state):
+            known = self._sources.affine(step.results[0])
+            operands = [] if known is None else [part.operand for part in known.parts]
+            rows = [value.tensor.reshape(-1, value.shape[-1]) for value in operands]
+            if not rows or len({len(row) for row in rows}) != 1:
+                continue
+            frame = torch.cat(rows, dim=1)[:, None]
+            assert layer.forward is not None
+            if frame.shape[2] == layer.forward.weight_ih.shape[1]:
+                found = run_layer(layer, frame)[0].reshape(state.shape)
+                if torch.allclose(found, state.tensor, rtol=1e-4, atol=1e-5):
+                    return operands
+        return None
+
+    def _ancestors(self, value: Value) -> Iterator[Step]:
+        """Steps that a value depends on, the nearest first."""
+        waiting: list[Value] = [value]
+        seen: set[int] = set()
+        while waiting and len(seen) < _FAR:
+            step = self._sources.step(waiting.pop(0))
+            if step is None or id(step) in seen:
+                continue
+            seen.add(id(step))
+            yield step
+            waiting += step.inputs()
+
+    def _place_of(self, seen: Value) -> Place:
+        """Where the first matrix stands that a state is multiplied by."""
+        users = list(self._users.get(id(seen), []))
+        for user in users:
+            if user.operator in ("linear", "addmm", "mm", "matmul"):
+                return user.place
+            if user.operator == "cat":
+                users += self._users.get(id(user.results[0]), [])
+        return Place()
+
+    def _all(self, step: CellStep) -> tuple[Affine, ...]:
+        return step.gates if step.reset is None else (*step.gates, step.reset)
+
+    def _seen(self, row: list[CellStep]) -> tuple[Value | None, Tensor | None]:
+        """What the last step sees of the one before, and the projection that it went through."""
+        operands = [p.operand for gate in self._all(row[-1]) for p in gate.parts]
+        if len(row) == 1:
+            carried = [value for value in operands if self._carried(value)]
+            if not carried:
+                return None, None
+            return carried[0], self._projection(row[0].output, carried[0].shape[-1])
+        before = row[-2].output
+        for operand in operands:
+            if operand is before:
+                return operand, None
+            known = self._sources.affine(operand)
+            if known is not None and _projects(known, before):
+                return operand, known.parts[0].weight
+        return None, None
+
+    def _projection(self, output: Value, size: int) -> Tensor | None:
+        """The projection of a cell that sees so many features of its own output."""
+        if output.shape[-1] == size:
+            return None
+        known = [
+            self._sources.affine(v) for s in self._users.get(id(output), []) for v in s.results
+        ]
+        fits = [k for k in known if k is not None and k.rows == size and _projects(k, output)]
+        return fits[0].parts[0].weight if fits else None
+
+    def _output(self, step: CellStep, projection: Tensor | None) -> Value | None:
+        """What a step gives to the next one."""
+        if projection is None:
+            return step.output
+        for user in self._users.get(id(step.output), []):
+            known = self._sources.affine(user.results[0])
+            if known is not None and _projects(known, step.output):
+                weight = known.parts[0].weight
+                if weight.data_ptr() == projection.data_ptr():
+                    return user.results[0]
+        return None
+
+    def _states(self, first: CellStep, hidden_keys: set[tuple[object, ...]]) -> list[Value]:
+        """What the first step starts from, where that is no constant."""
+        seen = [p.operand for gate in self._all(first) for p in gate.parts if p.key in hidden_keys]
+        memory = [first.before] if first.kind == "lstm" else []
+        states = [*seen[:1], *memory]
+        return [state for state in states if isinstance(state, Value)]
+
+    def _input_parts(self, step: CellStep, hidden_keys: set[tuple[object, ...]]) -> list[Part]:
+        return [p for p in step.gates[0].parts if p.key not in hidden_keys]
+
+    def _inputs(self, step: CellStep, hidden_keys: set[tuple[object, ...]]) -> list[Value]:
+        return [part.operand for part in self._input_parts(step, hidden_keys)]
+
+    def _cell(self, step: CellStep, seen: Value, projection: Tensor | None) -> Cell | None:
+        """The weights of the cell, from a step that sees a state."""
+        inputs = [p.operand for p in step.gates[0].parts if p.operand is not seen]
+        by_input = [_weights(gate, inputs) for gate in step.gates]
+        last = step.gates[-1] if step.reset is None else step.reset
+        by_state = [_weights(gate, [seen]) for gate in (*step.gates[:-1], last)]
+        if any(w is None for w in (*by_input, *by_state)):
+            return None
+        others = {id(p.operand) for gate in self._all(step) for p in gate.parts} - {id(seen)}
+        if others != set(map(id, inputs)):
+            return None
+        vectors: dict[str, Tensor] = {}
+        if step.reset is not None and step.reset.bias is not None:
+            vectors["bias_hn"] = step.reset.bias.clone()
+        peepholes = _peepholes(step)
+        if peepholes is None:
+            return None
+        if peepholes.numel():
+            vectors["peepholes"] = peepholes
+        biases = [torch.zeros(g.rows) if g.bias is None else g.bias for g in step.gates]
+        return Cell(
+            Dense(torch.cat([w for w in by_input if w is not None])),
+            Dense(torch.cat([w for w in by_state if w is not None])),
+            torch.cat(biases),
+            weight_hr=None if projection is None else Dense(projection.contiguous()),
+            **vectors,
+        )
+
+
+def _projects(known: Affine, output: Value) -> bool:
+    """Whether a sum is one matrix times an output, and nothing else."""
+    bare = known.bias is None or not known.bias.any()
+    only = not known.diagonals and not known.products
+    return bare and only and [part.operand for part in known.parts] == [output]
+
+
+def _weights(gate: Affine, operands: list[Value]) -> Tensor | None:
+    """The weights of a gate for these operands beside each other."""
+    blocks = []
+    for operand in operands:
+        mine = [part.weight for part in gate.parts if part.operand is operand]
+        if not mine:
+            return None
+        blocks.append(sum(mine[1:], mine[0]))
+    return torch.cat(blocks, dim=1) if blocks else None
+
+
+def _peepholes(step: CellStep) -> Tensor | None:
+    """The weights of the peepholes, i f o: empty where there are none, None for others."""
+    found = []
+    for i, gate in enumerate(step.gates):
+        if not gate.diagonals:
+            continue
+        state = step.after if i == 3 else step.before
+        if step.kind != "lstm" or i == 2 or [v for _, v in gate.diagonals] != [state]:
+            return None
+        found.append(gate.diagonals[0][0])
+    if len(found) not in (0, 3):
+        return None
+    return torch.cat(found) if found else torch.zeros(0)

@@ -1,0 +1,300 @@
+"""A tape with its written-out cells as recurrent layers.
+
+Frameworks unroll loops when they export them, so a layer comes as the same operators once for every
+frame. The tape is rewritten from its outputs: where the outputs of a cell at all frames are joined,
+the layer's output stands; what was done to each frame alone is done to all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from tinyvox.importers.rolling.affine import Sources
+from tinyvox.importers.rolling.chains import Chain, find_chains
+from tinyvox.importers.tape import Step, Tape, Traced, Value, mapped
+
+aten = torch.ops.aten
+
+_EACH_FRAME = frozenset(
+    (
+        *("relu", "tanh", "sigmoid", "silu", "gelu", "elu", "leaky_relu", "hardsigmoid"),
+        *("clamp", "clamp_min", "clamp_max", "hardtanh", "relu6", "minimum", "maximum", "neg"),
+        *("linear", "addmm", "mm", "matmul", "add", "sub", "rsub", "mul", "div", "layer_norm"),
+        "hardswish",
+    )
+)
+"""Operators that do the same to each frame, along the last dimension."""
+_JOINING = frozenset(("cat", "stack"))
+
+
+@dataclass(frozen=True)
+class _Frames:
+    """Values at all frames as one new value [batch, frames, size]; `reverse`: the last is first."""
+
+    value: Value
+    reverse: bool = False
+
+
+def rolled(traced: Traced) -> Traced:
+    """The same with every cell that is written out as one recurrent layer."""
+    outputs = [traced.output, *traced.others]
+    steps = traced.tape.needed(outputs)
+    sources = Sources(traced.tape)
+    carried = _carried(steps, traced.states)
+    chains = find_chains(steps, sources, lambda value: id(value) in carried)
+    if not chains:
+        return traced
+    rewriting = _Rewriting(traced, sources, chains)
+    output, *others = (rewriting.resolved(value) for value in outputs)
+    return replace(
+        traced,
+        tape=rewriting.tape,
+        entry=rewriting.resolved(traced.entry),
+        output=output,
+        others=tuple(others),
+        states=tuple(rewriting.resolved(value) for value in traced.states),
+    )
+
+
+def _carried(steps: Sequence[Step], states: Sequence[Value]) -> set[int]:
+    """The values that depend on the states alone."""
+    found = set(map(id, states))
+    for step in steps:
+        inputs = list(step.inputs())
+        if inputs and all(id(value) in found for value in inputs):
+            found.update(map(id, step.results))
+    return found
+
+
+class _Rewriting:
+    """The new tape, and the new value of each old one that was asked for."""
+
+    def __init__(self, traced: Traced, sources: Sources, chains: list[Chain]) -> None:
+        self.tape = Tape()
+        self._sources = sources
+        self._known: dict[int, Any] = {
+            id(value): self.tape.input(value.name, value.tensor) for value in traced.tape.inputs
+        }
+        self._place: dict[int, tuple[Chain, int]] = {
+            id(value): (chain, i) for chain in chains for i, value in enumerate(chain.outputs)
+        }
+        self._final = {id(chain.final): chain for chain in chains if chain.layer.kind == "lstm"}
+        self._layers: dict[int, tuple[_Frames, Value]] = {}
+
+    def resolved(self, value: Value) -> Value:
+        """The new value that stands for an old one."""
+        waiting = [value]
+        while waiting:
+            now = waiting[-1]
+            missing = [] if id(now) in self._known else self._missing(now)
+            if missing:
+                waiting += missing
+                continue
+            if id(now) not in self._known:
+                self._make(now)
+            waiting.pop()
+        found: Value = self._known[id(value)]
+        return found
+
+    def _missing(self, value: Value) -> list[Value]:
+        """What has to be known before a value that is copied can be made."""
+        if id(value) in self._place or id(value) in self._final:
+            return []
+        step = self._step(value)
+        if step.operator in _JOINING and self._joined_frames(step) is not None:
+            return []
+        return [each for each in step.inputs() if id(each) not in self._known]
+
+    def _step(self, value: Value) -> Step:
+        step = self._sources.step(value)
+        assert step is not None  # inputs are known from the start
+        return step
+
+    def _make(self, value: Value) -> None:
+        if id(value) in self._place:
+            self._known[id(value)] = self._one_frame(value)
+        elif id(value) in self._final:
+            _, final = self._run(self._final[id(value)])
+            self._known[id(value)] = self.tape.apply(aten.reshape.default, final, value.shape)
+        else:
+            step = self._step(value)
+            self.tape.place, self.tape.where = step.place, step.where
+            joined = self._joined_frames(step) if step.operator in _JOINING else None
+            if joined is not None:
+                self._known[id(value)] = self._laid(joined, step)
+            else:
+                self._copy(step)
+
+    def _copy(self, step: Step) -> None:
+        arguments = mapped(lambda value: self._known[id(value)], step.arguments)
+        results = tuple(Value(value.tensor) for value in step.results)
+        self.tape.steps.append(replace(step, arguments=arguments, results=results))
+        self._known.update((id(o), n) for o, n in zip(step.results, results, strict=True))
+
+    def _one_frame(self, value: Value) -> Value:
+        """The output of a layer at one frame."""
+        chain, index = self._place[id(value)]
+        frames, _ = self._run(chain)
+        if frames.reverse:
+            index = len(chain.outputs) - 1 - index
+        picked: Value = self.tape.apply(aten.select.int, frames.value, 1, index)
+        if picked.shape == value.shape:
+            return picked
+        reshaped: Value = self.tape.apply(aten.reshape.default, picked, list(value.shape))
+        return reshaped
+
+    def _run(self, chain: Chain) -> tuple[_Frames, Value]:
+        """The outputs of a chain's layer, and its final cell state."""
+        if id(chain) not in self._layers:
+            columns = [self._gathered(list(each)) for each in zip(*chain.inputs, strict=True)]
+            states = [self.resolved(value) for value in chain.states]
+            step = self._step(chain.outputs[-1])
+            self.tape.place, self.tape.where = chain.place, step.where
+            reverse = columns[0].reverse
+            values = [column.value for column in columns]
+            frames = (
+                values[0] if len(values) == 1 else self.tape.apply(aten.cat.default, values, -1)
+            )
+            layer = chain.layer
+            if reverse:
+                layer = replace(layer, forward=None, backward=layer.forward)
+            outputs, _, final = self.tape.recurrent(layer, frames, states)
+            self._layers[id(chain)] = _Frames(outputs, reverse), final
+        return self._layers[id(chain)]
+
+    def _gathered(self, values: list[Value]) -> _Frames:
+        """Values at all frames as one."""
+        found = self._frames(values)
+        if found is not None:
+            return found
+        rows = [self.tape.apply(aten.unsqueeze.default, self._rows(v), 1) for v in values]
+        if len(rows) == 1:
+            return _Frames(rows[0])
+        return _Frames(self.tape.apply(aten.cat.default, rows, 1))
+
+    def _rows(self, value: Value) -> Value:
+        """A value as [batch, size]."""
+        found = self.resolved(value)
+        if len(value.shape) == 2:
+            return found
+        rows: Value = self.tape.apply(aten.reshape.default, found, [-1, value.shape[-1]])
+        return rows
+
+    def _frames(self, values: list[Value]) -> _Frames | None:
+        """Values at all frames as one, where they are frames of something; else None."""
+        roots = [self._sources.root(value) for value in values]
+        if not all(isinstance(root, Value) for root in roots):
+            return None
+        known = [root for root in roots if isinstance(root, Value)]
+        return self._outputs_of(known) or self._cut_from(known) or self._lifted(known)
+
+    def _outputs_of(self, values: list[Value]) -> _Frames | None:
+        """The outputs of one layer."""
+        places = [self._place.get(id(value)) for value in values]
+        if places[0] is None or any(p is None or p[0] is not places[0][0] for p in places):
+            return None
+        order = _order([p[1] for p in places if p is not None], len(places[0][0].outputs))
+        if order is None:
+            return None
+        frames, _ = self._run(places[0][0])
+        return _Frames(frames.value, frames.reverse != order)
+
+    def _cut_from(self, values: list[Value]) -> _Frames | None:
+        """The frames of one value: [frames, size], with a batch before or after the frames."""
+        cuts = [self._sources.range_of(value) for value in values]
+        if cuts[0] is None or any(
+            cut is None or cut[0] is not cuts[0][0] or cut[1] != cuts[0][1] or cut[3] - cut[2] != 1
+            for cut in cuts
+        ):
+            return None
+        source, dim = cuts[0][:2]
+        order = _order([cut[2] for cut in cuts if cut is not None], source.shape[dim])
+        if order is None or len(source.shape) not in (2, 3) or dim == len(source.shape) - 1:
+            return None
+        found = self.resolved(source)
+        if len(source.shape) == 2:
+            found = self.tape.apply(aten.unsqueeze.default, found, 0)
+        elif dim == 0:
+            found = self.tape.apply(aten.transpose.int, found, 0, 1)
+        return _Frames(found, order)
+
+    def _lifted(self, values: list[Value]) -> _Frames | None:
+        """What one operator gives for each frame alone."""
+        steps = [self._sources.step(value) for value in values]
+        first = steps[0]
+        if first is None or first.operator not in _EACH_FRAME or len(values) < 2:
+            return None
+        if any(s is None or not _alike(s, first) for s in steps):
+            return None
+        arguments = dict(first.arguments)
+        reverse = set()
+        for name, given in first.arguments.items():
+            if not isinstance(given, Value):
+                continue
+            inner = self._frames([s.arguments[name] for s in steps if s is not None])
+            if inner is None:
+                return None
+            arguments[name] = inner.value
+            reverse.add(inner.reverse)
+        if len(reverse) != 1:
+            return None
+        if first.operator == "addmm":
+            weight = arguments["mat2"].T.contiguous()
+            given = (arguments["mat1"], weight, arguments["self"])
+            return _Frames(self.tape.apply(aten.linear.default, *given), reverse.pop())
+        if first.operator == "mm":
+            return _Frames(
+                self.tape.apply(aten.matmul.default, arguments["self"], arguments["mat2"]),
+                reverse.pop(),
+            )
+        return _Frames(self.tape.apply(first.target, **arguments), reverse.pop())
+
+    def _joined_frames(self, step: Step) -> _Frames | None:
+        """The frames that a step joins along time."""
+        parts = step.arguments["tensors"]
+        if not all(isinstance(part, Value) for part in parts) or len(parts) < 2:
+            return None
+        dim, rank = step.arguments["dim"], len(step.results[0].shape)
+        if step.operator == "cat" and dim % rank == rank - 1:
+            return None
+        found = self._frames(list(parts))
+        return None if found is None or found.reverse else found
+
+    def _laid(self, frames: _Frames, step: Step) -> Value:
+        """Frames [batch, frames, size] in the layout that a step gives."""
+        shape = list(step.results[0].shape)
+        value = frames.value
+        first_is_time = step.arguments["dim"] % len(shape) == 0
+        if first_is_time and value.shape[0] > 1:
+            value = self.tape.apply(aten.transpose.int, value, 0, 1)
+        if list(value.shape) == shape:
+            return value
+        laid: Value = self.tape.apply(aten.reshape.default, value, shape)
+        return laid
+
+
+def _alike(one: Step, other: Step) -> bool:
+    """Whether two steps do the same to other values."""
+    if one.operator != other.operator or one.arguments.keys() != other.arguments.keys():
+        return False
+    pairs = ((one.arguments[name], other.arguments[name]) for name in one.arguments)
+    return all(_same(a, b) for a, b in pairs)
+
+
+def _same(one: object, other: object) -> bool:
+    if isinstance(one, Value) or isinstance(other, Value):
+        return isinstance(one, Value) and isinstance(other, Value)
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return one is other or (one.shape == other.shape and torch.equal(one, other))
+    return bool(one == other)
+
+
+def _order(indices: list[int], count: int) -> bool | None:
+    """Whether indices run backwards over all of a dimension; None where they run otherwise."""
+    if indices == list(range(count)):
+        return False
+    return True if indices == list(range(count))[::-1] else None

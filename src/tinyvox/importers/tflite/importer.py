@@ -1,0 +1,153 @@
+"""TensorFlow Lite files as models."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tinyvox.errors import ImporterError, ModelError
+from tinyvox.importers.coded import coded
+from tinyvox.importers.conversion import compare_longer, convert
+from tinyvox.importers.rolling import rolled
+from tinyvox.importers.tape import Tape, Traced, Value
+from tinyvox.importers.tflite import deepspeech
+from tinyvox.importers.tflite.file import Graph, read_graphs
+from tinyvox.importers.tflite.operators import OPERATORS
+from tinyvox.importers.tflite.translation import Translation
+from tinyvox.importers.walk import context_of
+from tinyvox.model import LogSoftmax, Model, Node, Softmax
+
+FRAMES = 7
+"""Frames of an example where the file leaves their number open."""
+
+
+def load_tflite(path: Path) -> Model:
+    """Import a `.tflite` file. The weights that it holds quantized stay as they are, codes and all.
+
+    A file of DeepSpeech or Coqui STT brings its speech card. Raises ImporterError or ModelError
+    with the file's name.
+    """
+    graphs = read_graphs(path)
+    try:
+        model = _imported(graphs)
+    except ImporterError as error:
+        raise ImporterError(f"{path}: {error}") from error
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+    return dataclasses.replace(model, provenance={"source": path.name, **model.provenance})
+
+
+def _imported(graphs: Sequence[Graph]) -> Model:
+    main = graphs[0]
+    failed: list[ImporterError | ModelError] = []
+    for features, output in _choices(main):
+        try:
+            model = _converted(graphs, features, output)
+            break
+        except (ImporterError, ModelError) as error:
+            failed.append(error)
+    else:
+        raise failed[0] if failed else ImporterError("has no input of real numbers")
+    quantized = (t for graph in graphs for t in graph.tensors if t.is_quantized)
+    scales = {float(scale) for tensor in quantized for scale in tensor.scales}
+    model = coded(model, scales)
+    if scales:
+        model = dataclasses.replace(model, provenance={**model.provenance, "quantized": True})
+    if deepspeech.is_deepspeech(main):
+        model = _logarithmic(model)
+        card = deepspeech.card_of(main)
+        model = model if card is None else model.with_card(card)
+    return model
+
+
+def _choices(graph: Graph) -> Iterator[tuple[int, int]]:
+    """The inputs that may hold the features, and the outputs that may be the model's."""
+    inputs = [n for n in graph.inputs if graph.tensors[n].type == "FLOAT32"]
+    outputs = [n for n in graph.outputs if graph.tensors[n].type == "FLOAT32"]
+    if deepspeech.is_deepspeech(graph):
+        names = [graph.tensors[n].name for n in range(len(graph.tensors))]
+        yield names.index(deepspeech.FEATURES), names.index(deepspeech.LOGITS)
+        return
+    for features in inputs:
+        for output in outputs:
+            yield features, output
+
+
+def _converted(graphs: Sequence[Graph], features: int, output: int) -> Model:
+    """The model, for one choice of its input and output."""
+    shape = _example_shape(graphs[0].tensors[features].shape)
+    example = _example(shape)
+    traced = rolled(_traced(graphs, features, output, example))
+    model, walk = convert(traced)
+    facts: dict[str, object] = {}
+    if walk.frames > 1 and not traced.states:
+        try:
+            compare_longer(
+                model, walk, lambda longer: rolled(_traced(graphs, features, output, longer))
+            )
+        except ImporterError:  # a number of frames is built into the graph
+            facts["exported_frames"] = walk.frames
+    return dataclasses.replace(model, provenance=facts)
+
+
+def _traced(graphs: Sequence[Graph], features: int, output: int, example: Tensor) -> Traced:
+    """The main graph run for an example; the other inputs that it needs hold states."""
+    main, tape = graphs[0], Tape()
+    entry = tape.input(main.tensors[features].name, example)
+    states = {}
+    for number in main.inputs:
+        tensor = main.tensors[number]
+        if number != features and tensor.type == "FLOAT32":
+            zeros = torch.zeros([max(size, 1) for size in tensor.shape])
+            states[number] = tape.input(tensor.name, zeros)
+    shapes = {main.tensors[number].shape for number in states}
+    others = [n for n in main.outputs if n != output and main.tensors[n].shape in shapes]
+    translation = Translation(tape, graphs, OPERATORS)
+    known = {features: entry, **states}
+    found = translation.run(0, known, [output, *others])
+    result = translation.value(main, output, found)
+    if not isinstance(result, Value):
+        raise ImporterError(f"output {main.tensors[output].name!r} does not depend on the input")
+    given = [translation.value(main, number, found) for number in others]
+    return Traced(
+        tape,
+        entry,
+        result,
+        tuple(value for value in given if isinstance(value, Value)),
+        tuple(states.values()),
+        windowed=len(example.shape) == 4 and deepspeech.is_deepspeech(main),
+    )
+
+
+def _example_shape(shape: Sequence[int]) -> list[int]:
+    """A shape with a size wherever the file leaves it open: one utterance, some frames."""
+    found = list(shape)
+    if found and found[0] == -1 and len(found) > 2:
+        found[0] = 1
+    frames = FRAMES + 1 if FRAMES in found else FRAMES
+    return [frames if size == -1 else size for size in found]
+
+
+def _example(shape: Sequence[int]) -> Tensor:
+    """A random input; one of four dimensions holds windows of a signal."""
+    seed = torch.Generator().manual_seed(0)
+    if len(shape) != 4 or shape[2] < 2:
+        return torch.randn(list(shape), generator=seed)
+    batch, frames, window, size = shape
+    before, after = context_of(window)
+    signal = torch.randn(batch, frames, size, generator=seed)
+    padded = torch.nn.functional.pad(signal, (0, 0, before, after))
+    return padded.unfold(1, window, 1).transpose(2, 3).contiguous()
+
+
+def _logarithmic(model: Model) -> Model:
+    """The model with the logarithm of its softmax, which a speech card speaks of."""
+    last = model.nodes[-1]
+    if not isinstance(last.layer, Softmax):
+        return model
+    node = Node(last.name, LogSoftmax(), last.inputs)
+    return dataclasses.replace(model, nodes=(*model.nodes[:-1], node))
