@@ -15,6 +15,7 @@ from tinyvox.errors import ImporterError
 from tinyvox.importers.recognition import recognized
 
 if TYPE_CHECKING:
+    from google.protobuf.message import Message
     from onnx import GraphProto, ModelProto, TensorProto
 
 _DEEPEST = 32
@@ -27,6 +28,9 @@ _BYTES = {"INT8": torch.int8, "UINT8": torch.uint8, "INT4": torch.int8, "UINT4":
 """Types of quantized weights, which are kept small."""
 _INTEGERS = frozenset(["INT16", "INT32", "INT64", "UINT16", "UINT32", "UINT64"])
 """Types for which int64 is taken."""
+
+_TEXT, _MESSAGE = 9, 11
+"""Numbers of the types of fields in protocol buffers: strings, messages."""
 
 
 def read_model(path: Path) -> ModelProto:
@@ -49,6 +53,8 @@ def read_model(path: Path) -> ModelProto:
         model = onnx.ModelProto.FromString(path.read_bytes())
     except (DecodeError, RecursionError) as error:
         raise ImporterError(f"{path}: is no ONNX model, or damaged; export it again") from error
+    if not _is_text(model):
+        raise ImporterError(f"{path}: has names that are no text; the file is damaged")
     if not model.graph.node:
         raise ImporterError(f"{path}: holds no graph of operators, expected an ONNX model")
     try:
@@ -58,6 +64,18 @@ def read_model(path: Path) -> ModelProto:
     except ImporterError as error:
         raise ImporterError(f"{path}: {error}") from error
     return model
+
+
+def _is_text(message: Message) -> bool:
+    """Whether all strings are UTF-8; the parser gives bytes where one is not."""
+    for field, value in message.ListFields():
+        one = isinstance(value, str | bytes) or hasattr(value, "ListFields")
+        many = (value,) if one or field.type not in (_TEXT, _MESSAGE) else value
+        if field.type == _TEXT and not all(isinstance(each, str) for each in many):
+            return False
+        if field.type == _MESSAGE and not all(map(_is_text, many)):
+            return False
+    return True
 
 
 def tensor(proto: TensorProto) -> Tensor:

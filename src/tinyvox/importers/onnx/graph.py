@@ -135,7 +135,12 @@ class Reading:
             versions.get("", versions.get("ai.onnx", 1)),
             sum(bool(name) for name in node.output),
         )
-        found = TRANSLATORS[node.op_type](operation)
+        try:
+            found = TRANSLATORS[node.op_type](operation)
+        except (RuntimeError, ValueError, TypeError, IndexError, OverflowError) as error:
+            # inputs and attributes of a damaged file may be anything
+            text = str(error).strip().splitlines() or [type(error).__name__]
+            raise ImporterError(f"its inputs and attributes do not fit: {text[0]}") from error
         return found if isinstance(found, list | tuple) else [found]  # type: ignore[return-value]
 
     def _call(

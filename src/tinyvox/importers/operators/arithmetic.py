@@ -144,6 +144,10 @@ def _scaling(weight: Tensor, bias: Tensor) -> BatchNorm:
 
 def per_channel(call: Call, stream: Stream, value: Any) -> Tensor:
     """A constant as one value a channel. Raises ImporterError where it varies otherwise."""
+    if tuple(call.result.shape) != stream.shape:
+        raise ImporterError(
+            f"repeats {stream} to the shape {list(call.result.shape)} of a constant"
+        )
     spread = torch.as_tensor(value, dtype=torch.float32).expand(stream.shape)
     grid = canonical(stream.axes, spread)
     shape = call.graph.signals[stream.node].shape

@@ -198,7 +198,7 @@ def split(op: Operation) -> Sequence[Given]:
 def concat(op: Operation) -> Given:
     """`Concat(axis)`."""
     parts = [op.input(i) for i in range(len(op.inputs))]
-    axis = dimension(parts[0], op.get("axis", 1 if op.version < 4 else 0))
+    axis = dimension(op.input(0), op.get("axis", 1 if op.version < 4 else 0))
     if len(parts) == 1:
         return parts[0]
     return op.apply(aten.cat.default, parts, axis)  # type: ignore[no-any-return]
