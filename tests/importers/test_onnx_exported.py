@@ -155,7 +155,7 @@ class Detector(nn.Module):
         spectrum = self.basis(F.pad(x, (0, 4), "reflect").unsqueeze(1))
         power = (spectrum[:, :9] ** 2 + spectrum[:, 9:] ** 2).sqrt()
         hidden = F.relu(self.last(F.relu(self.conv(power)))).squeeze(-1)
-        outputs, (h, c) = self.rnn(hidden.unsqueeze(0), (state[:1], state[1:]))
+        _, (h, c) = self.rnn(hidden.unsqueeze(0), (state[:1], state[1:]))
         y = torch.sigmoid(self.out(F.relu(h[0].unsqueeze(-1)))).squeeze(1)
         return y, torch.cat([h, c])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +80,10 @@ def test_dynamically_quantized(kind: QuantType, per_channel: bool, tmp_path: Pat
 
 class Calibration(CalibrationDataReader):  # type: ignore[misc]
     def __init__(self) -> None:
-        self.left = [{"x": np.random.default_rng(i).standard_normal((1, 9, FEATURES)).astype(np.float32)} for i in range(4)]
+        self.left = [
+            {"x": np.random.default_rng(i).standard_normal((1, 9, FEATURES)).astype(np.float32)}
+            for i in range(4)
+        ]
 
     def get_next(self) -> dict[str, NDArray[np.float32]] | None:
         return self.left.pop() if self.left else None
@@ -92,7 +94,11 @@ def test_quantized_and_dequantized(per_channel: bool, tmp_path: Path) -> None:
     """Pairs of QuantizeLinear and DequantizeLinear around weights and signals."""
     path = export(Speech(), tmp_path / "float.onnx")
     quantize_static(
-        path, tmp_path / "m.onnx", Calibration(), quant_format=QuantFormat.QDQ, per_channel=per_channel
+        path,
+        tmp_path / "m.onnx",
+        Calibration(),
+        quant_format=QuantFormat.QDQ,
+        per_channel=per_channel,
     )
     model, before = load(tmp_path / "m.onnx"), load(path)
     found = levels(model)
@@ -108,7 +114,11 @@ def packed(bits: int, block: int, points: bool) -> tuple[dict[str, NDArray[np.ge
     blocks = -(-columns // block)
     codes = generator.integers(0, 1 << bits, (rows, blocks, block))
     scales = weights(rows * blocks, seed=3)
-    zero = generator.integers(0, 1 << bits, (rows, blocks)) if points else np.full((rows, blocks), 1 << (bits - 1))
+    zero = (
+        generator.integers(0, 1 << bits, (rows, blocks))
+        if points
+        else np.full((rows, blocks), 1 << (bits - 1))
+    )
     values = (codes - zero[..., None]) * scales.reshape(rows, blocks, 1)
     each = 8 // bits
 
@@ -139,7 +149,9 @@ def test_codes_of_a_few_bits(bits: int, points: bool, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "scales", [np.float32(0.1), np.array([0.1, 0.2, 0.3], np.float32), weights(2, 3)]
 )
-def test_scales_of_a_tensor_a_column_and_blocks(scales: NDArray[np.float32], tmp_path: Path) -> None:
+def test_scales_of_a_tensor_a_column_and_blocks(
+    scales: NDArray[np.float32], tmp_path: Path
+) -> None:
     codes = np.random.default_rng(0).integers(-128, 128, (FEATURES, 3)).astype(np.int8)
     settings = {"axis": 0, "block_size": 3} if scales.ndim == 2 else {"axis": 1}
     nodes = [
@@ -160,5 +172,3 @@ def test_half_precision_becomes_float32(tmp_path: Path) -> None:
     path = write(tmp_path / "m.onnx", nodes, {"w": half})
     (matrix,) = (matrix for _, matrix in load(path).matrices())
     assert torch.equal(matrix.decode(), torch.from_numpy(half.T.astype(np.float32)))
-
-

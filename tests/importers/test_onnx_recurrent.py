@@ -34,7 +34,9 @@ def cell(kind: str, sides: int = 1, peepholes: bool = False) -> dict[str, Array]
     return found | ({"P": weights(sides, 3 * HIDDEN, seed=4)} if peepholes else {})
 
 
-def layer(path: Path, kind: str, sides: int = 1, *, peepholes: bool = False, **settings: object) -> Path:
+def layer(
+    path: Path, kind: str, sides: int = 1, *, peepholes: bool = False, **settings: object
+) -> Path:
     """A recurrent operator between the transposes that exporters write, all of its outputs joined
     as [batch, time, sides * hidden]."""
     held = cell(kind, sides, peepholes)
@@ -66,20 +68,30 @@ def test_each_kind_in_each_direction(
     path = layer(tmp_path / "m.onnx", kind, sides, direction=direction, **settings)
     model = assert_parity(path, 7, 60)
     assert [node.name for node in model.nodes] == ["rnn"]
-    assert model.original_parameters == sum(v.size for v in cell(kind, sides, "peepholes" in settings).values())
+    assert model.original_parameters == sum(
+        v.size for v in cell(kind, sides, "peepholes" in settings).values()
+    )
 
 
 @pytest.mark.parametrize(
     ("kind", "names", "settings"),
     [
         ("LSTM", ["HardSigmoid", "Tanh", "Tanh"], {}),
-        ("LSTM", ["HardSigmoid", "Relu", "Relu"], {"activation_alpha": [1 / 6], "activation_beta": [0.5]}),
+        (
+            "LSTM",
+            ["HardSigmoid", "Relu", "Relu"],
+            {"activation_alpha": [1 / 6], "activation_beta": [0.5]},
+        ),
         ("LSTM", ["Sigmoid", "Sigmoid", "Sigmoid"], {}),
         ("GRU", ["HardSigmoid", "Tanh"], {"linear_before_reset": 1}),
         ("GRU", ["HardSigmoid", "Relu"], {}),
         ("RNN", ["Relu"], {}),
         ("RNN", ["Sigmoid"], {}),
-        ("LSTM", ["Sigmoid", "Affine", "Affine"], {"activation_alpha": [1.0, 1.0], "activation_beta": [0.0, 0.0]}),
+        (
+            "LSTM",
+            ["Sigmoid", "Affine", "Affine"],
+            {"activation_alpha": [1.0, 1.0], "activation_beta": [0.0, 0.0]},
+        ),
     ],
 )
 def test_other_functions(
@@ -95,7 +107,9 @@ def ends(path: Path, kind: str, index: str, sides: int = 1) -> Path:
     outputs = ["", "h"]
     nodes = [
         helper.make_node("Transpose", ["x"], ["t"], perm=[1, 0, 2]),
-        helper.make_node(kind, ["t", "W", "R", "B"], outputs, hidden_size=HIDDEN, direction=direction),
+        helper.make_node(
+            kind, ["t", "W", "R", "B"], outputs, hidden_size=HIDDEN, direction=direction
+        ),
     ]
     forms = {
         "squeeze": [helper.make_node("Squeeze", ["h", "zero"], ["y"])],
@@ -164,9 +178,21 @@ def test_states_in_and_out(tmp_path: Path) -> None:
     numbers = {f"n{i}": np.array(i) for i in range(4)}
     nodes = [helper.make_node("Gather", ["s", f"n{i}"], [f"s{i}"], axis=0) for i in range(4)]
     nodes += [
-        helper.make_node("LSTM", ["x", "W1", "R1", "B1", "", "s0", "s1"], ["Y1", "h1", "c1"], "a", hidden_size=HIDDEN),
+        helper.make_node(
+            "LSTM",
+            ["x", "W1", "R1", "B1", "", "s0", "s1"],
+            ["Y1", "h1", "c1"],
+            "a",
+            hidden_size=HIDDEN,
+        ),
         helper.make_node("Squeeze", ["Y1", "one"], ["z"]),
-        helper.make_node("LSTM", ["z", "W2", "R2", "B2", "", "s2", "s3"], ["Y2", "h2", "c2"], "b", hidden_size=HIDDEN),
+        helper.make_node(
+            "LSTM",
+            ["z", "W2", "R2", "B2", "", "s2", "s3"],
+            ["Y2", "h2", "c2"],
+            "b",
+            hidden_size=HIDDEN,
+        ),
         helper.make_node("Squeeze", ["Y2", "one"], ["y"]),
     ]
     for i, state in enumerate(("h1", "c1", "h2", "c2")):
@@ -186,7 +212,9 @@ def test_states_in_and_out(tmp_path: Path) -> None:
         if order == (0, 1, 2, 3):
             assert_streaming(path)
         else:
-            with pytest.raises(ImporterError, match=r"takes states \(s\) and does not give them as"):
+            with pytest.raises(
+                ImporterError, match=r"takes states \(s\) and does not give them as"
+            ):
                 load(path)
 
 

@@ -48,7 +48,11 @@ def write(
 
 
 def export(
-    module: nn.Module, path: Path, example: Tensor | None = None, dynamo: bool = False, **options: object
+    module: nn.Module,
+    path: Path,
+    example: Tensor | None = None,
+    dynamo: bool = False,
+    **options: object,
 ) -> Path:
     """A module as torch exports it, for any number of frames in dimension 1."""
     example = torch.randn(1, 7, FEATURES) if example is None else example

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,7 +15,6 @@ from tinyvox.errors import ImporterError
 from tinyvox.importers.recognition import recognized
 
 if TYPE_CHECKING:
-    from google.protobuf.message import Message
     from onnx import GraphProto, ModelProto, TensorProto
 
 _DEEPEST = 32
@@ -50,7 +49,7 @@ def read_model(path: Path) -> ModelProto:
             f"{path}: to read ONNX files takes the package onnx; pip install 'tinyvox[onnx]'"
         ) from error
     try:
-        model = onnx.ModelProto.FromString(path.read_bytes())
+        model: ModelProto = onnx.ModelProto.FromString(path.read_bytes())
     except (DecodeError, RecursionError) as error:
         raise ImporterError(f"{path}: is no ONNX model, or damaged; export it again") from error
     if not _is_text(model):
@@ -66,7 +65,7 @@ def read_model(path: Path) -> ModelProto:
     return model
 
 
-def _is_text(message: Message) -> bool:
+def _is_text(message: Any) -> bool:
     """Whether all strings are UTF-8; the parser gives bytes where one is not."""
     for field, value in message.ListFields():
         one = isinstance(value, str | bytes) or hasattr(value, "ListFields")

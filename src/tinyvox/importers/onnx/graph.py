@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
 _DOMAINS = ("", "ai.onnx", "com.microsoft")
 _WEIGHTED = frozenset(
-    ["MatMul", "Gemm", "Conv", "LSTM", "GRU", "RNN", "BatchNormalization", "LayerNormalization"]
-    + ["MatMulInteger", "ConvInteger", "DynamicQuantizeLSTM", "MatMulNBits", "FusedMatMul"]
+    (
+        *("MatMul", "Gemm", "Conv", "LSTM", "GRU", "RNN"),
+        *("BatchNormalization", "LayerNormalization", "FusedMatMul"),
+        *("MatMulInteger", "ConvInteger", "DynamicQuantizeLSTM", "MatMulNBits"),
+    )
 )
 """Operators that are one layer each."""
 _DEEPEST = 32
@@ -72,7 +75,9 @@ class Reading:
         scope: Scope = {**weights, **constants, **self.inputs}
         found = self._run(_Body(model.graph.node, names, versions), scope, {}, 0)
         self.outputs = dict(zip(names, found, strict=True))
-        float_weights = (w for n, w in weights.items() if n in self._read and w.dtype.is_floating_point)
+        float_weights = (
+            w for n, w in weights.items() if n in self._read and w.dtype.is_floating_point
+        )
         self.findings.parameters += sum(w.numel() for w in float_weights)
 
     def _run(
@@ -141,7 +146,7 @@ class Reading:
             # inputs and attributes of a damaged file may be anything
             text = str(error).strip().splitlines() or [type(error).__name__]
             raise ImporterError(f"its inputs and attributes do not fit: {text[0]}") from error
-        return found if isinstance(found, list | tuple) else [found]  # type: ignore[return-value]
+        return found if isinstance(found, list | tuple) else [found]
 
     def _call(
         self,
@@ -226,7 +231,7 @@ def _plain(attribute: AttributeProto) -> Any:
     """The value of an attribute: a number, bytes, a list of these, or a tensor's proto."""
     from onnx import AttributeProto
 
-    kinds = {
+    kinds: dict[int, Callable[[], Any]] = {
         AttributeProto.FLOAT: lambda: float(attribute.f),
         AttributeProto.INT: lambda: int(attribute.i),
         AttributeProto.STRING: lambda: bytes(attribute.s),
@@ -245,7 +250,9 @@ def _biased(node: NodeProto) -> tuple[str, str] | None:
     if node.op_type != "Add" or len(node.input) != 2:
         return None
     pairs = (tuple(node.input), tuple(node.input)[::-1])
-    return next(((one, two.removesuffix(".bias")) for one, two in pairs if two.endswith(".bias")), None)
+    return next(
+        ((one, two.removesuffix(".bias")) for one, two in pairs if two.endswith(".bias")), None
+    )
 
 
 def place_of(node: NodeProto, known: str) -> tuple[Place, str]:

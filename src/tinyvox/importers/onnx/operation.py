@@ -52,9 +52,10 @@ class Operation:
     outputs: int
     """How many outputs it is asked for."""
 
-    def apply(self, target: OpOverload, *args: Any, **kwargs: Any) -> Any:
-        """What an ATen operator gives."""
-        return self.findings.tape.apply(target, *args, **kwargs)
+    def apply(self, target: OpOverload, *args: Any, **kwargs: Any) -> Given:
+        """What an ATen operator of one result gives."""
+        found: Given = self.findings.tape.apply(target, *args, **kwargs)
+        return found
 
     def note(self, text: str) -> None:
         """Something to tell the user."""
@@ -122,7 +123,7 @@ class Operation:
         """Another shape for the same values; the very same where it has it."""
         if list(given.shape) == list(shape):
             return given
-        return self.apply(aten.reshape.default, given, list(shape))  # type: ignore[no-any-return]
+        return self.apply(aten.reshape.default, given, list(shape))
 
 
 _LONGEST = 1 << 16

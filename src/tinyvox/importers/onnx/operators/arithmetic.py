@@ -44,37 +44,38 @@ def multiply(op: Operation) -> Given:
         if id(product) in op.findings.unscaled and isinstance(factor, Tensor):
             op.findings.scaled(factor)
             return op.findings.unscaled[id(product)](factor)
-    return op.apply(aten.mul.Tensor, one, two)  # type: ignore[no-any-return]
+    return op.apply(aten.mul.Tensor, one, two)
 
 
 def divide(op: Operation) -> Given:
     """`Div`; of whole numbers, without the rest."""
     one, two = op.input(0), op.input(1)
     if is_float(one):
-        return op.apply(aten.div.Tensor, one, two)  # type: ignore[no-any-return]
+        return op.apply(aten.div.Tensor, one, two)
     if isinstance(two, Tensor) and not two.is_floating_point() and bool((two == 0).any()):
         raise ImporterError("divides by 0")
-    return op.apply(aten.div.Tensor_mode, one, two, rounding_mode="trunc")  # type: ignore[no-any-return]
+    return op.apply(aten.div.Tensor_mode, one, two, rounding_mode="trunc")
 
 
 def power(op: Operation) -> Given:
     """`Pow` with a constant exponent."""
     given, exponent = op.input(0), number(op.constant(1))
     if isinstance(given, Tensor) or exponent is None:
-        return op.apply(aten.pow.Tensor_Tensor, given, op.constant(1))  # type: ignore[no-any-return]
+        return op.apply(aten.pow.Tensor_Tensor, given, op.constant(1))
     if exponent == 0.5:
-        return op.apply(aten.sqrt.default, given)  # type: ignore[no-any-return]
-    return op.apply(aten.pow.Tensor_Scalar, given, exponent)  # type: ignore[no-any-return]
+        return op.apply(aten.sqrt.default, given)
+    return op.apply(aten.pow.Tensor_Scalar, given, exponent)
 
 
 def softsign(op: Operation) -> Given:
     """`Softsign`."""
-    return op.findings.tape.activation("softsign", op.input(0))
+    found: Given = op.findings.tape.activation("softsign", op.input(0))
+    return found
 
 
 def leaky_relu(op: Operation) -> Given:
     """`LeakyRelu(alpha)`."""
-    return op.apply(aten.leaky_relu.default, op.input(0), op.get("alpha", 0.01))  # type: ignore[no-any-return]
+    return op.apply(aten.leaky_relu.default, op.input(0), op.get("alpha", 0.01))
 
 
 def prelu(op: Operation) -> Given:
@@ -83,32 +84,32 @@ def prelu(op: Operation) -> Given:
     channels = given.shape[1] if len(given.shape) > 1 else -1
     each = slope.ndim == len(given.shape) - 1 and slope.numel() == channels
     if slope.numel() == 1 or (each and slope.shape[0] == channels):
-        return op.apply(aten.prelu.default, given, slope.flatten())  # type: ignore[no-any-return]
+        return op.apply(aten.prelu.default, given, slope.flatten())
     below = op.apply(aten.relu.default, op.apply(aten.neg.default, given))
     above = op.apply(aten.relu.default, given)
-    return op.apply(aten.sub.Tensor, above, op.apply(aten.mul.Tensor, below, slope))  # type: ignore[no-any-return]
+    return op.apply(aten.sub.Tensor, above, op.apply(aten.mul.Tensor, below, slope))
 
 
 def elu(op: Operation) -> Given:
     """`Elu(alpha)`."""
-    return op.apply(aten.elu.default, op.input(0), op.get("alpha", 1.0))  # type: ignore[no-any-return]
+    return op.apply(aten.elu.default, op.input(0), op.get("alpha", 1.0))
 
 
 def celu(op: Operation) -> Given:
     """`Celu(alpha)`."""
-    return op.apply(aten.celu.default, op.input(0), op.get("alpha", 1.0))  # type: ignore[no-any-return]
+    return op.apply(aten.celu.default, op.input(0), op.get("alpha", 1.0))
 
 
 def selu(op: Operation) -> Given:
     """`Selu(alpha, gamma)`."""
     alpha, gamma = op.get("alpha", 1.6732632423543772), op.get("gamma", 1.0507009873554805)
-    return op.apply(aten.elu.default, op.input(0), alpha, gamma)  # type: ignore[no-any-return]
+    return op.apply(aten.elu.default, op.input(0), alpha, gamma)
 
 
 def gelu(op: Operation) -> Given:
     """`Gelu(approximate)`."""
     approximate = op.get("approximate", b"none").decode(errors="replace")
-    return op.apply(aten.gelu.default, op.input(0), approximate=approximate)  # type: ignore[no-any-return]
+    return op.apply(aten.gelu.default, op.input(0), approximate=approximate)
 
 
 def hard_sigmoid(op: Operation) -> Given:
@@ -116,10 +117,10 @@ def hard_sigmoid(op: Operation) -> Given:
     alpha, beta = op.get("alpha", 0.2), op.get("beta", 0.5)
     given = op.input(0)
     if math.isclose(alpha, 1 / 6, rel_tol=1e-4) and beta == 0.5:
-        return op.apply(aten.hardsigmoid.default, given)  # type: ignore[no-any-return]
+        return op.apply(aten.hardsigmoid.default, given)
     scaled = op.apply(aten.mul.Tensor, given, torch.tensor(alpha))
     moved = op.apply(aten.add.Tensor, scaled, torch.tensor(beta))
-    return op.apply(aten.clamp.default, moved, 0.0, 1.0)  # type: ignore[no-any-return]
+    return op.apply(aten.clamp.default, moved, 0.0, 1.0)
 
 
 def clip(op: Operation) -> Given:
@@ -129,7 +130,7 @@ def clip(op: Operation) -> Given:
     if low is None and high is None:
         return op.input(0)
     limits = [None if limit is None else float(limit) for limit in (low, high)]
-    return op.apply(aten.clamp.default, op.input(0), *limits)  # type: ignore[no-any-return]
+    return op.apply(aten.clamp.default, op.input(0), *limits)
 
 
 def softmax(target: OpOverload) -> Translator:
@@ -139,7 +140,7 @@ def softmax(target: OpOverload) -> Translator:
         given = op.input(0)
         axis = dimension(given, op.get("axis", -1 if op.version >= 13 else 1))
         if op.version >= 13 or math.prod(given.shape[axis + 1 :]) == 1:
-            return op.apply(target, given, axis, False)  # type: ignore[no-any-return]
+            return op.apply(target, given, axis, False)
         flat = op.reshape(given, [*given.shape[:axis], math.prod(given.shape[axis:])])
         return op.reshape(op.apply(target, flat, axis, False), given.shape)
 
@@ -165,19 +166,19 @@ def reduction(target: Callable[[Operation, Given, list[int], bool], Given]) -> T
 
 
 def _mean(op: Operation, given: Given, dims: list[int], keep: bool) -> Given:
-    return op.apply(aten.mean.dim, given, dims, keep)  # type: ignore[no-any-return]
+    return op.apply(aten.mean.dim, given, dims, keep)
 
 
 def _sum(op: Operation, given: Given, dims: list[int], keep: bool) -> Given:
-    return op.apply(aten.sum.dim_IntList, given, dims, keep)  # type: ignore[no-any-return]
+    return op.apply(aten.sum.dim_IntList, given, dims, keep)
 
 
 def _largest(op: Operation, given: Given, dims: list[int], keep: bool) -> Given:
-    return op.apply(aten.amax.default, given, dims, keep)  # type: ignore[no-any-return]
+    return op.apply(aten.amax.default, given, dims, keep)
 
 
 def _smallest(op: Operation, given: Given, dims: list[int], keep: bool) -> Given:
-    return op.apply(aten.amin.default, given, dims, keep)  # type: ignore[no-any-return]
+    return op.apply(aten.amin.default, given, dims, keep)
 
 
 def _product(op: Operation, given: Given, dims: list[int], keep: bool) -> Given:

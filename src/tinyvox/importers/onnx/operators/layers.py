@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tinyvox.errors import ImporterError
-from tinyvox.importers.onnx.operation import Given, Operation, aten, dimension, number
+from tinyvox.importers.onnx.operation import Given, Operation, aten, dimension
 from tinyvox.importers.onnx.operators.plumbing import Translator
 from tinyvox.importers.tape import Value
 
@@ -21,14 +21,13 @@ def matmul(op: Operation) -> Given:
 
 def product(op: Operation, one: Given, two: Given) -> Given:
     """The product of two matrices, of which one may depend on the model's input."""
-    if isinstance(two, Tensor) and two.ndim > 2 and math.prod(two.shape[:-2]) == 1:
-        if len(one.shape) >= two.ndim:
-            two = two.reshape(two.shape[-2:])
+    if isinstance(two, Tensor) and 2 < two.ndim <= len(one.shape) and two[..., 0, 0].numel() == 1:
+        two = two.reshape(two.shape[-2:])
     if isinstance(one, Value) or isinstance(two, Tensor) or len(one.shape) != 2:
-        return op.apply(aten.matmul.default, one, two)  # type: ignore[no-any-return]
+        return op.apply(aten.matmul.default, one, two)
     turned = op.apply(aten.transpose.int, two, -2, -1)
     found = op.apply(aten.matmul.default, turned, one.T)
-    return op.apply(aten.transpose.int, found, -2, -1)  # type: ignore[no-any-return]
+    return op.apply(aten.transpose.int, found, -2, -1)
 
 
 def gemm(op: Operation) -> Given:
@@ -44,12 +43,12 @@ def gemm(op: Operation) -> Given:
     if bias is None or whole or weight.ndim != 2:
         found = op.apply(aten.linear.default, one, weight, None)
         if bias is None:
-            return found  # type: ignore[no-any-return]
+            return found
         scaled = bias if beta == 1 else op.apply(aten.mul.Tensor, bias, torch.tensor(beta))
-        return op.apply(aten.add.Tensor, found, scaled)  # type: ignore[no-any-return]
+        return op.apply(aten.add.Tensor, found, scaled)
     assert isinstance(bias, Tensor)
     bias = op.apply(aten.expand.default, bias.flatten() * beta, [weight.shape[0]])
-    return op.apply(aten.linear.default, one, weight, bias)  # type: ignore[no-any-return]
+    return op.apply(aten.linear.default, one, weight, bias)
 
 
 def convolution(op: Operation) -> Given:
@@ -100,7 +99,7 @@ def _convolution(
         own = [0] * len(pads)
     target = aten.conv1d.default if len(pads) == 1 else aten.conv2d.default
     group = op.get("group", 1)
-    return op.apply(target, given, weight, bias, strides, own, dilations, group)  # type: ignore[no-any-return]
+    return op.apply(target, given, weight, bias, strides, own, dilations, group)
 
 
 def _each(op: Operation, name: str, rank: int, default: int) -> list[int]:
@@ -139,7 +138,7 @@ def batch_norm(op: Operation) -> Given:
         raise ImporterError("is in training mode; export the model in evaluation mode")
     weight, bias, mean, variance = (op.constant(i) for i in range(1, 5))
     epsilon = op.get("epsilon", 1e-5)
-    return op.apply(  # type: ignore[no-any-return]
+    return op.apply(
         aten.batch_norm.default,
         *(op.input(0), weight, bias, mean, variance, False, 0.1, epsilon, False),
     )
@@ -152,7 +151,7 @@ def layer_norm(op: Operation) -> Given:
     weight = op.constant(1).expand(shape)
     bias = op.constant(2).expand(shape) if op.given(2) else None
     epsilon = op.get("epsilon", 1e-5)
-    return op.apply(aten.layer_norm.default, given, shape, weight, bias, epsilon, False)  # type: ignore[no-any-return]
+    return op.apply(aten.layer_norm.default, given, shape, weight, bias, epsilon, False)
 
 
 def pooled(kind: str) -> Translator:
@@ -164,7 +163,7 @@ def pooled(kind: str) -> Translator:
         if not dims:
             return given
         target = aten.mean.dim if kind == "mean" else aten.amax.default
-        return op.apply(target, given, dims, True)  # type: ignore[no-any-return]
+        return op.apply(target, given, dims, True)
 
     return translate
 
@@ -191,7 +190,7 @@ def fused_matmul(op: Operation) -> Given:
         one = op.apply(aten.transpose.int, one, -2, -1)
     if op.get("transB", 0):
         two = op.apply(aten.transpose.int, two, -2, -1)
-    alpha = number(torch.tensor(op.get("alpha", 1.0)))
+    alpha = op.get("alpha", 1.0)
     if alpha != 1 and isinstance(two, Tensor):
         two = two * alpha
     elif alpha != 1:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,9 +52,7 @@ def constant(op: Operation) -> Tensor:
 def constant_of_shape(op: Operation) -> Given:
     """`ConstantOfShape`."""
     value = tensor(op.attributes["value"]) if "value" in op.attributes else torch.zeros(1)
-    return op.apply(  # type: ignore[no-any-return]
-        aten.full.default, op.numbers(0), value.flatten()[0].item(), dtype=value.dtype
-    )
+    return op.apply(aten.full.default, op.numbers(0), value.flatten()[0].item(), dtype=value.dtype)
 
 
 def shape(op: Operation) -> Tensor:
@@ -78,7 +78,7 @@ def cast(op: Operation) -> Given:
     }
     if to not in types:
         raise ImporterError(f"converts to type {to}, expected floats, whole numbers or bool")
-    return op.apply(aten._to_copy.default, given, dtype=types[to])  # type: ignore[no-any-return]
+    return op.apply(aten._to_copy.default, given, dtype=types[to])
 
 
 def cast_like(op: Operation) -> Given:
@@ -87,7 +87,7 @@ def cast_like(op: Operation) -> Given:
     kind = (like.tensor if isinstance(like, Value) else like).dtype
     if is_float(given) and is_float(like):
         return given
-    return op.apply(aten._to_copy.default, given, dtype=kind)  # type: ignore[no-any-return]
+    return op.apply(aten._to_copy.default, given, dtype=kind)
 
 
 def squeeze(op: Operation) -> Given:
@@ -140,7 +140,7 @@ def transpose(op: Operation) -> Given:
     order = op.integers("perm") or list(range(len(given.shape)))[::-1]
     if order == list(range(len(given.shape))):
         return given
-    return op.apply(aten.permute.default, given, order)  # type: ignore[no-any-return]
+    return op.apply(aten.permute.default, given, order)
 
 
 def cut(op: Operation) -> Given:
@@ -173,7 +173,7 @@ def part(op: Operation, given: Given, axis: int, which: slice) -> Given:
         else (places.start, max(places.stop, places.start) - 1, abs(places.step))
     )
     if which.start == -1 and len(places) == 1:  # the last one, however many there are
-        return op.apply(aten.slice.Tensor, given, axis, -1, sys.maxsize, 1)  # type: ignore[no-any-return]
+        return op.apply(aten.slice.Tensor, given, axis, -1, sys.maxsize, 1)
     if len(places) < op.size(given, axis):
         given = op.apply(aten.slice.Tensor, given, axis, first, last + 1, step)
     return op.apply(aten.flip.default, given, [axis]) if back else given
@@ -190,9 +190,7 @@ def split(op: Operation) -> Sequence[Given]:
     if min(sizes, default=0) < 0 or sum(sizes) != total:
         raise ImporterError(f"splits {total} into {sizes}")
     ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
-    return [
-        part(op, given, axis, slice(end - n, end)) for end, n in zip(ends, sizes, strict=True)
-    ]
+    return [part(op, given, axis, slice(end - n, end)) for end, n in zip(ends, sizes, strict=True)]
 
 
 def concat(op: Operation) -> Given:
@@ -201,7 +199,7 @@ def concat(op: Operation) -> Given:
     axis = dimension(op.input(0), op.get("axis", 1 if op.version < 4 else 0))
     if len(parts) == 1:
         return parts[0]
-    return op.apply(aten.cat.default, parts, axis)  # type: ignore[no-any-return]
+    return op.apply(aten.cat.default, parts, axis)
 
 
 def expand(op: Operation) -> Given:
@@ -219,7 +217,7 @@ def tile(op: Operation) -> Given:
     given, repeats = op.input(0), op.numbers(1)
     if all(count == 1 for count in repeats):
         return given
-    return op.apply(aten.repeat.default, given, repeats)  # type: ignore[no-any-return]
+    return op.apply(aten.repeat.default, given, repeats)
 
 
 def pad(op: Operation) -> Given:
@@ -249,7 +247,7 @@ def _padded(
         return given
     if mode == "constant":
         flat = [n for axis in range(len(given.shape))[::-1] for n in amounts.get(axis, (0, 0))]
-        return op.apply(aten.constant_pad_nd.default, given, flat, value or 0)  # type: ignore[no-any-return]
+        return op.apply(aten.constant_pad_nd.default, given, flat, value or 0)
     if mode != "reflect" or dims != [len(given.shape) - 1]:
         raise ImporterError(
             f"pads dimensions {dims} in mode {mode}, expected zeros, or reflection of the last one"
@@ -271,11 +269,11 @@ def gather(op: Operation) -> Given:
         found = op.apply(aten.index_select.default, given, axis, places.flatten())
         return op.reshape(found, [*given.shape[:axis], *places.shape, *given.shape[axis + 1 :]])
     if places.ndim == 0:
-        return op.apply(aten.select.int, given, axis, int(places))  # type: ignore[no-any-return]
+        return op.apply(aten.select.int, given, axis, int(places))
     if places.ndim == 2 and places.numel():
         return _windows(op, given, axis, places)
     which = [int(place) for place in places.flatten()]
-    steps = {b - a for a, b in zip(which, which[1:], strict=False)} or {1}
+    steps = {b - a for a, b in itertools.pairwise(which)} or {1}
     if places.ndim != 1 or len(steps) != 1 or not which or 0 in steps:
         raise ImporterError(f"takes places {which[:8]} of dimension {axis}, expected some in a row")
     (step,) = steps
@@ -293,7 +291,7 @@ def _windows(op: Operation, given: Given, axis: int, places: Tensor) -> Given:
     found = op.apply(aten.unfold.default, given, axis, places.shape[1], step)
     dims = list(range(len(found.shape) - 1))
     dims.insert(axis + 1, len(dims))
-    return op.apply(aten.permute.default, found, dims)  # type: ignore[no-any-return]
+    return op.apply(aten.permute.default, found, dims)
 
 
 def where(op: Operation) -> Given:
@@ -303,9 +301,9 @@ def where(op: Operation) -> Given:
         chosen = one if bool(condition.all()) else other if not bool(condition.any()) else None
         if isinstance(chosen, Value):
             shapes = (tuple(each.shape) for each in (condition, one, other))
-            if tuple(chosen.shape) == tuple(torch.broadcast_shapes(*shapes)):
+            if tuple(chosen.shape) == np.broadcast_shapes(*shapes):
                 return chosen
-    return op.apply(aten.where.self, condition, one, other)  # type: ignore[no-any-return]
+    return op.apply(aten.where.self, condition, one, other)
 
 
 def sequence(op: Operation) -> Given:
@@ -313,7 +311,7 @@ def sequence(op: Operation) -> Given:
     ends = [op.constant(i) for i in range(3)]
     start, limit, step = (each.flatten()[0].item() for each in ends)
     kind = torch.float32 if ends[0].is_floating_point() else torch.int64
-    return op.apply(aten.arange.start_step, start, limit, step, dtype=kind)  # type: ignore[no-any-return]
+    return op.apply(aten.arange.start_step, start, limit, step, dtype=kind)
 
 
 PLUMBING: dict[str, Translator] = {

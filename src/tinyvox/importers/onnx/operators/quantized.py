@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -66,7 +67,7 @@ def _spread(op: Operation, codes: Tensor, values: Tensor) -> Tensor:
         values = values.repeat_interleave(block, axis).narrow(axis, 0, codes.shape[axis])
     elif values.ndim == 1:
         values = values.reshape([-1 if i == axis else 1 for i in range(codes.ndim)])
-    if torch.broadcast_shapes(values.shape, codes.shape) != codes.shape:
+    if np.broadcast_shapes(values.shape, codes.shape) != tuple(codes.shape):
         raise ImporterError(
             f"has scales of shape {list(values.shape)} for codes {list(codes.shape)}"
         )
@@ -130,7 +131,7 @@ def _unscaled(
         flat = scale.flatten()
         rows = codes.shape[shape.index(-1)]
         if flat.numel() not in (1, rows):
-            return op.apply(aten.mul.Tensor, found, scale)  # type: ignore[no-any-return]
+            return op.apply(aten.mul.Tensor, found, scale)
         return multiply(codes * flat.reshape(shape if flat.numel() > 1 else []))
 
     op.findings.unscaled[id(found)] = scaled
@@ -155,7 +156,7 @@ def multiply_scaled(op: Operation) -> Given:
 def _biased(op: Operation, given: Given, index: int) -> Given:
     if not op.given(index):
         return given
-    return op.apply(aten.add.Tensor, given, op.constant(index))  # type: ignore[no-any-return]
+    return op.apply(aten.add.Tensor, given, op.constant(index))
 
 
 def recur_dynamically(op: Operation) -> Sequence[Given]:
@@ -204,7 +205,7 @@ def multiply_packed(op: Operation) -> Given:
     op.findings.parameters += rows * columns
     op.findings.scaled(scales)
     weight = values.reshape(rows, -1)[:, :columns].contiguous()
-    return op.apply(  # type: ignore[no-any-return]
+    return op.apply(
         aten.linear.default, op.input(0), weight, op.constant(5) if op.given(5) else None
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,8 +16,11 @@ from tinyvox.importers.onnx.operators.plumbing import Translator
 from tinyvox.importers.tape import Value
 from tinyvox.model import Cell, Dense, Recurrent
 
-_SIDES = {"forward": ("forward",), "reverse": ("backward",)}
-_SIDES["bidirectional"] = ("forward", "backward")
+_SIDES: dict[str, tuple[str, ...]] = {
+    **{"forward": ("forward",), "reverse": ("backward",)},
+    "bidirectional": ("forward", "backward"),
+}
+"""The cells of each direction, by their names in a layer."""
 _DEFAULTS = {"LSTM": ("sigmoid", "tanh", "tanh"), "GRU": ("sigmoid", "tanh"), "RNN": ("tanh",)}
 _GATES = {
     "LSTM": (0, 2, 3, 1),  # ONNX: i o f c
@@ -36,6 +40,12 @@ class Weights(NamedTuple):
     of_state: Tensor
     bias: Tensor | None
     peepholes: Tensor | None
+
+    def of_side(self, index: int) -> Weights:
+        """Those of one direction, without the dimension of these."""
+        bias = None if self.bias is None else self.bias[index]
+        peepholes = None if self.peepholes is None else self.peepholes[index]
+        return Weights(self.of_input[index], self.of_state[index], bias, peepholes)
 
 
 def recurrent(op: Operation) -> Sequence[Given]:
@@ -90,15 +100,9 @@ def _layer(op: Operation, kind: str, weights: Weights, sides: tuple[str, ...]) -
     gates, activation = _functions(op, kind, len(sides))
     before = kind == "GRU" and not op.get("linear_before_reset", 0)
     name = {"LSTM": "lstm", "GRU": "gru_reset_before" if before else "gru"}.get(kind, "rnn_tanh")
-    cells = {
-        side: _cell(name, _GATES[kind], Weights(*(w if w is None else w[i] for w in weights)))
-        for i, side in enumerate(sides)
-    }
-    if name == "rnn_tanh" and activation == "relu":
-        return Recurrent("rnn_relu", **cells)
-    if (gates, activation) == ("sigmoid", "tanh"):
-        return Recurrent(name, **cells)
-    return Recurrent(name, **cells, gates=gates, activation=activation)
+    cells = {side: _cell(name, _GATES[kind], weights.of_side(i)) for i, side in enumerate(sides)}
+    forward, backward = cells.get("forward"), cells.get("backward")
+    return Recurrent(name, forward, backward, gates, activation)
 
 
 def _cell(kind: str, order: tuple[int, ...], weights: Weights) -> Cell:
@@ -108,20 +112,20 @@ def _cell(kind: str, order: tuple[int, ...], weights: Weights) -> Cell:
         parts = rows.chunk(len(places))
         return torch.cat([parts[place] for place in places]).contiguous()
 
-    cell = {
-        "weight_ih": Dense(ordered(weights.of_input)),
-        "weight_hh": Dense(ordered(weights.of_state)),
-    }
-    if weights.peepholes is not None:
-        cell["peepholes"] = ordered(weights.peepholes, _PEEPHOLES)
+    peepholes = weights.peepholes
+    cell = Cell(
+        Dense(ordered(weights.of_input)),
+        Dense(ordered(weights.of_state)),
+        peepholes=None if peepholes is None else ordered(peepholes, _PEEPHOLES),
+    )
     if weights.bias is None:
-        return Cell(**cell)
+        return cell
     of_input, of_state = (ordered(part) for part in weights.bias.chunk(2))
-    if kind == "gru":
-        hidden = weights.of_state.shape[-1]
-        cell["bias_hn"] = of_state[-hidden:].clone()
-        of_state = torch.cat([of_state[:-hidden], torch.zeros(hidden)])
-    return Cell(bias=of_input + of_state, **cell)
+    if kind != "gru":
+        return dataclasses.replace(cell, bias=of_input + of_state)
+    hidden = weights.of_state.shape[-1]
+    outside = torch.cat([of_state[:-hidden], torch.zeros(hidden)])
+    return dataclasses.replace(cell, bias=of_input + outside, bias_hn=of_state[-hidden:].clone())
 
 
 def _functions(op: Operation, kind: str, sides: int) -> tuple[str, str]:
@@ -206,7 +210,7 @@ def _outputs(
 
 
 def _batch_first(op: Operation, state: Value, sides: int) -> Given:
-    return op.apply(aten.permute.default, state, [1, 0, 2])  # type: ignore[no-any-return]
+    return op.apply(aten.permute.default, state, [1, 0, 2])
 
 
 RECURRENT: dict[str, Translator] = dict.fromkeys(("LSTM", "GRU", "RNN"), recurrent)
