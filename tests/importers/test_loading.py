@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from onnx import helper
 from onnx_graphs import write
+from safetensors.torch import save_file
 
 from tinyvox.errors import FileError, ImporterError, ModelError
 from tinyvox.exporters import export_pt2
@@ -26,8 +28,6 @@ from tinyvox.model import (
 )
 
 CARD = SpeechCard(features=Features(coefficients=6), tokens=("a", "b", ""), blank=2)
-SUFFIXES = (".tvx", ".pt2", ".onnx")
-"""Formats that take no more than a model to write."""
 OTHER = CARD.model_copy(update={"tokens": ("x", "y", "")})
 
 
@@ -36,19 +36,27 @@ def model(card: SpeechCard | None = None) -> Model:
     return Model(6, (Node("last", layers.Linear(Dense(torch.randn(3, 6))), (INPUT,)),), card)
 
 
+SUFFIXES = (".tvx", ".pt2", ".onnx", ".npz", ".safetensors")
+"""The kinds of files that are easily written here."""
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The same model in every format, without a card."""
+    """The same model in several formats, without a card."""
     export_pt2(model(), tmp_path / "model.pt2")
-    weight = next(matrix.decode() for _, matrix in model().matrices())
     product = helper.make_node("MatMul", ["x", "last.weight"], ["y"], "last")
-    write(tmp_path / "model.onnx", [product], {"last.weight": weight.T.numpy()})
+    write(tmp_path / "model.onnx", [product], {"last.weight": weight().T.numpy()})
     tvx.save(model(), tmp_path / "model.tvx")
+    np.savez(tmp_path / "model.npz", W=weight().numpy())
+    save_file({"W": weight()}, tmp_path / "model.safetensors")
+    named = "input: 6\nlayers:\n  - {name: last, linear: {weight: W}}\n"
+    for name in ("model", "MODEL"):
+        (tmp_path / f"{name}.layers.yaml").write_text(named)
     return tmp_path
 
 
 def test_every_suffix_in_lower_and_upper_case(folder: Path) -> None:
-    assert set(SUFFIXES) <= set(IMPORTERS)
+    assert set(SUFFIXES) < set(IMPORTERS)
     for suffix in SUFFIXES:
         path = folder / f"model{suffix}"
         upper = path.rename(folder / f"MODEL{suffix.upper()}")

@@ -24,6 +24,7 @@ from lib.views import (
     quantizers,
     robustness,
     runtime,
+    third_party,
 )
 
 VIEWS: Mapping[str, Callable[[Results], Iterable[Table]]] = MappingProxyType(
@@ -43,6 +44,7 @@ VIEWS: Mapping[str, Callable[[Results], Iterable[Table]]] = MappingProxyType(
         "quantizer_speed": quantizer_speed.tables,
         "quantizers": quantizers.tables,
         "robustness": robustness.tables,
+        "third_party": third_party.tables,
         "runtime": runtime.tables,
     }
 )

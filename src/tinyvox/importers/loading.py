@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tinyvox.errors import FileError, ImporterError, ModelError
 from tinyvox.formats import tvx
+from tinyvox.importers.keras import load_keras
 from tinyvox.importers.onnx import load_onnx
 from tinyvox.importers.recognition import is_program, recognized
 from tinyvox.importers.tensors import load_tensors
@@ -21,6 +22,7 @@ IMPORTERS: dict[str, Callable[[Path], Model]] = {
     ".tflite": load_tflite,
     ".npz": load_tensors,
     ".safetensors": load_tensors,
+    **dict.fromkeys((".h5", ".hdf5", ".keras"), load_keras),
 }
 """The function that reads a file, by the file's suffix."""
 

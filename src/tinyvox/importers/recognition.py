@@ -31,7 +31,7 @@ def recognized(path: Path) -> str | None:
     if start[4:8] == b"TFL3":
         return "is a TensorFlow Lite model; give it the suffix .tflite"
     if start[:8] == b"\x89HDF\r\n\x1a\n":
-        return "is an HDF5 (Keras) file, which is not read; export the model from PyTorch"
+        return "is an HDF5 file; a model that Keras saved has the suffix .h5 or .keras"
     if start[:4] == b"\x89TVX":
         return "is a .tvx file; give it the suffix .tvx"
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from tinyvox.importers.tflite.translation import Translation
 from tinyvox.importers.walk import context_of
 from tinyvox.model import LogSoftmax, Model, Node, Softmax
 
+MAX_EXAMPLE = 1 << 24
+"""Most values of an example."""
 FRAMES = 7
 """Frames of an example where the file leaves their number open."""
 
@@ -129,7 +132,10 @@ def _example_shape(shape: Sequence[int]) -> list[int]:
     if found and found[0] == -1 and len(found) > 2:
         found[0] = 1
     frames = FRAMES + 1 if FRAMES in found else FRAMES
-    return [frames if size == -1 else size for size in found]
+    found = [frames if size == -1 else size for size in found]
+    if min(found, default=0) < 1 or math.prod(found) > MAX_EXAMPLE:
+        raise ImporterError(f"the input has shape {list(shape)}, expected frames of features")
+    return found
 
 
 def _example(shape: Sequence[int]) -> Tensor:

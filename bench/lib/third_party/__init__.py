@@ -1,0 +1,1 @@
+"""Models that others trained, in their own engines and in tinyvox."""
