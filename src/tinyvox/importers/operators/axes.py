@@ -137,12 +137,21 @@ def concatenate(call: Call) -> Stream | States:
     states = [t for t in call["tensors"] if isinstance(t, States)]
     if states and len(states) == len(call["tensors"]) and call["dim"] in (0, -3):
         return States(tuple(node for each in states for node in each.nodes), states[0].batch)
-    streams = [t for t in call["tensors"] if isinstance(t, Stream)]
-    if states or not streams:
+    tensors = [_of_one_cell(call.graph, tensor) for tensor in call["tensors"]]
+    streams = [t for t in tensors if isinstance(t, Stream)]
+    if any(isinstance(t, States) for t in tensors) or not streams:
         raise ImporterError("joins the final states of recurrent layers with something else")
     dim = streams[0].dim(call["dim"])
-    parts = [t if isinstance(t, Stream) else _zeros(t, dim) for t in call["tensors"]]
+    parts = [t if isinstance(t, Stream) else _zeros(t, dim) for t in tensors]
     return operations.concatenate(call.graph, parts, dim)
+
+
+def _of_one_cell(graph: LayerGraph, given: Any) -> Any:
+    """The final state of a single cell as a stream [1, batch, size]; anything else as it is."""
+    if not isinstance(given, States) or len(given.nodes) != 1:
+        return given
+    state = given.select(graph, 0)
+    return operations.reshape(graph, state, (1, *state.shape))
 
 
 def _zeros(values: Tensor, dim: int) -> Zeros:
