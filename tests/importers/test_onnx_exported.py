@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import onnxruntime as ort
 import pytest
 import torch
 import torch.nn.functional as F
-from onnx_graphs import FEATURES, assert_parity, export, given
+from onnx_graphs import FEATURES, assert_parity, export, given, original
 from torch import Tensor, nn
 from torch_modules import Function
 
@@ -186,3 +187,113 @@ def test_frames_of_samples_with_states(is_free: bool, tmp_path: Path) -> None:
         y, state = session.run(None, {"x": x[:, i].numpy(), "state": state})
         found.append(torch.from_numpy(y[0]))
     assert float((given(model, x)[0] - torch.stack(found)).abs().max()) <= 2e-6
+
+
+class Streaming(nn.Module):
+    """The states of a recurrent layer go in and come out."""
+
+    def __init__(self, kind: type[nn.RNNBase], count: int) -> None:
+        super().__init__()
+        self.rnn = kind(FEATURES, 8, count, batch_first=True)
+        self.out = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        y, found = self.rnn(x, states if len(states) > 1 else states[0])
+        return (self.out(y), *(found if isinstance(found, tuple) else (found,)))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("chunk", [1, 10, None])
+@pytest.mark.parametrize(("kind", "count", "states"), [(nn.LSTM, 2, 2), (nn.GRU, 1, 1)])
+def test_streaming(
+    kind: type[nn.RNNBase], count: int, states: int, chunk: int | None, tmp_path: Path
+) -> None:
+    """A call takes a frame, ten, or any number."""
+    names = [f"state{i}" for i in range(states)]
+    axes = {"x": {0: "batch", 1: "time"}, **{name: {1: "batch"} for name in names}}
+    torch.onnx.export(
+        Streaming(kind, count).eval(),
+        (torch.randn(1, chunk or 7, FEATURES), *(torch.zeros(count, 1, 8) for _ in names)),
+        tmp_path / "m.onnx",
+        dynamo=False,
+        input_names=["x", *names],
+        output_names=["y", *(f"next{name}" for name in names)],
+        dynamic_axes={} if chunk else axes,
+    )
+    model = load(tmp_path / "m.onnx")
+    session = ort.InferenceSession(tmp_path / "m.onnx")
+    held = {name: np.zeros((count, 1, 8), np.float32) for name in names}
+    x, found = torch.randn(1, 40, FEATURES), []
+    for part in x.split(chunk or 5, dim=1):
+        y, *rest = session.run(None, {"x": part.numpy(), **held})
+        held = dict(zip(names, rest, strict=True))
+        found.append(torch.from_numpy(y))
+    assert float((given(model, x) - torch.cat(found, 1)).abs().max()) <= 2e-6
+
+
+class Windows(nn.Module):
+    """As DeepSpeech takes its features: each frame with nine before and nine after it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = nn.Linear(19 * FEATURES, 8)
+        self.rnn = nn.LSTM(8, 8, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.rnn(F.hardtanh(self.dense(x.flatten(2)), 0, 20))[0]
+        return y
+
+
+class Bands(nn.Module):
+    """Images [batch, 1, frames, features], of which the bands are averaged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3, padding=1)
+        self.out = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.out(F.relu(self.conv(x)).mean(3).transpose(1, 2))
+        return y
+
+
+@pytest.mark.parametrize("is_free", [False, True])
+def test_windows_and_images(is_free: bool, tmp_path: Path) -> None:
+    axes = {"x": {1: "time"}} if is_free else {}
+    example = torch.randn(1, 16, 19, FEATURES)
+    path = export(Windows(), tmp_path / "windows.onnx", example, dynamic_axes=axes)
+    model, features = load(path), torch.randn(1, 16, FEATURES)
+    padded = F.pad(features, (0, 0, 9, 9)).unfold(1, 19, 1).transpose(2, 3).contiguous()
+    assert float((given(model, features) - original(path, padded)).abs().max()) <= 2e-6
+    axes = {"x": {2: "time"}} if is_free else {}
+    path = export(Bands(), tmp_path / "bands.onnx", features[:, None], dynamic_axes=axes)
+    if is_free:  # else the bands could be the frames
+        found = given(load(path), features)
+        assert float((found - original(path, features[:, None])).abs().max()) <= 2e-6
+
+
+def test_lengths_of_packed_sequences(tmp_path: Path) -> None:
+    class Packed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = nn.LSTM(FEATURES, 8, batch_first=True)
+
+        def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+            packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True)
+            y: Tensor = nn.utils.rnn.pad_packed_sequence(self.rnn(packed)[0], batch_first=True)[0]
+            return y
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            Packed().eval(),
+            (torch.randn(1, 7, FEATURES), torch.tensor([7])),
+            tmp_path / "m.onnx",
+            dynamo=False,
+            input_names=["x", "lengths"],
+            dynamic_axes={"x": {0: "batch", 1: "time"}, "lengths": {0: "batch"}},
+        )
+    model, x = load(tmp_path / "m.onnx"), torch.randn(1, 12, FEATURES)
+    session = ort.InferenceSession(tmp_path / "m.onnx")
+    (expected,) = session.run(None, {"x": x.numpy(), "lengths": np.array([12])})
+    assert float((given(model, x) - torch.from_numpy(expected)).abs().max()) <= 2e-6

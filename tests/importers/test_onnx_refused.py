@@ -233,7 +233,7 @@ def test_inputs(tmp_path: Path) -> None:
     model = onnx.ModelProto.FromString(path.read_bytes())
     model.graph.input[0].CopyFrom(tokens)
     path.write_bytes(model.SerializeToString())
-    refused(path, "takes inputs t, expected one of floats that holds features")
+    refused(path, "takes inputs t, expected one of floats that holds features, and no token ids")
     two = [node("Add", ["x", "z"], ["s"]), node("MatMul", ["s", "W"], ["y"])]
     second = helper.make_tensor_value_info("z", TensorProto.FLOAT, [1, "time", FEATURES])
     refused(write(path, two, W, inputs=[second]), "needs inputs x, z, expected one with features")

@@ -64,6 +64,7 @@ def _layouts(traced: Traced) -> Iterator[Layout]:
     for layout in LAYOUTS.get(len(shape), ()):
         frames = shape[layout.index("time")]
         odd = "" in layout and shape[layout.index("")] != 1
+        odd = odd or traced.time not in (None, layout.index("time"))
         if not odd and (frames > 1 or traced.states) and ("window" in layout) == traced.windowed:
             yield layout
 

@@ -180,6 +180,8 @@ class Traced:
     states: tuple[Value, ...] = ()
     """Inputs that hold the states of recurrent layers, as the model gave them for the frames
     before. They become the layers' own; `others` may then be states, too."""
+    time: int | None = None
+    """The dimension of the input that is known to be time, if one is."""
     windowed: bool = False
     """Whether the input holds each frame with those around it, [batch, time, window, feature]. The
     example must then be the windows of one signal, with zeros beyond its ends."""

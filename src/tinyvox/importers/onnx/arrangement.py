@@ -46,7 +46,7 @@ def arranged(reading: Reading) -> Arrangement:
     notes = _notes(carried, states, [n for n in reading.outputs if n != name])
     used = {each.name for each in (*entries, *states)}
     windowed = is_windowed(entries[0].shape)
-    traced = Traced(tape, entries[0], output, others, tuple(states), windowed)
+    traced = Traced(tape, entries[0], output, others, tuple(states), windowed=windowed)
     return Arrangement(traced, notes, tuple(n for n in reading.inputs if n not in used))
 
 

@@ -30,7 +30,6 @@ from tinyvox.importers.onnx.inputs import (
 from tinyvox.importers.onnx.samples import frame_sizes, probes
 from tinyvox.importers.rolling import rolled
 from tinyvox.importers.tape import Tape, Traced
-from tinyvox.importers.walk import Walk
 from tinyvox.model import Model
 
 if TYPE_CHECKING:
@@ -63,7 +62,9 @@ def _imported(source: ModelProto, name: str) -> Model:
     inputs = inputs_of(source)
     if not any(each.is_float for each in inputs):
         names = ", ".join(each.name for each in inputs) or "none"
-        raise ImporterError(f"takes inputs {names}, expected one of floats that holds features")
+        raise ImporterError(
+            f"takes inputs {names}, expected one of floats that holds features, and no token ids"
+        )
     failed: list[tuple[int, int, ImporterError]] = []
     for sizes in guesses(inputs):
         attempt = _Attempt(source, inputs, sizes)
@@ -123,7 +124,7 @@ class _Attempt:
         }
         if found.unused:
             facts["unused_inputs"] = list(found.unused)
-        if self._any_length(walk):
+        if found.traced.time is not None:
             compare_longer(model, walk, functools.partial(self._again, walk.entry.name))
         elif walk.frames > 1:
             facts |= {"exported_frames": walk.frames}
@@ -134,10 +135,12 @@ class _Attempt:
         model = coded(model, reading.findings.scales)
         return dataclasses.replace(model, provenance=facts)
 
-    def _any_length(self, walk: Walk) -> bool:
-        """Whether the graph takes any number of frames."""
-        entry = next(each for each in self.inputs if each.name == walk.entry.name)
-        return not self.is_frame and entry.dims[walk.layout.index("time")] in self.sizes
+    def _time(self, name: str) -> int | None:
+        """The dimension of an input that is time, of any size; None where none is known to be."""
+        if self.is_frame:
+            return None
+        entry = next(each for each in self.inputs if each.name == name)
+        return next((i for i, dim in enumerate(entry.dims) if dim in self.sizes), None)
 
     def _again(self, name: str, example: Tensor) -> Traced:
         """The graph run for an example, of twice as many frames, of the input of this name."""
@@ -155,7 +158,8 @@ class _Attempt:
         self.tape = Tape()
         reading = Reading(self.source, signals, constants, self.tape)
         found = arranged(reading)
-        return reading, dataclasses.replace(found, traced=rolled(found.traced))
+        traced = dataclasses.replace(found.traced, time=self._time(found.traced.entry.name))
+        return reading, dataclasses.replace(found, traced=rolled(traced))
 
     def _input_notes(self) -> list[str]:
         """What whole numbers were given to the graph."""

@@ -18,7 +18,7 @@ from tinyvox.importers.layer_graph import LayerGraph
 from tinyvox.importers.operators.call import Call, Unusable
 from tinyvox.importers.reduction import States, frame, reduced
 from tinyvox.importers.signal import Axis, Stream
-from tinyvox.model import Concat, Dense, Linear, Slice
+from tinyvox.model import Concat, Conv2d, Dense, Linear, Slice
 
 
 def unchanged(call: Call) -> Stream:
@@ -181,9 +181,27 @@ def reduction(kind: str) -> Callable[[Call], Stream]:
 
     def handler(call: Call) -> Stream:
         dims, keep = call.arguments.get("dim") or (), call.arguments.get("keepdim", False)
+        if kind == "mean" and len(dims) == 1 and _is_band(call.stream("self"), dims[0]):
+            return _mean_of_bands(call, call.whole("self"), dims[0])
         return reduced(call.graph, call.stream("self"), kind, dims, keep)
 
     return handler
+
+
+def _is_band(stream: Stream, dim: int) -> bool:
+    """Whether a dimension is the bands of frames of shape (channels, bands)."""
+    axes = stream.axes[stream.dim(dim)]
+    return len(axes) == 1 and axes[0].kind == "feature" and axes[0].index == 1
+
+
+def _mean_of_bands(call: Call, stream: Stream, dim: int) -> Stream:
+    """The mean over bands: a convolution of each channel with equal weights."""
+    channels, bands = call.graph.signals[stream.node].shape
+    weight = Dense(torch.full((channels, bands), 1 / bands))
+    node = call.graph.add(Conv2d(weight, None, (1, bands), groups=channels), stream.node)
+    return operations.reshape(
+        call.graph, stream.becomes(node, stream.with_axis(dim)), call.result.shape
+    )
 
 
 def largest(call: Call) -> tuple[Stream, Unusable]:
