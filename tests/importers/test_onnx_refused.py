@@ -229,6 +229,10 @@ def test_inputs(tmp_path: Path) -> None:
     nodes = [node("MatMul", ["x", "W"], ["y"])]
     path = write(tmp_path / "m.onnx", nodes, W, shape=[1, 1 << 30, FEATURES])
     refused(path, "has shape .* expected smaller sizes")
+    rnn = node("RNN", ["x", "R", "S"], ["y"], "r", layout=1)
+    held = {"R": weights(1, 4, FEATURES), "S": weights(1, 4, 4)}
+    many = write(tmp_path / "r.onnx", [rnn], held, shape=[1, 1 << 20, FEATURES])
+    refused(many, r"RNN \(node 'r'\): runs over 1048576 frames, expected 16384 at most")
     tokens = helper.make_tensor_value_info("t", TensorProto.INT64, [1, "time"])
     model = onnx.ModelProto.FromString(path.read_bytes())
     model.graph.input[0].CopyFrom(tokens)

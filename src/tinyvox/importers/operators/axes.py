@@ -5,7 +5,7 @@ What each does to a stream is in `importers.axis_operations`; here are ATen's na
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -180,7 +180,8 @@ def reduction(kind: str) -> Callable[[Call], Stream]:
     """The handler of `mean(dim, keepdim)` and `amax(dim, keepdim)`."""
 
     def handler(call: Call) -> Stream:
-        dims, keep = call.arguments.get("dim") or (), call.arguments.get("keepdim", False)
+        dims: Sequence[int] = call.arguments.get("dim") or ()
+        keep = call.arguments.get("keepdim", False)
         if kind == "mean" and len(dims) == 1 and _is_band(call.stream("self"), dims[0]):
             return _mean_of_bands(call, call.whole("self"), dims[0])
         return reduced(call.graph, call.stream("self"), kind, dims, keep)
@@ -191,7 +192,7 @@ def reduction(kind: str) -> Callable[[Call], Stream]:
 def _is_band(stream: Stream, dim: int) -> bool:
     """Whether a dimension is the bands of frames of shape (channels, bands)."""
     axes = stream.axes[stream.dim(dim)]
-    return len(axes) == 1 and axes[0].kind == "feature" and axes[0].index == 1
+    return [(axis.kind, axis.index) for axis in axes] == [("feature", 1)]
 
 
 def _mean_of_bands(call: Call, stream: Stream, dim: int) -> Stream:

@@ -29,6 +29,8 @@ _GATES = {
 }
 """For each gate in the order of a cell, its place in ONNX's order."""
 _PEEPHOLES = (0, 2, 1)  # ONNX: i o f; a cell: i f o
+_MOST_FRAMES = 1 << 14
+"""Frames of an example; a file that takes one number of frames may have many."""
 _LINES = {"affine", "leakyrelu", "thresholdedrelu", "scaledtanh", "hardsigmoid", "elu"}
 """Functions that have alpha or beta, each of which takes one from the list of these."""
 
@@ -68,6 +70,8 @@ def run(op: Operation, kind: str, weights: Weights) -> Sequence[Given]:
         raise ImporterError(f"takes frames of shape {list(given.shape)}, expected 3 dimensions")
     frames = given if batch_first else op.apply(aten.transpose.int, given, 0, 1)
     _check_lengths(op, frames)
+    if frames.shape[1] > _MOST_FRAMES:
+        raise ImporterError(f"runs over {frames.shape[1]} frames, expected {_MOST_FRAMES} at most")
     if not isinstance(frames, Value):
         raise ImporterError("runs over constants, expected frames that depend on the input")
     found = op.findings.tape.recurrent(layer, frames, _states(op))
