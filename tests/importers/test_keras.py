@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import h5py
 import keras_files
 import numpy as np
 import pytest
@@ -98,6 +99,33 @@ def test_a_stride_that_begins_elsewhere_for_other_lengths_is_said(tmp_path: Path
     assert "conv1d (Conv1D): padding 'same' with a stride of 2 begins at another frame" in notes[0]
     assert "those that are 1 more than a multiple of 2" in notes[0]
     assert "those that are 0 more than a multiple of 3" in notes[1]
+
+
+@pytest.mark.parametrize("key", ["batch_input_shape", "build_input_shape", "input_dim"])
+def test_a_sequential_model_without_an_input_layer(key: str, tmp_path: Path) -> None:
+    """Its shape stands in the first layer, or in the model."""
+    model = keras_files.sequential(keras_files.dense())
+    config = model["config"]
+    del config["layers"][0]
+    holder = config if key == "build_input_shape" else config["layers"][0]["config"]
+    holder[key] = 5 if key == "input_dim" else [None, None, 5]
+    weights = {"l0": keras_files.dense_weights()}
+    found = load(keras_files.write_h5(tmp_path / "m.h5", model, weights))
+    assert (found.input_size, found.nodes[0].name) == (5, "l0")
+
+
+def test_kernels_of_theano_are_turned_round(tmp_path: Path) -> None:
+    kernel = np.arange(30, dtype=np.float32).reshape(3, 5, 2)
+    layer = ("Conv1D", {"filters": 2, "kernel_size": [3], "use_bias": False})
+    path = tmp_path / "m.h5"
+    found = {}
+    for backend in ("tensorflow", "theano"):
+        keras_files.write_h5(path, keras_files.sequential(layer), {"l0": {"kernel:0": kernel}})
+        with h5py.File(path, "r+") as file:
+            file.attrs["backend"] = backend
+        found[backend] = dict(load(path).matrices())["l0.weight"].decode().reshape(2, 5, 3)
+    np.testing.assert_array_equal(found["tensorflow"], kernel.transpose(2, 1, 0))
+    np.testing.assert_array_equal(found["theano"], kernel[::-1].transpose(2, 1, 0))
 
 
 # Keras 1

@@ -19,6 +19,7 @@ from keras_files import dense, dense_weights, sequential, write_h5
 
 from tinyvox.errors import ImporterError
 from tinyvox.importers import load
+from tinyvox.importers.hdf5 import contents
 
 WEIGHTS = {"l0": dense_weights()}
 
@@ -103,9 +104,25 @@ def test_without_h5py(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refused(path, r"the package h5py, which is not installed; pip install h5py, .*tinyvox\[keras\]")
 
 
-def test_h5py_is_imported_for_keras_alone() -> None:
-    code = "import sys, tinyvox.importers; sys.exit('h5py' in sys.modules)"
+def test_h5py_is_not_imported() -> None:
+    """Only the process that reads a file needs it."""
+    code = "import sys, tinyvox.importers.keras.assembly; sys.exit('h5py' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [("while True: pass", "takes too long"), ("import os; os.abort()", "fails")],
+)
+def test_a_file_on_which_libhdf5_hangs_or_crashes(
+    program: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = tmp_path / "reader.py"
+    reader.write_text(program)
+    monkeypatch.setattr(contents, "_READER", reader)
+    monkeypatch.setattr(contents, "_SECONDS", 0.2)
+    path = write_h5(tmp_path / "m.h5", sequential(dense()), WEIGHTS)
+    refused(path, f"the HDF5 file cannot be read, the file is damaged: reading it {reason}")
 
 
 # Its JSON
@@ -115,6 +132,11 @@ def test_json_that_is_none(tmp_path: Path) -> None:
     for text in ("{", "", "[" * 100_000, "nonsense"):
         refused(write_h5(tmp_path / "m.h5", text, WEIGHTS), "model_config")
     refused(write_h5(tmp_path / "m.h5", "[]", WEIGHTS), r"model_config is \[\], expected an object")
+
+
+def test_json_that_is_huge(tmp_path: Path) -> None:
+    path = write_h5(tmp_path / "m.h5", "[" + "[]," * (3 << 20) + "1]", WEIGHTS)
+    refused(path, "model_config has 9,437,187 bytes, expected 8,388,608 at most")
 
 
 @pytest.mark.parametrize(
@@ -326,7 +348,7 @@ def test_groups_that_hold_themselves(tmp_path: Path) -> None:
         group["again"] = group
         names = [b"again/again/again/kernel:0", b"again/bias:0"]
         group.attrs["weight_names"] = names
-    assert load(path).input_size == 5  # it is the same array
+    refused(path, "again/again/again/kernel:0 is missing")
 
 
 def test_no_code_of_a_lambda_is_run(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def sequential(*layers: tuple[str, dict[str, Any]], size: int = 5) -> dict[str, 
     shape = [None, None, size]
     first = {"class_name": "InputLayer", "config": _named("in", batch_input_shape=shape)}
     rest = [
-        {"class_name": kind, "config": _named(f"l{i}", **config)}
+        {"class_name": kind, "config": {"name": f"l{i}", **config}}
         for i, (kind, config) in enumerate(layers)
     ]
     return {"class_name": "Sequential", "config": {"name": "model", "layers": [first, *rest]}}
@@ -56,6 +56,19 @@ def sequential(*layers: tuple[str, dict[str, Any]], size: int = 5) -> dict[str, 
 
 def _named(name: str, **config: Any) -> dict[str, Any]:
     return {"name": name, **config}
+
+
+def write_keras(path: Path, model: dict[str, Any], arrays: dict[str, np.ndarray]) -> Path:
+    """A zip file as Keras 3 writes it; `arrays` by their paths, such as `layers/dense/vars/0`."""
+    weights = io.BytesIO()
+    with h5py.File(weights, "w") as file:
+        for name, values in arrays.items():
+            file[name] = values
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", json.dumps(model))
+        archive.writestr("metadata.json", json.dumps({"keras_version": "3.15.0"}))
+        archive.writestr("model.weights.h5", weights.getvalue())
+    return path
 
 
 def dense(units: int = 3, **config: Any) -> tuple[str, dict[str, Any]]:

@@ -44,7 +44,9 @@ def rows(peers: Peers, count: int, effort: Any) -> Iterator[Row]:
     audio = [read_utterance(each, 16000) for each in chosen]
     start = time.perf_counter()
     model = load(FILE)
-    yield {"file": "imported", "seconds": time.perf_counter() - start} | _exact(model, audio)
+    seconds = time.perf_counter() - start
+    features = _features(model, audio[:EXACT], peers)
+    yield {"file": "imported", "seconds": seconds, "features": features} | _exact(model, audio)
     yield from _engine(peers, chosen, audio)
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "m.tvx"
@@ -75,6 +77,20 @@ def _exact(model: Model, audio: Sequence[Array]) -> Row:
         texts = [greedy_text(each.argmax(1), model.card) for each in (found, expected)]
         same += texts[0] == texts[1]
     return {"difference": largest, "same_texts": same, "of": len(audio[:EXACT])}
+
+
+def _features(model: Model, audio: Sequence[Array], peers: Peers) -> float | None:
+    """The largest difference of features to those of TensorFlow; None where it is not there."""
+    if not peers.has("tensorflow_mfcc"):
+        return None
+    assert model.card is not None
+    card = model.card.features
+    rate = card.sample_rate / 1000
+    sizes = (card.window_ms * rate, card.hop_ms * rate, card.low_hz, card.high_hz)
+    answer = peers.features(audio, (*sizes, card.bands, card.coefficients))
+    ours = [extract_features(card.model_dump(), each) for each in audio]
+    pairs = zip(ours, answer.outputs, strict=True)
+    return max(float(np.abs(one - other[: len(one)]).max()) for one, other in pairs)
 
 
 def _equal(one: Model, other: Model) -> bool:

@@ -19,7 +19,8 @@ def tables(results: Results) -> Iterator[Table]:
     )  # fmt: skip
     yield Table(
         "exact", "DeepSpeech (armspeech): the import against NumPy",
-        ["import, s", "largest difference of log-probabilities", "equal texts"],
+        ["import, s", "features against TensorFlow", "log-probabilities against NumPy",
+         "equal texts"],
         [_exact(row) for row in rows["deepspeech"] if "difference" in row],
     )  # fmt: skip
     yield _small(rows["small"])
@@ -53,22 +54,27 @@ def _imports(rows: Sequence[Row]) -> Table:
 def _small(rows: Sequence[Row]) -> Table:
     return Table(
         "small", "Made small without audio and without retraining",
-        ["model", "times smaller", "bytes", "measure", "original", "small", "ms a frame",
+        ["model", "asked", "times smaller", "bytes", "measure", "original", "small", "ms a frame",
          "engine's float32"],
         [
             [
-                row["model"], f"{row['ratio']:.1f}", f"{row['bytes']:,}", row["measure"],
-                _number(row["original"]), _number(row["small"]), f"{row['ms_per_frame']:.4f}",
-                f"{row['engine_ms_per_frame']:.4f}",
+                row["model"], _asked(row), f"{row['ratio']:.1f}", f"{row['bytes']:,}",
+                row["measure"], _number(row["original"]), _number(row["small"]),
+                f"{row['ms_per_frame']:.4f}", f"{row['engine_ms_per_frame']:.4f}",
             ]
             for row in rows
         ],
     )  # fmt: skip
 
 
+def _asked(row: Row) -> str:
+    return row["asked"] if isinstance(row["asked"], str) else f"{row['asked']}x"
+
+
 def _exact(row: Row) -> list[str]:
     same = f"{row['same_texts']} of {row['of']}"
-    return [f"{row['seconds']:.2f}", f"{row['difference']:.1e}", same]
+    features = "" if row["features"] is None else f"{row['features']:.1e}"
+    return [f"{row['seconds']:.2f}", features, f"{row['difference']:.1e}", same]
 
 
 def _deepspeech(row: Row) -> list[str]:

@@ -23,7 +23,7 @@ Data = Annotated[
     Path, typer.Option("--data", help="Manifest with transcripts: JSON lines, or DeepSpeech CSV.")
 ]
 Trained = Annotated[
-    Path, typer.Argument(help="The trained model: .pt2, .tflite and others, or .tvx.")
+    Path, typer.Argument(help="The trained model: .pt2, .tflite, .keras, .h5 and others, or .tvx.")
 ]
 Output = Annotated[Path, typer.Option("-o", "--output", help="The .tvx file to write.")]
 Ratio = Annotated[float | None, typer.Option("--ratio", help="How many times smaller.")]

@@ -10,10 +10,16 @@ from tinyvox.formats import tvx
 from tinyvox.importers.keras import load_keras
 from tinyvox.importers.onnx import load_onnx
 from tinyvox.importers.recognition import is_program, recognized
-from tinyvox.importers.tensors import load_tensors
+from tinyvox.importers.tensors import layers_path, load_tensors
 from tinyvox.importers.tflite import load_tflite
 from tinyvox.importers.torch import load_pt2
 from tinyvox.model import Model, SpeechCard, card_path, load_card
+
+
+def _load_hdf5(path: Path) -> Model:
+    """A model that Keras saved, or weights alone with the YAML that says what they are."""
+    return load_tensors(path) if layers_path(path).exists() else load_keras(path)
+
 
 IMPORTERS: dict[str, Callable[[Path], Model]] = {
     ".tvx": tvx.load,
@@ -22,7 +28,8 @@ IMPORTERS: dict[str, Callable[[Path], Model]] = {
     ".tflite": load_tflite,
     ".npz": load_tensors,
     ".safetensors": load_tensors,
-    **dict.fromkeys((".h5", ".hdf5", ".keras"), load_keras),
+    **dict.fromkeys((".h5", ".hdf5"), _load_hdf5),
+    ".keras": load_keras,
 }
 """The function that reads a file, by the file's suffix."""
 

@@ -166,3 +166,64 @@ def test_without_the_yaml_the_message_says_what_to_write(suffix: str, tmp_path: 
     (tmp_path / f"m{suffix}").write_bytes(b"")
     with pytest.raises(TinyvoxError, match=r"write m\.layers\.yaml beside it"):
         tv.load(tmp_path / f"m{suffix}")
+
+
+DTLN = """
+input: 257
+layers:
+  - {name: magnitude, activation: {kind: log}}
+  - name: normalized
+    layer_norm:
+      weight: instant_layer_normalization/instant_layer_normalization/gamma:0
+      bias: instant_layer_normalization/instant_layer_normalization/beta:0
+      eps: 1.0e-7
+  - name: lstm1
+    lstm:
+      weight_ih: lstm/lstm/lstm_cell/kernel:0
+      weight_hh: lstm/lstm/lstm_cell/recurrent_kernel:0
+      bias: lstm/lstm/lstm_cell/bias:0
+      transpose: true
+      gates: ifco
+  - name: lstm2
+    lstm:
+      weight_ih: lstm_1/lstm_1/lstm_cell_1/kernel:0
+      weight_hh: lstm_1/lstm_1/lstm_cell_1/recurrent_kernel:0
+      bias: lstm_1/lstm_1/lstm_cell_1/bias:0
+      transpose: true
+      gates: ifco
+  - {name: dense, linear: {weight: dense/dense/kernel:0, bias: dense/dense/bias:0, transpose: true}}
+  - {name: mask, activation: {kind: sigmoid}}
+"""
+
+
+def test_the_first_core_of_dtln_from_weights_alone(tmp_path: Path) -> None:
+    source = third_party("dtln/DTLN_norm_500h.h5")
+    h5py = pytest.importorskip("h5py")
+    held: dict[str, np.ndarray] = {}
+    with h5py.File(source) as file:
+        file.visititems(lambda n, o: held.update({n: o[()]} if hasattr(o, "shape") else {}))
+    model = _beside(tmp_path, source, DTLN)
+    magnitudes = np.abs(np.random.default_rng(0).normal(0, 1, (50, 257))).astype(np.float32) + 1e-3
+    x = np.log(magnitudes)
+    x = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-7)
+    norm = "instant_layer_normalization/instant_layer_normalization/"
+    x = x * held[norm + "gamma:0"] + held[norm + "beta:0"]
+    for layer in ("lstm/lstm/lstm_cell", "lstm_1/lstm_1/lstm_cell_1"):
+        x = _keras_lstm(
+            x, *(held[f"{layer}/{k}:0"] for k in ("kernel", "recurrent_kernel", "bias"))
+        )
+    expected = _sigmoid(x @ held["dense/dense/kernel:0"] + held["dense/dense/bias:0"])
+    np.testing.assert_allclose(_run(model, magnitudes), expected, atol=1e-5)
+
+
+def _keras_lstm(
+    x: np.ndarray, kernel: np.ndarray, by_state: np.ndarray, bias: np.ndarray
+) -> np.ndarray:
+    h = c = np.zeros(len(by_state))
+    found = []
+    for row in x @ kernel + bias:
+        i, f, new, o = (row + h @ by_state).reshape(4, -1)
+        c = _sigmoid(f) * c + _sigmoid(i) * np.tanh(new)
+        h = _sigmoid(o) * np.tanh(c)
+        found.append(h)
+    return np.array(found)

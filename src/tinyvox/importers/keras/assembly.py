@@ -20,8 +20,7 @@ from tinyvox.model import Model
 def read_model(path: Path) -> Model:
     """The model in a file. Raises ImporterError or ModelError with the file's name."""
     try:
-        with opened(path) as saved:
-            return _model(path, saved)
+        return _model(path, opened(path))
     except ImporterError as error:
         raise ImporterError(f"{path}: {error}") from error
     except ModelError as error:

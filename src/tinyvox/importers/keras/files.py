@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import io
 import re
+import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
-
 from tinyvox.errors import ImporterError
-from tinyvox.importers.keras.hdf5 import Hdf5, reading
-from tinyvox.importers.keras.settings import Settings, parsed, shown
+from tinyvox.importers.hdf5 import Contents, contents_of
+from tinyvox.importers.keras.settings import LARGEST_JSON, Settings, parsed, shown
 from tinyvox.importers.keras.stored import LegacyModel, TreeWeights, Weights
 from tinyvox.importers.keras.topology import MODELS
 
-_LARGEST_JSON = 1 << 26
 _EXPANSION = 16
 _SAVE = "build the model in Keras, model.load_weights(FILE), model.save('NAME.keras')"
 
@@ -35,60 +33,56 @@ class Saved:
     backend: str = "tensorflow"
 
 
-@contextlib.contextmanager
-def opened(path: Path) -> Iterator[Saved]:
+def opened(path: Path) -> Saved:
     """The model in a file, by what the file is and not by its suffix. Raises ImporterError."""
     with path.open("rb") as file:
         start = file.read(4)
-    with _zipped(path) if start == b"PK\x03\x04" else _plain(path) as saved:
-        yield saved
+    return _zipped(path) if start == b"PK\x03\x04" else _plain(path)
 
 
-@contextlib.contextmanager
-def _hdf5(source: Path | io.BytesIO, size: int) -> Iterator[Hdf5]:
-    what = "model.weights.h5 in it" if isinstance(source, io.BytesIO) else "the HDF5 file"
-    with reading(what):
-        file = h5py.File(source, "r", locking=False)
-    try:
-        yield Hdf5(file, size)
-    finally:
-        with reading(what):
-            file.close()
-
-
-@contextlib.contextmanager
-def _plain(path: Path) -> Iterator[Saved]:
+def _plain(path: Path) -> Saved:
     """The model in an HDF5 file."""
-    with _hdf5(path, path.stat().st_size) as hdf5:
-        file = hdf5.root
-        text = hdf5.attribute(file, "model_config")
-        group = hdf5.group(file, "model_weights")
-        if not isinstance(text, str) or group is None:
-            raise ImporterError(_what_else(hdf5))
-        given = hdf5.attribute(file, "keras_version") or hdf5.attribute(group, "keras_version")
-        saved = _saved(parsed(text, "model_config"), LegacyModel(hdf5, group), given or "1")
-        backend = hdf5.attribute(file, "backend") or hdf5.attribute(group, "backend")
-        yield dataclasses.replace(saved, backend=str(backend or saved.backend))
+    contents = contents_of(path, "the HDF5 file")
+    text = contents.attribute("", "model_config")
+    if not isinstance(text, str) or not contents.is_group("/model_weights"):
+        raise ImporterError(_what_else(contents))
+    version, backend = (
+        contents.attribute("", key) or contents.attribute("/model_weights", key)
+        for key in ("keras_version", "backend")
+    )
+    saved = _saved(parsed(text, "model_config"), LegacyModel(contents), version or "1")
+    return dataclasses.replace(saved, backend=str(backend or saved.backend))
 
 
-@contextlib.contextmanager
-def _zipped(path: Path) -> Iterator[Saved]:
+def _zipped(path: Path) -> Saved:
     """The model in a zip file of Keras 3, or of Keras 2.12 and later."""
-    with reading("the zip file"), zipfile.ZipFile(path) as archive:
+    with _unzipping(), zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
         names = archive.namelist()
         if "config.json" not in names or "model.weights.h5" not in names:
             raise ImporterError(
                 f"is a zip file with {shown(names[:3])}, expected config.json and "
                 "model.weights.h5; save the model with model.save('NAME.keras')"
             )
-        config = parsed(_read(archive, "config.json", _LARGEST_JSON), "config.json")
+        config = parsed(_read(archive, "config.json", LARGEST_JSON), "config.json")
         metadata = Settings({})
         if "metadata.json" in names:
-            metadata = parsed(_read(archive, "metadata.json", _LARGEST_JSON), "metadata.json")
-        weights = _read(archive, "model.weights.h5", path.stat().st_size * _EXPANSION)
-    with _hdf5(io.BytesIO(weights), len(weights)) as hdf5:
-        version = metadata.text("keras_version", "3")
-        yield _saved(config, TreeWeights(hdf5, hdf5.root), version)
+            metadata = parsed(_read(archive, "metadata.json", LARGEST_JSON), "metadata.json")
+        weights = Path(folder, "model.weights.h5")
+        most = path.stat().st_size * _EXPANSION
+        weights.write_bytes(_read(archive, "model.weights.h5", most))
+        contents = contents_of(weights, "model.weights.h5 in it")
+    return _saved(config, TreeWeights(contents), metadata.text("keras_version", "3"))
+
+
+@contextlib.contextmanager
+def _unzipping() -> Iterator[None]:
+    """Errors of a damaged zip file as ImporterError."""
+    try:
+        yield
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError) as error:
+        raise ImporterError(
+            f"the zip file cannot be read, it is damaged: {error}; save the model again"
+        ) from error
 
 
 def _read(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
@@ -118,20 +112,19 @@ def _saved(model: Settings, weights: Weights, version: object) -> Saved:
     return Saved(kind, config, weights, int(number[0]))
 
 
-def _what_else(hdf5: Hdf5) -> str:
+def _what_else(contents: Contents) -> str:
     """What an HDF5 file is that holds no whole model, and what to do."""
-    layers = hdf5.names(hdf5.root, "layer_names")
-    if hdf5.attribute(hdf5.root, "model_config") is not None:
+    if contents.attribute("", "model_config") is not None:
         return "has the model's JSON, but no weights (model_weights); save the whole model again"
-    group = hdf5.group(hdf5.root, "model_weights")
-    if group is not None:
+    if contents.is_group("/model_weights"):
         return f"has weights, but no model_config: the computation is not in the file; {_SAVE}"
+    layers = contents.names("", "layer_names")
     if layers:
-        count, some = len(layers), ", ".join(layers[:4])
         return (
-            f"holds weights alone, of {count} layers ({some}...), and not what they compute; "
-            f"{_SAVE}; for a part of a model, save keras.Model(INPUT, OUTPUT) of that part"
+            f"holds weights alone, of {len(layers)} layers ({', '.join(layers[:4])}...), and not "
+            f"what they compute; {_SAVE}; for a part of a model, save keras.Model(INPUT, OUTPUT) "
+            "of that part; or say what they are in NAME.layers.yaml beside it"
         )
-    if hdf5.group(hdf5.root, "layers") is not None or hdf5.group(hdf5.root, "vars") is not None:
+    if contents.is_group("/layers") or contents.is_group("/vars"):
         return f"holds weights alone (save_weights), and not what they compute; {_SAVE}"
     return "is an HDF5 file, but no model that Keras saved; expected model_config and weights"

@@ -10,12 +10,16 @@ from typing import Any
 
 from tinyvox.errors import ImporterError
 
+LARGEST_JSON = 1 << 23
+"""Bytes of JSON that are read: parsed, a list takes twenty times its bytes."""
 _LARGEST = 1 << 24
 """The largest number of units, frames and so on that is taken at its word."""
 
 
 def parsed(text: str | bytes, what: str) -> Settings:
     """A JSON object. Raises ImporterError where it is none."""
+    if len(text) > LARGEST_JSON:
+        raise ImporterError(f"{what} has {len(text):,} bytes, expected {LARGEST_JSON:,} at most")
     try:
         return Settings.of(json.loads(text), what)
     except (ValueError, RecursionError) as error:

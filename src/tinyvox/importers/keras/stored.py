@@ -10,11 +10,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Protocol
 
-import h5py
 from torch import Tensor
 
 from tinyvox.errors import ImporterError
-from tinyvox.importers.keras.hdf5 import Hdf5
+from tinyvox.importers.hdf5 import Contents
 from tinyvox.importers.keras.topology import MODELS
 
 
@@ -45,8 +44,8 @@ class Weights(Protocol):
 class _Arrays:
     """A list of arrays, which are taken one after the other."""
 
-    def __init__(self, file: Hdf5, group: h5py.Group, paths: Sequence[str]) -> None:
-        self.file, self.group, self.paths = file, group, list(paths)
+    def __init__(self, contents: Contents, paths: Sequence[str]) -> None:
+        self.contents, self.paths = contents, list(paths)
         self._next = 0
 
     def take(self, what: str, shape: Sequence[int]) -> Tensor:
@@ -62,16 +61,12 @@ class _Arrays:
                 "weights and settings in the file do not fit, save the model again with Keras"
             )
         self._next += 1
-        return self.file.tensor(self.group, self.paths[self._next - 1])
+        return self.contents.tensor(self.paths[self._next - 1])
 
     def next_shape(self) -> tuple[int, ...] | None:
         if self._next >= len(self.paths):
             return None
-        shape = self.file.shape(self.group, self.paths[self._next])
-        if shape is None:
-            name = f"{self.group.name}/{self.paths[self._next]}"
-            raise ImporterError(f"{name} is no array, or missing; save the model again with Keras")
-        return shape
+        return self.contents.shape(self.paths[self._next])
 
     def finish(self) -> None:
         if self._next != len(self.paths):
@@ -93,11 +88,12 @@ class LegacyWeights(_Arrays):
         if below == "cells":
             return [self for _ in layers]
         self._next = len(self.paths)  # the layers take them
-        return [LegacyWeights(self.file, self.group, self._below(*each)) for each in layers]
+        return [LegacyWeights(self.contents, self._below(*each)) for each in layers]
 
     def _below(self, name: str, kind: str) -> list[str]:
         """The arrays of a layer. Those of a model may stand among others, without its name."""
-        inside = [(path, path.split("/")[:-1]) for path in self.paths]
+        # The paths begin with `/model_weights/` and the layer at the top.
+        inside = [(path, path.split("/")[3:-1]) for path in self.paths]
         exact = [path for path, parents in inside if name in parents]
         numbered = re.compile(re.escape(name) + r"_\d+")
         found = exact or [p for p, parents in inside if any(map(numbered.fullmatch, parents))]
@@ -107,31 +103,30 @@ class LegacyWeights(_Arrays):
 class LegacyModel(LegacyWeights):
     """The group `model_weights`: a group for each layer."""
 
-    def __init__(self, file: Hdf5, group: h5py.Group) -> None:
-        super().__init__(file, group, [])
+    def __init__(self, contents: Contents) -> None:
+        super().__init__(contents, [])
 
     def parts(self, layers: Sequence[tuple[str, str]], below: str) -> list[Weights]:
         """Each layer has a group of its name."""
         return [self._layer(name) for name, _ in layers]
 
     def _layer(self, name: str) -> Weights:
-        group = self.file.group(self.group, name)
-        if group is None:
-            return LegacyWeights(self.file, self.group, [])
-        return LegacyWeights(self.file, group, self.file.names(group, "weight_names"))
+        group = f"/model_weights/{name}"
+        names = self.contents.names(group, "weight_names")
+        return LegacyWeights(self.contents, [f"{group}/{each}" for each in names])
 
 
 class TreeWeights(_Arrays):
     """A group of `model.weights.h5`: `vars/0`, `vars/1` and so on, and groups for the parts."""
 
-    def __init__(self, file: Hdf5, group: h5py.Group, path: str = "") -> None:
+    def __init__(self, contents: Contents, path: str = "") -> None:
         self.path = path
-        count = file.members(group, f"{path}vars")
-        super().__init__(file, group, [f"{path}vars/{i}" for i in range(count)])
+        count = contents.members(f"{path}/vars")
+        super().__init__(contents, [f"{path}/vars/{i}" for i in range(count)])
 
     def part(self, name: str) -> TreeWeights:
         """The group of the part."""
-        return TreeWeights(self.file, self.group, f"{self.path}{name}/")
+        return TreeWeights(self.contents, f"{self.path}/{name}")
 
     def parts(self, layers: Sequence[tuple[str, str]], below: str) -> list[Weights]:
         """Groups that are named after the classes, numbered from the second one of a class."""

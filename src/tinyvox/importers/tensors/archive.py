@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tinyvox.errors import ImporterError
+from tinyvox.importers.hdf5 import contents_of
 
 MAX_BYTES = 1 << 32
 """Most bytes of all tensors of a file."""
@@ -19,7 +21,7 @@ MAX_BYTES = 1 << 32
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """All tensors of real numbers, as float32. Raises ImporterError with the file's name."""
-    read = _safetensors if path.suffix.lower() == ".safetensors" else _npz
+    read = _READERS[path.suffix.lower()]
     try:
         return {name: _single(values) for name, values in read(path).items() if _is_real(values)}
     except ImporterError:
@@ -49,6 +51,19 @@ def _safetensors(path: Path) -> dict[str, Any]:
         ) from error
     held: dict[str, Any] = load_file(path)
     return held
+
+
+def _hdf5(path: Path) -> dict[str, Any]:
+    held = contents_of(path, str(path))
+    return {name.lstrip("/"): held.tensor(name) for name in held.arrays()}
+
+
+_READERS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    ".npz": _npz,
+    ".safetensors": _safetensors,
+    ".h5": _hdf5,
+    ".hdf5": _hdf5,
+}
 
 
 def _is_real(values: Any) -> bool:
