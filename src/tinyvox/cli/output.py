@@ -141,6 +141,23 @@ def print_plan(plan: Plan, out: Console) -> None:
     out.print(table)
 
 
+def print_export(facts: dict[str, Any], out: Console) -> None:
+    """Print how every tensor stands in an exported file, and its bytes against the .tvx file."""
+    table = _plain_table(facts["file"])
+    for column in ("what", "form"):
+        table.add_column(column, overflow="fold")
+    table.add_column("bytes", justify="right", no_wrap=True)
+    for row in facts["tensors"]:
+        table.add_row(escape(row["name"]), row["form"], f"{row['bytes']:,}")
+    rest = facts["file_bytes"] - sum(row["bytes"] for row in facts["tensors"])
+    table.add_row("everything else", "", f"{rest:,}")
+    out.print(table)
+    out.print(
+        f"{facts['file_bytes']:,} bytes on disk, {facts['file_bytes'] / facts['tvx_bytes']:.1f} "
+        f"times those of the .tvx file ({facts['tvx_bytes']:,})"
+    )
+
+
 def _plain_table(title: str) -> Table:
     return Table(
         title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, padding=0, pad_edge=False,

@@ -12,6 +12,7 @@ from tinyvox.workflow.description import (
     describe_model,
     left_float,
 )
+from tinyvox.workflow.exporting import export
 from tinyvox.workflow.inputs import Inputs, read_inputs
 from tinyvox.workflow.request import CompressRequest, CompressResult
 from tinyvox.workflow.scoring import Evaluation, evaluate
@@ -20,6 +21,6 @@ from tinyvox.workflow.training import read_training, train
 __all__ = [
     "BYTES_A_PARAMETER",
     "CompressRequest", "CompressResult", "Entry", "Evaluation", "Inputs", "compress",
-    "demonstrate", "describe_file", "describe_model", "evaluate", "finetune", "left_float", "plan",
-    "read_inputs", "read_training", "run", "train",
+    "demonstrate", "describe_file", "describe_model", "evaluate", "export", "finetune",
+    "left_float", "plan", "read_inputs", "read_training", "run", "train",
 ]  # fmt: skip

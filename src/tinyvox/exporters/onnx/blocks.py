@@ -71,4 +71,5 @@ def joined(codes: Array, bits: int) -> Array:
     padded = np.pad(codes, ((0, 0), (0, -codes.shape[1] % a_byte))).astype(np.uint8)
     shifts = np.arange(0, 8, bits, dtype=np.uint8)
     split = padded.reshape(len(codes), -1, a_byte) << shifts
-    return np.bitwise_or.reduce(split, axis=2).astype(np.uint8)
+    packed: Array = np.bitwise_or.reduce(split, axis=2).astype(np.uint8)
+    return packed

@@ -6,18 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tinyvox.errors import FileError
+from tinyvox.exporters.forms import Form
 from tinyvox.exporters.onnx.building import SAME, Building
 from tinyvox.exporters.onnx.graph import CONTRIBUTED, OPSET, Graph
 from tinyvox.exporters.onnx.layers import add_layer
-from tinyvox.exporters.onnx.weights import Form
-from tinyvox.model import INPUT, Model, card_text
 from tinyvox.exporters.packages import needs
+from tinyvox.model import INPUT, Model, card_text
 from tinyvox.storage import write_file
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
 OUTPUT = "output"
+MOST_BYTES = 2**31 - 1
+"""The most that a file of protocol buffers may take."""
 CARD = "speech_card"
 """The key of the metadata that holds the speech card, YAML."""
 FORMAT_VERSION = 9
@@ -29,8 +32,6 @@ def onnx_model(model: Model) -> tuple[ModelProto, Sequence[Form]]:
 
     It takes features [1, frames, size], any number of frames, and gives [1, frames', ...size'].
     """
-    from onnx import TensorProto, helper
-
     build = Building()
     build.lengths[INPUT] = SAME
     names = {INPUT: INPUT}
@@ -47,11 +48,12 @@ def _proto(graph: Graph, model: Model) -> ModelProto:
 
     last = model.signals[model.output]
     frames = "output_frames" if last.stride else 1
-    shapes = {INPUT: [1, "frames", model.input_size], OUTPUT: [1, frames, *last.shape]}
+    shapes: dict[str, list[str | int | None]] = {
+        INPUT: [1, "frames", model.input_size],
+        OUTPUT: [1, frames, *last.shape],
+    }
     ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in shapes.items()]
-    inside = helper.make_graph(
-        graph.nodes(), "tinyvox", ends[:1], ends[1:], graph.initializers()
-    )
+    inside = helper.make_graph(graph.nodes(), "tinyvox", ends[:1], ends[1:], graph.initializers())
     versions = {"": OPSET, CONTRIBUTED: 1}
     proto = helper.make_model(
         inside,
@@ -73,5 +75,7 @@ def export_onnx(model: Model, path: Path) -> Sequence[Form]:
     """
     needs("onnx", path)
     proto, forms = onnx_model(model)
+    if (size := proto.ByteSize()) > MOST_BYTES:
+        raise FileError(f"{path}: would take {size:,} bytes, expected {MOST_BYTES:,} at most")
     write_file(path, proto.SerializeToString())
     return forms

@@ -39,9 +39,7 @@ def _convolved(
     for i, (field, matrix) in enumerate(factors):
         shape = kernel if i == 0 else (1,) * len(kernel)
         columns = matrix.shape[1] // int(np.prod(shape))
-        weight = build.graph.reshape(
-            build.values(field, matrix), matrix.shape[0], columns, *shape
-        )
+        weight = build.graph.reshape(build.values(field, matrix), matrix.shape[0], columns, *shape)
         last = i == len(factors) - 1 and layer.bias is not None
         bias = [build.vector("bias", layer.bias)] if last else []
         x = build.graph.op("Conv", x, weight, *bias, **(settings if i == 0 else {}))
@@ -49,8 +47,8 @@ def _convolved(
 
 
 def _conv1d(build: Building, layer: layers.Conv1d, x: str) -> str:
-    settings = {"strides": [layer.stride], "dilations": [layer.dilation], "group": layer.groups}
-    settings["pads"] = list(layer.padding)
+    settings: dict[str, Any] = {"strides": [layer.stride], "dilations": [layer.dilation]}
+    settings |= {"pads": list(layer.padding), "group": layer.groups}
     y = build.graph.transpose(x, 0, 2, 1)
     y = _convolved(build, layer, y, (layer.kernel,), settings)
     return build.graph.transpose(y, 0, 2, 1)
@@ -58,7 +56,7 @@ def _conv1d(build: Building, layer: layers.Conv1d, x: str) -> str:
 
 def _conv2d(build: Building, layer: layers.Conv2d, x: str) -> str:
     before, after, below, above = layer.padding
-    settings = {"strides": list(layer.stride), "dilations": list(layer.dilation)}
+    settings: dict[str, Any] = {"strides": list(layer.stride), "dilations": list(layer.dilation)}
     settings |= {"pads": [before, below, after, above], "group": layer.groups}
     y = build.graph.transpose(x, 0, 2, 1, 3)
     y = _convolved(build, layer, y, layer.kernel, settings)

@@ -69,7 +69,7 @@ def _rows(order: tuple[int, ...], hidden: int) -> torch.Tensor:
 
 
 def _bias(build: Building, side: str, cell: Cell, rows: torch.Tensor) -> str:
-    """The bias of the inputs, then that of the states, [1, 2 * rows]; no name where there is none."""
+    """The bias of the inputs, then that of the states, [1, 2 * rows]; no name for none."""
     if cell.bias is None and cell.bias_hn is None:
         return ""
     graph, count = build.graph, len(rows)

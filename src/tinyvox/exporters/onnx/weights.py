@@ -7,26 +7,16 @@ is computed once, when the file is opened.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from tinyvox.exporters.forms import Form
 from tinyvox.exporters.onnx.blocks import BlockQuantized, block_quantized
 from tinyvox.exporters.onnx.graph import CONTRIBUTED, Array, Graph
 from tinyvox.exporters.onnx.packing import Packed, pack
 from tinyvox.model import Binary, Coded, Dense, Grid, Matrix, Product, Table, signs
 
-NEAR = 1.05
+NEAR = 1.1
 """A matrix that stays packed in memory may take so many times the bytes of one that does not."""
-
-
-@dataclass(frozen=True)
-class Form:
-    """How a tensor stands in a file: `form` is for people, `bytes` are those of its arrays."""
-
-    name: str
-    form: str
-    bytes: int
 
 
 class Weights:
@@ -42,8 +32,9 @@ class Weights:
         """The name of a float32 array, which is stored as it is."""
         before = self.graph.nbytes
         stored = self.graph.floats(values)
-        if self.graph.nbytes > before:
-            self.forms.append(Form(name, "float", self.graph.nbytes - before))
+        if (added := self.graph.nbytes - before) > 0:
+            kind = "float32" if added == 4 * values.size else "float16"
+            self.forms.append(Form(name, kind, added))
         return stored
 
     def values(self, name: str, matrix: Matrix) -> str:
@@ -61,9 +52,10 @@ class Weights:
         if isinstance(matrix, Product):
             inner = self.times(x, f"{name}.right", matrix.right)
             return self.times(inner, f"{name}.left", matrix.left)
-        blocks = block_quantized(matrix) if isinstance(matrix, Coded) else None
-        if blocks is not None and self._is_near(matrix, blocks):
-            return self._by_blocks(x, name, matrix, blocks)
+        if isinstance(matrix, Coded):
+            blocks = block_quantized(matrix)
+            if blocks is not None and self._is_near(matrix, blocks):
+                return self._by_blocks(x, name, matrix, blocks)
         return self.graph.op("MatMul", x, self.graph.transpose(self.values(name, matrix), 1, 0))
 
     def _is_near(self, matrix: Coded, blocks: BlockQuantized) -> bool:
@@ -152,8 +144,8 @@ def _levels(graph: Graph, matrix: Coded, codes: str) -> str:
     """What the codes, int32 [out, in], stand for before the row scale."""
     book = matrix.codebook
     if isinstance(book, Grid):
-        zero = graph.constant(book.zero.numpy().astype(np.int32)[:, None])
-        return graph.cast(graph.op("Sub", codes, zero), "float")
+        zero = graph.constant(book.zero.numpy().astype(np.uint8)[:, None])
+        return graph.cast(graph.op("Sub", codes, graph.cast(zero, "int32")), "float")
     if isinstance(book, Table) and book.centroids.ndim == 1:
         return graph.op("Gather", graph.floats(book.centroids.numpy()), codes)
     if isinstance(book, Binary):
