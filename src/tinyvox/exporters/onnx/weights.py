@@ -103,22 +103,17 @@ def decoded(graph: Graph, matrix: Coded, packed: Packed) -> str:
 
 
 def unpacked(graph: Graph, packed: Packed) -> str:
-    """The codes, int32 [count]."""
-    codes = None
+    """The codes, int32 [count], by operators that ONNX has had since version 11."""
+    codes = graph.constant(np.array([packed.start], np.int32))
     left = packed.bits
     for width, piece in packed.pieces:
         left -= width
-        part = _piece(graph, width, piece, packed.count)
+        part = graph.cast(_piece(graph, width, piece, packed.count), "int32")
         if left:
-            part = graph.op(
-                "BitShift", part, graph.constant(np.array([left], np.uint8)), direction="LEFT"
-            )
-        codes = part if codes is None else graph.op("BitwiseOr", codes, part)
-    start = graph.constant(np.array([packed.start], np.int32))
-    if codes is None:
-        codes = graph.op("Expand", start, graph.integers(packed.count))
-    else:
-        codes = graph.op("Add", graph.cast(codes, "int32"), start)
+            part = graph.op("Mul", part, graph.constant(np.array([1 << left], np.int32)))
+        codes = graph.op("Add", part, codes)
+    if not packed.pieces:
+        codes = graph.op("Expand", codes, graph.integers(packed.count))
     if not packed.apart.size:
         return codes
     gaps, apart = (graph.cast(graph.constant(v), "int32") for v in (packed.gaps, packed.apart))
@@ -133,8 +128,8 @@ def _piece(graph: Graph, width: int, piece: Array, count: int) -> str:
         return graph.constant(piece)
     shifts = graph.constant(np.arange(0, 8, width, dtype=np.uint8))
     bits = graph.op("BitShift", graph.constant(piece[:, None]), shifts, direction="RIGHT")
-    mask = graph.constant(np.array([(1 << width) - 1], np.uint8))
-    flat = graph.reshape(graph.op("BitwiseAnd", bits, mask), -1)
+    base = graph.constant(np.array([1 << width], np.uint8))
+    flat = graph.reshape(graph.op("Mod", bits, base), -1)
     if count % (8 // width):
         flat = graph.slice(flat, 0, graph.integers(count), 0)
     return flat
