@@ -73,6 +73,7 @@ LAYERS: dict[str, set[str]] = {
         "passes",
         "planner",
         "progress",
+        "quantizers",
         "recipe",
         "runtime",
         "speech",

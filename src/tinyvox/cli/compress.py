@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import typer
 
 from tinyvox.cli import options
@@ -29,7 +32,18 @@ def compress(
     speech: options.FormerCard = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Make a model small: by a recipe, to a ratio or a size, within a loss, or without one."""
+    """Make a model small: by a recipe, to a ratio or a size, within a loss, or without one.
+
+    An .onnx file may be compressed to an .onnx file, whatever else its graph holds.
+    """
+    if output.suffix.lower() == ".onnx":
+        others = {
+            "--max-loss": max_loss, "--lossless": lossless or None, "--data": data, "--dev": dev,
+            "--finetune": finetune, "--card": card or speech, "--save-recipe": save_recipe,
+            "--cache": cache,
+        }  # fmt: skip
+        _compress_graph(model, output, (ratio, size, recipe), others, as_json)
+        return
     from tinyvox.workflow import CompressRequest, describe_file, run
 
     ways = [option is not None for option in (ratio, size, max_loss, recipe)]
@@ -46,3 +60,26 @@ def compress(
         printing.print_json(facts)
     else:
         printing.print_result(result, facts, model, output)
+
+
+def _compress_graph(
+    model: Path,
+    output: Path,
+    ways: tuple[float | None, int | None, Path | None],
+    others: Mapping[str, object],
+    as_json: bool,
+) -> None:
+    """Compress a graph to a graph, by one of a ratio, a size and a recipe."""
+    from tinyvox.workflow import compress_onnx
+
+    given = [name for name, value in others.items() if value is not None]
+    if given:
+        raise typer.BadParameter(f"{output}: an .onnx file is made without {', '.join(given)}")
+    if sum(way is not None for way in ways) != 1:
+        raise typer.BadParameter("give one of --ratio, --size and --recipe")
+    ratio, size, recipe = ways
+    facts = compress_onnx(model, output, ratio=ratio, size=size, recipe=recipe)
+    if as_json:
+        printing.print_json(facts)
+    else:
+        printing.print_graph(facts, printing.people())

@@ -96,13 +96,13 @@ class Graph:
         """A tensor of another shape; 0 keeps an axis, -1 stands for what is left."""
         return self.op("Reshape", name, self.integers(*shape))
 
-    def nodes(self) -> list[Any]:
-        """The operators as ONNX nodes."""
+    def nodes(self, start: int = 0) -> list[Any]:
+        """The operators, or those from one on, as ONNX nodes."""
         from onnx import helper
 
         return [
             helper.make_node(o.kind, list(o.inputs), [o.output], domain=o.domain, **o.attributes)
-            for o in self.operators
+            for o in self.operators[start:]
         ]
 
     def initializers(self) -> list[Any]:

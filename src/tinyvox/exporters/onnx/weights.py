@@ -159,6 +159,6 @@ def _column(graph: Graph, values: Array) -> str:
     if found.size == 1:
         return graph.constant(found[:, None])
     if found.size > values.size // 2 or found.size > 256:
-        return graph.constant(values[:, None])
+        return graph.floats(values[:, None])
     index = graph.cast(graph.constant(places.astype(np.uint8)), "int32")
-    return graph.op("Gather", graph.constant(found[:, None]), index)
+    return graph.op("Gather", graph.floats(found[:, None]), index)
