@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 import typer
@@ -10,6 +10,12 @@ import typer
 from tinyvox.cli import options
 from tinyvox.cli import output as printing
 from tinyvox.cli.progress_display import shown
+
+OTHERS = (
+    *("--max-loss", "--lossless", "--data", "--dev", "--finetune", "--card", "--save-recipe"),
+    "--cache",
+)
+"""The options that an .onnx file is made without."""
 
 
 def compress(
@@ -37,12 +43,9 @@ def compress(
     An .onnx file may be compressed to an .onnx file, whatever else its graph holds.
     """
     if output.suffix.lower() == ".onnx":
-        others = {
-            "--max-loss": max_loss, "--lossless": lossless or None, "--data": data, "--dev": dev,
-            "--finetune": finetune, "--card": card or speech, "--save-recipe": save_recipe,
-            "--cache": cache,
-        }  # fmt: skip
-        _compress_graph(model, output, (ratio, size, recipe), others, as_json)
+        others = max_loss, lossless or None, data, dev, finetune, card or speech, save_recipe, cache
+        given = [name for name, value in zip(OTHERS, others, strict=True) if value is not None]
+        _compress_graph(model, output, (ratio, size, recipe), given, as_json)
         return
     from tinyvox.workflow import CompressRequest, describe_file, run
 
@@ -66,15 +69,14 @@ def _compress_graph(
     model: Path,
     output: Path,
     ways: tuple[float | None, int | None, Path | None],
-    others: Mapping[str, object],
+    others: Sequence[str],
     as_json: bool,
 ) -> None:
-    """Compress a graph to a graph, by one of a ratio, a size and a recipe."""
+    """Compress a graph to a graph, by one of a ratio, a size and a recipe; it takes no others."""
     from tinyvox.workflow import compress_onnx
 
-    given = [name for name, value in others.items() if value is not None]
-    if given:
-        raise typer.BadParameter(f"{output}: an .onnx file is made without {', '.join(given)}")
+    if others:
+        raise typer.BadParameter(f"{output}: an .onnx file is made without {', '.join(others)}")
     if sum(way is not None for way in ways) != 1:
         raise typer.BadParameter("give one of --ratio, --size and --recipe")
     ratio, size, recipe = ways

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tinyvox.errors import FileError, ModelError, RecipeError
+from tinyvox.errors import FileError, ImporterError, ModelError, RecipeError
 from tinyvox.exporters import Form, GraphWeight, GraphWeights, find_weights, needs, read_onnx
 from tinyvox.exporters import with_weights as written
 from tinyvox.formats import tvx
@@ -46,15 +46,16 @@ def compress_onnx(
 
     Returns `file`, `file_bytes`, `original_bytes` (those of the file), `ratio`, `tvx_bytes` (of the
     same matrices in a .tvx file), `tensors` (a list with `name`, `form` and `bytes`), `errors` (the
-    relative squared error of each weight), `left` (the large tensors that stay, with the reason) and `distances`
-    (that of each output for random inputs, relative), or `not_compared`, the reason.
+    relative squared error of each weight), `left` (the large tensors that stay, with the reason)
+    and `distances` (that of each output for random inputs, relative), or the reason as
+    `not_compared`.
 
     Raises FileError, RecipeError or ImporterError in one line.
     """
     _check(model, output, recipe)
     check_budget({"ratio": ratio, "size": size})
     settings = None if recipe is None else _recipe(recipe)
-    found = find_weights(read_onnx(model))
+    found = _found(model)
     if not found.weights:
         raise ModelError(f"{model}: has no weights of recurrent, dense or convolution operators")
     matrices: Mapping[str, Matrix]
@@ -78,6 +79,14 @@ def _check(model: Path, output: Path, recipe: Path | None) -> None:
         )
     open_input(model).close()
     needs("onnx", output)
+
+
+def _found(model: Path) -> GraphWeights:
+    proto = read_onnx(model)
+    try:
+        return find_weights(proto)
+    except ImporterError as error:
+        raise ImporterError(f"{model}: {error}") from error
 
 
 def _recipe(path: Path) -> Recipe:

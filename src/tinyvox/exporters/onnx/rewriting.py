@@ -7,6 +7,7 @@ Where one product alone reads it, the product becomes one for each factor.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from tinyvox.errors import ImporterError
 from tinyvox.exporters.forms import Form
 from tinyvox.exporters.onnx.graph import CONTRIBUTED, Array, Graph
 from tinyvox.exporters.onnx.tensors import (
@@ -76,7 +78,10 @@ class GraphWeights:
 
 
 def find_weights(proto: ModelProto) -> GraphWeights:
-    """The weights of all recurrent, dense and convolution operators of a graph."""
+    """The weights of all recurrent, dense and convolution operators of a graph.
+
+    Raises ImporterError, with the tensor, where one does not hold what it says.
+    """
     found = constants(proto.graph)
     weights: list[GraphWeight] = []
     biases: dict[str, Array] = {}
@@ -85,7 +90,7 @@ def find_weights(proto: ModelProto) -> GraphWeights:
         uses = found.uses[name]
         if _is_bias(tensor, uses):
             biases[name] = _values(tensor)
-        elif np.prod(tensor.dims) >= LEAST:
+        elif math.prod(tensor.dims) >= LEAST:
             reason = _reason_against(tensor, uses)
             if reason is None:
                 weights.append(_weight(found, name, tensor))
@@ -98,7 +103,7 @@ def _is_bias(tensor: TensorProto, uses: Sequence[Use]) -> bool:
     from onnx import TensorProto
 
     read = bool(uses) and all(BIAS_INPUTS.get(use.operator) == use.place for use in uses)
-    if not read or tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < LEAST_VECTOR:
+    if not read or tensor.data_type != TensorProto.FLOAT or math.prod(tensor.dims) < LEAST_VECTOR:
         return False
     return bool((np.abs(_values(tensor)) < np.finfo(np.float16).max).all())
 
@@ -120,7 +125,13 @@ def _reason_against(tensor: TensorProto, uses: Sequence[Use]) -> str | None:
 def _values(tensor: TensorProto) -> Array:
     from onnx import numpy_helper
 
-    return numpy_helper.to_array(tensor)
+    try:
+        return numpy_helper.to_array(tensor)
+    except Exception as error:
+        shape = list(tensor.dims)
+        raise ImporterError(
+            f"damaged: the tensor {tensor.name!r} does not hold the values of its shape {shape}"
+        ) from error
 
 
 def _weight(found: Constants, name: str, tensor: TensorProto) -> GraphWeight:
