@@ -176,6 +176,7 @@ def test_the_cost_is_that_of_the_file() -> None:
         (b"", "no ONNX file that can be read"),
         (b"nothing of the kind", "no ONNX file that can be read"),
         (attention().SerializeToString()[:-2000], "no ONNX file that can be read"),
+        (attention().SerializeToString().replace(b"dense.w", b"dense\xff\xfe"), "is no UTF-8"),
     ],
 )
 def test_damaged_files_are_one_line(content: bytes, message: str, tmp_path: Path) -> None:
@@ -185,6 +186,14 @@ def test_damaged_files_are_one_line(content: bytes, message: str, tmp_path: Path
         read_onnx(path)
     assert str(error.value).startswith(str(path))
     assert "\n" not in str(error.value)
+
+
+def test_a_tensor_that_does_not_hold_its_shape_is_named() -> None:
+    proto = attention()
+    (tensor,) = (t for t in proto.graph.initializer if t.name == "lstm.r")
+    tensor.dims[1] = 10**12
+    with pytest.raises(ImporterError, match=r"the tensor 'lstm.r' does not hold the values of its"):
+        find_weights(proto)
 
 
 def test_operators_that_are_too_old_are_refused(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from tinyvox.exporters.onnx.tensors import (
     WEIGHT_INPUTS,
     Constants,
     Use,
+    all_nodes,
     constant_of,
     constants,
     subgraphs,
@@ -200,7 +201,7 @@ def with_weights(
     proto = copy.deepcopy(found.proto)
     graph = Graph()
     weights, rewriting = Weights(graph), _Rewriting()
-    products = {node.output[0]: node for node in _nodes(proto.graph) if node.output}
+    products = {node.output[0]: node for node in all_nodes(proto.graph) if node.output}
     prefix = _free_prefix(proto)
     by_name = {weight.name: weight for weight in found.weights}
     for number, (name, matrix) in enumerate(matrices.items()):
@@ -245,16 +246,9 @@ def _add(
     graph.output(weight.name, graph.reshape(values, *weight.shape))
 
 
-def _nodes(graph: GraphProto) -> Iterator[NodeProto]:
-    for node in graph.node:
-        yield node
-        for inner in subgraphs(node):
-            yield from _nodes(inner)
-
-
 def _free_prefix(proto: ModelProto) -> str:
     """The beginning of names that no name of the graph has."""
-    names = {name for node in _nodes(proto.graph) for name in (*node.input, *node.output)}
+    names = {name for node in all_nodes(proto.graph) for name in (*node.input, *node.output)}
     prefix = PREFIX
     while any(name.startswith(prefix) for name in names):
         prefix += "_"

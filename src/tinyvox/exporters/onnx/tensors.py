@@ -67,6 +67,8 @@ def read_onnx(path: Path) -> ModelProto:
         raise ImporterError(f"{path}: no ONNX file that can be read: {said}") from error
     if not proto.graph.node:
         raise ImporterError(f"{path}: no ONNX file that can be read: holds no operator")
+    if _has_strange_names(proto.graph):
+        raise ImporterError(f"{path}: no ONNX file that can be read: a name is no UTF-8")
     found = [each.version for each in proto.opset_import if each.domain in ("", "ai.onnx")]
     if not found or found[0] < OLDEST:
         raise ImporterError(
@@ -74,6 +76,24 @@ def read_onnx(path: Path) -> ModelProto:
             "or later; convert it with onnx.version_converter"
         )
     return proto
+
+
+def _has_strange_names(graph: GraphProto) -> bool:
+    """Whether some name is no UTF-8: it is bytes then."""
+    texts = [
+        text for node in all_nodes(graph) for text in (node.op_type, *node.input, *node.output)
+    ]
+    texts += [a.name for node in all_nodes(graph) for a in node.attribute]
+    texts += [each.name for each in (*graph.initializer, *graph.input, *graph.output)]
+    return not all(isinstance(text, str) for text in texts)
+
+
+def all_nodes(graph: GraphProto) -> Iterator[NodeProto]:
+    """The nodes of a graph and of those inside it."""
+    for node in graph.node:
+        yield node
+        for inner in subgraphs(node):
+            yield from all_nodes(inner)
 
 
 def constants(graph: GraphProto) -> Constants:
