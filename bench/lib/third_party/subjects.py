@@ -157,8 +157,8 @@ SUBJECTS: Sequence[Subject] = (
         {"sr": "16000"},
         stepwise=True,
     ),
-    _spotter("ARM LSTM", "arm-kws/LSTM_M.pb", keywords(10, 40, 40)),
-    _spotter("ARM GRU", "arm-kws/GRU_M.pb", keywords(10, 40, 40)),
+    _spotter("ARM LSTM", "arm-kws/LSTM_M.pb", keywords(10, 40, 20)),
+    _spotter("ARM GRU", "arm-kws/GRU_M.pb", keywords(10, 40, 20)),
     _spotter("ARM CRNN", "arm-kws/CRNN_L.pb", keywords(10, 40, 20)),
     Subject("g2p encoder", "g2p/checkpoint20.npz", "numpy", judging.encoding, spelled, {}, G2P),
 )
