@@ -47,6 +47,20 @@ def test_more_bytes_move_the_weights_less(source: Path) -> None:
     assert errors[0] > 2 * errors[1] > 4 * errors[2] > 0
 
 
+def test_values_beside_the_graph_count_and_come_into_the_file(tmp_path: Path) -> None:
+    source, out = tmp_path / "model.onnx", tmp_path / "small.onnx"
+    onnx.save(attention(), source, save_as_external_data=True, size_threshold=0, location="data")
+    assert source.stat().st_size < 10_000 < (tmp_path / "data").stat().st_size
+    facts = compress_onnx(source, out, ratio=2)
+    assert facts["original_bytes"] > (tmp_path / "data").stat().st_size
+    (tmp_path / "data").unlink()
+    x = array(64, 1, SIZE)
+    expected = run(attention(), x)
+    assert np.linalg.norm(run(onnx.load(out), x) - expected) < 0.3 * np.linalg.norm(expected)
+    with pytest.raises(ImporterError, match="no ONNX file that can be read"):
+        compress_onnx(source, out, ratio=2)
+
+
 def test_what_is_too_small_says_how_small_it_gets(source: Path) -> None:
     out = source.with_name("small.onnx")
     with pytest.raises(RecipeError, match=r"are too few: the smallest file takes [\d,]+, of"):
