@@ -17,6 +17,10 @@ from tinyvox.errors import FileError, ImporterError, ModelError, RecipeError
 from tinyvox.workflow import compress_onnx
 from tinyvox.workflow.graph_choices import Choice, choose
 
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "models"
+GENUINE = {"dtln/model_1.onnx": 5, "silero/silero_vad_16k_op15.onnx": 7}
+"""Files of others, and how many weights each has; those of silero's LSTM are read in branches."""
+
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
@@ -36,6 +40,17 @@ def test_the_ratio_of_the_files_is_reached(source: Path, ratio: float) -> None:
     one, other = (run(onnx.load(path), x) for path in (source, out))
     assert np.linalg.norm(one - other) < 0.3 * np.linalg.norm(one)
     assert 0 < facts["distances"]["y"] < 0.3
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="they do not lie beside the project")
+@pytest.mark.parametrize("name", list(GENUINE))
+def test_genuine_files_come_out_four_times_smaller(name: str, tmp_path: Path) -> None:
+    facts = compress_onnx(SHARED / name, tmp_path / "small.onnx", ratio=4)
+    assert facts["ratio"] >= 4
+    assert len(facts["errors"]) == GENUINE[name]
+    assert max(facts["errors"].values()) < 0.005
+    assert facts["left"] == []
+    assert max(facts["distances"].values()) < 0.25
 
 
 def test_more_bytes_move_the_weights_less(source: Path) -> None:
