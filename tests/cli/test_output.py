@@ -32,6 +32,8 @@ def facts(name: str = "lstm.forward.weight_hh.right") -> dict[str, Any]:
         "file": "x.tvx", "file_bytes": total, "original_bytes": 67_108_864, "ratio": 5.4,
         "parameters": 16_785_408, "tensors": tensors, "overhead": overhead, "left_float": [],
         "exported_frames": None,
+        "quantized": False,
+        "import_notes": [],
     }  # fmt: skip
 
 

@@ -17,6 +17,10 @@ from tinyvox.errors import FileError, ImporterError, ModelError, RecipeError
 from tinyvox.workflow import compress_onnx
 from tinyvox.workflow.graph_choices import Choice, choose
 
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "models"
+GENUINE = {"dtln/model_1.onnx": 5, "silero/silero_vad_16k_op15.onnx": 7}
+"""Files of others, and how many weights each has; those of silero's LSTM are read in branches."""
+
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
@@ -38,6 +42,17 @@ def test_the_ratio_of_the_files_is_reached(source: Path, ratio: float) -> None:
     assert 0 < facts["distances"]["y"] < 0.3
 
 
+@pytest.mark.skipif(not SHARED.exists(), reason="they do not lie beside the project")
+@pytest.mark.parametrize("name", list(GENUINE))
+def test_genuine_files_come_out_four_times_smaller(name: str, tmp_path: Path) -> None:
+    facts = compress_onnx(SHARED / name, tmp_path / "small.onnx", ratio=4)
+    assert facts["ratio"] >= 4
+    assert len(facts["errors"]) == GENUINE[name]
+    assert max(facts["errors"].values()) < 0.005
+    assert facts["left"] == []
+    assert max(facts["distances"].values()) < 0.25
+
+
 def test_more_bytes_move_the_weights_less(source: Path) -> None:
     errors = []
     for size in (18_000, 24_000, 30_000):
@@ -45,6 +60,20 @@ def test_more_bytes_move_the_weights_less(source: Path) -> None:
         assert 0.8 * size < facts["file_bytes"] <= size
         errors.append(sum(facts["errors"].values()))
     assert errors[0] > 2 * errors[1] > 4 * errors[2] > 0
+
+
+def test_values_beside_the_graph_count_and_come_into_the_file(tmp_path: Path) -> None:
+    source, out = tmp_path / "model.onnx", tmp_path / "small.onnx"
+    onnx.save(attention(), source, save_as_external_data=True, size_threshold=0, location="data")
+    assert source.stat().st_size < 10_000 < (tmp_path / "data").stat().st_size
+    facts = compress_onnx(source, out, ratio=2)
+    assert facts["original_bytes"] > (tmp_path / "data").stat().st_size
+    (tmp_path / "data").unlink()
+    x = array(64, 1, SIZE)
+    expected = run(attention(), x)
+    assert np.linalg.norm(run(onnx.load(out), x) - expected) < 0.3 * np.linalg.norm(expected)
+    with pytest.raises(ImporterError, match="no ONNX file that can be read"):
+        compress_onnx(source, out, ratio=2)
 
 
 def test_what_is_too_small_says_how_small_it_gets(source: Path) -> None:

@@ -10,6 +10,7 @@ from tinyvox.exporters.onnx import (
     onnx_model,
     read_onnx,
     with_weights,
+    write_onnx,
 )
 from tinyvox.exporters.packages import needs
 from tinyvox.exporters.pt2 import export_program, export_pt2, export_with_card
@@ -31,4 +32,5 @@ __all__ = [
     "onnx_model",
     "read_onnx",
     "with_weights",
+    "write_onnx",
 ]

@@ -8,15 +8,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinyvox.errors import FileError, ImporterError, ModelError, RecipeError
-from tinyvox.exporters import Form, GraphWeight, GraphWeights, find_weights, needs, read_onnx
-from tinyvox.exporters import with_weights as written
+from tinyvox.exporters import (
+    Form,
+    GraphWeight,
+    GraphWeights,
+    find_weights,
+    needs,
+    read_onnx,
+    with_weights,
+    write_onnx,
+)
 from tinyvox.formats import tvx
 from tinyvox.model import INPUT, Matrix, Model, Node, layers
 from tinyvox.passes import apply
 from tinyvox.passes.quantization import relative_error
 from tinyvox.planner import check_budget
 from tinyvox.recipe import Recipe, load_recipe
-from tinyvox.storage import check_apart, check_output, open_input, write_file
+from tinyvox.storage import check_apart, check_output, open_input
 from tinyvox.workflow.graph_choices import choices, choose
 from tinyvox.workflow.graph_comparison import output_distances
 
@@ -61,11 +69,11 @@ def compress_onnx(
     matrices: Mapping[str, Matrix]
     if settings is not None:
         matrices = _by_recipe(found.weights, settings)
-        proto, forms = written(found, matrices)
+        proto, forms = with_weights(found, matrices)
     else:
-        allowed = size if size is not None else model.stat().st_size / (ratio or 1)
+        allowed = size if size is not None else _bytes(model, found.proto) / (ratio or 1)
         proto, forms, matrices = _within(found, allowed)
-    write_file(output, proto.SerializeToString())
+    write_onnx(proto, output)
     return _facts(model, output, found, matrices, forms)
 
 
@@ -87,6 +95,12 @@ def _found(model: Path) -> GraphWeights:
         return find_weights(proto)
     except ImporterError as error:
         raise ImporterError(f"{model}: {error}") from error
+
+
+def _bytes(path: Path, proto: ModelProto) -> int:
+    """The bytes of a file; the values of its tensors may lie in another one, beside it."""
+    held: int = proto.ByteSize()
+    return max(path.stat().st_size, held)
 
 
 def _recipe(path: Path) -> Recipe:
@@ -113,11 +127,11 @@ def _within(
         if (chosen := choose(options, budget)) is None:
             break
         matrices = {name: choice.matrix for name, choice in chosen.items()}
-        proto, forms = written(found, matrices)
+        proto, forms = with_weights(found, matrices)
         if (over := proto.ByteSize() - allowed) <= 0:
             return proto, forms, matrices
         budget -= over + ROOM
-    smallest, _ = written(found, {name: each[0].matrix for name, each in options.items()})
+    smallest, _ = with_weights(found, {name: each[0].matrix for name, each in options.items()})
     raise RecipeError(
         f"{allowed:,.0f} bytes are too few: the smallest file takes {smallest.ByteSize():,}, of "
         f"{found.proto.ByteSize():,}; what is no weight stays as it is"
@@ -157,7 +171,7 @@ def _facts(
 ) -> dict[str, Any]:
     left = dict(found.left)
     left |= {w.name: "no step takes it" for w in found.weights if w.name not in matrices}
-    before, after = model.stat().st_size, output.stat().st_size
+    before, after = _bytes(model, found.proto), output.stat().st_size
     distances = output_distances(model, output)
     compared = "not_compared" if isinstance(distances, str) else "distances"
     return {

@@ -1,6 +1,6 @@
 """Models as ONNX files, and the weights of ONNX files of others."""
 
-from tinyvox.exporters.onnx.export import export_onnx, onnx_model
+from tinyvox.exporters.onnx.export import export_onnx, onnx_model, write_onnx
 from tinyvox.exporters.onnx.rewriting import GraphWeight, GraphWeights, find_weights, with_weights
 from tinyvox.exporters.onnx.tensors import read_onnx
 
@@ -12,4 +12,5 @@ __all__ = [
     "onnx_model",
     "read_onnx",
     "with_weights",
+    "write_onnx",
 ]

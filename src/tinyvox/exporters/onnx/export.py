@@ -75,7 +75,12 @@ def export_onnx(model: Model, path: Path) -> Sequence[Form]:
     """
     needs("onnx", path)
     proto, forms = onnx_model(model)
+    write_onnx(proto, path)
+    return forms
+
+
+def write_onnx(proto: ModelProto, path: Path) -> None:
+    """Write an ONNX model, whole or not at all. Raises FileError, also where it is too large."""
     if (size := proto.ByteSize()) > MOST_BYTES:
         raise FileError(f"{path}: would take {size:,} bytes, expected {MOST_BYTES:,} at most")
     write_file(path, proto.SerializeToString())
-    return forms
