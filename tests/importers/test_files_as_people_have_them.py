@@ -81,7 +81,7 @@ def test_an_old_pickle_and_a_script_are_told_from_a_program(tmp_path: Path) -> N
         ("m.tflite", b"\x1c\0\0\0TFL3" + bytes(40), "holds no graph"),
         ("m.weights", b"\x89HDF\r\n\x1a\n" + bytes(40), "is an HDF5"),
         ("m.h5", b"\x89HDF\r\n\x1a\n" + bytes(40), "m.h5"),
-        ("m.onnx", b"\x08\x08\x12\x07pytorch", "is an ONNX model"),
+        ("m.onnx", b"\x08\x08\x12\x07pytorch", "holds no graph of operators"),
         ("m.pt2", b"\x89TVX\r\n\x1a\n" + bytes(40), "give it the suffix .tvx"),
         ("m.xyz", b"something", "tinyvox does not read files .xyz"),
     ],

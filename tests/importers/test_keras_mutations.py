@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 
 from tinyvox.errors import TinyvoxError
 from tinyvox.importers import load
-from tinyvox.importers.hdf5 import Contents
-from tinyvox.importers.keras import contents, files
+from tinyvox.importers.hdf5 import Contents, contents
+from tinyvox.importers.keras import files
 
 NAMES = keras_files.names()
 MEMORY = 500 * 1024  # KiB above what the process had before

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from onnx import helper
+from onnx_graphs import write
 from safetensors.torch import save_file
 
 from tinyvox.errors import FileError, ImporterError, ModelError
@@ -34,7 +36,7 @@ def model(card: SpeechCard | None = None) -> Model:
     return Model(6, (Node("last", layers.Linear(Dense(torch.randn(3, 6))), (INPUT,)),), card)
 
 
-SUFFIXES = (".tvx", ".pt2", ".npz", ".safetensors")
+SUFFIXES = (".tvx", ".pt2", ".onnx", ".npz", ".safetensors")
 """The kinds of files that are easily written here."""
 
 
@@ -42,6 +44,8 @@ SUFFIXES = (".tvx", ".pt2", ".npz", ".safetensors")
 def folder(tmp_path: Path) -> Path:
     """The same model in several formats, without a card."""
     export_pt2(model(), tmp_path / "model.pt2")
+    product = helper.make_node("MatMul", ["x", "last.weight"], ["y"], "last")
+    write(tmp_path / "model.onnx", [product], {"last.weight": weight().T.numpy()})
     tvx.save(model(), tmp_path / "model.tvx")
     np.savez(tmp_path / "model.npz", W=weight().numpy())
     save_file({"W": weight()}, tmp_path / "model.safetensors")

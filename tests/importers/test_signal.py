@@ -310,8 +310,13 @@ def test_cut(graph: LayerGraph) -> None:
     assert kinds(graph) == ["Subsample"]
     x = values()
     check(graph, third, x, x[:, ::5])
-    with pytest.raises(ImporterError, match="keeps 0:3 of dimension 2"):
-        operations.cut(graph, same, 2, slice(0, 3))
+    middle = operations.cut(graph, same, 2, slice(1, 3))
+    check(graph, middle, x, x[..., 1:3])
+    image = operations.reshape(graph, same, (BATCH, FRAMES, 3, 2))
+    check(graph, operations.cut(graph, image, 2, slice(1, 3)), x, x.unflatten(2, (3, 2))[:, :, 1:])
+    for stream, dim, part in ((same, 2, slice(0, 3, 2)), (image, 3, slice(0, 1))):
+        with pytest.raises(ImporterError, match=r"keeps 0:.* expected all of it, or features in"):
+            operations.cut(graph, stream, dim, part)
     with pytest.raises(ImporterError, match="keeps frames 1:12:2, expected all or every n-th"):
         operations.cut(graph, same, 1, slice(1, None, 2))
 

@@ -22,6 +22,7 @@ from tinyvox.model import (
     FrameStacking,
     Layer,
     Recurrent,
+    Slice,
     Subsample,
     Unflatten,
 )
@@ -119,9 +120,7 @@ def cut(graph: LayerGraph, stream: Stream, dim: int, part: slice) -> Stream:
     if count == size:
         return stream
     if not stream.is_time(dim):
-        raise ImporterError(
-            f"keeps {first}:{last} of dimension {dim} of {stream}, expected all of it"
-        )
+        return cut_features(graph, stream, dim, range(first, last, step))
     if step == 1 and not stream.window and not stream.backwards:
         span = (stream.span[0] + first, stream.span[1] + last - size)
         return dataclasses.replace(stream, axes=stream.with_size(dim, count), span=span)
@@ -129,6 +128,23 @@ def cut(graph: LayerGraph, stream: Stream, dim: int, part: slice) -> Stream:
     if first or last != size or stream.backwards:
         raise ImporterError(f"keeps frames {first}:{last}:{step}, expected all or every n-th")
     return stream.becomes(graph.add(Subsample(step), stream.node), stream.with_size(dim, count))
+
+
+def cut_features(graph: LayerGraph, stream: Stream, dim: int, part: range) -> Stream:
+    """Some of the features in a row: of all in one dimension, or of the channels before bands."""
+    stream, dim = graph.whole(stream), stream.dim(dim)
+    axes, shape = stream.axes[dim], graph.signals[stream.node].shape
+    channels = len(axes) == 1 and axes[0].kind == "feature" and axes[0].size == shape[0]
+    if not channels or part.step != 1 or not len(part) or (axes[0].index and shape[0] > 1):
+        raise ImporterError(
+            f"keeps {part.start}:{part.stop}:{part.step} of dimension {dim} of {stream}, expected "
+            "all of it, or features in a row"
+        )
+    bands = math.prod(shape[1:])
+    node = graph.add(Slice(part.start * bands, part.stop * bands), graph.flatten(stream.node))
+    if len(shape) > 1:
+        node = graph.add(Unflatten(len(part)), node)
+    return stream.becomes(node, stream.with_axis(dim, Axis("feature", len(part), axes[0].index)))
 
 
 def flip(graph: LayerGraph, stream: Stream, dims: Sequence[int]) -> Stream:

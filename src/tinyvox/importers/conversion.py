@@ -11,7 +11,7 @@ from tinyvox.errors import ImporterError
 from tinyvox.executor import Executor
 from tinyvox.importers.operators import canonical
 from tinyvox.importers.tape import Traced
-from tinyvox.importers.walk import Walk
+from tinyvox.importers.walk import Walk, context_of
 from tinyvox.model import Model
 
 Layout = tuple[str, ...]
@@ -64,6 +64,7 @@ def _layouts(traced: Traced) -> Iterator[Layout]:
     for layout in LAYOUTS.get(len(shape), ()):
         frames = shape[layout.index("time")]
         odd = "" in layout and shape[layout.index("")] != 1
+        odd = odd or traced.time not in (None, layout.index("time"))
         if not odd and (frames > 1 or traced.states) and ("window" in layout) == traced.windowed:
             yield layout
 
@@ -89,9 +90,19 @@ def compare(model: Model, walk: Walk, features: Tensor, outputs: Tensor) -> None
         )
 
 
+def windows(signal: Tensor, size: int) -> Tensor:
+    """Each frame of a signal, [batch, frames, features], with those around it, zeros beyond its
+    ends: [batch, frames, size, features]."""
+    padded = torch.nn.functional.pad(signal, (0, 0, *context_of(size)))
+    return padded.unfold(1, size, 1).transpose(2, 3).contiguous()
+
+
 def longer(walk: Walk) -> Tensor:
     """An input of twice as many frames."""
     time = walk.layout.index("time")
+    if "window" in walk.layout:
+        signal = torch.cat([walk.taken, walk.taken.flip(1)], dim=1)
+        return windows(signal, walk.example.shape[walk.layout.index("window")])
     return torch.cat([walk.example, walk.example.flip(time)], dim=time)
 
 

@@ -75,19 +75,21 @@ class LayerGraph:
             self._names_of[key, inputs] = name
         return self._names_of[key, inputs]
 
+    def replace(self, before: str, layer: Layer) -> str:
+        """Add a node for a layer that takes the place of the node `before`: its inputs, its place
+        in the source."""
+        here, self.place = self.place, self._places[before]
+        try:
+            return self.add(layer, *self.nodes[before].inputs)
+        finally:
+            self.place = here
+
     def _once(self, layer: Layer) -> Layer:
         """The earlier layer that has the very same matrices, and all else equal, or this one."""
         if not layer.matrices():
             return layer
         known = (node.layer for node in self.nodes.values())
         return next((other for other in known if _same_weights(layer, other)), layer)
-
-    def instead(self, name: str, layer: Layer) -> str:
-        """Add a layer in the stead of a node: with its inputs, and at its place."""
-        here, self.place = self.place, self._places[name]
-        added = self.add(layer, *self.nodes[name].inputs)
-        self.place = here
-        return added
 
     def layer(self, name: str) -> Layer | None:
         """The layer of a node; None for the model's input."""
@@ -138,6 +140,8 @@ class LayerGraph:
         in an order that no node has.
         """
         dim = stream.feature_dim()
+        if not stream.features():
+            return dataclasses.replace(stream, node=self.flatten(stream.node))
         if dim is None and not stream.window:
             return stream
         node, order = self.columns(stream)

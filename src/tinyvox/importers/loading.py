@@ -8,6 +8,7 @@ from pathlib import Path
 from tinyvox.errors import FileError, ImporterError, ModelError
 from tinyvox.formats import tvx
 from tinyvox.importers.keras import load_keras
+from tinyvox.importers.onnx import load_onnx
 from tinyvox.importers.recognition import is_program, recognized, recognized_folder
 from tinyvox.importers.tensors import layers_path, load_tensors
 from tinyvox.importers.tf_checkpoint import (
@@ -29,6 +30,7 @@ def _load_hdf5(path: Path) -> Model:
 IMPORTERS: dict[str, Callable[[Path], Model]] = {
     ".tvx": tvx.load,
     ".pt2": load_pt2,
+    ".onnx": load_onnx,
     ".tflite": load_tflite,
     ".pb": load_graph,
     ".pbmm": load_graph,

@@ -40,8 +40,6 @@ def recognized(path: Path) -> str | None:
         return f"is a part of a checkpoint; give the path of {path.with_suffix('.index').name}"
     if start[:4] == b"\x89TVX":
         return "is a .tvx file; give it the suffix .tvx"
-    if start[:1] == b"\x08" and path.suffix.lower() == ".onnx":
-        return "is an ONNX model, which is not read; export the module from PyTorch as .pt2"
     return None
 
 

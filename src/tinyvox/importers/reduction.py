@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tinyvox.errors import ImporterError
 from tinyvox.importers.layer_graph import LayerGraph
 from tinyvox.importers.signal import Axis, Stream
-from tinyvox.model import Recurrent, Reduce
+from tinyvox.model import Concat, Recurrent, Reduce
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +34,19 @@ class States:
         kind = "last" if layer.backward is None else "first"
         feature = (Axis("feature", size),) if size > 1 else ()
         return Stream(graph.add(Reduce(kind), node), (self.batch, feature))
+
+    def cut(self, part: slice) -> States:
+        """The states of some of the cells."""
+        return States(self.nodes[part], self.batch)
+
+    def joined(self, graph: LayerGraph) -> Stream:
+        """The final states of all cells after one another, [batch, cells * size]."""
+        streams = [self.select(graph, index) for index in range(len(self.nodes))]
+        if len(streams) == 1:
+            return streams[0]
+        size = sum(graph.signals[stream.node].size for stream in streams)
+        node = graph.add(Concat(), *(stream.node for stream in streams))
+        return Stream(node, (self.batch, (Axis("feature", size),)))
 
 
 def reduced(

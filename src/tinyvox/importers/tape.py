@@ -22,11 +22,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
+from torch.utils import _pytree
 
 from tinyvox.errors import ImporterError
 from tinyvox.executor import Executor
 from tinyvox.importers.layer_graph import Place
-from tinyvox.model import INPUT, Model, Node, Recurrent
+from tinyvox.model import INPUT, Activation, Model, Node, Recurrent
 
 SHAPE_ALONE = frozenset(("sym_size", "new_zeros", "new_ones", "new_full", "zeros_like"))
 """Operators whose result depends on the shape of their input alone, and so is a constant."""
@@ -81,6 +82,8 @@ class Tape:
     inputs: list[Value] = field(default_factory=list)
     place: Place = field(default_factory=Place)
     where: str = ""
+    budget: int | None = None
+    """The elements that all results together may have yet, for a source that nobody vouches for."""
 
     def input(self, name: str, example: Tensor) -> Value:
         """An input of the model, with an example."""
@@ -90,8 +93,11 @@ class Tape:
     def apply(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
         """What an operator gives: a value, or a tuple of these; a tensor where it is a constant.
 
-        Raises ImporterError where torch cannot compute it.
+        Raises ImporterError where torch cannot compute it, and before that where the budget is
+        spent.
         """
+        if self.budget is not None:
+            self._spend(target, tensors_of(args), tensors_of(kwargs))
         if not any(True for _ in values_in([args, kwargs])):
             return computed(target, args, kwargs)
         given = tensors_of(args)
@@ -114,6 +120,21 @@ class Tape:
         )
         return results if is_tuple else results[0]
 
+    def activation(self, kind: str, given: Any) -> Any:
+        """An elementwise function, `kind` of ACTIVATIONS, that no ATen operator computes."""
+        target = Executor(Model(1, (Node(kind, Activation(kind), (INPUT,)),)))
+
+        def run(values: Tensor) -> Tensor:
+            flat: Tensor = target(values.reshape(1, -1, 1))
+            return flat.reshape(values.shape)
+
+        if not isinstance(given, Value):
+            return computed(run, [given], {})
+        result = Value(computed(run, [given.tensor], {}))
+        step = Step(kind, {"self": given}, (result,), False, self.place, self.where, run)
+        self.steps.append(step)
+        return result
+
     def recurrent(
         self, layer: Recurrent, frames: Value, states: Sequence[Any] = ()
     ) -> tuple[Value, Value, Value]:
@@ -131,15 +152,20 @@ class Tape:
         self.steps.append(step)
         return results[0], results[1], results[2]
 
+    def _spend(self, target: OpOverload, args: Any, kwargs: Any) -> None:
+        """Take the size of a result, known without its values, from the budget."""
+        found = computed(target, *_without_values(target, args, kwargs))
+        parts = found if isinstance(found, tuple | list) else [found]
+        self.budget = (self.budget or 0) - sum(part.numel() for part in parts)
+        if self.budget < 0:
+            raise ImporterError(
+                "its result is too large: together the tensors that the graph computes have more "
+                "elements than its weights explain"
+            )
+
     def needed(self, outputs: Sequence[Value]) -> list[Step]:
         """The steps that these values depend on, in order."""
-        needed = set(map(id, outputs))
-        found = []
-        for step in reversed(self.steps):
-            if any(id(value) in needed for value in step.results):
-                needed.update(id(value) for value in step.inputs())
-                found.append(step)
-        return found[::-1]
+        return needed(self.steps, outputs)
 
 
 @dataclass(frozen=True)
@@ -154,9 +180,22 @@ class Traced:
     states: tuple[Value, ...] = ()
     """Inputs that hold the states of recurrent layers, as the model gave them for the frames
     before. They become the layers' own; `others` may then be states, too."""
+    time: int | None = None
+    """The dimension of the input that is known to be time, if one is."""
     windowed: bool = False
     """Whether the input holds each frame with those around it, [batch, time, window, feature]. The
     example must then be the windows of one signal, with zeros beyond its ends."""
+
+
+def needed(steps: Sequence[Step], outputs: Sequence[Value]) -> list[Step]:
+    """Those of the steps that these values depend on, in order."""
+    wanted = set(map(id, outputs))
+    found = []
+    for step in reversed(steps):
+        if any(id(value) in wanted for value in step.results):
+            wanted.update(id(value) for value in step.inputs())
+            found.append(step)
+    return found[::-1]
 
 
 def _run(input: Tensor, layer: Recurrent, states: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -166,6 +205,17 @@ def _run(input: Tensor, layer: Recurrent, states: Sequence[Tensor]) -> tuple[Ten
     parts = zip(torch.split(outputs, sizes, dim=-1), ends, strict=True)
     hidden = torch.stack([part[:, end] for part, end in parts])
     return outputs, hidden, torch.zeros_like(hidden)
+
+
+def _without_values(target: OpOverload, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    """Arguments with which torch finds the shape of a result alone."""
+
+    def bare(each: Any) -> Any:
+        return each.to("meta") if isinstance(each, Tensor) else each
+
+    makes = any(argument.name == "device" for argument in target._schema.arguments)
+    args, kwargs = _pytree.tree_map(bare, (args, kwargs))
+    return args, {**kwargs, "device": "meta"} if makes else kwargs
 
 
 def run_layer(layer: Recurrent, frames: Tensor) -> Tensor:

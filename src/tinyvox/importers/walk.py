@@ -11,11 +11,12 @@ from typing import Any
 from torch import Tensor
 
 from tinyvox.errors import ImporterError, ModelError
+from tinyvox.importers.fusion import fused
 from tinyvox.importers.layer_graph import LayerGraph
 from tinyvox.importers.operators import OPERATORS, Call, Carried, Unusable, canonical
 from tinyvox.importers.reduction import States
 from tinyvox.importers.signal import Stream, input_stream
-from tinyvox.importers.tape import Step, Traced, Value, mapped
+from tinyvox.importers.tape import Step, Traced, Value, mapped, needed
 from tinyvox.model import INPUT, ContextWindow, Model
 
 _ON_NUMBERS = frozenset(("add", "sub", "rsub", "mul", "div"))
@@ -28,8 +29,8 @@ class Walk:
     def __init__(self, traced: Traced, layout: tuple[str, ...]) -> None:
         self.entry, self.layout, self.result = traced.entry, layout, traced.output
         self._others, self._carries = traced.others, bool(traced.states)
-        self.steps = traced.tape.needed([traced.output, *traced.others])
-        self._required = set(map(id, traced.tape.needed([traced.output])))
+        self.steps = fused(traced.tape.steps, [traced.output, *traced.others])
+        self._required = set(map(id, needed(self.steps, [traced.output])))
         self.graph = LayerGraph(self.entry.shape[layout.index("feature")])
         self.features = input_stream(layout, self.entry.shape)
         if "window" in layout:
@@ -98,12 +99,11 @@ class Walk:
     def _follow(self, step: Step) -> None:
         """Find what an operator gives."""
         arguments = mapped(self._known, step.arguments)
-        if (aside := _aside([self._known(value) for value in step.inputs()])) is not None:
+        inputs = [self._known(value) for value in step.inputs()]
+        if (aside := _aside(inputs)) is not None:
             self.found.update((id(value), aside) for value in step.results)
             return
-        for value in arguments.values():
-            if isinstance(value, Unusable):
-                raise ImporterError(value.reason)
+        _check_inputs(step.operator, inputs)
         if step.operator not in OPERATORS:
             raise ImporterError(f"is not supported; supported are {', '.join(sorted(OPERATORS))}")
         self.graph.place = step.place
@@ -156,6 +156,18 @@ def _aside(inputs: Sequence[Any]) -> Carried | Unusable | None:
     carried = [each for each in inputs if isinstance(each, Carried)]
     unusable = [each for each in inputs if isinstance(each, Unusable)]
     return carried[0] if len(carried) == len(inputs) else (*unusable, Unusable(_MIXED))[0]
+
+
+def _check_inputs(operator: str, inputs: Sequence[Any]) -> None:
+    """Raise ImporterError where an operator on signals takes something that is none."""
+    for each in inputs:
+        if isinstance(each, Unusable):
+            raise ImporterError(each.reason)
+        if isinstance(each, Carried) and operator != "recurrent":
+            raise ImporterError(
+                f"joins the signal with the states in {each.name!r}, which only recurrent layers "
+                "can take"
+            )
 
 
 _MIXED = "the states of recurrent layers are computed with, expected outputs alone"

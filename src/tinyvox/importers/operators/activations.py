@@ -14,7 +14,7 @@ from tinyvox.errors import ImporterError
 from tinyvox.importers.operators.arithmetic import per_channel, scaled_by
 from tinyvox.importers.operators.call import Call
 from tinyvox.importers.signal import Stream
-from tinyvox.model import MOVING_ZERO, Activation, Layer
+from tinyvox.model import MOVING_ZERO, Activation, Layer, Softmax
 
 
 def activation(kind: str, limit: float | None = None) -> Callable[[Call], Stream]:
@@ -26,8 +26,16 @@ def _activated(call: Call, layer: Activation) -> Stream:
     """An activation. One that maps 0 to 0 may stand before or after padding and windows."""
     stream = call.whole("self") if layer.kind in MOVING_ZERO else call.stream("self")
     stream = call.graph.finalize(stream)
+    if layer.kind == "relu" and _is_positive(call.graph.layer(stream.node)):
+        return stream
     node = call.graph.add(layer, stream.node)
     return dataclasses.replace(stream, node=node)
+
+
+def _is_positive(layer: Layer | None) -> bool:
+    """Whether a layer gives no value below 0, so that a ReLU changes nothing."""
+    kinds = ("relu", "clipped_relu", "sigmoid", "hardsigmoid", "softplus", "exp", "sqrt", "abs")
+    return isinstance(layer, Softmax) or (isinstance(layer, Activation) and layer.kind in kinds)
 
 
 def gelu(call: Call) -> Stream:

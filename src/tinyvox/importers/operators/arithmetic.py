@@ -12,7 +12,17 @@ from torch import Tensor
 from tinyvox.errors import ImporterError
 from tinyvox.importers.operators.call import Call, canonical
 from tinyvox.importers.signal import Stream
-from tinyvox.model import Add, BatchNorm, Conv1d, Conv2d, Layer, Linear, Multiply, Node
+from tinyvox.model import (
+    Add,
+    BatchNorm,
+    Conv1d,
+    Conv2d,
+    Layer,
+    LayerNorm,
+    Linear,
+    Multiply,
+    Node,
+)
 
 
 def add(call: Call) -> Stream:
@@ -87,7 +97,7 @@ def divide(call: Call) -> Stream:
 
 def _swapped(call: Call) -> Call:
     arguments = {**call.arguments, "self": call["other"], "other": call["self"]}
-    return dataclasses.replace(call, arguments=arguments, only_use=False)
+    return dataclasses.replace(call, arguments=arguments)
 
 
 def scaled_by(call: Call, node: str, factor: float, offset: float = 0.0) -> str:
@@ -105,7 +115,7 @@ def _affine(call: Call, factor: Any, offset: Any) -> Stream:
     before = call.graph.nodes.get(stream.node)
     merged = _merged(before, weight, bias) if before and call.only_use else None
     if before and merged:
-        node = call.graph.instead(before.name, merged)
+        node = call.graph.replace(before.name, merged)
     else:
         node = call.graph.add(_scaling(weight, bias), stream.node)
     return stream.becomes(node, stream.axes)
@@ -114,7 +124,7 @@ def _affine(call: Call, factor: Any, offset: Any) -> Stream:
 def _merged(before: Node, weight: Tensor, bias: Tensor) -> Layer | None:
     """The layer before with factor and offset in its own numbers; None where it has no such."""
     layer = before.layer
-    if isinstance(layer, BatchNorm):
+    if isinstance(layer, BatchNorm) or (isinstance(layer, LayerNorm) and _is_bare(layer)):
         return dataclasses.replace(
             layer, weight=layer.weight * weight, bias=layer.bias * weight + bias
         )
@@ -123,12 +133,21 @@ def _merged(before: Node, weight: Tensor, bias: Tensor) -> Layer | None:
     return None
 
 
+def _is_bare(layer: Layer) -> bool:
+    """Whether this is a layer norm without factor and offset, as graphs write it step by step."""
+    return isinstance(layer, LayerNorm) and bool((layer.weight == 1).all())
+
+
 def _scaling(weight: Tensor, bias: Tensor) -> BatchNorm:
     return BatchNorm(torch.zeros_like(weight), torch.ones_like(weight), weight, bias, eps=0.0)
 
 
 def per_channel(call: Call, stream: Stream, value: Any) -> Tensor:
     """A constant as one value a channel. Raises ImporterError where it varies otherwise."""
+    if tuple(call.result.shape) != stream.shape:
+        raise ImporterError(
+            f"repeats {stream} to the shape {list(call.result.shape)} of a constant"
+        )
     spread = torch.as_tensor(value, dtype=torch.float32).expand(stream.shape)
     grid = canonical(stream.axes, spread)
     shape = call.graph.signals[stream.node].shape

@@ -5,7 +5,7 @@ What each does to a stream is in `importers.axis_operations`; here are ATen's na
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,9 +14,11 @@ from torch import Tensor
 from tinyvox.errors import ImporterError
 from tinyvox.importers import axis_operations as operations
 from tinyvox.importers.axis_operations import Zeros
+from tinyvox.importers.layer_graph import LayerGraph
 from tinyvox.importers.operators.call import Call, Unusable
 from tinyvox.importers.reduction import States, frame, reduced
-from tinyvox.importers.signal import Stream
+from tinyvox.importers.signal import Axis, Stream
+from tinyvox.model import Concat, Conv2d, Dense, Linear, Slice
 
 
 def unchanged(call: Call) -> Stream:
@@ -42,7 +44,9 @@ def dropout(call: Call) -> Stream:
 
 
 def permute(call: Call) -> Stream:
-    """`permute(dims)`."""
+    """`permute(dims)`; of final states, the batch before the cells."""
+    if isinstance(states := call["self"], States) and list(call["dims"]) == [1, 0, 2]:
+        return operations.reshape(call.graph, states.joined(call.graph), call.result.shape)
     return operations.permute(call.stream("self"), call["dims"])
 
 
@@ -74,9 +78,12 @@ def select(call: Call) -> Stream:
     return operations.select(call.stream("self"), call["dim"])
 
 
-def cut(call: Call) -> Stream:
+def cut(call: Call) -> Stream | States:
     """`slice(dim, start, end, step)`."""
-    part, stream = slice(call["start"], call["end"], call["step"]), call.stream("self")
+    part = slice(call["start"], call["end"], call["step"])
+    if isinstance(call["self"], States) and call["dim"] == 0:
+        return call["self"].cut(part)
+    stream = call.stream("self")
     if part.start == -1 and stream.is_time(call["dim"]) and call.result.shape[call["dim"]] == 1:
         return frame(call.graph, stream, call["dim"], -1, keep=True)
     return operations.cut(call.graph, stream, call["dim"], part)
@@ -98,17 +105,53 @@ def pad(call: Call) -> Stream:
     return stream
 
 
+def reflect(call: Call) -> Stream:
+    """`reflection_pad1d(padding)` of the features of a frame: a part of them, turned round by a
+    matrix, is joined to each end."""
+    stream, (before, after) = call.whole("self"), call["padding"]
+    if stream.feature_dim() != stream.dim(-1) or len(call.graph.signals[stream.node].shape) != 1:
+        raise ImporterError(f"reflects the last dimension of {stream}, expected features")
+    size = stream.shape[-1]
+    left = _turned(call.graph, stream.node, 1, before + 1)
+    right = _turned(call.graph, stream.node, size - 1 - after, size - 1)
+    node = call.graph.add(Concat(), *left, stream.node, *right)
+    return stream.becomes(node, stream.with_axis(-1, Axis("feature", before + size + after)))
+
+
+def _turned(graph: LayerGraph, node: str, start: int, stop: int) -> tuple[str, ...]:
+    """The node of features in a row, the last one first; none where there are none."""
+    if start == stop:
+        return ()
+    mirror = Linear(Dense(torch.eye(stop - start).flip(0)))
+    return (graph.add(mirror, graph.add(Slice(start, stop), node)),)
+
+
 def unfold(call: Call) -> Stream:
     """`unfold(dimension, size, step)`."""
     stream = call.stream("self")
     return operations.unfold(call.graph, stream, call["dimension"], call["size"], call["step"])
 
 
-def concatenate(call: Call) -> Stream:
-    """`cat(tensors, dim)`."""
-    dim = next(t for t in call["tensors"] if isinstance(t, Stream)).dim(call["dim"])
-    parts = [t if isinstance(t, Stream) else _zeros(t, dim) for t in call["tensors"]]
+def concatenate(call: Call) -> Stream | States:
+    """`cat(tensors, dim)`; final states of several layers along the cells."""
+    states = [t for t in call["tensors"] if isinstance(t, States)]
+    if states and len(states) == len(call["tensors"]) and call["dim"] in (0, -3):
+        return States(tuple(node for each in states for node in each.nodes), states[0].batch)
+    tensors = [_of_one_cell(call.graph, tensor) for tensor in call["tensors"]]
+    streams = [t for t in tensors if isinstance(t, Stream)]
+    if any(isinstance(t, States) for t in tensors) or not streams:
+        raise ImporterError("joins the final states of recurrent layers with something else")
+    dim = streams[0].dim(call["dim"])
+    parts = [t if isinstance(t, Stream) else _zeros(t, dim) for t in tensors]
     return operations.concatenate(call.graph, parts, dim)
+
+
+def _of_one_cell(graph: LayerGraph, given: Any) -> Any:
+    """The final state of a single cell as a stream [1, batch, size]; anything else as it is."""
+    if not isinstance(given, States) or len(given.nodes) != 1:
+        return given
+    state = given.select(graph, 0)
+    return operations.reshape(graph, state, (1, *state.shape))
 
 
 def _zeros(values: Any, dim: int) -> Zeros:
@@ -139,10 +182,29 @@ def reduction(kind: str) -> Callable[[Call], Stream]:
     """The handler of `mean(dim, keepdim)` and `amax(dim, keepdim)`."""
 
     def handler(call: Call) -> Stream:
-        dims, keep = call.arguments.get("dim") or (), call.arguments.get("keepdim", False)
+        dims: Sequence[int] = call.arguments.get("dim") or ()
+        keep = call.arguments.get("keepdim", False)
+        if kind == "mean" and len(dims) == 1 and _is_band(call.stream("self"), dims[0]):
+            return _mean_of_bands(call, call.whole("self"), dims[0])
         return reduced(call.graph, call.stream("self"), kind, dims, keep)
 
     return handler
+
+
+def _is_band(stream: Stream, dim: int) -> bool:
+    """Whether a dimension is the bands of frames of shape (channels, bands)."""
+    axes = stream.axes[stream.dim(dim)]
+    return [(axis.kind, axis.index) for axis in axes] == [("feature", 1)]
+
+
+def _mean_of_bands(call: Call, stream: Stream, dim: int) -> Stream:
+    """The mean over bands: a convolution of each channel with equal weights."""
+    channels, bands = call.graph.signals[stream.node].shape
+    weight = Dense(torch.full((channels, bands), 1 / bands))
+    node = call.graph.add(Conv2d(weight, None, (1, bands), groups=channels), stream.node)
+    return operations.reshape(
+        call.graph, stream.becomes(node, stream.with_axis(dim)), call.result.shape
+    )
 
 
 def largest(call: Call) -> tuple[Stream, Unusable]:
@@ -182,6 +244,7 @@ AXIS_OPERATORS: dict[str, Callable[[Call], Any]] = {
     "slice": cut,
     "flip": flip,
     **dict.fromkeys(("pad", "constant_pad_nd"), pad),
+    "reflection_pad1d": reflect,
     "unfold": unfold,
     **dict.fromkeys(("cat", "concat"), concatenate),
     "stack": stack,

@@ -37,7 +37,7 @@ class Call:
     arguments: Mapping[str, Any]
     result: Any
     only_use: bool
-    """Whether nothing else uses the first argument."""
+    """Whether nothing else uses the first signal among the arguments."""
 
     def __getitem__(self, name: str) -> Any:
         return self.arguments[name]

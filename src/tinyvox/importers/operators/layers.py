@@ -221,8 +221,10 @@ def _around(span: tuple[int, int], padding: tuple[int, int]) -> tuple[int, int]:
 
 
 def conv1d(call: Call) -> Stream:
-    """`conv1d(input, weight, bias, stride, padding, dilation, groups)`, along time."""
+    """`conv1d(input, weight, bias, stride, padding, dilation, groups)`, along time or bands."""
     stream, weight = call.stream("input"), call.tensor("weight")
+    if all(axis.kind == "feature" for axis in stream.axes[-1]):
+        return _along_bands(call, stream, weight)
     if not stream.is_time(-1) or stream.backwards:
         raise ImporterError(f"runs along the last dimension of {stream}, expected time")
     node, order = call.graph.flat(stream, -2)
@@ -241,6 +243,34 @@ def conv1d(call: Call) -> Stream:
         groups,
     )
     return stream.becomes(call.graph.add(layer, node), _convolved(call, stream, -2))
+
+
+def _along_bands(call: Call, stream: Stream, weight: Tensor) -> Stream:
+    """A one-dimensional convolution within each frame."""
+    if stream.span != (0, 0):
+        raise ImporterError(f"convolves bands of cut or shifted frames {stream.span}")
+    kernel, dilation = weight.shape[2], call["dilation"][0]
+    below, above = _padding(call, 0, dilation * (kernel - 1) + 1)
+    if stream.shape[-1] == call.result.shape[-1] == call["groups"] == 1 and not below % dilation:
+        return _of_one_band(call, stream, weight[:, :, below // dilation])
+    layer = Conv2d(
+        _dense(weight),
+        call.optional("bias"),
+        (1, kernel),
+        (1, call["stride"][0]),
+        (0, 0, below + stream.bands[0], above + stream.bands[1]),
+        (1, dilation),
+        call["groups"],
+    )
+    node = call.graph.add(layer, call.graph.image(stream, -2, -1))
+    return stream.becomes(node, _convolved(call, stream, -2, -1))
+
+
+def _of_one_band(call: Call, stream: Stream, weight: Tensor) -> Stream:
+    """A convolution of one band, and zeros around it: a linear layer of the channels."""
+    node, order = call.graph.flat(stream.unpadded(), -2)
+    node = call.graph.add(Linear(_dense(weight, order), call.optional("bias")), node)
+    return stream.becomes(node, stream.with_axis(-2, Axis("feature", len(weight))))
 
 
 def conv2d(call: Call) -> Stream:
