@@ -40,16 +40,18 @@ def is_deepspeech(file: GraphFile) -> bool:
     return {deepspeech.FEATURES, deepspeech.LOGITS} <= file.nodes.keys()
 
 
-def choices(file: GraphFile) -> Iterator[Choice]:
-    """The choices to try, in order."""
-    ends = [node for node in file.nodes.values() if _is_end(file, node)][-MAX_ENDS:]
+def candidates(file: GraphFile) -> Iterator[tuple[GraphNode, GraphNode]]:
+    """The inputs with features and the outputs to try, in order."""
     if is_deepspeech(file):
-        entry, output = (file.nodes[n] for n in (deepspeech.FEATURES, deepspeech.LOGITS))
-        yield _choice(file, entry, output, ends)
+        yield file.nodes[deepspeech.FEATURES], file.nodes[deepspeech.LOGITS]
         return
-    for output in reversed(ends):
+    for output in reversed(_ends(file)):
         for entry in _entries(file, output):
-            yield _choice(file, entry, output, ends)
+            yield entry, output
+
+
+def _ends(file: GraphFile) -> list[GraphNode]:
+    return [node for node in file.nodes.values() if _is_end(file, node)][-MAX_ENDS:]
 
 
 def _is_end(file: GraphFile, node: GraphNode) -> bool:
@@ -80,10 +82,14 @@ def needed_by(file: GraphFile, name: str) -> list[GraphNode]:
     return list(found.values())
 
 
-def _choice(file: GraphFile, entry: GraphNode, output: GraphNode, ends: list[GraphNode]) -> Choice:
+def choice_of(file: GraphFile, entry: GraphNode, output: GraphNode) -> Choice:
+    """How the graph is seen with this input and this output.
+
+    Raises ImporterError where the input's shape is impossible.
+    """
     others = tuple(
         end.name
-        for end in ends
+        for end in _ends(file)
         if end is not output and any(n is entry for n in needed_by(file, end.name))
     )
     entry, shape = _shaped(file, entry)

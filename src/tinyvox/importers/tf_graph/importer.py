@@ -15,7 +15,13 @@ from tinyvox.importers.conversion import compare_longer, convert
 from tinyvox.importers.rolling import rolled
 from tinyvox.importers.tape import Tape, Traced, Value
 from tinyvox.importers.tensorflow import bounded, example_of
-from tinyvox.importers.tf_graph.choices import Choice, choices, is_deepspeech, needed_by
+from tinyvox.importers.tf_graph.choices import (
+    Choice,
+    candidates,
+    choice_of,
+    is_deepspeech,
+    needed_by,
+)
 from tinyvox.importers.tf_graph.graph import (
     GraphFile,
     GraphNode,
@@ -58,9 +64,9 @@ def _read(data: memoryview) -> GraphFile:
 
 def _imported(file: GraphFile) -> Model:
     failed: list[ImporterError | ModelError] = []
-    for choice in choices(file):
+    for entry, output in candidates(file):
         try:
-            return _described(file, _converted(file, choice))
+            return _described(file, _converted(file, choice_of(file, entry, output)))
         except (ImporterError, ModelError) as error:
             failed.append(error)
     raise (failed or [ImporterError(_NO_OUTPUT)])[0]
