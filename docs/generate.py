@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
 PYTHON = {
-    "Compress": "load from_torch compress plan Calibration evaluate finetune save",
+    "Compress": "load from_torch compress plan Calibration evaluate finetune save export",
     "Run": "open Session Stream FeatureStream",
     "Models and recipes": "Model SpeechCard Recipe load_recipe",
     "Train and prune": "Executor Pruner GradualPruning",

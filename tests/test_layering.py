@@ -34,7 +34,7 @@ LAYERS: dict[str, set[str]] = {
     "quantizers": {"_native", "errors", "model"},
     "calibration": {"errors", "executor", "model", "progress", "runtime", "speech", "storage"},
     "evaluation": {"errors", "executor", "model", "progress", "runtime", "speech"},
-    "exporters": {"executor", "model", "storage"},
+    "exporters": {"errors", "executor", "model", "storage"},
     "importers": {"errors", "executor", "formats", "model", "storage"},
     "passes": {"calibration", "errors", "executor", "model", "progress", "quantizers", "recipe"},
     "planner": {
@@ -73,6 +73,7 @@ LAYERS: dict[str, set[str]] = {
         "passes",
         "planner",
         "progress",
+        "quantizers",
         "recipe",
         "runtime",
         "speech",

@@ -34,14 +34,14 @@ if TYPE_CHECKING:
     from tinyvox.model import Model, SpeechCard
     from tinyvox.recipe import GradualPruning, Recipe, load_recipe
     from tinyvox.training import Pruner
-    from tinyvox.workflow import compress, evaluate, finetune, plan
+    from tinyvox.workflow import compress, evaluate, export, finetune, plan
 
 __version__ = "0.1.0"
 __all__ = [
     "Calibration", "DataError", "Executor", "FeatureStream", "FileError", "GradualPruning",
     "ImporterError", "Model", "ModelError", "Pruner", "Recipe", "RecipeError", "Session",
-    "SpeechCard", "Stream", "TinyvoxError", "compress", "evaluate", "finetune", "from_torch",
-    "load", "load_recipe", "open", "plan", "save",
+    "SpeechCard", "Stream", "TinyvoxError", "compress", "evaluate", "export", "finetune",
+    "from_torch", "load", "load_recipe", "open", "plan", "save",
 ]  # fmt: skip
 
 _LATER = {
@@ -54,6 +54,7 @@ _LATER = {
     "SpeechCard": "model",
     "compress": "workflow",
     "evaluate": "workflow",
+    "export": "workflow",
     "finetune": "workflow",
     "from_torch": "importers",
     "load": "importers",

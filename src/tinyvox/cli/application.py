@@ -19,6 +19,7 @@ from tinyvox.cli.bench import bench
 from tinyvox.cli.compress import compress
 from tinyvox.cli.demo import demo
 from tinyvox.cli.evaluate import evaluate
+from tinyvox.cli.export import export
 from tinyvox.cli.inspect import inspect
 from tinyvox.cli.train import train
 from tinyvox.cli.transcribe import transcribe
@@ -34,6 +35,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "compress": compress,
     "inspect": inspect,
     "eval": evaluate,
+    "export": export,
     "transcribe": transcribe,
     "bench": bench,
     "train": train,

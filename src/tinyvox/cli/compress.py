@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import typer
 
 from tinyvox.cli import options
 from tinyvox.cli import output as printing
 from tinyvox.cli.progress_display import shown
+
+OTHERS = (
+    *("--max-loss", "--lossless", "--data", "--dev", "--finetune", "--card", "--save-recipe"),
+    "--cache",
+)
+"""The options that an .onnx file is made without."""
 
 
 def compress(
@@ -29,7 +38,15 @@ def compress(
     speech: options.FormerCard = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Make a model small: by a recipe, to a ratio or a size, within a loss, or without one."""
+    """Make a model small: by a recipe, to a ratio or a size, within a loss, or without one.
+
+    An .onnx file may be compressed to an .onnx file, whatever else its graph holds.
+    """
+    if output.suffix.lower() == ".onnx":
+        others = max_loss, lossless or None, data, dev, finetune, card or speech, save_recipe, cache
+        given = [name for name, value in zip(OTHERS, others, strict=True) if value is not None]
+        _compress_graph(model, output, (ratio, size, recipe), given, as_json)
+        return
     from tinyvox.workflow import CompressRequest, describe_file, run
 
     ways = [option is not None for option in (ratio, size, max_loss, recipe)]
@@ -46,3 +63,25 @@ def compress(
         printing.print_json(facts)
     else:
         printing.print_result(result, facts, model, output)
+
+
+def _compress_graph(
+    model: Path,
+    output: Path,
+    ways: tuple[float | None, int | None, Path | None],
+    others: Sequence[str],
+    as_json: bool,
+) -> None:
+    """Compress a graph to a graph, by one of a ratio, a size and a recipe; it takes no others."""
+    from tinyvox.workflow import compress_onnx
+
+    if others:
+        raise typer.BadParameter(f"{output}: an .onnx file is made without {', '.join(others)}")
+    if sum(way is not None for way in ways) != 1:
+        raise typer.BadParameter("give one of --ratio, --size and --recipe")
+    ratio, size, recipe = ways
+    facts = compress_onnx(model, output, ratio=ratio, size=size, recipe=recipe)
+    if as_json:
+        printing.print_json(facts)
+    else:
+        printing.print_graph(facts, printing.people())

@@ -25,7 +25,10 @@ Data = Annotated[
 Trained = Annotated[
     Path, typer.Argument(help="The trained model: .pt2, .tflite, .keras, .h5 and others, or .tvx.")
 ]
-Output = Annotated[Path, typer.Option("-o", "--output", help="The .tvx file to write.")]
+Output = Annotated[
+    Path,
+    typer.Option("-o", "--output", help="The .tvx file to write, or .onnx for an .onnx model."),
+]
 Ratio = Annotated[float | None, typer.Option("--ratio", help="How many times smaller.")]
 Size = Annotated[int | None, typer.Option("--size", help="Bytes of the file, at most.")]
 MaxLoss = Annotated[

@@ -141,6 +141,43 @@ def print_plan(plan: Plan, out: Console) -> None:
     out.print(table)
 
 
+def print_export(facts: dict[str, Any], out: Console) -> None:
+    """Print how every tensor stands in an exported file, and its bytes against the .tvx file."""
+    out.print(_forms_table(facts))
+    out.print(
+        f"{facts['file_bytes']:,} bytes on disk, {facts['file_bytes'] / facts['tvx_bytes']:.1f} "
+        f"times those of the .tvx file ({facts['tvx_bytes']:,})"
+    )
+
+
+def print_graph(facts: dict[str, Any], out: Console) -> None:
+    """Print how every weight of a graph stands in its file, what was left, and what it costs."""
+    out.print(_forms_table(facts))
+    out.print(
+        f"{facts['file_bytes']:,} bytes on disk, {facts['ratio']:.1f} times smaller than the "
+        f"original's {facts['original_bytes']:,}; the same matrices would take "
+        f"{facts['tvx_bytes']:,} in a .tvx file"
+    )
+    for row in facts["left"]:
+        out.print(f"[bold red]left as it is:[/] {escape(row['name'])} {escape(row['reason'])}")
+    if "not_compared" in facts:
+        out.print(f"[bold red]outputs were not compared:[/] {escape(facts['not_compared'])}")
+    for name, distance in facts.get("distances", {}).items():
+        out.print(f"output {escape(name)}: {percent(distance)} from the original's, random inputs")
+
+
+def _forms_table(facts: dict[str, Any]) -> Table:
+    table = _plain_table(facts["file"])
+    for column in ("what", "form"):
+        table.add_column(column, overflow="fold")
+    table.add_column("bytes", justify="right", no_wrap=True)
+    for row in facts["tensors"]:
+        table.add_row(escape(row["name"]), row["form"], f"{row['bytes']:,}")
+    rest = facts["file_bytes"] - sum(row["bytes"] for row in facts["tensors"])
+    table.add_row("everything else", "", f"{rest:,}")
+    return table
+
+
 def _plain_table(title: str) -> Table:
     return Table(
         title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, padding=0, pad_edge=False,

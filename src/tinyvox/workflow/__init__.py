@@ -12,7 +12,9 @@ from tinyvox.workflow.description import (
     describe_model,
     left_float,
 )
+from tinyvox.workflow.exporting import export
 from tinyvox.workflow.inputs import Inputs, read_inputs
+from tinyvox.workflow.onnx_graph import compress_onnx
 from tinyvox.workflow.request import CompressRequest, CompressResult
 from tinyvox.workflow.scoring import Evaluation, evaluate
 from tinyvox.workflow.training import read_training, train
@@ -20,6 +22,6 @@ from tinyvox.workflow.training import read_training, train
 __all__ = [
     "BYTES_A_PARAMETER",
     "CompressRequest", "CompressResult", "Entry", "Evaluation", "Inputs", "compress",
-    "demonstrate", "describe_file", "describe_model", "evaluate", "finetune", "left_float", "plan",
-    "read_inputs", "read_training", "run", "train",
+    "compress_onnx", "demonstrate", "describe_file", "describe_model", "evaluate", "export",
+    "finetune", "left_float", "plan", "read_inputs", "read_training", "run", "train",
 ]  # fmt: skip
