@@ -100,6 +100,23 @@ def test_flat_features_that_become_frames_are_taken_as_frames(tmp_path: Path) ->
     assert model.input_size == 4
 
 
+def test_reshapes_in_a_circle_end(tmp_path: Path) -> None:
+    nodes = (
+        placeholder("x", -1, 20),
+        node("a", "Identity", "x", "b"),
+        node("b", "Identity", "a"),
+        node("y", "Tanh", "b"),
+    )
+    with pytest.raises(ImporterError, match="depends on itself"):
+        load(saved(tmp_path, *nodes))
+
+
+def test_a_graph_of_many_ends_is_tried_in_bounded_time(tmp_path: Path) -> None:
+    ends = [node(f"y{i}", "Fft", "x") for i in range(5000)]
+    with pytest.raises(ImporterError, match=r"Fft \(node 'y4999'\): is not supported"):
+        load(saved(tmp_path, *DENSE, *ends))
+
+
 def test_a_branch_that_is_not_taken_is_left_out(tmp_path: Path) -> None:
     nodes = (
         *DENSE,
@@ -159,6 +176,7 @@ ALWAYS = (constant("zero", 0), constant("one", 1), node("less", "Less", "zero", 
          "calls the function 'g', which is not in the file"),
         ((*DENSE, node("w2", "ImmutableConst", memory_region_name=message((2, "r"))),
           node("y", "BatchMatMulV2", "x", "w2")), "names the region 'r', which is not in the file"),
+        ((*DENSE, placeholder("h", 1 << 42), node("y", "Add", "x", "h")), "which is too large"),
         ((*DENSE, node("v", "VarHandleOp"), node("y", "MatMul", "x", "v")), "is a variable.*freez"),
         ((*DENSE, node("y", "TensorArrayReadV3", "x", "x", "x")), "no array of tensors"),
     ],

@@ -154,10 +154,10 @@ class Sources:
 
     def _term(self, value: object, whole: Value) -> Affine | None:
         """One term of a sum of this shape."""
-        rows = whole.shape[-1]
+        rows = whole.shape[-1] if whole.shape else 0
         if not isinstance(value, Value):
-            return Affine(rows, bias=_vector(value, rows))
-        if value.shape[-1] != rows:
+            return _constant(value, rows)
+        if not rows or value.shape[-1:] != (rows,):
             return None
         known = self.affine(value)
         if known is not None:
@@ -169,18 +169,20 @@ class Sources:
         if isinstance(one, Value) and isinstance(two, Value):
             return Affine(rows, products=((one, two),))
         vector, other = (two, one) if isinstance(one, Value) else (one, two)
-        return Affine(rows, diagonals=((_vector(vector, rows), other),))
+        spread = _vector(vector, rows)
+        return None if spread is None else Affine(rows, diagonals=((spread, other),))
 
     def _product(self, weight: object, operand: object, bias: object) -> Affine | None:
         """A matrix times a value, which may be several values joined."""
         if not isinstance(weight, Tensor) or weight.ndim != 2 or not isinstance(operand, Value):
             return None
-        if bias is not None and not isinstance(bias, Tensor):
+        if isinstance(bias, Value):
             return None
-        start = Affine(weight.shape[0], bias=None if bias is None else _vector(bias, len(weight)))
-        return start + self._joined(weight, operand)
+        start = Affine(len(weight)) if bias is None else _constant(bias, len(weight))
+        found = self._joined(weight, operand)
+        return None if start is None or found is None else start + found
 
-    def _joined(self, weight: Tensor, operand: Value) -> Affine:
+    def _joined(self, weight: Tensor, operand: Value) -> Affine | None:
         rows = weight.shape[0]
         root = self.root(operand)
         assert isinstance(root, Value)
@@ -192,11 +194,21 @@ class Sources:
         for piece in step.arguments["tensors"]:
             size = tuple(piece.shape)[-1]
             columns, first = weight[:, first : first + size], first + size
-            if isinstance(piece, Value):
-                found = found + self._joined(columns, piece)
-            elif piece.any():
-                found = found + Affine(rows, bias=columns @ _vector(piece, size))
+            part = self._piece(columns, piece)
+            if part is None:
+                return None
+            found = found + part
         return found
+
+    def _piece(self, columns: Tensor, piece: object) -> Affine | None:
+        """Columns of a matrix times what they see."""
+        if isinstance(piece, Value):
+            return self._joined(columns, piece)
+        seen = _vector(piece, columns.shape[1])
+        if seen is None:
+            return None
+        rows = len(columns)
+        return Affine(rows, bias=columns @ seen) if seen.any() else Affine(rows)
 
     def _rows(self, value: Value) -> Affine | None:
         cut = self.range_of(value)
@@ -210,9 +222,15 @@ def _turned(weight: object) -> object:
     return weight.T if isinstance(weight, Tensor) and weight.ndim == 2 else None
 
 
-def _vector(value: object, rows: int) -> Tensor:
-    """A constant that is the same for all frames, as a vector."""
+def _constant(value: object, rows: int) -> Affine | None:
+    vector = _vector(value, rows)
+    return None if vector is None else Affine(rows, bias=vector)
+
+
+def _vector(value: object, rows: int) -> Tensor | None:
+    """A constant as a vector; None where it is not the same for all frames."""
     spread = torch.as_tensor(value, dtype=torch.float32)
-    return (
-        spread.reshape(-1, spread.shape[-1])[0].expand(rows) if spread.ndim else spread.expand(rows)
-    )
+    if not spread.numel() or (spread.ndim and spread.shape[-1] not in (1, rows)):
+        return None
+    flat = spread.reshape(-1, spread.shape[-1] if spread.ndim else 1)
+    return flat[0].expand(rows) if bool((flat == flat[0]).all()) else None

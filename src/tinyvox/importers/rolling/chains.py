@@ -60,6 +60,8 @@ class _Finder:
 
     def _match(self, matcher: Matcher, step: Step) -> CellStep | None:
         value = step.results[0]
+        if not value.tensor.numel():
+            return None
         if step.operator == "mul":
             return matcher.lstm(value)
         if step.operator == "add":

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from tinyvox.errors import ImporterError
-from tinyvox.importers.tf_graph.translation import Context, Rows, Translator, is_true
+from tinyvox.importers.tf_graph.scopes import is_true
+from tinyvox.importers.tf_graph.translation import Context, Rows, Translator
 
 aten = torch.ops.aten
 _MAX_ROWS = 1 << 16

@@ -14,6 +14,8 @@ from tinyvox.importers.tf_graph.graph import (
 )
 from tinyvox.importers.tf_tensors import FLOATS
 
+MAX_ENDS = 64
+"""Most nodes that are tried as the output, the last ones of the file."""
 _FRONT = "Mfcc"
 """The operator at whose output the network begins; what computes the features stands before."""
 
@@ -38,16 +40,18 @@ def is_deepspeech(file: GraphFile) -> bool:
     return {deepspeech.FEATURES, deepspeech.LOGITS} <= file.nodes.keys()
 
 
-def choices(file: GraphFile) -> Iterator[Choice]:
-    """The choices to try, in order."""
-    ends = [node for node in file.nodes.values() if _is_end(file, node)]
+def candidates(file: GraphFile) -> Iterator[tuple[GraphNode, GraphNode]]:
+    """The inputs with features and the outputs to try, in order."""
     if is_deepspeech(file):
-        entry, output = (file.nodes[n] for n in (deepspeech.FEATURES, deepspeech.LOGITS))
-        yield _choice(file, entry, output, ends)
+        yield file.nodes[deepspeech.FEATURES], file.nodes[deepspeech.LOGITS]
         return
-    for output in reversed(ends):
+    for output in reversed(_ends(file)):
         for entry in _entries(file, output):
-            yield _choice(file, entry, output, ends)
+            yield entry, output
+
+
+def _ends(file: GraphFile) -> list[GraphNode]:
+    return [node for node in file.nodes.values() if _is_end(file, node)][-MAX_ENDS:]
 
 
 def _is_end(file: GraphFile, node: GraphNode) -> bool:
@@ -78,10 +82,14 @@ def needed_by(file: GraphFile, name: str) -> list[GraphNode]:
     return list(found.values())
 
 
-def _choice(file: GraphFile, entry: GraphNode, output: GraphNode, ends: list[GraphNode]) -> Choice:
+def choice_of(file: GraphFile, entry: GraphNode, output: GraphNode) -> Choice:
+    """How the graph is seen with this input and this output.
+
+    Raises ImporterError where the input's shape is impossible.
+    """
     others = tuple(
         end.name
-        for end in ends
+        for end in _ends(file)
         if end is not output and any(n is entry for n in needed_by(file, end.name))
     )
     entry, shape = _shaped(file, entry)
@@ -98,18 +106,23 @@ def _shaped(file: GraphFile, entry: GraphNode) -> tuple[GraphNode, tuple[int, ..
 
     They must be all that takes it.
     """
-    found = entry, _declared(entry)
-    node = entry
-    while len(users := file.users.get(node.name, [])) == 1 and users[0].op in _MOVING:
+    declared = _declared(entry)
+    if entry.op != _FRONT and len(declared) > 2:
+        return entry, declared
+    found, node = (entry, declared), entry
+    for _ in range(_MOST_RESHAPES):
+        users = file.users.get(node.name, [])
+        if len(users) != 1 or users[0].op not in _MOVING:
+            break
         node = users[0]
         shape = _new_shape(file, node)
-        if shape is not None and len(shape) > 2 and (node is not entry):
-            flat = entry.op == _FRONT or len(found[1]) < 3
-            found = (node, shape) if flat else found
+        if shape is not None and len(shape) > 2:
+            found = node, shape
     return found
 
 
 _MOVING = ("Reshape", "Identity")
+_MOST_RESHAPES = 16
 
 
 def _declared(entry: GraphNode) -> tuple[int, ...]:

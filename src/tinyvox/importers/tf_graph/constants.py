@@ -12,7 +12,8 @@ from torch import Tensor
 from tinyvox.errors import ImporterError
 from tinyvox.importers import tensorflow as shared
 from tinyvox.importers.tf_graph.graph import FREEZE
-from tinyvox.importers.tf_graph.translation import DEAD, Context, Translator, is_true
+from tinyvox.importers.tf_graph.scopes import DEAD, is_true
+from tinyvox.importers.tf_graph.translation import Context, Translator
 from tinyvox.importers.tf_tensors import FLOATS
 
 aten = torch.ops.aten

@@ -14,8 +14,14 @@ from tinyvox.importers import deepspeech
 from tinyvox.importers.conversion import compare_longer, convert
 from tinyvox.importers.rolling import rolled
 from tinyvox.importers.tape import Tape, Traced, Value
-from tinyvox.importers.tensorflow import example_of
-from tinyvox.importers.tf_graph.choices import Choice, choices, is_deepspeech, needed_by
+from tinyvox.importers.tensorflow import bounded, example_of
+from tinyvox.importers.tf_graph.choices import (
+    Choice,
+    candidates,
+    choice_of,
+    is_deepspeech,
+    needed_by,
+)
 from tinyvox.importers.tf_graph.graph import (
     GraphFile,
     GraphNode,
@@ -58,9 +64,9 @@ def _read(data: memoryview) -> GraphFile:
 
 def _imported(file: GraphFile) -> Model:
     failed: list[ImporterError | ModelError] = []
-    for choice in choices(file):
+    for entry, output in candidates(file):
         try:
-            return _described(file, _converted(file, choice))
+            return _described(file, _converted(file, choice_of(file, entry, output)))
         except (ImporterError, ModelError) as error:
             failed.append(error)
     raise (failed or [ImporterError(_NO_OUTPUT)])[0]
@@ -99,10 +105,11 @@ def _traced(file: GraphFile, choice: Choice, example: Tensor) -> Traced:
         if node.op != "Placeholder" or node.name in known:
             continue
         if node.type in FLOATS and node.shape:
-            zeros = torch.zeros([max(size, 1) for size in node.shape])
+            zeros = torch.zeros(bounded([max(size, 1) for size in node.shape]))
             states[node.name] = known[node.name] = tape.input(node.name, zeros)
         elif node.type in _WHOLE:  # the number of frames of each utterance
-            known[node.name] = torch.full([max(size, 1) for size in node.shape or ()], frames)
+            shape = bounded([max(size, 1) for size in node.shape or ()])
+            known[node.name] = torch.full(shape, frames)
         elif node.type == _BOOL:  # whether the model is being trained
             known[node.name] = torch.tensor(False)
     translation = Translation(tape, file, OPERATORS, known)

@@ -9,7 +9,7 @@ TensorFlow", tensorflow.org, 2017.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,14 +25,23 @@ from tinyvox.importers.tf_graph.graph import (
     GraphNode,
     source_of,
 )
+from tinyvox.importers.tf_graph.scopes import (
+    DEAD,
+    Dead,
+    Loop,
+    Scope,
+    deeper,
+    first_of,
+    frame_of,
+    is_true,
+    loop_of,
+    node_of,
+    sources_of,
+)
 from tinyvox.importers.tf_tensors import region_of
 
 MAX_STEPS = 200_000
 """Most operators that are run, those of each round of a loop among them."""
-MAX_DEPTH = 16
-"""Most loops and functions within each other."""
-
-
 _MISFITS = (
     *(ArithmeticError, AttributeError, AssertionError, LookupError, RuntimeError, TypeError),
     ValueError,
@@ -40,11 +49,16 @@ _MISFITS = (
 """What Python and torch raise where the inputs of an operator are none that it may have."""
 
 
-class Dead:
-    """What the branch of a condition gives that is not taken."""
-
-
-DEAD = Dead()
+OUTPUTS: dict[str, dict[str, int]] = {
+    "BlockLSTM": {n: i for i, n in enumerate(("i", "cs", "f", "o", "ci", "co", "h"))},
+    "BlockLSTMV2": {n: i for i, n in enumerate(("i", "cs", "f", "o", "ci", "co", "h"))},
+    "GRUBlockCell": {n: i for i, n in enumerate(("r", "u", "c", "h"))},
+    "LSTMBlockCell": {n: i for i, n in enumerate(("i", "cs", "f", "o", "ci", "co", "h"))},
+    "Merge": {"output": 0, "value_index": 1},
+    "Switch": {"output_false": 0, "output_true": 1},
+    "TensorArrayV3": {"handle": 0, "flow": 1},
+}
+"""The number of each output of operators that have several, as functions name them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,28 +117,6 @@ class Context:
 Translator = Callable[[Context], Any]
 
 
-@dataclass(eq=False)
-class Scope:
-    """The values of nodes in one round of a loop, in a call of a function, or outside of these."""
-
-    nodes: Mapping[str, GraphNode]
-    found: dict[str, tuple[Any, ...] | Dead]
-    outer: Scope | None = None
-    """Where a loop takes its values from."""
-    depth: int = 0
-    loops: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """What each loop gave, by frame name and Merge node."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Loop:
-    """The nodes of a loop: its condition, and for each Merge what enters and what comes next."""
-
-    condition: str
-    entries: Mapping[str, str]
-    following: Mapping[str, str]
-
-
 class Translation:
     """A graph written to a tape."""
 
@@ -173,8 +165,8 @@ class Translation:
             if now in scope.found:
                 waiting.pop()
                 continue
-            node = _node(scope, now)
-            missing = [s for s in _sources(node) if s not in scope.found]
+            node = node_of(scope, now)
+            missing = [s for s in sources_of(node) if s not in scope.found]
             if not missing:
                 scope.found[now] = self._results(node, scope)
                 continue
@@ -190,7 +182,7 @@ class Translation:
         if node.op in ("Enter", "RefEnter"):
             if scope.outer is None:
                 raise ImporterError(f"node {node.name!r} begins no loop that ends")
-            return (self._value(_first(node), scope.outer),)
+            return (self._value(first_of(node), scope.outer),)
         if node.op in ("Exit", "RefExit"):
             return (self._exit(node, scope),)
         given = [self._value(i, scope) for i in node.inputs if not i.startswith("^")]
@@ -270,22 +262,22 @@ class Translation:
 
     def _exit(self, node: GraphNode, scope: Scope) -> Any:
         """What a loop gives when it ends."""
-        switch = _node(scope, source_of(_first(node)))
-        merge = _node(scope, source_of(_first(switch)))
-        frame = _frame_of(scope, merge)
+        switch = node_of(scope, source_of(first_of(node)))
+        merge = node_of(scope, source_of(first_of(switch)))
+        frame = frame_of(scope, merge)
         if frame not in scope.loops:
-            loop = _loop(scope, frame, switch)
+            loop = loop_of(scope, frame, switch)
             scope.loops[frame] = self._looped(loop, scope)
         if merge.name not in scope.loops[frame]:
             raise ImporterError(f"node {node.name!r} ends no loop; the file is damaged")
         return scope.loops[frame][merge.name]
 
-    def _looped(self, loop: _Loop, scope: Scope) -> dict[str, Any]:
+    def _looped(self, loop: Loop, scope: Scope) -> dict[str, Any]:
         """Run a loop round by round; what it counts must be constants."""
         states = {merge: self._value(entry, scope) for merge, entry in loop.entries.items()}
         while True:
             found: dict[str, Any] = {m: (v, torch.tensor(0)) for m, v in states.items()}
-            inner = Scope(scope.nodes, found, scope, _deeper(scope.depth + 1))
+            inner = Scope(scope.nodes, found, scope, deeper(scope.depth + 1))
             if not is_true(self._value(loop.condition, inner)):
                 return states
             states = {merge: self._value(v, inner) for merge, v in loop.following.items()}
@@ -300,73 +292,5 @@ class Translation:
                 f"calls {name!r} with {len(inputs)} values, expected {len(function.arguments)}"
             )
         known: dict[str, Any] = {n: (v,) for n, v in zip(function.arguments, inputs, strict=True)}
-        scope = Scope(function.nodes, known, None, _deeper(depth))
+        scope = Scope(function.nodes, known, None, deeper(depth))
         return tuple(self._value(result, scope) for result in function.results)
-
-
-OUTPUTS: dict[str, dict[str, int]] = {
-    "BlockLSTM": {n: i for i, n in enumerate(("i", "cs", "f", "o", "ci", "co", "h"))},
-    "BlockLSTMV2": {n: i for i, n in enumerate(("i", "cs", "f", "o", "ci", "co", "h"))},
-    "GRUBlockCell": {n: i for i, n in enumerate(("r", "u", "c", "h"))},
-    "LSTMBlockCell": {n: i for i, n in enumerate(("i", "cs", "f", "o", "ci", "co", "h"))},
-    "Merge": {"output": 0, "value_index": 1},
-    "Switch": {"output_false": 0, "output_true": 1},
-    "TensorArrayV3": {"handle": 0, "flow": 1},
-}
-"""The number of each output of operators that have several, as functions name them."""
-
-
-def is_true(condition: Any) -> bool:
-    """Whether a constant condition holds. Raises ImporterError where it is computed."""
-    if not isinstance(condition, Tensor) or condition.numel() != 1:
-        raise ImporterError("loops or branches as a signal says, expected a number of rounds")
-    return bool(condition)
-
-
-def _deeper(depth: int) -> int:
-    if depth > MAX_DEPTH:
-        raise ImporterError(f"has more than {MAX_DEPTH} loops or functions within each other")
-    return depth
-
-
-def _node(scope: Scope, name: str) -> GraphNode:
-    if name not in scope.nodes:
-        raise ImporterError(f"needs the node {name!r}, which is not in the file")
-    return scope.nodes[name]
-
-
-def _first(node: GraphNode) -> str:
-    if not node.inputs:
-        raise ImporterError(f"node {node.name!r} has no input; the file is damaged")
-    return node.inputs[0]
-
-
-def _sources(node: GraphNode) -> list[str]:
-    """The nodes that have to run first; what is outside of a loop, or inside, runs apart."""
-    if node.op in ("Enter", "RefEnter", "Exit", "RefExit"):
-        return []
-    return [source_of(given) for given in node.inputs if not given.startswith("^")]
-
-
-def _frame_of(scope: Scope, merge: GraphNode) -> str:
-    """The frame of a loop that a Merge belongs to."""
-    entry = _node(scope, source_of(_first(merge)))
-    if merge.op not in ("Merge", "RefMerge") or entry.op not in ("Enter", "RefEnter"):
-        raise ImporterError(f"node {merge.name!r} is in no loop; the file is damaged")
-    return entry.attribute("frame_name").text
-
-
-def _loop(scope: Scope, frame: str, switch: GraphNode) -> _Loop:
-    """The nodes of a frame, found by its Merges."""
-    entries, following = {}, {}
-    for node in scope.nodes.values():
-        if node.op not in ("Merge", "RefMerge") or len(node.inputs) < 2:
-            continue
-        entry = scope.nodes.get(source_of(node.inputs[0]))
-        if entry is None or entry.attribute("frame_name").text != frame:
-            continue
-        entries[node.name] = _first(entry)
-        following[node.name] = _first(_node(scope, source_of(node.inputs[1])))
-    if len(switch.inputs) < 2:
-        raise ImporterError(f"node {switch.name!r} has no condition; the file is damaged")
-    return _Loop(switch.inputs[1], entries, following)

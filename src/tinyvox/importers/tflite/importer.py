@@ -15,7 +15,7 @@ from tinyvox.importers.coded import coded
 from tinyvox.importers.conversion import compare_longer, convert
 from tinyvox.importers.rolling import rolled
 from tinyvox.importers.tape import Tape, Traced, Value
-from tinyvox.importers.tensorflow import example_of, example_shape
+from tinyvox.importers.tensorflow import bounded, example_of, example_shape
 from tinyvox.importers.tflite.deepspeech import card_of, is_deepspeech
 from tinyvox.importers.tflite.file import Graph, read_graphs
 from tinyvox.importers.tflite.operators import OPERATORS
@@ -100,7 +100,7 @@ def _traced(graphs: Sequence[Graph], features: int, output: int, example: Tensor
     for number in main.inputs:
         tensor = main.tensors[number]
         if number != features and tensor.type == "FLOAT32":
-            zeros = torch.zeros([max(size, 1) for size in tensor.shape])
+            zeros = torch.zeros(bounded([max(size, 1) for size in tensor.shape]))
             states[number] = tape.input(tensor.name, zeros)
     shapes = {main.tensors[number].shape for number in states}
     others = [n for n in main.outputs if n != output and main.tensors[n].shape in shapes]

@@ -12,7 +12,7 @@ from torch import Tensor
 from tinyvox.errors import ImporterError
 from tinyvox.importers.layer_graph import Place
 from tinyvox.importers.tape import Tape
-from tinyvox.importers.tensorflow import place_of
+from tinyvox.importers.tensorflow import bounded, place_of
 from tinyvox.importers.tflite.file import FileTensor, Graph, Operation
 
 aten = torch.ops.aten
@@ -191,7 +191,7 @@ def _constant(tensor: FileTensor) -> Any:
         return tensor.value()
     if any(size < 0 for size in tensor.shape):
         raise ImporterError(f"tensor {tensor.name!r} is computed by nothing; the file is damaged")
-    return torch.zeros(tensor.shape)
+    return torch.zeros(bounded(tensor.shape))
 
 
 def _needed(graph: Graph, wanted: Sequence[int], known: Mapping[int, Any]) -> list[Operation]:
