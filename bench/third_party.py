@@ -80,7 +80,7 @@ def apart(one: Sequence[Array], other: Sequence[Array]) -> float:
 
 
 def rows_of(
-    subject: Subject, speech: Subjects, peers: Peers, effort: Any
+    subject: Subject, speech: Subjects, peers: Peers, effort: Any, ratios: Sequence[float]
 ) -> Iterator[tuple[str, Row]]:
     """The row of the import, and a row for each ratio."""
     answer = engines.answer(subject, speech.features, peers)
@@ -102,7 +102,7 @@ def rows_of(
             "native_difference": apart(answer.outputs, whole),
             "ms_per_frame": whole_ms, "engine_ms_per_frame": engine_ms,
         }  # fmt: skip
-        for ratio in (None, *RATIOS):
+        for ratio in (None, *ratios):
             say(f"{subject.name} at {'8 bits' if ratio is None else f'{ratio}x'}")
             start = time.perf_counter()
             how: dict[str, Any] = {"ratio": ratio, "effort": effort}
@@ -152,7 +152,7 @@ def quantized_file(speech: Subjects, peers: Peers) -> Iterator[Row]:
 
 def main() -> None:
     """Measure, print, write."""
-    parser = parser_of(__doc__, "two utterances, two models")
+    parser = parser_of(__doc__, "two utterances, two models, 8 bits and 8 times")
     parser.add_argument("--only", nargs="+", help="names of models")
     parser.add_argument("--utterances", type=int, default=40)
     parser.add_argument("--peer", nargs="+", action="extend", default=[], metavar="MODULE=PYTHON")
@@ -160,6 +160,7 @@ def main() -> None:
     options = options_of(parser)
     peers = Peers({name: Path(path) for name, path in (each.split("=") for each in options.peer)})
     torch.set_num_threads(options.threads or 1)
+    ratios = RATIOS[:1] if options.quick else RATIOS
     count = 2 if options.quick else options.utterances
     names = options.only or (["g2p encoder", "DTLN, ONNX"] if options.quick else None)
     rows: dict[str, list[Row]] = {"imports": [], "small": [], "quantized": [], "deepspeech": []}
@@ -168,7 +169,7 @@ def main() -> None:
             continue
         say(subject.name)
         speech = subject.speech(count)
-        for part, row in rows_of(subject, speech, peers, options.effort):
+        for part, row in rows_of(subject, speech, peers, options.effort, ratios):
             rows[part].append(row)
         if subject.file == "dtln/model_1.tflite":
             rows["quantized"] += quantized_file(speech, peers)

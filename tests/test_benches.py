@@ -24,6 +24,10 @@ SETS = {"digits", "an4", "commands"}
 SHIPPED = [ROOT / "models" / "commands" / f"commands-{ratio}x.tvx" for ratio in (60, 100)]
 
 pytestmark = pytest.mark.bench
+needs_models = pytest.mark.skipif(
+    not (ROOT.parent / "shared" / "models").exists(),
+    reason="models of others do not lie beside the project",
+)
 needs_speech = pytest.mark.skipif(
     not SPEECH.exists(), reason=f"{SPEECH.name} does not lie beside the project"
 )
@@ -245,6 +249,21 @@ def test_speech_that_is_not_clean(cache: Path, tmp_path: Path) -> None:
             assert 12 < row["kilobits"] < 24
 
 
+@needs_models
+def test_models_of_others(tmp_path: Path) -> None:
+    rows = run("third_party.py", tmp_path)
+    assert [row["model"] for row in rows["imports"]] == ["DTLN, ONNX", "g2p encoder"]
+    for row in rows["imports"]:
+        assert row["difference"] < 1e-4
+        assert row["native_difference"] < 1e-4
+    assert [(row["model"], row["asked"]) for row in rows["small"]] == [
+        (model, asked) for model in ("DTLN, ONNX", "g2p encoder") for asked in ("8 bits", 8)
+    ]
+    for row in rows["small"]:
+        assert row["measure"] == "signal to error, dB"
+        assert row["small"] > (25 if row["asked"] == "8 bits" else 5)
+
+
 NOTHING_WRONG = {"damaged": 0, "lost": 0, "different": 0, "left_over": 0, "failed": 0}
 
 
@@ -312,7 +331,7 @@ def lines_of(picture: Path) -> list[str]:
 MEASURED = {
     "commands", "curve", "effort", "full_disk", "fuzz", "kill", "large_then_small", "limits",
     "lstm_lm", "planner_speed", "pruning", "quantized_wer", "quantizer_speed", "quantizers",
-    "robustness", "runtime",
+    "robustness", "runtime", "third_party",
 }  # fmt: skip
 
 

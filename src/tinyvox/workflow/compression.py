@@ -71,9 +71,11 @@ def _saved(request: CompressRequest, result: CompressResult) -> CompressResult:
 def _unchanged(model: Model) -> tuple[Note, ...]:
     """What keeps the bytes of a model whose weights do not change."""
     dense = left_float(model)
-    if not dense:
-        return (Note("all layers", "no weight was changed; the codes of the original are kept"),)
-    return (Note("all layers", "no weight was changed; float32 weights hardly become smaller"),)
+    notes = [Note("all layers", "no weight was changed")]
+    if len(dense) < len(list(model.matrices())):
+        notes.append(Note("all layers", "the codes of the original are kept"))
+    notes += [Note(name, "float32 in the original, so hardly smaller now") for name in dense]
+    return tuple(notes)
 
 
 def calibration_of(
