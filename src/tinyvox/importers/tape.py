@@ -258,7 +258,8 @@ def computed(target: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[st
     """What torch computes. Raises ImporterError where it cannot."""
     try:
         with torch.no_grad():
-            return target(*args, **kwargs)
+            found = target(*args, **kwargs)
+            return tuple(found) if isinstance(found, list) else found
     except (RuntimeError, TypeError, ValueError, IndexError, ZeroDivisionError) as error:
         text = str(error).strip().splitlines() or [type(error).__name__]
         raise ImporterError(f"torch cannot compute it: {text[0]}") from error

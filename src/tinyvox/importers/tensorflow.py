@@ -17,8 +17,9 @@ from tinyvox.importers.tape import Tape, Value
 from tinyvox.importers.walk import context_of
 
 aten = torch.ops.aten
-FRAMES = 7
-"""Frames of an example where the file leaves their number open."""
+FRAMES, MORE_FRAMES = 7, 64
+"""Frames of an example where the file leaves their number open: at first, and where these are too
+few for what the graph joins."""
 MAX_MADE = 1 << 24
 """Most values of a tensor that an operator makes."""
 
@@ -207,12 +208,17 @@ _COMMON = re.compile(
 """Parts of TensorFlow's names that name no layer."""
 
 
-def example_shape(shape: Sequence[int]) -> list[int]:
+def frames_of(shape: Sequence[int]) -> Sequence[int]:
+    """The numbers of frames to try for an example of a shape."""
+    return (FRAMES, MORE_FRAMES) if -1 in shape[1:] or list(shape[:1]) == [-1] else (FRAMES,)
+
+
+def example_shape(shape: Sequence[int], frames: int = FRAMES) -> list[int]:
     """A shape with a size wherever the file leaves it open: one utterance, some frames."""
     found = list(shape)
     if found and found[0] == -1 and len(found) > 2:
         found[0] = 1
-    frames = FRAMES + 1 if FRAMES in found else FRAMES
+    frames += frames % 2 + 1 if frames in found else 0
     found = [frames if size == -1 else size for size in found]
     if min(found, default=0) < 1 or math.prod(found) > MAX_MADE:
         raise ImporterError(f"the input has shape {list(shape)}, expected frames of features")

@@ -123,7 +123,8 @@ class Walk:
     def _output(self) -> Stream:
         for value in (self.result, *self._others):
             output = self.found.get(id(value))
-            if not (self._carries and isinstance(output, Unusable | States | Carried)):
+            is_state = isinstance(output, Unusable | States | Carried) and value is not self.result
+            if not (self._carries and is_state):
                 _check_output(output)
         if self._others and not self._carries:
             raise ImporterError(

@@ -11,7 +11,7 @@ import torch
 from tinyvox.calibration import Calibration, OutputDivergence, synthetic_batches
 from tinyvox.errors import RecipeError
 from tinyvox.formats import tvx
-from tinyvox.model import Coded, Matrix, Model, Table
+from tinyvox.model import Coded, Matrix, Model, Product, Table
 from tinyvox.passes.pruning import prune
 from tinyvox.passes.quantization import round_vectors
 from tinyvox.planner.effort import Effort, settings_of
@@ -101,19 +101,24 @@ def check_budget(asked: Mapping[str, float | None]) -> None:
 
 def check_reachable(model: Model, budget: float) -> None:
     """Raise RecipeError, before anything is measured, for a budget in bytes that no plan fits: less
-    than the layers take without weights and biases, of which a plan may leave few."""
+    than the layers take without biases, of which a plan may leave few, and with one bit for each
+    row and each column of a matrix."""
 
-    def without_weights(name: str, matrix: Matrix) -> Matrix:
-        codes = torch.zeros(matrix.shape, dtype=torch.uint8)
-        return Coded(codes, Table(torch.tensor([0.0, 1.0])), torch.ones(matrix.shape[0]))
+    def bits(*shape: int) -> Matrix:
+        codes = torch.zeros(shape, dtype=torch.uint8)
+        return Coded(codes, Table(torch.tensor([0.0, 1.0])), torch.ones(shape[0]))
 
-    bare = round_vectors(model, "float16").model.map_matrices(without_weights)
+    def least_of(name: str, matrix: Matrix) -> Matrix:
+        rows, columns = matrix.shape
+        return Product(bits(rows, 1), bits(1, columns)) if min(rows, columns) > 1 else matrix
+
+    bare = round_vectors(model, "float16").model.map_matrices(least_of)
     vectors = sum(2 * vector.numel() for _, vector in bare.vectors())
     least = tvx.size(bare) - vectors
     if budget < least:
         raise RecipeError(
-            f"no plan fits {budget:.0f} bytes; the smallest file, of layers without weights, has "
-            f"{least:,}; ask for a larger size, or a smaller ratio"
+            f"no plan fits {budget:.0f} bytes; the smallest file, of layers with hardly any "
+            f"weights, has {least:,}; ask for a larger size, or a smaller ratio"
         )
 
 

@@ -24,6 +24,7 @@ from tinyvox.importers.onnx.inputs import (
     Sizes,
     guesses,
     inputs_of,
+    is_batch,
     is_rate,
     lengths,
 )
@@ -140,7 +141,10 @@ class _Attempt:
         if self.is_frame:
             return None
         entry = next(each for each in self.inputs if each.name == name)
-        return next((i for i, dim in enumerate(entry.dims) if dim in self.sizes), None)
+        if self.sizes:
+            return next((i for i, dim in enumerate(entry.dims) if dim in self.sizes), None)
+        free = [i for i, dim in enumerate(entry.dims) if dim in entry.free and not is_batch(dim)]
+        return free[0] if len(free) == 1 else None
 
     def _again(self, name: str, example: Tensor) -> Traced:
         """The graph run for an example, of twice as many frames, of the input of this name."""

@@ -17,8 +17,8 @@ from tinyvox.importers.conversion import windows
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-FRAMES = 7
-"""Frames of the example of a graph that takes any number."""
+FRAMES, MORE_FRAMES = 7, 64
+"""Frames of the example of a graph that takes any number: at first, and where these are too few."""
 SAMPLE_RATE = 16000
 """What a whole number that a graph takes is, unless it is a length."""
 _LARGEST = 1 << 24
@@ -105,7 +105,13 @@ def guesses(inputs: Sequence[Input]) -> Iterator[Sizes]:
     largest = max((each.free[::-1] for each in features), key=len, default=[])
     names = sorted(dict.fromkeys([*largest, *free]), key=rank)
     yield from ({name: FRAMES} for name in names[:4])
+    yield from ({name: MORE_FRAMES} for name in names[:2])
     yield {}
+
+
+def is_batch(dim: int | str) -> bool:
+    """Whether a dimension counts utterances, by its name."""
+    return isinstance(dim, str) and bool(_BATCH.search(dim))
 
 
 def is_rate(each: Input) -> bool:

@@ -84,9 +84,25 @@ def cut(call: Call) -> Stream | States:
     if isinstance(call["self"], States) and call["dim"] == 0:
         return call["self"].cut(part)
     stream = call.stream("self")
-    if part.start == -1 and stream.is_time(call["dim"]) and call.result.shape[call["dim"]] == 1:
-        return frame(call.graph, stream, call["dim"], -1, keep=True)
+    index = _only_frame(stream, call["dim"], part)
+    if index is not None:
+        return frame(call.graph, stream, call["dim"], index, keep=True)
     return operations.cut(call.graph, stream, call["dim"], part)
+
+
+def _only_frame(stream: Stream, dim: int, part: slice) -> int | None:
+    """Which of the frames is left, where a slice leaves the first or the last one of many."""
+    count = stream.shape[stream.dim(dim)]
+    first, last, _ = part.indices(count)
+    if not stream.is_time(dim) or last - first != 1 or stream.is_padded:
+        return None
+    if part.start == -1 or (first == count - 1 and count > _FEW):
+        return -1
+    return 0 if first == 0 and count > _FEW else None
+
+
+_FEW = 2
+"""Frames of which one frame may be all but those that a shift cuts off."""
 
 
 def flip(call: Call) -> Stream:

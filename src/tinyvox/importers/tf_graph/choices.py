@@ -33,6 +33,8 @@ class Choice:
     output: str
     others: tuple[str, ...] = ()
     windowed: bool = False
+    frames: int | None = None
+    """The number of frames that was asked for, where the graph leaves it open."""
 
 
 def is_deepspeech(file: GraphFile) -> bool:
@@ -82,7 +84,7 @@ def needed_by(file: GraphFile, name: str) -> list[GraphNode]:
     return list(found.values())
 
 
-def choice_of(file: GraphFile, entry: GraphNode, output: GraphNode) -> Choice:
+def choice_of(file: GraphFile, entry: GraphNode, output: GraphNode, frames: int = FRAMES) -> Choice:
     """How the graph is seen with this input and this output.
 
     Raises ImporterError where the input's shape is impossible.
@@ -92,13 +94,15 @@ def choice_of(file: GraphFile, entry: GraphNode, output: GraphNode) -> Choice:
         for end in _ends(file)
         if end is not output and any(n is entry for n in needed_by(file, end.name))
     )
-    entry, shape = _shaped(file, entry)
-    shape = tuple(example_shape(shape))
+    entry, declared = _shaped(file, entry)
+    shape = tuple(example_shape(declared, frames))
+    is_open = declared != shape
     windowed = is_deepspeech(file) and len(shape) == 4 and shape[2] > 1
     taken = shape
     if not windowed and len(shape) > 3:
         taken = (shape[0], *(size for size in shape[1:] if size != 1))
-    return Choice(entry.name, shape, taken, output.name, others, windowed)
+    asked = frames if is_open else None
+    return Choice(entry.name, shape, taken, output.name, others, windowed, asked)
 
 
 def _shaped(file: GraphFile, entry: GraphNode) -> tuple[GraphNode, tuple[int, ...]]:

@@ -14,7 +14,7 @@ from tinyvox.importers import deepspeech
 from tinyvox.importers.conversion import compare_longer, convert
 from tinyvox.importers.rolling import rolled
 from tinyvox.importers.tape import Tape, Traced, Value
-from tinyvox.importers.tensorflow import bounded, example_of
+from tinyvox.importers.tensorflow import FRAMES, MORE_FRAMES, bounded, example_of
 from tinyvox.importers.tf_graph.choices import (
     Choice,
     candidates,
@@ -65,10 +65,13 @@ def _read(data: memoryview) -> GraphFile:
 def _imported(file: GraphFile) -> Model:
     failed: list[ImporterError | ModelError] = []
     for entry, output in candidates(file):
-        try:
-            return _described(file, _converted(file, choice_of(file, entry, output)))
-        except (ImporterError, ModelError) as error:
-            failed.append(error)
+        for frames in (FRAMES, MORE_FRAMES):
+            try:
+                choice = choice_of(file, entry, output, frames)
+                if frames == FRAMES or choice.frames == frames:
+                    return _described(file, _converted(file, choice))
+            except (ImporterError, ModelError) as error:
+                failed.append(error)
     raise (failed or [ImporterError(_NO_OUTPUT)])[0]
 
 

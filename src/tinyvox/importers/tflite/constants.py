@@ -44,6 +44,19 @@ def _chosen(c: Context) -> Any:
     return shared.chosen(c.constant(0), c.given(1), c.given(2))
 
 
+def _over_all(compute: Callable[..., Tensor]) -> Translator:
+    """A reduction of a constant over the dimensions that a second constant names."""
+
+    def translate(c: Context) -> Any:
+        value, dims = c.constant(0), sorted(c.numbers(1), reverse=True)
+        keep = bool(c.options("ReducerOptions").KeepDims())
+        for dim in dims:
+            value = compute(value, dim, keepdim=keep)
+        return value
+
+    return translate
+
+
 CONSTANTS: dict[str, Translator] = {
     "CAST": _cast,
     "EQUAL": _compared(torch.eq),
@@ -57,9 +70,15 @@ CONSTANTS: dict[str, Translator] = {
     "LOGICAL_NOT": _folded(torch.logical_not),
     "LOGICAL_OR": _compared(torch.logical_or),
     "RANGE": _range,
-    "RSQRT": _folded(torch.rsqrt),
     "SELECT": _chosen,
     "SELECT_V2": _chosen,
     "SHAPE": _shape,
+    "CEIL": _folded(torch.ceil),
+    "FLOOR": _folded(torch.floor),
+    "FLOOR_MOD": _folded(torch.remainder),
+    "NOT_EQUAL": _compared(torch.ne),
+    "REDUCE_ALL": _over_all(torch.all),
+    "REDUCE_ANY": _over_all(torch.any),
+    "REDUCE_PROD": _over_all(torch.prod),
 }
 """What translates each of them, by its name."""

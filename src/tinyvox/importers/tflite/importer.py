@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,12 +16,15 @@ from tinyvox.importers.coded import coded
 from tinyvox.importers.conversion import compare_longer, convert
 from tinyvox.importers.rolling import rolled
 from tinyvox.importers.tape import Tape, Traced, Value
-from tinyvox.importers.tensorflow import bounded, example_of, example_shape
+from tinyvox.importers.tensorflow import bounded, example_of, example_shape, frames_of
 from tinyvox.importers.tflite.deepspeech import card_of, is_deepspeech
 from tinyvox.importers.tflite.file import Graph, read_graphs
 from tinyvox.importers.tflite.operators import OPERATORS
 from tinyvox.importers.tflite.translation import Translation
 from tinyvox.model import Model
+
+_ELEMENTS = 1 << 25
+"""Elements that the results of a small file's operators may have; a large one may make more."""
 
 
 def load_tflite(path: Path) -> Model:
@@ -43,13 +47,25 @@ def _imported(graphs: Sequence[Graph]) -> Model:
     main = graphs[0]
     failed: list[ImporterError | ModelError] = []
     for features, output in _choices(main):
-        try:
-            model = _converted(graphs, features, output)
-            break
-        except (ImporterError, ModelError) as error:
-            failed.append(error)
-    else:
-        raise failed[0] if failed else ImporterError("has no input of real numbers")
+        for frames in frames_of(main.tensors[features].shape):
+            try:
+                return _described(graphs, _converted(graphs, features, output, frames))
+            except (ImporterError, ModelError) as error:
+                failed.append(error)
+    raise failed[0] if failed else ImporterError(_no_input(main))
+
+
+def _no_input(graph: Graph) -> str:
+    kinds = ", ".join(sorted({graph.tensors[n].type for n in graph.inputs})) or "none"
+    return (
+        f"takes inputs of type {kinds}, expected FLOAT32; convert the model without "
+        "inference_input_type, so that its input and output stay real numbers"
+    )
+
+
+def _described(graphs: Sequence[Graph], model: Model) -> Model:
+    """The model with its codes, and with the card that the file has."""
+    main = graphs[0]
     quantized = (t for graph in graphs for t in graph.tensors if t.is_quantized)
     scales = {float(scale) for tensor in quantized for scale in tensor.scales}
     model = coded(model, scales)
@@ -70,31 +86,37 @@ def _choices(graph: Graph) -> Iterator[tuple[int, int]]:
         names = [graph.tensors[n].name for n in range(len(graph.tensors))]
         yield names.index(deepspeech.FEATURES), names.index(deepspeech.LOGITS)
         return
+    shapes = {n: graph.tensors[n].shape for n in (*inputs, *outputs)}
     for features in inputs:
-        for output in outputs:
+        states = [shapes[n] for n in inputs if n != features]
+        for output in sorted(outputs, key=lambda n: shapes[n] in states):
             yield features, output
 
 
-def _converted(graphs: Sequence[Graph], features: int, output: int) -> Model:
-    """The model, for one choice of its input and output."""
-    shape = example_shape(graphs[0].tensors[features].shape)
+def _converted(graphs: Sequence[Graph], features: int, output: int, frames: int) -> Model:
+    """The model, for one choice of its input and output, and of the frames of an example."""
+    shape = example_shape(graphs[0].tensors[features].shape, frames)
     example = example_of(shape)
-    traced = rolled(_traced(graphs, features, output, example))
+    notes: list[str] = []
+    traced = rolled(_traced(graphs, features, output, example, notes))
     model, walk = convert(traced)
-    facts: dict[str, object] = {}
+    facts: dict[str, object] = {"import_notes": notes} if notes else {}
     if walk.frames > 1 and not traced.states:
         try:
             compare_longer(
-                model, walk, lambda longer: rolled(_traced(graphs, features, output, longer))
+                model, walk, lambda longer: rolled(_traced(graphs, features, output, longer, []))
             )
         except ImporterError:  # a number of frames is built into the graph
             facts["exported_frames"] = walk.frames
     return dataclasses.replace(model, provenance=facts)
 
 
-def _traced(graphs: Sequence[Graph], features: int, output: int, example: Tensor) -> Traced:
+def _traced(
+    graphs: Sequence[Graph], features: int, output: int, example: Tensor, notes: list[str]
+) -> Traced:
     """The main graph run for an example; the other inputs that it needs hold states."""
-    main, tape = graphs[0], Tape()
+    stored = sum(math.prod(t.shape) for g in graphs for t in g.tensors if t.data is not None)
+    main, tape = graphs[0], Tape(budget=_ELEMENTS + 16 * abs(stored))
     entry = tape.input(main.tensors[features].name, example)
     states = {}
     for number in main.inputs:
@@ -104,7 +126,7 @@ def _traced(graphs: Sequence[Graph], features: int, output: int, example: Tensor
             states[number] = tape.input(tensor.name, zeros)
     shapes = {main.tensors[number].shape for number in states}
     others = [n for n in main.outputs if n != output and main.tensors[n].shape in shapes]
-    translation = Translation(tape, graphs, OPERATORS)
+    translation = Translation(tape, graphs, OPERATORS, notes)
     known = {features: entry, **states}
     found = translation.run(0, known, [output, *others])
     result = translation.value(main, output, found)

@@ -112,6 +112,11 @@ def _square(c: Context) -> Any:
     return c.tape.apply(aten.mul.Tensor, c.given(0), c.given(0))
 
 
+def _squared_difference(c: Context) -> Any:
+    apart = shared.difference(c.tape, c.given(0), c.given(1))
+    return c.tape.apply(aten.mul.Tensor, apart, apart)
+
+
 def _relu(high: float) -> Translator:
     return lambda c: c.tape.apply(aten.hardtanh.default, c.given(0), 0.0, high)
 
@@ -152,6 +157,8 @@ OPERATORS: dict[str, Translator] = {
     "PRELU": _prelu,
     "QUANTIZE": _same,
     "REDUCE_MAX": _reduced(aten.amax.default),
+    "RSQRT": _unary(aten.rsqrt.default),
+    "SQUARED_DIFFERENCE": _squared_difference,
     "RELU": _unary(aten.relu.default),
     "RELU6": _relu(6.0),
     "RELU_0_TO_1": _relu(1.0),

@@ -49,14 +49,23 @@ def _stacked(gates: Sequence[Tensor | None]) -> Dense:
     return Dense(torch.cat([gate for gate in gates if gate is not None]).contiguous())
 
 
-def _check_lstm(options: Any) -> None:
+_FAR = 10.0
+"""A limit of the cell state that hardly any state reaches. TensorFlow 2's converter sets it for
+every LSTM of Keras."""
+
+
+def _check_lstm(c: Context, options: Any) -> None:
     if options.FusedActivationFunction() != 4:
         raise ImporterError("has another activation than tanh")
-    if options.CellClip() or options.ProjClip():
+    clip = options.CellClip()
+    if 0 < clip < _FAR or options.ProjClip():
         raise ImporterError(
-            f"limits its states to {options.CellClip():g} and {options.ProjClip():g}, which no "
+            f"limits its states to {clip:g} and {options.ProjClip():g}, which no "
             "layer does; export without cell_clip and proj_clip"
         )
+    note = f"an LSTM limits its cell state to {clip:g}, which the model does not do"
+    if clip and note not in c.notes:
+        c.notes.append(note)
 
 
 def _over_time(c: Context, time_major: bool) -> Any:
@@ -85,7 +94,7 @@ def _both_ways(c: Context, layer: Recurrent, time_major: bool, merged: bool) -> 
 
 def _sequence_lstm(c: Context) -> Any:
     options = c.options("UnidirectionalSequenceLSTMOptions")
-    _check_lstm(options)
+    _check_lstm(c, options)
     if any(c.optional(i) is not None for i in range(20, 24)):
         raise ImporterError("normalizes the sums of its gates, which no layer does")
     layer = Recurrent("lstm", _lstm_cell(c, 1))
@@ -94,7 +103,7 @@ def _sequence_lstm(c: Context) -> Any:
 
 def _both_lstm(c: Context) -> Any:
     options = c.options("BidirectionalSequenceLSTMOptions")
-    _check_lstm(options)
+    _check_lstm(c, options)
     layer = Recurrent("lstm", _lstm_cell(c, 1), _lstm_cell(c, 18))
     return _both_ways(c, layer, bool(options.TimeMajor()), bool(options.MergeOutputs()))
 
