@@ -64,7 +64,10 @@ def refused(path: Path, *fragments: str) -> None:
             ],
             "the graph has a circle, or its operators are not in order",
         ),
-        ([node("Reshape", ["x", "shape"], ["y"], "r")], r"Reshape \(node 'r'\): (makes .* another|mixes axes)"),
+        (
+            [node("Reshape", ["x", "shape"], ["y"], "r")],
+            r"Reshape \(node 'r'\): (makes .* another|mixes axes)",
+        ),
         ([node("Slice", ["x", "x", "x"], ["y"])], "its input 1 depends on the model's input"),
         ([node("Dropout", ["x", "", "yes"], ["y"])], "is in training mode"),
         ([node("QLinearMatMul", ["x"] * 8, ["y"])], "QLinearMatMul .* is not supported"),

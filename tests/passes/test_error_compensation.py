@@ -226,3 +226,21 @@ def test_the_native_loop_gives_the_codes_and_errors_of_one_column_after_the_othe
     expected = error_compensation._code_one_by_one(block, pick, coded)
     assert torch.equal(codes, expected[0])
     assert torch.equal(errors, expected[1])
+
+
+def test_a_grid_that_needs_fewer_bits_is_not_made_finer_than_it_reaches() -> None:
+    """Values on a coarse grid, as an 8-bit original has them: more bits than they need must not
+    cut off those that are farthest out."""
+    generator = torch.Generator().manual_seed(0)
+    multiples = (torch.randn(256, 256, generator=generator) * 2).round()
+    multiples[::8, 3] = 127
+    values = multiples * 0.0128
+    inputs = torch.randn(2000, 256, generator=generator) @ torch.randn(
+        256, 256, generator=generator
+    )
+    moment = (inputs.T @ inputs / 2000).double()
+    rule = QuantizeRule(bits=3.6, method="entropy", error_compensation=True)
+    coded = code_leaf(values, rule, Weighting(moment + 0.01 * torch.eye(256).double()))
+    error = (coded.decode() - values).square().sum() / values.square().sum()
+    assert error < 1e-4
+    assert coded.decode()[::8, 3].min() > 0.95 * 127 * 0.0128

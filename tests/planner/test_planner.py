@@ -12,17 +12,19 @@ from typing import Any
 import pytest
 import torch
 from cases import all_cases
+from places import COMMANDS
 from small_models import chain, linear, recurrent, speech_model
 from torch import nn
 
 from tinyvox.calibration import Calibration, OutputDivergence, synthetic_batches
 from tinyvox.errors import RecipeError
 from tinyvox.formats import tvx
+from tinyvox.importers import load
 from tinyvox.model import Dense, Model, layers
 from tinyvox.passes import compress
 from tinyvox.passes.lowrank import factorize
 from tinyvox.passes.quantization import quantize, relative_error
-from tinyvox.planner import BITS, Effort, Planner, find_plan, settings_of
+from tinyvox.planner import BITS, Effort, Planner, check_reachable, find_plan, settings_of
 from tinyvox.planner.state import Found, State
 from tinyvox.progress import Update
 from tinyvox.recipe import (
@@ -413,6 +415,14 @@ def test_an_impossible_budget_names_the_smallest_size_and_that_one_is_possible(
     assert size <= smallest
     with pytest.raises(RecipeError, match=rf"no plan fits {smallest - 1} bytes"):
         recipe_for(model, size=smallest - 1)
+
+
+def test_budgets_that_files_have_reached_are_not_refused() -> None:
+    model = load(COMMANDS / "commands.pt2")
+    for path in COMMANDS.glob("*.tvx"):
+        check_reachable(model, path.stat().st_size / 2)
+    with pytest.raises(RecipeError, match="hardly any weights"):
+        check_reachable(model, 1000)
 
 
 @pytest.mark.parametrize("wish", [{}, {"ratio": 10.0, "size": 1000}])

@@ -42,6 +42,8 @@ CLOSE, AIM = 0.995, 0.9975
 RECORD, SMALL = 8 * 64.0, 0.25
 """The bits of a record without its codes, approximately. Where they are more than this share of the
 bits of the matrix, k-means of whole bits codes it, which needs no models of probabilities."""
+SHORT = 0.8
+"""Where all 255 levels take less than this share of the bits, k-means may do better."""
 CLASSES = (2, 4, 8, 16)
 """Numbers of row groups that are compared with a single group; a group has rows of similar size."""
 OCTAVES, CLASS = 12, 4096
@@ -72,7 +74,8 @@ def entropy(
     Rows of similar size form a row group, with its own model of probabilities, where that saves
     more bits than it takes. With 255 levels, more than about 6.5 bits cannot be used: the result
     then takes fewer bits than asked for. k-means codes a matrix so small that its record without
-    codes would take a quarter of the bits. Raises ModelError for NaN and infinity, for negative
+    codes would take a quarter of the bits, and one with values so far out that evenly spaced levels
+    lose more. Raises ModelError for NaN and infinity, for negative
     error weights, and for bits outside 0.05 to 8.
 
     Source: Chou, Lookabaugh, Gray, "Entropy-constrained vector quantization", 1989 (the iteration);
@@ -182,7 +185,18 @@ class _Fit:
             bits = max(1, math.floor(self.bits))
             return kmeans(self.values, bits, error_weights=self.error_weights)
         best = self._fit(self._step_of_sample())
-        return trimmed(_fitted_scale(best.coded, self.values, self.error_weights))
+        found = trimmed(_fitted_scale(best.coded, self.values, self.error_weights))
+        if self.bits < 1 or best.bits > SHORT * self.bits:
+            return found
+        # A few values are so far out that even spacing leaves hardly any levels for the others.
+        other = kmeans(self.values, math.floor(self.bits), error_weights=self.error_weights)
+        return min(found, other, key=self._error)
+
+    def _error(self, coded: Coded) -> float:
+        """The squared error of all values, as they are weighed."""
+        squares = (coded.decode() - self.values).double().square()
+        weights = self.error_weights
+        return float((squares if weights is None else squares * weights).sum())
 
     def _step_of_sample(self) -> float:
         """The step at which some of the columns take these bits, without their models."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from tinyvox.calibration import energy
 from tinyvox.model import Coded, Grid
 from tinyvox.passes.least_squares import UNWEIGHTED, Weighting
 from tinyvox.passes.quantization.error_compensation import compensate
@@ -52,17 +53,31 @@ def _compensate_within(
     base = widened(coded)
     prices = price_codes(base)
     search = StepSearch(bits, 1.0, min(1.0, 0.3 + 0.4 * bits), AIM, octaves=1.0, learns_slope=True)
+    least = _least_step(values, base)
     found: list[tuple[float, Coded]] = []
     for _ in range(tries):
         wide = replace(base, scale=compact(base.scale * search.step))
         fed = compensate(values, wide, second_moment, prices)
         found.append((coded_bits(fed), fed))
-        if CLOSE * bits <= found[-1][0] <= bits:
+        fits = found[-1][0] <= bits
+        if fits and (found[-1][0] >= CLOSE * bits or search.step <= least):
             break
-        search.next(found[-1][0])
+        search.step = max(search.next(found[-1][0]), least)
     inside = [each for each in found if each[0] <= bits]
     best = max(inside, key=lambda f: f[0]) if inside else min(found, key=lambda f: f[0])
-    return trimmed(best[1])
+    if best[0] >= CLOSE * bits or coded_bits(base) > bits:
+        return trimmed(best[1])
+    # No finer grid pays. Codes that give every value, or nearly, need no compensation.
+    lost = (energy(values - each.decode(), second_moment, None) for each in (base, best[1]))
+    return coded if next(lost) <= next(lost) else trimmed(best[1])
+
+
+def _least_step(values: Tensor, wide: Coded) -> float:
+    """How much smaller the steps of a grid may become before it cuts off values that it reaches: a
+    finer grid would lose more by that than it gains. 1 where it cuts some off already."""
+    reach = (wide.codebook.entries // 2) * wide.scale
+    needed = values.abs().amax(1) / reach.clamp(min=torch.finfo(torch.float32).tiny)
+    return min(1.0, float(needed.max()))
 
 
 def codes_by_rule(values: Tensor, rule: QuantizeRule, importance: Tensor | None = None) -> Coded:
