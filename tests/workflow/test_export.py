@@ -36,7 +36,7 @@ def test_the_command_says_the_bytes_and_the_form_of_every_tensor(small: Path, su
     result = CliRunner().invoke(cli.app, arguments, catch_exceptions=False)
     assert result.exit_code == 0
     facts = json.loads(result.stdout)
-    assert set(facts) == {"file", "file_bytes", "tvx_bytes", "tensors"}
+    assert set(facts) == {"file", "file_bytes", "tvx_bytes", "tensors", "notes"}
     assert facts["file"] == str(out)
     assert facts["file_bytes"] == out.stat().st_size
     assert facts["tvx_bytes"] == small.stat().st_size
@@ -50,6 +50,16 @@ def test_people_see_a_table(small: Path) -> None:
     assert "lstm.forward.weight_hh" in result.stdout
     assert "3-bit codes" in result.stdout
     assert f"{out.stat().st_size:,} bytes on disk" in result.stdout
+
+
+def test_a_program_with_recurrent_layers_says_what_it_runs_for(small: Path) -> None:
+    out = small.with_suffix(".pt2")
+    result = CliRunner().invoke(cli.app, ["export", str(small), "-o", str(out)])
+    assert "note: PyTorch runs this file for [1, 8, 10] alone" in result.stdout
+    x = features(10, 8, batch=1)
+    outputs = torch.export.load(out).module()(x)
+    torch.testing.assert_close(outputs, run(load(small), x), rtol=0, atol=1e-5)
+    assert tv.export(small, small.with_suffix(".onnx"))["notes"] == []
 
 
 def test_a_program_comes_back_with_its_card(tmp_path: Path) -> None:

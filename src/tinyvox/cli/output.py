@@ -148,6 +148,8 @@ def print_export(facts: dict[str, Any], out: Console) -> None:
         f"{facts['file_bytes']:,} bytes on disk, {facts['file_bytes'] / facts['tvx_bytes']:.1f} "
         f"times those of the .tvx file ({facts['tvx_bytes']:,})"
     )
+    for note in facts["notes"]:
+        out.print(f"note: {note}", soft_wrap=True, markup=False)
 
 
 def print_graph(facts: dict[str, Any], out: Console) -> None:

@@ -34,9 +34,11 @@ def export(
     features [1, frames, size] to outputs. `.safetensors` has the tensors alone. Matrices keep their
     codes and their factors in both; in `.pt2` they are float32.
 
-    Returns `file`, `file_bytes`, `tvx_bytes` (those of the .tvx file) and `tensors`, a list with
-    `name`, `form` and `bytes` of each. Raises FileError, before the work, where the output cannot
-    be written or a package is missing, and the errors of `load` where the model cannot be read.
+    Returns `file`, `file_bytes`, `tvx_bytes` (those of the .tvx file), `tensors`, a list with
+    `name`, `form` and `bytes` of each, and `notes`, a list of lines on what the file cannot do that
+    the model can: PyTorch fixes batch and frames of a `.pt2` file with recurrent layers. Raises
+    FileError, before the work, where the output cannot be written or a package is missing, and the
+    errors of `load` where the model cannot be read.
     """
     path, source = path_of("output", output), path_of("card", card)
     if path is None:
@@ -53,4 +55,5 @@ def export(
         "file_bytes": path.stat().st_size,
         "tvx_bytes": tvx.size(opened),
         "tensors": [asdict(form) for form in forms],
+        "notes": list(exporter.notes(opened)),
     }
