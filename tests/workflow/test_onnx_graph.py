@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,23 @@ def test_what_is_too_small_says_how_small_it_gets(source: Path) -> None:
     with pytest.raises(RecipeError, match=r"are too few: the smallest file takes [\d,]+, of"):
         compress_onnx(source, out, ratio=50)
     assert not out.exists()
+
+
+def test_weights_that_share_their_codes_get_as_small_as_is_said(tmp_path: Path) -> None:
+    node, weight = helper.make_node, array(64, 64)
+    nodes = [node("MatMul", ["x", "w"], ["m"]), node("Relu", ["m"], ["r"])]
+    nodes += [node("MatMul", ["r", "t"], ["n"]), node("Transpose", ["t"], ["tt"], perm=[1, 0])]
+    nodes += [node("MatMul", ["n", "w"], ["o"]), node("MatMul", ["o", "tt"], ["y"])]
+    tied = graph(nodes, {"w": weight, "t": np.ascontiguousarray(weight.T)}, ["frames", 64])
+    onnx.save(tied, tmp_path / "m.onnx")
+    with pytest.raises(RecipeError, match=r"the smallest file takes ([\d,]+), of") as caught:
+        compress_onnx(tmp_path / "m.onnx", tmp_path / "s.onnx", size=100)
+    found = re.search(r"takes ([\d,]+), of", str(caught.value))
+    assert found is not None
+    least = int(found[1].replace(",", ""))
+    for size in (least, least + 300, 2 * least):
+        facts = compress_onnx(tmp_path / "m.onnx", tmp_path / "s.onnx", size=size)
+        assert least <= facts["file_bytes"] <= size
 
 
 def test_a_recipe_names_the_weights(source: Path) -> None:
