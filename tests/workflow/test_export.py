@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import tinyvox as tv
 from tinyvox import cli
-from tinyvox.errors import FileError, ModelError, RecipeError
+from tinyvox.errors import FileError, ImporterError, ModelError, RecipeError
 from tinyvox.formats import tvx
 from tinyvox.importers import load
 from tinyvox.model import card_path
@@ -50,6 +50,12 @@ def test_people_see_a_table(small: Path) -> None:
     assert "lstm.forward.weight_hh" in result.stdout
     assert "3-bit codes" in result.stdout
     assert f"{out.stat().st_size:,} bytes on disk" in result.stdout
+
+
+def test_an_onnx_file_of_codes_says_where_it_came_from(small: Path) -> None:
+    tv.export(small, small.with_suffix(".onnx"))
+    with pytest.raises(ImporterError, match=r"was written by tinyvox export; use the \.tvx file"):
+        load(small.with_suffix(".onnx"))
 
 
 def test_a_program_with_recurrent_layers_says_what_it_runs_for(small: Path) -> None:

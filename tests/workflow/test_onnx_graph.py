@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from tinyvox import cli
 from tinyvox.errors import FileError, ImporterError, ModelError, RecipeError
+from tinyvox.importers import load
 from tinyvox.workflow import compress_onnx
 from tinyvox.workflow.graph_choices import Choice, choose
 
@@ -99,6 +100,16 @@ def test_weights_that_share_their_codes_get_as_small_as_is_said(tmp_path: Path) 
     for size in (least, least + 300, 2 * least):
         facts = compress_onnx(tmp_path / "m.onnx", tmp_path / "s.onnx", size=size)
         assert least <= facts["file_bytes"] <= size
+
+
+def test_what_tinyvox_wrote_is_known_when_it_comes_back(source: Path) -> None:
+    small = source.with_name("small.onnx")
+    onnx.save(graph([helper.make_node("MatMul", ["x", "w"], ["y"])], {"w": array(64, 64)},
+                    ["frames", 64]), source)  # fmt: skip
+    compress_onnx(source, small, size=3000)
+    expected = "was written by tinyvox compress; use the .onnx file that it was made from"
+    with pytest.raises(ImporterError, match=expected):
+        load(small)
 
 
 def test_a_recipe_names_the_weights(source: Path) -> None:
