@@ -15,7 +15,7 @@ from tinyvox import cli
 from tinyvox.errors import FileError, ImporterError, ModelError, RecipeError
 from tinyvox.formats import tvx
 from tinyvox.importers import load
-from tinyvox.model import card_path
+from tinyvox.model import card_path, load_card, save_card
 from tinyvox.quantizers import kmeans
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -98,6 +98,19 @@ def test_wrong_requests_are_one_line_before_any_work(small: Path, tmp_path: Path
     with pytest.raises(RecipeError, match="output is None, expected a path"):
         tv.export(small, None)  # type: ignore[arg-type]
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("suffix", [".pt2", ".onnx"])
+def test_the_card_of_another_model_does_not_come_to_lie_beside(suffix: str, tmp_path: Path) -> None:
+    out, source = tmp_path / f"m{suffix}", ROOT / "models" / "commands" / "commands-100x.tvx"
+    card = load(source).card
+    assert card is not None
+    save_card(card, card_path(out))
+    with pytest.raises(FileError, match=r"m\.speech\.yaml: is not the speech card of this model"):
+        tv.export(speech_model(), out)
+    assert not out.exists()
+    tv.export(source, out)
+    assert load_card(card_path(out)) == card
 
 
 def test_an_input_is_not_overwritten(tmp_path: Path) -> None:

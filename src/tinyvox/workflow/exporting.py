@@ -6,11 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tinyvox.errors import RecipeError
+from tinyvox.errors import FileError, RecipeError
 from tinyvox.exporters import EXPORTERS, Exporter, needs
 from tinyvox.formats import tvx
 from tinyvox.importers import load
-from tinyvox.model import Model, card_path
+from tinyvox.model import Model, card_path, load_card
 from tinyvox.storage import check_apart, check_output
 from tinyvox.workflow.arguments import check_model, path_of
 
@@ -23,6 +23,19 @@ def _checked(path: Path, inputs: list[Path]) -> Exporter:
     beside = {"the speech card": card_path(path)} if exporter.card_beside else {}
     check_apart({"the model": path, **beside}, inputs)
     return exporter
+
+
+def _check_card(model: Model, path: Path, exporter: Exporter) -> None:
+    """Raise FileError where a speech card that is not the model's would be read with the file."""
+    beside = card_path(path)
+    replaced = exporter.card_beside and model.card is not None
+    if replaced or not beside.exists():
+        return
+    if model.card is None or load_card(beside) != model.card:
+        raise FileError(
+            f"{beside}: is not the speech card of this model, but would be read with {path.name}; "
+            "remove it, name another output, or give it as the model's card"
+        )
 
 
 def export(
@@ -49,6 +62,7 @@ def export(
     check_model("model", opened)
     assert isinstance(opened, Model)
     opened.check_length()
+    _check_card(opened, path, exporter)
     forms = exporter.write(opened, path)
     return {
         "file": str(path),
