@@ -158,6 +158,23 @@ def test_wrong_requests_are_one_line(source: Path) -> None:
     assert not out.exists()
 
 
+def test_why_there_is_nothing_to_compress(tmp_path: Path) -> None:
+    path, node = tmp_path / "m.onnx", helper.make_node
+    arrays = {"w": np.ones((64, 64), np.int8), "s": np.float32(0.1)}
+    nodes = [node("DequantizeLinear", ["w", "s"], ["f"]), node("MatMul", ["x", "f"], ["y"])]
+    onnx.save(graph(nodes, arrays, ["frames", 64]), path)
+    expected = "w is quantized already: DequantizeLinear reads its int8 codes"
+    with pytest.raises(ModelError, match=expected):
+        compress_onnx(path, tmp_path / "s.onnx", ratio=2)
+    product = [node("MatMul", ["x", "w"], ["y"])]
+    onnx.save(graph(product, {"w": array(8, 9)}, ["frames", 8]), path)
+    with pytest.raises(ModelError, match="has weights of 72 values at most"):
+        compress_onnx(path, tmp_path / "s.onnx", ratio=2)
+    onnx.save(graph(product, {"w": array(64, 64).astype(np.float16)}, ["frames", 64]), path)
+    with pytest.raises(ModelError, match="w is float16, expected float"):
+        compress_onnx(path, tmp_path / "s.onnx", ratio=2)
+
+
 def test_outputs_that_cannot_be_compared_are_said_so(tmp_path: Path) -> None:
     node = helper.make_node
     nodes = [node("MatMul", ["x", "w"], ["m"]), node("Unknown", ["m"], ["y"], domain="elsewhere")]

@@ -65,7 +65,7 @@ def compress_onnx(
     settings = None if recipe is None else _recipe(recipe)
     found = _found(model)
     if not found.weights:
-        raise ModelError(f"{model}: has no weights of recurrent, dense or convolution operators")
+        raise ModelError(f"{model}: {found.nothing()}")
     matrices: Mapping[str, Matrix]
     if settings is not None:
         matrices = _by_recipe(found.weights, settings)
