@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import re
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -171,6 +174,18 @@ def test_only_what_layers_use_is_read(tmp_path: Path) -> None:
     model = tv.load(tmp_path / "m.npz")
     assert torch.equal(dict(model.matrices())["linear.weight"].decode(), torch.ones(8, 4))
     assert model.provenance["import_notes"] == ["tensors that no layer uses: a, b, c"]
+
+
+def test_a_shape_of_many_numbers_is_cut(tmp_path: Path) -> None:
+    header = {"descr": "<f4", "fortran_order": False, "shape": (7,) * 300}
+    declared = io.BytesIO()
+    np.lib.format.write_array_header_1_0(declared, header)
+    with zipfile.ZipFile(tmp_path / "m.npz", "w") as archive:
+        archive.writestr("W.npy", declared.getvalue())
+    (tmp_path / "m.layers.yaml").write_text(ONE)
+    expected = re.escape(f"'W' of shape [{'7, ' * 8}...] brings")
+    with pytest.raises(TinyvoxError, match=expected):
+        tv.load(tmp_path / "m.npz")
 
 
 KINDS = {

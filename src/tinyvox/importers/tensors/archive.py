@@ -106,6 +106,8 @@ def _declared(
     if version not in readers:
         raise ValueError(f"{part.filename} is of version {version}, expected 1.0 or 2.0")
     shape, _, dtype = readers[version](start)
+    if max(shape, default=0) >> 63:
+        raise ValueError(f"{part.filename} declares an array that is too large")
     return shape, dtype
 
 
