@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
+_SHAPE = re.compile(r"\[((?:-?\d+, ){8})(?:-?\d+, )*-?\d+\]")
+"""A list of more than eight numbers, and its first eight."""
+
 
 class TinyvoxError(Exception):
     """Base of all errors that are the input's fault rather than a bug."""
@@ -12,7 +17,13 @@ class ModelError(TinyvoxError):
 
 
 class ImporterError(TinyvoxError):
-    """A foreign model cannot be read, or holds an operator outside the supported set."""
+    """A foreign model cannot be read, or holds an operator outside the supported set.
+
+    A file may declare a shape of any number of dimensions: the message shows eight of them.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(_SHAPE.sub(r"[\1...]", message))
 
 
 class FileError(TinyvoxError):

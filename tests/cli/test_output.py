@@ -6,6 +6,7 @@ import io
 import re
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from tinyvox.cli.output import print_next_steps, print_sizes
@@ -31,6 +32,7 @@ def facts(name: str = "lstm.forward.weight_hh.right") -> dict[str, Any]:
     return {
         "file": "x.tvx", "file_bytes": total, "original_bytes": 67_108_864, "ratio": 5.4,
         "parameters": 16_785_408, "tensors": tensors, "overhead": overhead, "left_float": [],
+        "source": None,
         "exported_frames": None,
         "quantized": False,
         "import_notes": [],
@@ -56,6 +58,15 @@ def test_no_number_is_cut_in_80_columns_nor_in_60() -> None:
 def test_a_long_name_is_whole_once_its_lines_are_joined() -> None:
     lines = [line.split("  ")[0].strip() for line in printed(80).splitlines()]
     assert "lstm.forward.weight_hh.right" in "".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("source", "advice"), [("m.pt2", "tinyvox.from_torch"), ("m.onnx", "convert the model anew")]
+)
+def test_the_advice_on_numbers_of_frames_fits_the_file(source: str, advice: str) -> None:
+    out = io.StringIO()
+    print_sizes(facts() | {"source": source, "exported_frames": 8}, Console(file=out, width=80))
+    assert f"were not compared; {advice}" in " ".join(out.getvalue().split())
 
 
 def test_layers_are_one_line_unless_all_are_asked_for() -> None:

@@ -74,6 +74,12 @@ def test_an_old_pickle_and_a_script_are_told_from_a_program(tmp_path: Path) -> N
         load(tmp_path / "s.pt2")
 
 
+ONNX = b"\x08\x08\x12\x07pytorch\x1a\x032.1\x3a\x05\x0a\x03\x0a\x01x"
+"""The version of the format, who wrote it, and a graph."""
+GRAPH = b"\x0a\x10\x0a\x01x\x12\x0bPlaceholder"
+WRONG = (".pb", ".pbmm", ".h5", ".npz", ".tvx", ".tflite", ".keras", ".safetensors", ".bin", ".pt2")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -84,6 +90,13 @@ def test_an_old_pickle_and_a_script_are_told_from_a_program(tmp_path: Path) -> N
         ("m.onnx", b"\x08\x08\x12\x07pytorch", "holds no graph of operators"),
         ("m.pt2", b"\x89TVX\r\n\x1a\n" + bytes(40), "give it the suffix .tvx"),
         ("m.xyz", b"something", "tinyvox does not read files .xyz"),
+        *((f"m{s}", ONNX, r"is an ONNX model; give it the suffix \.onnx$") for s in WRONG),
+        *((f"m{s}", GRAPH, r"is a TensorFlow graph; give it the suffix \.pb") for s in WRONG[2:]),
+        ("m.pb", b"\x1c\0\0\0TFL3" + bytes(40), r"give it the suffix \.tflite"),
+        ("m.pb", b"# a graph\nnode {\n  name: 'x'\n}\n", "written as text; write it with tf.io"),
+        ("m.onnx", b"ir_version: 8\n", "is an ONNX model written as text"),
+        ("m.npz", b"\x89TVX\r\n\x1a\n" + bytes(40), "give it the suffix .tvx"),
+        ("m.pb", b"\x08\x01\x12\x07pytorch", r"m\.pb: (?!.*ONNX)"),
     ],
 )
 def test_other_files_are_called_by_their_kind(

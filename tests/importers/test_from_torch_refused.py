@@ -46,7 +46,7 @@ RNN = nn.LSTM(FEATURES, 5, batch_first=True)
         (torch.sin, r"aten\.sin\.default \(node 'sin' in module 'block' at torch_modules"),
         (
             lambda x: torch.sin(x),
-            r"at torch_modules\.py:\d+\): is not supported; supported are",
+            r"at torch_modules\.py:\d+\): is not supported; the docs list what is",
         ),
         (lambda x: LINEAR(x).softmax(1), "runs over dimension 1 of .* expected features"),
         (lambda x: x * x.sigmoid().mean(1, True), "combines .* expected equal layouts"),

@@ -79,7 +79,7 @@ def test_the_suffix_does_not_matter(tmp_path: Path) -> None:
     two = keras_files.unpacked("dense.3.keras", tmp_path).rename(tmp_path / "two.h5")
     assert load(one).input_size == load(two).input_size == 5
     other = one.rename(tmp_path / "one.bin")
-    with pytest.raises(ImporterError, match=r"is an HDF5 file; a model that Keras saved has the"):
+    with pytest.raises(ImporterError, match=r"is an HDF5 file, as Keras saves models; give it the"):
         load(other)
 
 

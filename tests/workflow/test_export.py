@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 import tinyvox as tv
 from tinyvox import cli
-from tinyvox.errors import FileError, ModelError, RecipeError
+from tinyvox.errors import FileError, ImporterError, ModelError, RecipeError
 from tinyvox.formats import tvx
 from tinyvox.importers import load
-from tinyvox.model import card_path
+from tinyvox.model import card_path, load_card, save_card
 from tinyvox.quantizers import kmeans
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,7 +36,7 @@ def test_the_command_says_the_bytes_and_the_form_of_every_tensor(small: Path, su
     result = CliRunner().invoke(cli.app, arguments, catch_exceptions=False)
     assert result.exit_code == 0
     facts = json.loads(result.stdout)
-    assert set(facts) == {"file", "file_bytes", "tvx_bytes", "tensors"}
+    assert set(facts) == {"file", "file_bytes", "tvx_bytes", "tensors", "notes"}
     assert facts["file"] == str(out)
     assert facts["file_bytes"] == out.stat().st_size
     assert facts["tvx_bytes"] == small.stat().st_size
@@ -50,6 +50,22 @@ def test_people_see_a_table(small: Path) -> None:
     assert "lstm.forward.weight_hh" in result.stdout
     assert "3-bit codes" in result.stdout
     assert f"{out.stat().st_size:,} bytes on disk" in result.stdout
+
+
+def test_an_onnx_file_of_codes_says_where_it_came_from(small: Path) -> None:
+    tv.export(small, small.with_suffix(".onnx"))
+    with pytest.raises(ImporterError, match=r"was written by tinyvox export; use the \.tvx file"):
+        load(small.with_suffix(".onnx"))
+
+
+def test_a_program_with_recurrent_layers_says_what_it_runs_for(small: Path) -> None:
+    out = small.with_suffix(".pt2")
+    result = CliRunner().invoke(cli.app, ["export", str(small), "-o", str(out)])
+    assert "note: PyTorch runs this file for [1, 8, 10] alone" in result.stdout
+    x = features(10, 8, batch=1)
+    outputs = torch.export.load(out).module()(x)
+    torch.testing.assert_close(outputs, run(load(small), x), rtol=0, atol=1e-5)
+    assert tv.export(small, small.with_suffix(".onnx"))["notes"] == []
 
 
 def test_a_program_comes_back_with_its_card(tmp_path: Path) -> None:
@@ -82,6 +98,19 @@ def test_wrong_requests_are_one_line_before_any_work(small: Path, tmp_path: Path
     with pytest.raises(RecipeError, match="output is None, expected a path"):
         tv.export(small, None)  # type: ignore[arg-type]
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("suffix", [".pt2", ".onnx"])
+def test_the_card_of_another_model_does_not_come_to_lie_beside(suffix: str, tmp_path: Path) -> None:
+    out, source = tmp_path / f"m{suffix}", ROOT / "models" / "commands" / "commands-100x.tvx"
+    card = load(source).card
+    assert card is not None
+    save_card(card, card_path(out))
+    with pytest.raises(FileError, match=r"m\.speech\.yaml: is not the speech card of this model"):
+        tv.export(speech_model(), out)
+    assert not out.exists()
+    tv.export(source, out)
+    assert load_card(card_path(out)) == card
 
 
 def test_an_input_is_not_overwritten(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 
 from tinyvox import cli
 from tinyvox.errors import FileError, ImporterError, ModelError, RecipeError
+from tinyvox.importers import load
 from tinyvox.workflow import compress_onnx
 from tinyvox.workflow.graph_choices import Choice, choose
 
@@ -83,6 +85,33 @@ def test_what_is_too_small_says_how_small_it_gets(source: Path) -> None:
     assert not out.exists()
 
 
+def test_weights_that_share_their_codes_get_as_small_as_is_said(tmp_path: Path) -> None:
+    node, weight = helper.make_node, array(64, 64)
+    nodes = [node("MatMul", ["x", "w"], ["m"]), node("Relu", ["m"], ["r"])]
+    nodes += [node("MatMul", ["r", "t"], ["n"]), node("Transpose", ["t"], ["tt"], perm=[1, 0])]
+    nodes += [node("MatMul", ["n", "w"], ["o"]), node("MatMul", ["o", "tt"], ["y"])]
+    tied = graph(nodes, {"w": weight, "t": np.ascontiguousarray(weight.T)}, ["frames", 64])
+    onnx.save(tied, tmp_path / "m.onnx")
+    with pytest.raises(RecipeError, match=r"the smallest file takes ([\d,]+), of") as caught:
+        compress_onnx(tmp_path / "m.onnx", tmp_path / "s.onnx", size=100)
+    found = re.search(r"takes ([\d,]+), of", str(caught.value))
+    assert found is not None
+    least = int(found[1].replace(",", ""))
+    for size in (least, least + 300, 2 * least):
+        facts = compress_onnx(tmp_path / "m.onnx", tmp_path / "s.onnx", size=size)
+        assert least <= facts["file_bytes"] <= size
+
+
+def test_what_tinyvox_wrote_is_known_when_it_comes_back(source: Path) -> None:
+    small = source.with_name("small.onnx")
+    onnx.save(graph([helper.make_node("MatMul", ["x", "w"], ["y"])], {"w": array(64, 64)},
+                    ["frames", 64]), source)  # fmt: skip
+    compress_onnx(source, small, size=3000)
+    expected = "was written by tinyvox compress; use the .onnx file that it was made from"
+    with pytest.raises(ImporterError, match=expected):
+        load(small)
+
+
 def test_a_recipe_names_the_weights(source: Path) -> None:
     recipe = source.with_name("r.yaml")
     recipe.write_text(
@@ -127,6 +156,23 @@ def test_wrong_requests_are_one_line(source: Path) -> None:
     with pytest.raises(ModelError, match="has no weights"):
         compress_onnx(source, out, ratio=2)
     assert not out.exists()
+
+
+def test_why_there_is_nothing_to_compress(tmp_path: Path) -> None:
+    path, node = tmp_path / "m.onnx", helper.make_node
+    arrays = {"w": np.ones((64, 64), np.int8), "s": np.float32(0.1)}
+    nodes = [node("DequantizeLinear", ["w", "s"], ["f"]), node("MatMul", ["x", "f"], ["y"])]
+    onnx.save(graph(nodes, arrays, ["frames", 64]), path)
+    expected = "w is quantized already: DequantizeLinear reads its int8 codes"
+    with pytest.raises(ModelError, match=expected):
+        compress_onnx(path, tmp_path / "s.onnx", ratio=2)
+    product = [node("MatMul", ["x", "w"], ["y"])]
+    onnx.save(graph(product, {"w": array(8, 9)}, ["frames", 8]), path)
+    with pytest.raises(ModelError, match="has weights of 72 values at most"):
+        compress_onnx(path, tmp_path / "s.onnx", ratio=2)
+    onnx.save(graph(product, {"w": array(64, 64).astype(np.float16)}, ["frames", 64]), path)
+    with pytest.raises(ModelError, match="w is float16, expected float"):
+        compress_onnx(path, tmp_path / "s.onnx", ratio=2)
 
 
 def test_outputs_that_cannot_be_compared_are_said_so(tmp_path: Path) -> None:

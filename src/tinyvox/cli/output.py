@@ -119,8 +119,15 @@ def print_sizes(facts: dict[str, Any], out: Console, *, verbose: bool = False) -
     if facts["exported_frames"]:
         out.print(
             f"[bold red]exported for {facts['exported_frames']} frames:[/] the outputs for other "
-            "numbers of frames were not compared; tinyvox.from_torch compares them"
+            f"numbers of frames were not compared; {_comparing(facts['source'])}"
         )
+
+
+def _comparing(source: object) -> str:
+    """What to do to have more numbers of frames compared, by the file that a model came from."""
+    if str(source).lower().endswith(".pt2"):
+        return "tinyvox.from_torch compares them"
+    return "convert the model anew for any number of frames to have them compared"
 
 
 def print_plan(plan: Plan, out: Console) -> None:
@@ -148,6 +155,8 @@ def print_export(facts: dict[str, Any], out: Console) -> None:
         f"{facts['file_bytes']:,} bytes on disk, {facts['file_bytes'] / facts['tvx_bytes']:.1f} "
         f"times those of the .tvx file ({facts['tvx_bytes']:,})"
     )
+    for note in facts["notes"]:
+        out.print(f"note: {note}", soft_wrap=True, markup=False)
 
 
 def print_graph(facts: dict[str, Any], out: Console) -> None:

@@ -44,11 +44,10 @@ def export_program(model: Model) -> ExportedProgram:
     """The model as a PyTorch program from features [batch, frames, size] to outputs.
 
     Any batch and any number of frames may be given, unless the model has a recurrent layer: there
-    torch fixes both. The importer reads either program, unless the model has cells that torch does
-    not have: these are written out step by step.
+    torch fixes both (`fixed_frames`). The importer reads either program, unless the model has cells
+    that torch does not have: these are written out step by step.
     """
-    fixed = any(isinstance(node.layer, Recurrent) for node in model.nodes)
-    shapes = None if fixed else ({0: Dim.AUTO, 1: Dim.AUTO},)
+    shapes = None if _is_fixed(model) else ({0: Dim.AUTO, 1: Dim.AUTO},)
     with warnings.catch_warnings():
         # The tracer warns about its own internals, not about the model.
         warnings.simplefilter("ignore")
@@ -60,12 +59,25 @@ def export_program(model: Model) -> ExportedProgram:
     return program
 
 
+def _is_fixed(model: Model) -> bool:
+    return any(isinstance(node.layer, Recurrent) for node in model.nodes)
+
+
+def fixed_frames(model: Model) -> int | None:
+    """The only number of frames, of one utterance, that the program takes; None where it takes any
+    number of both."""
+    return _example(model).shape[1] if _is_fixed(model) else None
+
+
 def _example(model: Model) -> Tensor:
-    """An input long enough that every layer gives two frames or more, before any reduction."""
+    """An input long enough that every layer gives two frames or more, before any reduction.
+
+    One utterance, where torch fixes the batch; two else, since torch takes a 1 to be fixed.
+    """
     executor = Executor(model)
-    frames = 8
+    frames, batch = 8, 1 if _is_fixed(model) else 2
     while True:
-        example = torch.zeros(2, frames, model.input_size)
+        example = torch.zeros(batch, frames, model.input_size)
         with torch.no_grad(), contextlib.suppress(RuntimeError):  # the kernel is longer
             signals = executor.signals(Frames(example))
             counts = {name: x.values.shape[1] for name, x in signals.items()}

@@ -9,7 +9,7 @@ from tinyvox.errors import FileError, ImporterError, ModelError
 from tinyvox.formats import tvx
 from tinyvox.importers.keras import load_keras
 from tinyvox.importers.onnx import load_onnx
-from tinyvox.importers.recognition import is_program, recognized, recognized_folder
+from tinyvox.importers.recognition import recognized, recognized_folder
 from tinyvox.importers.tensors import layers_path, load_tensors
 from tinyvox.importers.tf_checkpoint import (
     checkpoint_bytes,
@@ -59,7 +59,12 @@ def load(
     path = Path(path)
     importer = _importer(path)
     card = _card(path, card)
-    model = tvx.load(path, max_memory) if importer is tvx.load else importer(path)
+    try:
+        model = tvx.load(path, max_memory) if importer is tvx.load else importer(path)
+    except (FileError, ImporterError, ModelError) as error:
+        if path.is_file() and (found := recognized(path)):
+            raise ImporterError(f"{path}: {found}") from error
+        raise
     try:
         return model if card is None else model.with_card(card)
     except ModelError as error:
@@ -97,7 +102,5 @@ def _importer(path: Path) -> Callable[[Path], Model]:
     if path.suffix.lower() not in IMPORTERS:
         found = f"files {path.suffix}" if path.suffix else "files without a suffix"
         reason = f"tinyvox does not read {found}, {expected}"
-        if is_program(path):
-            reason = "is an exported program; give it the suffix .pt2"
         raise ImporterError(f"{path}: {recognized(path) or reason}")
     return IMPORTERS[path.suffix.lower()]

@@ -110,6 +110,7 @@ def _facts(
         "tensors": tensors,
         "overhead": overhead,
         "left_float": left_float(model),
+        "source": model.provenance.get("source"),
         "exported_frames": model.provenance.get("exported_frames"),
         "quantized": bool(model.provenance.get("quantized")),
         "import_notes": list(model.provenance.get("import_notes", ())),

@@ -25,7 +25,7 @@ from tinyvox.passes.quantization import relative_error
 from tinyvox.planner import check_budget
 from tinyvox.recipe import Recipe, load_recipe
 from tinyvox.storage import check_apart, check_output, open_input
-from tinyvox.workflow.graph_choices import choices, choose
+from tinyvox.workflow.graph_choices import Choice, choices, choose
 from tinyvox.workflow.graph_comparison import output_distances
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def compress_onnx(
     settings = None if recipe is None else _recipe(recipe)
     found = _found(model)
     if not found.weights:
-        raise ModelError(f"{model}: has no weights of recurrent, dense or convolution operators")
+        raise ModelError(f"{model}: {found.nothing()}")
     matrices: Mapping[str, Matrix]
     if settings is not None:
         matrices = _by_recipe(found.weights, settings)
@@ -115,27 +115,37 @@ def _recipe(path: Path) -> Recipe:
     return recipe
 
 
-def _within(
-    found: GraphWeights, allowed: float
-) -> tuple[ModelProto, Sequence[Form], Mapping[str, Matrix]]:
-    """The graph with the least error in a file of so many bytes. Raises RecipeError."""
+_Small = tuple["ModelProto", Sequence[Form], Mapping[str, Matrix]]
+
+
+def _within(found: GraphWeights, allowed: float) -> _Small:
+    """The graph with the least error in a file of so many bytes. Raises RecipeError.
+
+    What the file takes beside the chosen forms is that of the smallest file: weights that are
+    equal, or one another's transpose, share their codes, which no form's own bytes tell.
+    """
     options = {weight.name: choices(weight) for weight in found.weights}
-    held = sum(4 * weight.matrix.values.numel() for weight in found.weights)
-    held += sum(2 * values.size for values in found.biases.values())
-    budget = allowed - (found.proto.ByteSize() - held)
+    small = _made(found, {name: each[0] for name, each in options.items()})
+    if (least := small[0].ByteSize()) > allowed:
+        raise RecipeError(
+            f"{allowed:,.0f} bytes are too few: the smallest file takes {least:,}, of "
+            f"{found.proto.ByteSize():,}; what is no weight stays as it is"
+        )
+    budget = allowed - (least - sum(each[0].bytes for each in options.values()))
     for _ in range(ATTEMPTS):
         if (chosen := choose(options, budget)) is None:
             break
-        matrices = {name: choice.matrix for name, choice in chosen.items()}
-        proto, forms = with_weights(found, matrices)
-        if (over := proto.ByteSize() - allowed) <= 0:
-            return proto, forms, matrices
+        made = _made(found, chosen)
+        if (over := made[0].ByteSize() - allowed) <= 0:
+            return made
         budget -= over + ROOM
-    smallest, _ = with_weights(found, {name: each[0].matrix for name, each in options.items()})
-    raise RecipeError(
-        f"{allowed:,.0f} bytes are too few: the smallest file takes {smallest.ByteSize():,}, of "
-        f"{found.proto.ByteSize():,}; what is no weight stays as it is"
-    )
+    return small
+
+
+def _made(found: GraphWeights, chosen: Mapping[str, Choice]) -> _Small:
+    """The graph with these forms of its weights."""
+    matrices = {name: choice.matrix for name, choice in chosen.items()}
+    return *with_weights(found, matrices), matrices
 
 
 def _by_recipe(weights: Sequence[GraphWeight], recipe: Recipe) -> dict[str, Matrix]:

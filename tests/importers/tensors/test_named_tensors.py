@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import re
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from places import third_party
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 import tinyvox as tv
@@ -157,7 +160,67 @@ def test_what_does_not_fit_is_one_line(text: str, tmp_path: Path) -> None:
 def test_a_pickle_inside_is_not_executed(tmp_path: Path) -> None:
     np.savez(tmp_path / "m.npz", W=np.array([{"a": 1}], dtype=object))
     (tmp_path / "m.layers.yaml").write_text("input: 4\nlayers:\n  - linear: {weight: W}\n")
-    with pytest.raises(TinyvoxError, match=r"no \.npz file of plain tensors"):
+    with pytest.raises(TinyvoxError, match=r"layer 1 .*'W' holds objects, expected floats"):
+        tv.load(tmp_path / "m.npz")
+
+
+ONE = "input: 4\nlayers:\n  - linear: {weight: W}\n"
+
+
+def test_only_what_layers_use_is_read(tmp_path: Path) -> None:
+    others = {"a": np.array([{}], dtype=object), "b": np.array(["x"]), "c": np.ones(3, np.int64)}
+    np.savez(tmp_path / "m.npz", W=np.ones((8, 4)), **others)
+    (tmp_path / "m.layers.yaml").write_text(ONE)
+    model = tv.load(tmp_path / "m.npz")
+    assert torch.equal(dict(model.matrices())["linear.weight"].decode(), torch.ones(8, 4))
+    assert model.provenance["import_notes"] == ["tensors that no layer uses: a, b, c"]
+
+
+def test_a_shape_of_many_numbers_is_cut(tmp_path: Path) -> None:
+    header = {"descr": "<f4", "fortran_order": False, "shape": (7,) * 300}
+    declared = io.BytesIO()
+    np.lib.format.write_array_header_1_0(declared, header)
+    with zipfile.ZipFile(tmp_path / "m.npz", "w") as archive:
+        archive.writestr("W.npy", declared.getvalue())
+    (tmp_path / "m.layers.yaml").write_text(ONE)
+    expected = re.escape(f"'W' of shape [{'7, ' * 8}...] brings")
+    with pytest.raises(TinyvoxError, match=expected):
+        tv.load(tmp_path / "m.npz")
+
+
+KINDS = {
+    "complex numbers": np.ones((8, 4), np.complex64),
+    "text": np.full((8, 4), "x"),
+    "int8 values": np.ones((8, 4), np.int8),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_holds_no_floats_is_named(kind: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "m.npz", W=KINDS[kind])
+    (tmp_path / "m.layers.yaml").write_text(ONE)
+    with pytest.raises(TinyvoxError, match=f"'W' holds {kind}, expected floats"):
+        tv.load(tmp_path / "m.npz")
+
+
+def test_whole_numbers_in_other_files_are_named_too(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    (tmp_path / "m.layers.yaml").write_text(ONE)
+    save_file({"W": torch.ones(8, 4, dtype=torch.int8)}, tmp_path / "m.safetensors")
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        file["W"] = np.ones((8, 4), np.int8)
+    for suffix in (".safetensors", ".h5"):
+        with pytest.raises(TinyvoxError, match=r"'W' holds .*int8 values, expected floats"):
+            tv.load(tmp_path / f"m{suffix}")
+
+
+def test_a_few_bytes_do_not_unpack_to_many(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "m.npz", W=np.zeros((2000, 4000), np.float32), x=np.ones(2))
+    (tmp_path / "m.layers.yaml").write_text(ONE)
+    with pytest.raises(TinyvoxError, match=r"'W' of shape .2000, 4000. .* more than 16 times"):
+        tv.load(tmp_path / "m.npz")
+    (tmp_path / "m.layers.yaml").write_text(ONE.replace("W", "nothing"))
+    with pytest.raises(TinyvoxError, match="no tensor is called 'nothing'; there are W, x"):
         tv.load(tmp_path / "m.npz")
 
 

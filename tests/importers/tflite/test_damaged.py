@@ -59,6 +59,9 @@ def _refusal(path: Path) -> str:
 def test_other_files_are_named(tmp_path: Path) -> None:
     path = tmp_path / "model.tflite"
     path.write_bytes(b"\x80\x02}q\x00.")
+    with pytest.raises(TinyvoxError, match=r"holds what torch\.save wrote"):
+        tv.load(path)
+    path.write_bytes(b"something else")
     with pytest.raises(TinyvoxError, match="is no TensorFlow Lite file"):
         tv.load(path)
     path.write_bytes((FIXTURES / "lstm.tflite").read_bytes()[:3000])

@@ -42,6 +42,9 @@ PART_BYTES = 3
 """About the bytes before each operator and each tensor in a file: its kind, and its size."""
 PREFIX = "tinyvox."
 """The beginning of the names of new values."""
+QUANTIZED = "is quantized already"
+_CODES = ("INT8", "UINT8", "INT4", "UINT4")
+"""The types of tensors that hold codes of weights."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +72,28 @@ class GraphWeight:
 
 @dataclass(frozen=True)
 class GraphWeights:
-    """The weights of a graph, its biases by name, and the large tensors that are left, with the
-    reason."""
+    """The weights of a graph, its biases by name, the large tensors that are left, with the reason,
+    and the values of the largest weight that is too small."""
 
     proto: ModelProto
     weights: Sequence[GraphWeight]
     biases: Mapping[str, Array]
     left: Mapping[str, str]
+    largest_small: int = 0
+
+    def nothing(self) -> str:
+        """Why there are no weights: one line on the graph."""
+        if self.left:
+            known = sorted(self.left.items(), key=lambda each: not each[1].startswith(QUANTIZED))
+            name, reason = known[0]
+            others = f"; {len(known) - 1} other tensors stay too" if len(known) > 1 else ""
+            return f"has no weights that can be compressed: {name} {reason}{others}"
+        if self.largest_small:
+            return (
+                f"has weights of {self.largest_small:,} values at most, which do not become "
+                f"smaller; expected one of {LEAST:,} or more"
+            )
+        return "has no weights of recurrent, dense or convolution operators"
 
 
 def find_weights(proto: ModelProto) -> GraphWeights:
@@ -87,6 +105,7 @@ def find_weights(proto: ModelProto) -> GraphWeights:
     weights: list[GraphWeight] = []
     biases: dict[str, Array] = {}
     left: dict[str, str] = {}
+    small = 0
     for name, tensor in found.tensors.items():
         uses = found.uses[name]
         if _is_bias(tensor, uses):
@@ -97,7 +116,13 @@ def find_weights(proto: ModelProto) -> GraphWeights:
                 weights.append(_weight(found, name, tensor))
             else:
                 left[name] = reason
-    return GraphWeights(proto, weights, biases, left)
+        elif any(map(_is_weight, uses)):
+            small = max(small, math.prod(tensor.dims))
+    return GraphWeights(proto, weights, biases, left, small)
+
+
+def _is_weight(use: Use) -> bool:
+    return use.place in WEIGHT_INPUTS.get(use.operator, ())
 
 
 def _is_bias(tensor: TensorProto, uses: Sequence[Use]) -> bool:
@@ -113,11 +138,13 @@ def _reason_against(tensor: TensorProto, uses: Sequence[Use]) -> str | None:
     from onnx import TensorProto
 
     readers = sorted({use.operator for use in uses})
-    if not any(use.place in WEIGHT_INPUTS.get(use.operator, ()) for use in uses):
-        by = ", ".join(readers) or "nothing"
+    by, kind = ", ".join(readers) or "nothing", TensorProto.DataType.Name(tensor.data_type)
+    if kind in _CODES:
+        return f"{QUANTIZED}: {by} reads its {kind.lower()} codes"
+    if not any(map(_is_weight, uses)):
         return f"is no weight of a recurrent, dense or convolution operator: {by} reads it"
     if tensor.data_type != TensorProto.FLOAT:
-        return f"is {TensorProto.DataType.Name(tensor.data_type).lower()}, expected float"
+        return f"is {kind.lower()}, expected float"
     if len(tensor.dims) < 2:
         return "is a vector"
     return None if np.isfinite(_values(tensor)).all() else "holds NaN or infinity"
@@ -136,7 +163,7 @@ def _values(tensor: TensorProto) -> Array:
 
 
 def _weight(found: Constants, name: str, tensor: TensorProto) -> GraphWeight:
-    uses = [u for u in found.uses[name] if u.place in WEIGHT_INPUTS.get(u.operator, ())]
+    uses = [use for use in found.uses[name] if _is_weight(use)]
     values = torch.from_numpy(_values(tensor).astype(np.float32))
     operator, shape = uses[0].operator, tuple(values.shape)
     columns_first = len(shape) == 2 and all(map(_reads_columns_first, uses))

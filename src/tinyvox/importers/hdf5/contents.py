@@ -38,6 +38,10 @@ class Contents:
         """The paths of all arrays that can be read."""
         return [path for path, found in self._objects.items() if "shape" in found]
 
+    def faults(self) -> dict[str, str]:
+        """Why arrays were not read, by their paths."""
+        return {path: found["error"] for path, found in self._objects.items() if "error" in found}
+
     def members(self, path: str) -> int:
         """How many objects the group at a path holds; 0 where there is none."""
         return len(self._objects[path]["members"]) if self.is_group(path) else 0

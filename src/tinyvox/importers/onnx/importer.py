@@ -50,9 +50,19 @@ def load_onnx(path: Path) -> Model:
     try:
         return _imported(source, path.name)
     except ImporterError as error:
-        raise ImporterError(f"{path}: {error}") from error
+        raise ImporterError(f"{path}: {_written_here(source) or error}") from error
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
+
+
+def _written_here(source: ModelProto) -> str | None:
+    """That a file comes from tinyvox, if it does: its weights are operators that unpack codes."""
+    if source.producer_name == "tinyvox":
+        return "was written by tinyvox export; use the .tvx file that it was made from"
+    outputs = (name for node in source.graph.node for name in node.output)
+    if any(name.startswith("tinyvox.") for name in outputs):
+        return "was written by tinyvox compress; use the .onnx file that it was made from"
+    return None
 
 
 def _imported(source: ModelProto, name: str) -> Model:

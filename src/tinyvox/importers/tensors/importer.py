@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tinyvox.errors import ImporterError, ModelError
-from tinyvox.importers.tensors.archive import read_tensors
+from tinyvox.importers.tensors.archive import Archive, read_tensors
 from tinyvox.importers.tensors.schema import CellPart, LayerEntry, Layers
 from tinyvox.model import INPUT, Cell, Dense, Layer, Model, Node, Signal, layers
 from tinyvox.storage import Place, read_yaml
@@ -39,7 +39,8 @@ def load_tensors(path: Path) -> Model:
             "they are (docs: Import models)"
         )
     wanted = read_yaml(beside, Layers, ImporterError, _where)
-    tensors = read_tensors(path)
+    used = {name for entry in wanted.layers for name in _names(entry.part.model_dump())}
+    tensors = read_tensors(path, used)
     nodes: list[Node] = []
     signals = {INPUT: Signal((wanted.input,))}
     for number, entry in enumerate(wanted.layers, start=1):
@@ -52,8 +53,7 @@ def load_tensors(path: Path) -> Model:
         except ModelError as error:
             raise ModelError(f"{place}: {error}") from error
         nodes.append(node)
-    used = {name for entry in wanted.layers for name in _names(entry.part.model_dump())}
-    left = sorted(set(tensors) - used)
+    left = sorted(set(tensors.names) - used)
     notes = [f"tensors that no layer uses: {', '.join(left)}"] if left else []
     try:
         model = Model(wanted.input, tuple(nodes))
@@ -83,7 +83,7 @@ def _node(
     entry: LayerEntry,
     nodes: list[Node],
     signals: Mapping[str, Signal],
-    tensors: Mapping[str, Tensor],
+    tensors: Archive,
 ) -> Node:
     inputs = entry.inputs or ((nodes[-1].name if nodes else INPUT),)
     for name in inputs:
@@ -107,7 +107,7 @@ class _Build:
 
     entry: LayerEntry
     signal: Signal
-    tensors: Mapping[str, Tensor]
+    tensors: Archive
 
     @property
     def part(self) -> Any:
@@ -116,10 +116,7 @@ class _Build:
 
     def tensor(self, name: str) -> Tensor:
         """A tensor of the file."""
-        if name not in self.tensors:
-            known = ", ".join(self.tensors) or "none"
-            raise ImporterError(f"no tensor is called {name!r}; there are {known}")
-        return self.tensors[name]
+        return self.tensors.tensor(name)
 
     def vector(self, name: str | None) -> Tensor | None:
         """A tensor in one dimension."""
