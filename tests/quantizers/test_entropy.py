@@ -263,7 +263,7 @@ def test_nan_bits_are_refused() -> None:
 
 
 def test_values_far_out_do_not_take_the_levels_of_all_others() -> None:
-    """One value in a thousand is eighty times as large: evenly spaced levels leave few for others."""
+    """One value in a thousand is eighty times larger: evenly spaced levels leave few for others."""
     values = torch.randn(128, 64, generator=torch.Generator().manual_seed(0))
     values[::16, 7] = 80.0
     coded, other = entropy(values, 6.0), kmeans(values, 6)

@@ -221,8 +221,9 @@ class _Fit:
 
     def _fit(self, step: float) -> _Try:
         """The whole matrix at the step that just fits; where none fits, at that of fewest bits."""
-        reach = EDGE * step >= float(self.values.abs().max())
-        least, best = 0.0 if reach else self._least_step(self.values, self.error_weights), None
+        least, best = float(self.values.abs().max()) / EDGE, None  # a finer grid cuts values off
+        if step < least:
+            least = min(least, self._least_step(self.values, self.error_weights))
         search = StepSearch(self.bits, max(step, least), expected_slope(self.bits), AIM)
         most, row_group = 16 * float(self.values.abs().max()), self.row_group
         for run in range(FULL_RUNS):
