@@ -192,7 +192,10 @@ def open(path: Path | str, threads: int = 1, max_memory: int | None = None) -> S
     except OSError as error:
         raise FileError(f"{path}: cannot be read: {error.strerror}") from error
     except (_native.FormatError, RuntimeError, MemoryError) as error:
-        raise FileError(f"{path}: {error or 'too large for the memory'}") from error
+        said = str(error) or "too large for the memory"
+        if said.startswith("not a tinyvox file") and Path(path).suffix.lower() != ".tvx":
+            said += "; make one of a model: tinyvox compress MODEL -o small.tvx --ratio 20"
+        raise FileError(f"{path}: {said}") from error
 
 
 def as_frames(features: ArrayLike) -> NDArray[np.float32]:

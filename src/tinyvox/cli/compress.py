@@ -58,7 +58,7 @@ def compress(
     )  # fmt: skip
     with shown() as progress:
         result = run(request, progress)
-    facts = describe_file(output, result.model)
+    facts = describe_file(output, result.model, model)
     if as_json:
         printing.print_json(facts)
     else:

@@ -105,6 +105,12 @@ def print_sizes(facts: dict[str, Any], out: Console, *, verbose: bool = False) -
         f"{facts['file_bytes']:,} bytes on disk, {facts['ratio']:.1f} times smaller than the "
         f"original's {original} ({facts['parameters']:,} parameters now)"
     )
+    if facts.get("model_bytes"):
+        out.print(
+            f"{facts['model_bytes'] / facts['file_bytes']:.1f} times smaller than the file that it was "
+            f"made from ({size_text(facts['model_bytes'])})",
+            soft_wrap=True,
+        )
     if facts["left_float"]:
         out.print(f"[bold red]left in float:[/] {escape(', '.join(facts['left_float']))}")
     if facts["quantized"]:

@@ -28,14 +28,15 @@ def left_float(model: Model) -> list[str]:
     ]
 
 
-def describe_file(path: Path, model: Model) -> dict[str, Any]:
-    """The facts of a .tvx file that holds this model.
+def describe_file(path: Path, model: Model, made_from: Path | None = None) -> dict[str, Any]:
+    """The facts of a .tvx file that holds this model, and was `made_from` another file.
 
     The bytes of `tensors` and `overhead` add up to `file_bytes`. Raises FileError.
     """
     rows = tvx.sizes(path)
     tensors = [_row(row) | _coding(row, model) for row in rows if row.shape]
-    return _facts(path, model, tensors, [_row(row) for row in rows if not row.shape])
+    facts = _facts(path, model, tensors, [_row(row) for row in rows if not row.shape])
+    return facts | {"model_bytes": None if made_from is None else bytes_on_disk(made_from)}
 
 
 def _row(row: tvx.Row) -> dict[str, Any]:

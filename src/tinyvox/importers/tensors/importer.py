@@ -36,7 +36,7 @@ def load_tensors(path: Path) -> Model:
     if not beside.exists():
         raise ImporterError(
             f"{path}: holds tensors alone; write {beside.name} beside it, which says what layers "
-            "they are (docs: Import models)"
+            "they are (docs: Import named tensors)"
         )
     wanted = read_yaml(beside, Layers, ImporterError, _where)
     used = {name for entry in wanted.layers for name in _names(entry.part.model_dump())}
