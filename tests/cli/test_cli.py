@@ -170,7 +170,8 @@ def test_inspect_tells_how_each_matrix_was_coded(folder: Path) -> None:
     before, after = (importers.load(path).node("lstm").layer for path in (folder / "net.pt2", out))
     error = relative_error(before.forward.weight_hh, after.forward.weight_hh)
     assert lstm["relative_mse"] == pytest.approx(error, rel=0.01)
-    assert run_json("inspect", out) == facts
+    assert facts["model_bytes"] == (folder / "net.pt2").stat().st_size
+    assert run_json("inspect", out) == facts | {"model_bytes": None}
     shown = numbers(run("inspect", out), "lstm.forward.weight_hh")
     assert shown[-1] == lstm["bytes"]
     assert shown[-4:-2] == [round(lstm[k], 2) for k in ("coded_bits", "bits_per_weight")]

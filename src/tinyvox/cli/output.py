@@ -107,8 +107,8 @@ def print_sizes(facts: dict[str, Any], out: Console, *, verbose: bool = False) -
     )
     if facts.get("model_bytes"):
         out.print(
-            f"{facts['model_bytes'] / facts['file_bytes']:.1f} times smaller than the file that it was "
-            f"made from ({size_text(facts['model_bytes'])})",
+            f"{facts['model_bytes'] / facts['file_bytes']:.1f} times smaller than the file that it "
+            f"was made from ({size_text(facts['model_bytes'])})",
             soft_wrap=True,
         )
     if facts["left_float"]:

@@ -19,6 +19,8 @@ from tinyvox.importers.signal import Stream, input_stream
 from tinyvox.importers.tape import Step, Traced, Value, mapped, needed
 from tinyvox.model import INPUT, ContextWindow, Model
 
+UNSUPPORTED = "is not supported; the docs list what is (What can be compressed)"
+"""What is said of an operator that no layer stands for."""
 _ON_NUMBERS = frozenset(("add", "sub", "rsub", "mul", "div"))
 """Operators on signals that may take numbers."""
 
@@ -105,7 +107,7 @@ class Walk:
             return
         _check_inputs(step.operator, inputs)
         if step.operator not in OPERATORS:
-            raise ImporterError("is not supported; the docs list what is (What can be compressed)")
+            raise ImporterError(UNSUPPORTED)
         self.graph.place = step.place
         first = next(step.inputs())
         only_use = self._uses[id(first)] == 1

@@ -39,6 +39,7 @@ from tinyvox.importers.tf_graph.scopes import (
     sources_of,
 )
 from tinyvox.importers.tf_tensors import region_of
+from tinyvox.importers.walk import UNSUPPORTED
 
 MAX_STEPS = 200_000
 """Most operators that are run, those of each round of a loop among them."""
@@ -215,8 +216,7 @@ class Translation:
         try:
             translate = self._operators.get(node.op)
             if translate is None:
-                known = ", ".join(sorted(self._operators))
-                raise ImporterError(f"is not supported; supported are {known}")
+                raise ImporterError(UNSUPPORTED)
             self._tape.place, self._tape.where = self._place(given), where
 
             def call(name: str, inputs: Sequence[Any]) -> tuple[Any, ...]:

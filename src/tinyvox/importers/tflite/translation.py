@@ -14,6 +14,7 @@ from tinyvox.importers.layer_graph import Place
 from tinyvox.importers.tape import Tape
 from tinyvox.importers.tensorflow import bounded, place_of
 from tinyvox.importers.tflite.file import FileTensor, Graph, Operation
+from tinyvox.importers.walk import UNSUPPORTED
 
 aten = torch.ops.aten
 MAX_LOOPS = 10_000
@@ -138,8 +139,7 @@ class Translation:
     def _apply(self, graph: Graph, operation: Operation, found: dict[int, Any]) -> None:
         translate = self.operators.get(operation.name)
         if translate is None:
-            known = ", ".join(sorted(self.operators))
-            raise ImporterError(f"is not supported; supported are {known}")
+            raise ImporterError(UNSUPPORTED)
         given = [self.value(graph, number, found) for number in operation.inputs]
         if operation.name not in _ON_ROWS:
             given = [self.whole(value) for value in given]
