@@ -1,7 +1,7 @@
 """Models that others trained: imported, compared with their own engines, made small.
 
     python bench/third_party.py [--only NAME ...] [--utterances N] [--peer MODULE=PYTHON ...]
-                                [--effort fast|normal] [--json [PATH]] [--quick]
+                                [--effort fast|normal] [--large RATIO ...] [--json [PATH]] [--quick]
 
 Every file of `lib/third_party/subjects.py`, and DeepSpeech's `armspeech`. Without retraining and
 without audio. Engines that are not installed here run in a Python of their own: `--peer
@@ -157,6 +157,9 @@ def main() -> None:
     parser.add_argument("--utterances", type=int, default=40)
     parser.add_argument("--peer", nargs="+", action="extend", default=[], metavar="MODULE=PYTHON")
     parser.add_argument("--effort", default="fast")
+    parser.add_argument(
+        "--large", type=float, nargs="+", default=RATIOS, help="the ratios of armspeech"
+    )
     options = options_of(parser)
     peers = Peers({name: Path(path) for name, path in (each.split("=") for each in options.peer)})
     torch.set_num_threads(options.threads or 1)
@@ -174,7 +177,9 @@ def main() -> None:
         if subject.file == "dtln/model_1.tflite":
             rows["quantized"] += quantized_file(speech, peers)
     if names is None or "armspeech" in names:
-        rows["deepspeech"] += armspeech.rows(peers, options.utterances, options.effort)
+        rows["deepspeech"] += armspeech.rows(
+            peers, options.utterances, options.effort, options.large
+        )
     finish("third_party", options, rows, {"utterances": count, "effort": options.effort})
 
 

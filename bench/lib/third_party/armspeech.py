@@ -30,12 +30,11 @@ from tinyvox.workflow import compress
 
 Array = npt.NDArray[Any]
 FILE = MODELS / "armspeech" / "model.tflite"
-RATIOS = (8, 12, 16, 20)
 EXACT = 12
 """Utterances that are compared with NumPy, which takes seconds for each."""
 
 
-def rows(peers: Peers, count: int, effort: Any) -> Iterator[Row]:
+def rows(peers: Peers, count: int, effort: Any, ratios: Sequence[float]) -> Iterator[Row]:
     """A row for the import, for the file without loss, and for each ratio."""
     if not FILE.exists():
         return
@@ -54,11 +53,11 @@ def rows(peers: Peers, count: int, effort: Any) -> Iterator[Row]:
         yield {"file": "without loss", "exact": _equal(model, load(path))} | _scored(
             path, chosen, audio
         )
-        for ratio in RATIOS:
-            say(f"armspeech at {ratio}x")
+        for ratio in ratios:
+            say(f"armspeech at {ratio:g}x")
             start = time.perf_counter()
             compress(model, ratio=ratio, effort=effort).save(path)
-            yield {"file": f"{ratio}x", "seconds": time.perf_counter() - start} | _scored(
+            yield {"file": f"{ratio:g}x", "seconds": time.perf_counter() - start} | _scored(
                 path, chosen, audio
             )
 
