@@ -177,7 +177,8 @@ def main() -> None:
         if subject.file == "dtln/model_1.tflite":
             rows["quantized"] += quantized_file(speech, peers)
     if names is None or "armspeech" in names:
-        rows["deepspeech"] += armspeech.rows(
+        found = armspeech.rows(peers, options.utterances, options.effort, options.large)
+        rows["deepspeech"] += found
             peers, options.utterances, options.effort, options.large
         )
     finish("third_party", options, rows, {"utterances": count, "effort": options.effort})
