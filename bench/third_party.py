@@ -179,8 +179,6 @@ def main() -> None:
     if names is None or "armspeech" in names:
         found = armspeech.rows(peers, options.utterances, options.effort, options.large)
         rows["deepspeech"] += found
-            peers, options.utterances, options.effort, options.large
-        )
     finish("third_party", options, rows, {"utterances": count, "effort": options.effort})
 
 
