@@ -252,3 +252,23 @@ def test_statistics_of_a_layer_that_is_used_twice_are_those_of_both_uses() -> No
         for field in ("second", "mean", "fisher", "saliency"):
             mean = torch.stack([getattr(each, field) for each in both]).mean(0)
             torch.testing.assert_close(getattr(found, field), mean)
+
+
+def test_sensitivity_is_the_second_moment_of_the_gradient_of_an_input() -> None:
+    """Where one matrix alone reads it, what autograd says of the model's input."""
+    torch.manual_seed(0)
+    plain = chain(5, first=recurrent(nn.LSTM(5, 4)), out=linear(4, 4), end=LogSoftmax())
+    features = Features(kind="log_mel", bands=5)
+    model = plain.with_card(SpeechCard(features=features, tokens=(*"abc", "_"), blank=3))
+    lengths = torch.tensor([9, 6])
+    batch = Batch(torch.randn(2, 9, 5), lengths, [[0, 2], [1]])
+    x = batch.features.clone().requires_grad_()
+    outputs, _ = Executor(model).run(x, lengths)
+    nn.functional.ctc_loss(
+        outputs.transpose(0, 1), torch.tensor([0, 2, 1]), lengths, torch.tensor([2, 1]), 3, "sum"
+    ).backward()
+    assert x.grad is not None
+    slopes = torch.cat([x.grad[i, :n] for i, n in enumerate((9, 6))]).double()
+    found = gather(model, [batch], fisher=True)["first.forward.weight_ih"].sensitivity
+    assert found is not None
+    torch.testing.assert_close(found, slopes.T @ slopes / len(slopes), rtol=1e-3, atol=1e-8)

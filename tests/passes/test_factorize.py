@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from small_models import chain, deepspeech, dense, linear, weight, what
 from torch import Tensor
 
+from tinyvox.calibration import Moments
 from tinyvox.executor import Executor
 from tinyvox.model import Dense, Model, Product, layers
 from tinyvox.passes import Weighting
@@ -147,3 +148,36 @@ def test_a_large_matrix_is_decomposed_by_its_gram_matrix_to_the_same_products(
         torch.testing.assert_close(
             product(found, rank).decode(), product(exact, rank).decode(), rtol=1e-5, atol=1e-5
         )
+
+
+def test_directions_whose_errors_cancel_go_first() -> None:
+    """Where the outputs matter together, truncation loses less of what its error costs than by each
+    output alone, and no rank loses more than one below it."""
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(12, 9, generator=generator)
+    mixed = torch.randn(12, 3, generator=generator).double()
+    information = mixed @ mixed.T + 0.01 * torch.eye(12).double()
+    inputs = torch.randn(200, 9, generator=generator).double()
+    wide = values.double()
+    moments = Moments(
+        inputs.T @ inputs / 200,
+        torch.zeros(9).double(),
+        0.0,
+        information.diagonal().clone(),
+        None,
+        wide.T @ information @ wide,
+    )
+    together = decompose(values, Weighting.of(moments))
+    alone = decompose(values, Weighting(moments.damped, moments.importance()))
+    costs = []
+    for rank in range(1, 9):
+        lost = [wide - product(parts, rank).decode().double() for parts in (together, alone)]
+        cost, other = (
+            float((information @ each @ moments.damped @ each.T).trace()) for each in lost
+        )
+        costs.append(cost)
+        assert cost < 1.05 * other
+    assert costs[2] < 0.3 * costs[0]  # three directions hold nearly all that matters
+    assert costs == sorted(costs, reverse=True)
+    whole = together.left * together.singular @ together.right
+    torch.testing.assert_close(whole, values, atol=1e-4, rtol=1e-4)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tinyvox.calibration.statistics import Batch
-from tinyvox.executor import Executor, Frames
+from tinyvox.executor import Executor, Frames, quick_products
 from tinyvox.model import INPUT, LogSoftmax, Matrix, Model
 
 
@@ -60,7 +60,7 @@ class OutputDivergence:
         executor = Executor(model).eval()
         same = self._unchanged(model) if self.signals else set()
         found, kept = [], []
-        with torch.inference_mode():
+        with torch.inference_mode(), quick_products(self.model):
             for i, batch in enumerate(self.batches):
                 known = {name: self.signals[i][name] for name in same}
                 signals = executor.signals(Frames(batch.features, batch.lengths), known)

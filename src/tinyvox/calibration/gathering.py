@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tinyvox.calibration.statistics import DAMPING, Batch, Moments, Statistics
-from tinyvox.executor import Executor, Frames
+from tinyvox.executor import Executor, Frames, quick_products
 from tinyvox.model import LogSoftmax, Model
 
 FISHER_FRAMES = 8000
@@ -43,7 +43,7 @@ def gather(
         frames += int(batch.lengths.sum())
         sums.keeps_inputs = backward
         executor.watch(sums.add_inputs, sums.add_gradients if backward else None)
-        with torch.set_grad_enabled(backward):
+        with torch.set_grad_enabled(backward), quick_products(model):
             features = batch.features.detach().requires_grad_(backward)
             outputs, lengths = executor.run(features, batch.lengths)
             if backward:
@@ -59,6 +59,7 @@ class _MatrixSums:
         self._inputs: dict[str, _Sums] = defaultdict(_Sums)
         self._squares: dict[str, _Sums] = defaultdict(_Sums)
         self._saliencies: dict[str, _Sums] = defaultdict(_Sums)
+        self._sensitivities: dict[str, _Sums] = defaultdict(_Sums)
         self._kept: dict[str, list[Tensor]] = defaultdict(list)
         self._values = {name: m.decode() for name, m in model.matrices()} if fisher else {}
 
@@ -73,17 +74,19 @@ class _MatrixSums:
         had none: the backward pass goes through the uses of a matrix in reverse."""
         self._squares[name].add(gradients.square(), second=False)
         of_inputs = gradients.detach() @ self._values[name]
+        self._sensitivities[name].add(of_inputs)
         self._saliencies[name].add((self._kept[name].pop() * of_inputs).square(), second=False)
 
     def moments(self, damping: float) -> dict[str, Moments]:
         """What the sums come to."""
         return {
             name: Moments(
-                sums.second / sums.count,
+                sums.mean_square(),
                 sums.mean(),
                 damping,
                 self._squares[name].mean() if name in self._squares else None,
                 self._saliencies[name].mean() if name in self._saliencies else None,
+                self._sensitivities[name].mean_square() if name in self._sensitivities else None,
             )
             for name, sums in self._inputs.items()
             if sums.count
@@ -99,15 +102,20 @@ class _Sums:
 
     def add(self, vectors: Tensor, *, second: bool = True) -> None:
         """Add vectors, [..., size]; their outer products too if `second`."""
-        rows = vectors.detach().flatten(0, -2).double()
+        rows = vectors.detach().flatten(0, -2).float()
         self.count += len(rows)
-        self.first = self.first + rows.sum(0)
+        self.first = self.first + rows.sum(0, dtype=torch.float64)
         if second:
-            self.second = self.second + rows.T @ rows
+            with torch.autocast("cpu", enabled=False):
+                self.second = self.second + (rows.T @ rows).double()
 
     def mean(self) -> Tensor:
         """The mean vector, float64 [size]."""
         return self.first / self.count
+
+    def mean_square(self) -> Tensor:
+        """The mean outer product of a vector with itself, float64 [size, size]."""
+        return self.second / self.count
 
 
 class CrossMoments:

@@ -54,6 +54,10 @@ class Moments:
     gradient that comes through these outputs. Removing an input costs half of that. Unlike the
     product of the two means, it finds inputs that are rarely active but matter whenever they are.
 
+    `sensitivity`, float64 [in, in], is known together with `fisher`: the second moment of the
+    gradient that comes through these outputs, W^T G W for the Fisher information G of all outputs
+    together. A change of the inputs by d costs d^T sensitivity d / 2 nats a frame.
+
     `damping` is the share of the mean energy that is added to the diagonal of `second` where it has
     to be inverted.
     """
@@ -63,6 +67,7 @@ class Moments:
     damping: float = DAMPING
     fisher: Tensor | None = None
     saliency: Tensor | None = None
+    sensitivity: Tensor | None = None
 
     def deviation(self) -> Tensor:
         """The standard deviation of each input, float64 [in]."""

@@ -9,20 +9,27 @@ from zipfile import BadZipFile
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from tinyvox.calibration.statistics import Moments
 from tinyvox.storage import atomic_writer
 
-FORMAT = "tinyvox statistics 3"
+FORMAT = "tinyvox statistics 4"
 """Changes with what the file holds, and with how it is computed."""
 
 
 def as_stored(moments: Mapping[str, Moments]) -> dict[str, Moments]:
     """The moments with the precision of the file: second moments in float32, as frames are."""
     return {
-        name: dataclasses.replace(each, second=each.second.float().double())
+        name: dataclasses.replace(
+            each, second=each.second.float().double(), sensitivity=_rounded(each.sensitivity)
+        )
         for name, each in moments.items()
     }
+
+
+def _rounded(values: Tensor | None) -> Tensor | None:
+    return None if values is None else values.float().double()
 
 
 def write_moments(moments: Mapping[str, Moments], path: Path) -> None:
@@ -36,6 +43,8 @@ def write_moments(moments: Mapping[str, Moments], path: Path) -> None:
             arrays[f"{name}/fisher"] = each.fisher.numpy()
         if each.saliency is not None:
             arrays[f"{name}/saliency"] = each.saliency.numpy()
+        if each.sensitivity is not None:
+            arrays[f"{name}/sensitivity"] = each.sensitivity.float().numpy()
     with atomic_writer(path) as file:
         np.savez(file, allow_pickle=False, **arrays)
 
@@ -53,6 +62,7 @@ def read_moments(path: Path) -> dict[str, Moments] | None:
                 float(arrays[f"{name}/damping"]),
                 arrays.get(f"{name}/fisher"),
                 arrays.get(f"{name}/saliency"),
+                _rounded(arrays.get(f"{name}/sensitivity")),
             )
             for name in names
         }

@@ -30,6 +30,7 @@ def compress(
     dev: options.Dev = None,
     finetune: options.Finetune = None,
     effort: options.EffortOption = "normal",
+    to_finetune: options.ToFinetune = False,
     card: options.Card = None,
     save_recipe: options.SaveRecipe = None,
     cache: options.Cache = None,
@@ -54,7 +55,7 @@ def compress(
         raise typer.BadParameter("give one of --ratio, --size, --max-loss, --recipe and --lossless")
     request = CompressRequest(
         model, output, ratio, size, max_loss, recipe, data, dev, finetune, effort,
-        card or speech, save_recipe, cache, seed, normalize, lossless,
+        card or speech, save_recipe, cache, seed, normalize, lossless, to_finetune,
     )  # fmt: skip
     with shown() as progress:
         result = run(request, progress)

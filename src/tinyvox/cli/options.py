@@ -65,6 +65,13 @@ EffortOption = Annotated[
         "--effort", help="How long to search for a plan: seconds, minutes, or up to an hour."
     ),
 ]
+ToFinetune = Annotated[
+    bool,
+    typer.Option(
+        "--to-finetune",
+        help="Plan a file that will be fine-tuned: more weights with fewer bits.",
+    ),
+]
 SaveRecipe = Annotated[
     Path | None, typer.Option("--save-recipe", help="Write the recipe that was found to this file.")
 ]

@@ -4,6 +4,7 @@ from tinyvox.executor.activations import ELEMENTWISE
 from tinyvox.executor.executor import Executor, output_frames
 from tinyvox.executor.frames import Frames
 from tinyvox.executor.parametrize import DenseWeight, ProductWeight, Rounding
+from tinyvox.executor.precision import quick_products
 
 __all__ = [
     "DenseWeight",
@@ -13,4 +14,5 @@ __all__ = [
     "ProductWeight",
     "Rounding",
     "output_frames",
+    "quick_products",
 ]

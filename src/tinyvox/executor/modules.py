@@ -107,7 +107,8 @@ def _recurrent(module: LayerModule, x: Frames) -> Frames:
         # values as there are units for none.
         hidden_inputs = module.on_inputs or cell.size == cell.hidden
         apart = module.on_gradients or (hidden_inputs and cell.weight_hr is not None)
-        apart = apart or not in_torch(layer)
+        # Torch's cells would round their states too where products are of lower precision.
+        apart = apart or not in_torch(layer) or (_reduced(inputs.values) and not torch.is_grad_enabled())
         states = Frames((_unroll_cell if apart else _run_cell)(module, side, inputs), x.lengths)
         module.report_inputs(f"{side}.weight_ih", inputs)
         if not layer.resets_before():
@@ -116,6 +117,11 @@ def _recurrent(module: LayerModule, x: Frames) -> Frames:
         outputs.append((states if side == "forward" else states.reversed()).values)
     joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
     return Frames(joined, x.lengths)
+
+
+def _reduced(x: Tensor) -> bool:
+    """Whether the products of a CPU are of lower precision now."""
+    return not x.is_cuda and torch.is_autocast_enabled("cpu")
 
 
 def _run_cell(module: LayerModule, side: str, inputs: Frames) -> Tensor:
@@ -174,6 +180,8 @@ def _unroll_cell(module: LayerModule, side: str, inputs: Frames) -> Tensor:
         module.report_gradients(f"{side}.weight_hr", zeros)
         projection = module.weight(f"{side}.weight_hr")(), zeros.values
     weight = module.weight(f"{side}.weight_hh")()
+    if _reduced(weight):  # once, instead of in every step
+        weight = weight.to(torch.get_autocast_dtype("cpu"))
     functions = Functions.of(layer, module.vector(f"{side}.peepholes"))
     outputs, states = unroll(functions, from_input, weight, added, projection)
     if projection:

@@ -21,16 +21,20 @@ class Weighting:
     """How much errors of a matrix [out, in] count.
 
     `second_moment` is that of its inputs, float64 [in, in], positive definite; `importance` is the
-    weight of the squared error of each output, float64 [out]. Each is None where it is not known.
+    weight of the squared error of each output, float64 [out]. `sensitivity` is that of the matrix
+    to changes of its inputs (`Moments`). Each is None where it is not known.
     """
 
     second_moment: Tensor | None = None
     importance: Tensor | None = None
+    sensitivity: Tensor | None = None
 
     @classmethod
     def of(cls, moments: Moments | None) -> Weighting:
         """The weighting that the statistics of a matrix give."""
-        return UNWEIGHTED if moments is None else cls(moments.damped, moments.importance())
+        if moments is None:
+            return UNWEIGHTED
+        return cls(moments.damped, moments.importance(), moments.sensitivity)
 
     def for_right(self, left: Tensor) -> Weighting:
         """The weighting of the right factor of a product with this left one, [out, rank]. Its

@@ -12,7 +12,7 @@ Effort = Literal["fast", "normal", "thorough"]
 
 LARGE = 20_000_000
 """Parameters of a large network: more than that, and `fast` measures less and corrects nothing, and
-`normal` neither prunes nor fits in sequence, as either takes about as long as all the rest."""
+`normal` does not prune, which takes about as long as all the rest."""
 BITS = (0.3, 0.4, 0.5, 0.65, 0.8, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0)
 """Coded bits for each weight that are tried."""
 FINE_BITS = tuple(
@@ -66,7 +66,7 @@ class SearchSettings:
     patience: int = 2
     sizes: int = 6
     noise_shares: tuple[float, ...] = (1.0, 0.5)
-    fitted_up_to: float = LARGE
+    fitted_up_to: float = float("inf")
     keeps: tuple[float, ...] = (0.9, 0.7, 0.5)
     pruned_up_to: float = LARGE
 
@@ -115,13 +115,21 @@ THOROUGH = replace(
     patience=3,
     sizes=10,
     noise_shares=(1.0, 0.7, 0.5, 0.35),
-    fitted_up_to=float("inf"),
     keeps=(0.9, 0.8, 0.7, 0.6, 0.5),
     pruned_up_to=float("inf"),
 )
 _SETTINGS: dict[Effort, SearchSettings] = {"fast": FAST, "normal": NORMAL, "thorough": THOROUGH}
 
 
-def settings_of(effort: Effort, parameters: int = 0) -> SearchSettings:
-    """What this effort measures and tries, for a network of so many parameters."""
-    return FAST_LARGE if effort == "fast" and parameters > LARGE else _SETTINGS[effort]
+FINETUNED = 0.3
+"""The share of what coding costs that is left after fine-tuning, about."""
+
+
+def settings_of(
+    effort: Effort, parameters: int = 0, *, to_finetune: bool = False
+) -> SearchSettings:
+    """What this effort measures and tries, for a network of so many parameters. A plan that is made
+    `to_finetune` has more weights with fewer bits each."""
+    fast_large = effort == "fast" and parameters > LARGE
+    settings = FAST_LARGE if fast_large else _SETTINGS[effort]
+    return replace(settings, noise_shares=(FINETUNED,)) if to_finetune else settings

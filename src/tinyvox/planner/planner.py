@@ -48,6 +48,7 @@ def find_plan(
     calibration: Calibration | None = None,
     divergence: OutputDivergence | None = None,
     effort: Effort = "normal",
+    to_finetune: bool = False,
     seed: int = 0,
     state: Path | None = None,
     progress: Progress = silent,
@@ -63,7 +64,8 @@ def find_plan(
     is applied with the same calibration.
 
     Statistics of the matrices come from `calibration`, by default on synthetic speech. `effort`
-    says how much is measured and tried, and how much synthetic speech is made (`settings_of`).
+    says how much is measured and tried, and how much synthetic speech is made (`settings_of`). A
+    plan is made `to_finetune` where its model is trained afterwards.
     `state` is a file in which the search is kept, and from which the same call goes on after it was
     interrupted. `progress` is told of every step, with the size and the loss of the best plan so
     far. Deterministic by `seed`. Raises RecipeError with the smallest size that can be reached.
@@ -73,8 +75,9 @@ def find_plan(
         raise RecipeError("a plan needs one of ratio, size and max_loss")
     check_budget(asked)
     planner = Planner(
-        model, calibration, divergence, effort=effort, seed=seed, state=state, progress=progress
-    )
+        model, calibration, divergence, effort=effort, to_finetune=to_finetune, seed=seed,
+        state=state, progress=progress,
+    )  # fmt: skip
     if max_loss is not None:
         if judge is None:
             raise RecipeError("a loss allowed has to be judged; give --dev MANIFEST")
@@ -133,12 +136,14 @@ class Planner:
         divergence: OutputDivergence | None = None,
         *,
         effort: Effort = "normal",
+        to_finetune: bool = False,
         seed: int = 0,
         state: Path | None = None,
         progress: Progress = silent,
     ) -> None:
         """Measure every matrix of the model."""
-        self.model, self.settings = model, settings_of(effort, model.count_parameters())
+        self.model = model
+        self.settings = settings_of(effort, model.count_parameters(), to_finetune=to_finetune)
         self._tracker = Tracker(progress)
         self._tracker.expect(1 + len(list(model.matrices())))
         self.calibration = calibration or Calibration.synthetic(seed, self.settings.calibration)

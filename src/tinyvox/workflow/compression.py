@@ -103,6 +103,7 @@ def _planned(
         calibration=calibration,
         divergence=_divergence(inputs),
         effort=request.effort,
+        to_finetune=request.to_finetune or request.finetune is not None,
         seed=request.seed,
         state=state,
         progress=progress,

@@ -15,6 +15,8 @@ from tinyvox.passes.lowrank.shared_projection import readers, stack
 from tinyvox.passes.outcome import Note, Outcome, check_patterns
 from tinyvox.recipe import FactorizeSettings, matches
 
+ALONE = 0.1
+"""The share of the cost of errors that is taken from every output alone."""
 LARGE = 1024
 """Rows and columns from which on a matrix is decomposed by way of its Gram matrix."""
 
@@ -36,11 +38,14 @@ def decompose(values: Tensor, weighting: Weighting = UNWEIGHTED) -> Decompositio
 
     With a weighting, truncation loses the least of the energy of the outputs, for inputs of its
     second moment, each output weighted by its importance. The rows of `right` and the columns of
-    `left` then do not have length 1.
+    `left` then do not have length 1. Where the sensitivity to the inputs is known, the outputs are
+    weighted together, so that directions go first in which the errors of several outputs cancel:
+    truncation loses the least of what its error costs.
 
     Source: Eckart and Young in the second moment's norm, as in Acharya et al., "Online embedding
     compression", 2019, and Chen et al., "DRONE", 2021; with Fisher information of rows, Hsu et al.,
-    "Language model compression with weighted low-rank factorization", 2022.
+    "Language model compression with weighted low-rank factorization", 2022; with the Fisher
+    information of inputs and outputs together, Martens and Grosse, "K-FAC", 2015, section 3.
     """
     second_moment, importance = weighting.second_moment, weighting.importance
     if second_moment is None and importance is None:
@@ -52,9 +57,30 @@ def decompose(values: Tensor, weighting: Weighting = UNWEIGHTED) -> Decompositio
         else torch.linalg.cholesky(second_moment)
     )
     root, weight = root.double(), weight.double()[:, None]
+    if weighting.sensitivity is not None and second_moment is not None:
+        return _by_sensitivity(values, weighting, root)
     left, singular, right = _svd(weight * values.double() @ root)
     right = torch.linalg.solve_triangular(root, right, upper=False, left=False)
     return Decomposition((left / weight).float(), singular.float(), right.float())
+
+
+def _by_sensitivity(values: Tensor, weighting: Weighting, root: Tensor) -> Decomposition:
+    """The decomposition that loses least of what errors cost, by `root` of the second moment. A
+    share of the cost is that of the single outputs: larger errors also matter where the gradient
+    has been zero."""
+    second_moment, importance = weighting.second_moment, weighting.importance
+    assert second_moment is not None
+    assert weighting.sensitivity is not None
+    wide = values.double()
+    alone = (wide if importance is None else wide * importance[:, None]).T @ wide
+    costs = [(each * second_moment).sum() for each in (weighting.sensitivity, alone)]
+    together = weighting.sensitivity * (costs[1] / costs[0].clamp(min=1e-30))
+    cost = root.T @ ((1 - ALONE) * together + ALONE * alone) @ root
+    energies, vectors = torch.linalg.eigh(cost)
+    vectors, singular = vectors.flip(1), energies.flip(0).clamp(min=0).sqrt()
+    left = torch.where(singular > 0, wide @ (root @ vectors) / singular, 0)
+    right = torch.linalg.solve_triangular(root, vectors.T, upper=False, left=False)
+    return Decomposition(left.float(), singular.float(), right.float())
 
 
 def _svd(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -19,6 +19,10 @@ from tinyvox.passes.quantization.leaf_coding import CORRECTIONS, code_leaf
 from tinyvox.passes.quantization.sequential import SequentialFit
 from tinyvox.recipe import QuantizeRule, QuantizeSettings, first_match
 
+
+AGAIN = 2
+"""How often a matrix is fitted again whose inputs depend on its own codes."""
+
 _Factors = Mapping[Matrix, Matrix]
 """Right factors that products share, and the same in codes."""
 
@@ -94,13 +98,10 @@ class _Quantization:
         self.notes.append(Note(name, f"left alone: {reason}"))
 
     def _code(self, name: str, matrix: Matrix, rule: QuantizeRule) -> None:
-        fitted, moments = matrix, self.statistics.get(name)
-        if self.fit:
-            fitted, moments = self.fit.fit(name)
-        with _naming(name):
-            self.changed[name] = coded = code(fitted, rule, moments, factors=self.factors)
-        if self.fit:
-            self.fit.put(name, coded)
+        fitted, coded = self._fitted(name, matrix, rule)
+        for _ in range(AGAIN if self.fit and self.fit.feeds_back(name) else 0):
+            fitted, coded = self._fitted(name, matrix, rule)
+        self.changed[name] = coded
         error = relative_error(matrix, coded)
         what = f"{rule.bits:g} bits ({rule.method}), relative squared error {error:.3g}"
         if rule.entropy_constrained and any(_is_table(leaf) for leaf in leaves(coded)):
@@ -108,6 +109,18 @@ class _Quantization:
         if self.fit and fitted is matrix:
             what += "; not fitted: its inputs are not known, or some of its weights stay zero"
         self.notes.append(Note(name, what))
+
+
+    def _fitted(self, name: str, matrix: Matrix, rule: QuantizeRule) -> tuple[Matrix, Matrix]:
+        """The matrix as it is fitted, if it is, and its codes."""
+        moments = self.statistics.get(name)
+        if self.fit:
+            matrix, moments = self.fit.fit(name)
+        with _naming(name):
+            coded = code(matrix, rule, moments, factors=self.factors)
+        if self.fit:
+            self.fit.put(name, coded)
+        return matrix, coded
 
 
 def _reason_against(matrix: Matrix, rule: QuantizeRule | None) -> str | None:

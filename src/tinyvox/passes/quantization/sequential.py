@@ -25,7 +25,7 @@ from torch import Tensor
 
 from tinyvox.calibration import Batch, CrossMoments, Moments, Statistics
 from tinyvox.errors import ModelError
-from tinyvox.executor import Executor, Frames
+from tinyvox.executor import Executor, Frames, quick_products
 from tinyvox.model import (
     INPUT,
     Coded,
@@ -40,8 +40,9 @@ from tinyvox.model import (
 from tinyvox.passes.bias_correction import take_off
 from tinyvox.passes.least_squares import Weighting, least_squares_left
 from tinyvox.passes.lowrank import decompose, product
+from tinyvox.passes.quantization.output_fit import fit_outputs, gives_outputs
 
-FRAMES, LEAST_FRAMES, WORK = 40_000, 4_000, 2e11
+FRAMES, LEAST_FRAMES, WORK = 40_000, 4_000, 2e12
 """Frames that matrices are fitted on: FRAMES, but for large networks no more than make WORK
 products with all weights, and not fewer than LEAST_FRAMES."""
 
@@ -65,23 +66,30 @@ class SequentialFit:
         self._left = list(model.nodes)
         self._signals = [_Pair.of(batch) for batch in _some(statistics, model.count_parameters())]
         self._original = Executor(statistics.model).eval()
-        self._means: dict[str, tuple[Tensor, Tensor]] = {}  # of inputs, before and now
+        self._means: dict[str, tuple[Tensor, Tensor]] = {}  # of outputs wanted, of inputs now
+        self._before: dict[str, Model] = {}  # the model before each matrix was put
 
     def fit(self, name: str) -> tuple[Matrix, Moments | None]:
         """The fitted matrix of this full name, and the statistics of its inputs by now, around
         their means where a bias follows, and of its outputs.
 
+        A matrix that has been put already is fitted anew, to the inputs that it has with its codes:
+        those of a recurrent matrix depend on the matrix itself (`feeds_back`).
+
         The very same matrix where its inputs are not known (grouped convolutions), where other
         layers have it too, and where some of its weights are zero, which have to stay zero.
         """
-        matrix, known = self.model.matrix(name), self.statistics.get(name)
+        begun = self._before.setdefault(name, self.model)
+        matrix, known = begun.matrix(name), self.statistics.get(name)
         node = self.model.owner(name)
         if known is None or len(self.model.uses(node.name)) > 1:
             return matrix, known
         self._advance(node)
         partner = _partner(name) if isinstance(node.layer, Recurrent) else None
         sums = self._cross_moments(node, [name, *([partner] if partner else [])])
-        self._means[name] = sums[name].mean_before, sums[name].mean_after
+        self.model = begun
+        wanted_mean = self._weights_before(name) @ sums[name].mean_before
+        self._means[name] = wanted_mean, sums[name].mean_after
         centered = not is_projection(name)
         second, mean = sums[name].after(centered), sums[name].mean_after
         moments = dataclasses.replace(known, second=second, mean=mean)
@@ -93,15 +101,21 @@ class SequentialFit:
             wanted += _added(node.layer, self._left_over(partner, sums[partner]))
         ridge = moments.damped - moments.second
         values = torch.linalg.solve(moments.damped, wanted + weights @ ridge, left=False).float()
+        if gives_outputs(self.model, node):
+            values = self._fitted_to_outputs(node, name, values)
         return self._in_form(name, matrix, values, moments), moments
+
+    def feeds_back(self, name: str) -> bool:
+        """Whether the inputs of a fitted matrix depend on the matrix itself."""
+        return name in self._means and name.endswith(".weight_hh")
 
     def put(self, name: str, matrix: Matrix) -> None:
         """Replace a matrix by its coded form. What its error adds to the mean of the outputs is
         subtracted from the bias."""
         self.replace(name, matrix)
         if name in self._means and not is_projection(name):
-            before, now = self._means[name]
-            moved = matrix.decode().double() @ now - self._weights_before(name) @ before
+            wanted, now = self._means[name]
+            moved = matrix.decode().double() @ now - wanted
             node = self.model.owner(name)
             self.model = take_off(self.model, node, name.removeprefix(f"{node.name}."), moved)
 
@@ -139,6 +153,22 @@ class SequentialFit:
             return Product(Dense(least_squares_left(values, right, moments.damped)), matrix.right)
         return product(decompose(values, Weighting.of(moments)), matrix.rank)
 
+    def _fitted_to_outputs(self, node: Node, name: str, values: Tensor) -> Tensor:
+        """The weights of the last layer that come closest to the outputs of the original."""
+        executor = Executor(self.model).eval()
+        inputs, outputs = [], []
+        for pair in self._signals:
+            inputs.append(_run_layer(executor, node.name, pair.now, self.before)[0][name])
+            outputs.append(_run_layer(self._original, node.name, pair.before, self.before)[1].alive().float())
+        bias = dict(self.model.vectors()).get(f"{node.name}.bias", values.new_zeros(len(values)))
+        mean = self._means[name][1]
+        begun = bias.double() + self._means[name][0] - values.double() @ mean
+        found, offset = fit_outputs(
+            values, begun.float(), torch.cat(inputs), torch.cat(outputs).log_softmax(1)
+        )
+        self._means[name] = found.double() @ mean + offset.double() - bias.double(), mean
+        return found
+
     def _advance(self, until: Node) -> None:
         """Run the layers before one, as they are now."""
         executor = Executor(self.model).eval()
@@ -158,7 +188,7 @@ class SequentialFit:
                 before, now = (_cell_inputs(node, names[0], s) for s in (pair.before, pair.now))
             else:
                 before = pair.inputs_before(node, self._original)
-                now, _ = _run_layer(executor, node.name, pair.now)
+                now, _ = _run_layer(executor, node.name, pair.now, self.before)
             for name in names:
                 sums[name].add(before[name], now[name], now[names[0]])
         return sums
@@ -182,29 +212,29 @@ class _Pair:
         run once."""
         if node.name in self._known:
             return self._known[node.name][0]
-        found = _run_layer(original, node.name, self.before)
+        found = _run_layer(original, node.name, self.before, original.source)
         if isinstance(node.layer, Recurrent):
             self._known[node.name] = found
         return found[0]
 
     def run(self, name: str, original: Executor, executor: Executor, needed: set[str]) -> None:
         """Run a layer in both models, and forget the signals that are not needed any more."""
-        _, before = self._known.get(name) or _run_layer(original, name, self.before)
+        _, before = self._known.get(name) or _run_layer(original, name, self.before, original.source)
         self._known.clear()
         self.before[name] = before
-        _, self.now[name] = _run_layer(executor, name, self.now)
+        _, self.now[name] = _run_layer(executor, name, self.now, original.source)
         for signals in (self.before, self.now):
             for gone in signals.keys() - needed:
                 del signals[gone]
 
 
 def _run_layer(
-    executor: Executor, layer: str, signals: _Signals
+    executor: Executor, layer: str, signals: _Signals, original: Model
 ) -> tuple[dict[str, Tensor], Frames]:
     """The inputs of the matrices of a layer, [frames, in], by full name, and its output."""
     found: dict[str, Tensor] = {}
-    executor.watch(lambda name, x: found.update({name: x.flatten(0, -2)}))
-    with torch.inference_mode():
+    executor.watch(lambda name, x: found.update({name: x.flatten(0, -2).float()}))
+    with torch.inference_mode(), quick_products(original):
         outputs = executor.run_layer(layer, signals)
     return found, outputs
 
