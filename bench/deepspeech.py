@@ -17,6 +17,7 @@ in a Python of its own: `--peer`): errors on speakers that nothing else has, spe
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -78,6 +79,7 @@ def narrow_original(folder: Path) -> Path:
 
 def make_all(names: list[str], place: Place) -> int:
     """Make what is missing, and go on after what fails; the number of failures."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the command that runs, too
     failed = 0
     for name in names:
         try:
@@ -90,8 +92,11 @@ def make_all(names: list[str], place: Place) -> int:
 
 def measure(names: list[str], place: Place, given: argparse.Namespace) -> dict[str, list[Row]]:
     """All rows."""
-    pythons = {name: Path(path) for name, path in (each.split("=") for each in given.peer)}
-    peers = Peers(pythons)
+    if not measuring.present(place, [LOSSLESS]):
+        sys.exit(f"deepspeech: no {place.file(LOSSLESS)} to compare with; --make it first")
+    peers = Peers({name: Path(path) for name, path in (each.split("=") for each in given.peer)})
+    if not peers.has("coqui"):
+        say("no stt here, so nothing is compared with its engine; see --peer")
     there = measuring.present(place, names)
     rate = runtime.open(place.file(LOSSLESS)).sample_rate
     test = Spoken.read(read_manifest(TEST)[: given.utterances], rate)

@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -98,13 +98,18 @@ def _run(name: str, place: Place, command: Command, asked: list[Command], before
             kept = time.monotonic()
             _keep(name, place, asked, before.then(spent), done=False)
 
-    status, spent = run_measured(_in_this_python(command), log, tell)
+    status, spent = run_measured(_in_this_python(command), log, tell, _own_cache(name, place))
     total = before.then(spent)
-    if status:
-        _keep(name, place, asked, total, done=False)
+    if status:  # what was killed goes on, and has not worked in vain; what failed begins anew
+        _keep(name, place, asked, total if status < 0 else before, done=False)
         said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         raise RuntimeError(f"{name}: status {status}: " + " / ".join(said[-LAST:]))
     return total
+
+
+def _own_cache(name: str, place: Place) -> dict[str, str]:
+    """An environment in which nothing is found that another file's command has measured."""
+    return os.environ | {"XDG_CACHE_HOME": str(place.folder / "cache" / place.file(name).stem)}
 
 
 def _in_this_python(command: Command) -> Command:
@@ -120,16 +125,21 @@ def _keep(name: str, place: Place, asked: list[Command], spent: Spent, done: boo
     return row
 
 
-def run_measured(command: Command, log: Path, tell: Callable[[Spent], None]) -> tuple[int, Spent]:
+def run_measured(
+    command: Command,
+    log: Path,
+    tell: Callable[[Spent], None],
+    environment: Mapping[str, str] | None = None,
+) -> tuple[int, Spent]:
     """Run a command to its end: its exit status, and what it took. `tell` hears what it has taken
-    so far, its processors aside; what it says goes to `log`."""
+    so far; what it says goes to `log`. It ends where this process is told to."""
     start, peak = time.monotonic(), 0
     with log.open("ab") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment)
     try:
         while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
             peak = max(peak, resident_of_tree(process.pid), _highest(process.pid))
-            tell(Spent(time.monotonic() - start, 0.0, peak))
+            tell(Spent(time.monotonic() - start, _processor_seconds(process.pid), peak))
             time.sleep(SAMPLED_EVERY)
     except BaseException:
         process.terminate()
@@ -150,6 +160,15 @@ def resident_of_tree(pid: int) -> int:
         return 0
     children = [int(child) for each in lists for child in each.split()]
     return pages * os.sysconf("SC_PAGE_SIZE") + sum(map(resident_of_tree, children))
+
+
+def _processor_seconds(pid: int) -> float:
+    """Of a process and its children that have ended; 0 where the system does not say."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def _highest(pid: int) -> int:

@@ -72,7 +72,9 @@ class Peers:
     def has(self, script: str) -> bool:
         """Whether the engine of a script is there."""
         command = [self._python(script), "-c", f"import {PEERS[script]}"]
-        done = subprocess.run(command, capture_output=True, check=False, env=_environment({}))
+        done = subprocess.run(
+            command, capture_output=True, check=False, env=_environment(script, {})
+        )
         return done.returncode == 0
 
     def run(self, script: str, model: Path, utterances: Sequence[Array], **settings: str) -> Answer:
@@ -99,7 +101,7 @@ class Peers:
         with tempfile.TemporaryFile("w+") as said:
             process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True,
-                env=_environment(settings),
+                env=_environment(script, settings),
             )  # fmt: skip
             try:
                 yield Turns(script, process, said)
@@ -114,7 +116,7 @@ class Peers:
         path = ROOT / "bench" / "peers" / f"{script}.py"
         command = [self._python(script), str(path), str(model), str(source), str(target)]
         done = subprocess.run(
-            command, capture_output=True, text=True, check=False, env=_environment(settings)
+            command, capture_output=True, text=True, check=False, env=_environment(script, settings)
         )
         if done.returncode:
             raise RuntimeError(f"{script}: {done.stderr[-800:]}")
@@ -137,7 +139,8 @@ def write_utterances(path: Path, utterances: Sequence[Array], **more: Array) -> 
     np.savez(path, **named)
 
 
-def _environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """One thread, and none of this project's modules but where they are asked for."""
-    kept = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+def _environment(script: str, settings: Mapping[str, str]) -> dict[str, str]:
+    """One thread, and none of this project's modules where it is not the engine."""
+    out = () if PEERS[script] == "tinyvox" else ("PYTHONPATH",)
+    kept = {k: v for k, v in os.environ.items() if k not in out}
     return kept | {"OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"} | dict(settings)
