@@ -56,9 +56,10 @@ def test_commands_are_those_that_a_user_types(place: Place) -> None:
     assert given == {"untranscribed", "dev_untranscribed"}
     (tuned,) = jobs.commands("100 fine-tuned", place)
     assert {Path(each).stem for each in tuned if each.endswith(".jsonl")} == {"transcribed", "dev"}
-    assert [command[1] for command in jobs.commands("100 dense-8-bit", place)] == [
-        "train", "compress"
-    ]  # fmt: skip
+    *trainings, last = jobs.commands("100 dense-8-bit", place)
+    assert [command[1] for command in trainings] == 3 * ["train"]
+    assert sum(jobs.DENSE_SHARES) == 1
+    assert last[1:3] == ["compress", str(place.dense_chosen("dense-8-bit"))]
 
 
 @pytest.mark.skipif(not SPEECH.exists(), reason="speech does not lie beside the project")

@@ -16,6 +16,9 @@ WAYS = (BLIND, AUDIO, DISTILLED, TUNED)
 DENSE, DENSE_8 = "dense-float32", "dense-8-bit"
 DENSE_RATIO = 100
 """The ratio at which dense networks of the same bytes are trained from nothing."""
+DENSE_SHARES = (0.125, 0.25, 0.625)
+"""Of the minutes: trainings of several lengths, of which `dev` chooses one, as small networks may
+learn two hours of speech by heart."""
 NAMES = (
     LOSSLESS,
     *(f"{ratio} {way}" for ratio in RATIOS for way in WAYS),
@@ -50,9 +53,13 @@ class Place:
         """A manifest of `write_manifests`."""
         return str(manifest_in(self.folder, name))
 
-    def dense_config(self, way: str) -> Path:
-        """The training configuration of a dense network."""
-        return self.folder / way / "train.yaml"
+    def dense_configs(self, way: str) -> list[Path]:
+        """The training configurations of a dense network, one for each of `DENSE_SHARES`."""
+        return [self.folder / way / f"{share:.3f}.yaml" for share in DENSE_SHARES]
+
+    def dense_chosen(self, way: str) -> Path:
+        """The best of those networks."""
+        return self.folder / way / "chosen.pt2"
 
     def eight_bits(self) -> Path:
         """A recipe: 8 bits, a scale a row."""
@@ -106,7 +113,6 @@ def _finetune(planned: str, transcribed: bool, out: Command, place: Place) -> Co
 
 
 def _dense(way: str, out: Command, place: Place) -> list[Command]:
-    config = place.dense_config(way)
+    trained = [["tinyvox", "train", str(config)] for config in place.dense_configs(way)]
     how = ["--recipe", str(place.eight_bits())] if way == DENSE_8 else ["--lossless"]
-    trained = str(config.with_name("dense.pt2"))
-    return [["tinyvox", "train", str(config)], ["tinyvox", "compress", trained, *out, *how]]
+    return [*trained, ["tinyvox", "compress", str(place.dense_chosen(way)), *out, *how]]

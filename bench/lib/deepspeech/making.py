@@ -63,6 +63,8 @@ def make(name: str, place: Place) -> Row:
     spent = Spent() if known is None else Spent(**known["spent"])
     asked = commands(name, place)
     for command in asked:
+        if command is asked[-1]:
+            dense.choose(name, place)
         say(f"{name}: {' '.join(command)}")
         spent = _run(name, place, command, asked, spent)
     row = _keep(name, place, asked, spent, done=True)
