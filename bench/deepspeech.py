@@ -57,6 +57,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--timed", type=int, default=24, help="utterances that are timed")
     found = options_of(parser)
     found.work = found.work or found.cache / ("deepspeech-quick" if found.quick else "deepspeech")
+    found.work = found.work.resolve()
     if found.quick:
         found.only, found.effort, found.utterances = QUICK, "fast", QUICK_UTTERANCES
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -116,7 +117,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
 
 
 def test_what_was_killed_goes_on_and_what_was_made_is_not_made_again(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scripted(monkeypatch, "import os, time; time.sleep(0.6); os.kill(os.getpid(), 9)")
     with pytest.raises(RuntimeError, match=f"lossless: status {-signal.SIGKILL}"):
@@ -132,6 +133,9 @@ def test_what_was_killed_goes_on_and_what_was_made_is_not_made_again(
     assert made["spent"]["seconds"] > killed["spent"]["seconds"] + 0.6 > 1.2
     scripted(monkeypatch, "raise AssertionError('made again')")
     assert making.make("lossless", place) == made
+    assert "made by other commands" not in capsys.readouterr().err
+    assert making.make("lossless", replace(place, original=Path("other.tflite"))) == made
+    assert "lossless: kept, made by other commands" in capsys.readouterr().err
     assert measuring.present(place, ["lossless", "20 audio"]) == ["lossless"]
 
 

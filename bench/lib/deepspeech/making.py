@@ -55,13 +55,14 @@ def make(name: str, place: Place) -> Row:
     before = needs(name)
     if before is not None:
         make(before, place)
-    known = record_of(name, place)
+    known, asked = record_of(name, place), commands(name, place)
     if known is not None and known["done"]:
+        if known["commands"] != asked:
+            say(f"{name}: kept, made by other commands; remove {place.record(name)} to make it anew")
         return known
     write_manifests(place.folder)
     dense.prepare(name, place)
     spent = Spent() if known is None else Spent(**known["spent"])
-    asked = commands(name, place)
     for command in asked:
         if command is asked[-1]:
             dense.choose(name, place)
