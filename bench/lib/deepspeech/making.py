@@ -58,7 +58,8 @@ def make(name: str, place: Place) -> Row:
     known, asked = record_of(name, place), commands(name, place)
     if known is not None and known["done"]:
         if known["commands"] != asked:
-            say(f"{name}: kept, made by other commands; remove {place.record(name)} to make it anew")
+            record = place.record(name)
+            say(f"{name}: kept, made by other commands; remove {record} to make it anew")
         return known
     write_manifests(place.folder)
     dense.prepare(name, place)
