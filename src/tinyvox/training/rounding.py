@@ -1,0 +1,105 @@
+"""Rounding while a model is trained: the codes it begins with, and the bits that they may take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from tinyvox.calibration import NO_STATISTICS, Calibration
+from tinyvox.errors import RecipeError
+from tinyvox.executor import Executor, Rounding
+from tinyvox.model import Coded, Dense, Grid, Model, leaf_map, leaves
+from tinyvox.passes.quantization import quantize, with_all_levels
+from tinyvox.quantizers import StepSearch, coded_bits, expected_slope
+from tinyvox.recipe import QuantizeRule, QuantizeSettings, first_match
+from tinyvox.training.gradual_pruning import Pruner
+
+HOLD = 20
+"""Steps between two corrections of the steps of entropy-constrained codes, which bring the codes
+back to the bits that they may take."""
+AIM, CORRECTIONS = 0.99, 12
+"""The share of those bits that a correction aims at; how many corrections there are at most after
+the last step, until no matrix takes more bits than it may."""
+
+
+def rounding_executor(
+    model: Model, rules: Sequence[QuantizeRule], calibration: Calibration | None
+) -> Executor:
+    """An executor that rounds the matrices that a rule matches. They begin with the codes that they
+    have, else with those that the rule's method gives them."""
+    if not rules:
+        return Executor(model)
+    found = {name: rule for name, _ in model.matrices() if (rule := first_match(rules, name))}
+    matching = {name: matrix for name, matrix in model.matrices() if name in found}
+    for name, matrix in matching.items():
+        if any(_on_trellis(leaf) for leaf in leaves(matrix)):
+            raise RecipeError(
+                f"finetune: {name} is coded by a trellis, whose codes cannot change one by one; "
+                "expected a matrix coded by entropy, or no quantize rule that matches it"
+            )
+    start = dict(_first_codes(model, rules, calibration).matrices())
+    coded = {name: with_all_levels(start[name]) for name in found}
+    open_again = leaf_map(lambda leaf: Dense(leaf.decode()))
+    opened = {name: open_again(matrix) for name, matrix in matching.items()}
+    executor = Executor(model.with_tensors(opened))
+    executor.set_rounding(
+        coded, {name: r.bits for name, r in found.items() if r.entropy_constrained}
+    )
+    for _, leaf in executor.dense_leaves():  # so that a file that met a size still meets it
+        if leaf.rounding is not None and leaf.rounding.bits is not None:
+            taken = coded_bits(leaf.rounding.code(leaf.values.detach()))
+            leaf.rounding.bits = min(leaf.rounding.bits, taken)
+    return executor
+
+
+def _on_trellis(leaf: Dense | Coded) -> bool:
+    return isinstance(leaf, Coded) and isinstance(leaf.codebook, Grid) and leaf.codebook.trellis
+
+
+def _first_codes(
+    model: Model, rules: Sequence[QuantizeRule], calibration: Calibration | None
+) -> Model:
+    """The model with codes for the matrices that have none yet."""
+    known = any(
+        rule.entropy_constrained and any(isinstance(leaf, Dense) for leaf in leaves(matrix))
+        for name, matrix in model.matrices()
+        if (rule := first_match(rules, name))
+    )
+    blind = {"error_compensation": False, "unbiased": False}
+    first = tuple(
+        rule if rule.entropy_constrained else rule.model_copy(update=blind) for rule in rules
+    )
+    settings = QuantizeSettings(rules=first, vectors="float32")
+    return quantize(
+        model, settings, calibration.of(model) if known and calibration else NO_STATISTICS
+    ).model
+
+
+def hold_bits(executor: Executor, pruner: Pruner, closeness: float = 0.0) -> None:
+    """Correct the steps of entropy-constrained codes: wider where the codes take more bits than
+    they may, narrower where they take fewer, by more than the share `closeness`."""
+    for rounding, bits, found in _bits_taken(executor, pruner):
+        if not bits * (1 - closeness) <= found <= bits:
+            search = StepSearch(bits, 1.0, expected_slope(bits), AIM)
+            rounding.widen(search.next(found))
+
+
+def settle(executor: Executor, pruner: Pruner) -> None:
+    """After the last step: correct until no codes take more bits than they may."""
+    for _ in range(CORRECTIONS):
+        if within_bits(executor, pruner):
+            break
+        hold_bits(executor, pruner, closeness=0.02)
+
+
+def within_bits(executor: Executor, pruner: Pruner) -> bool:
+    """Whether no entropy-constrained codes take more bits than they may."""
+    return all(found <= bits for _, bits, found in _bits_taken(executor, pruner))
+
+
+def _bits_taken(executor: Executor, pruner: Pruner) -> Iterator[tuple[Rounding, float, float]]:
+    """How entropy-constrained codes are rounded, the bits they may take, and those they take."""
+    for _, leaf in executor.dense_leaves():
+        rounding = leaf.rounding
+        if rounding is not None and rounding.bits is not None:
+            found = coded_bits(pruner.left_of(leaf, rounding.code(leaf.values.detach())))
+            yield rounding, rounding.bits, found
