@@ -17,119 +17,129 @@ from torch import Tensor
 
 
 def lstm(
-    from_input: Tensor, factors: Sequence[Tensor], truncate: int, dtype: torch.dtype
+    product: Tensor,
+    bias: Tensor | None,
+    factors: Sequence[Tensor],
+    truncate: int,
+    dtype: torch.dtype,
 ) -> Tensor:
-    """Hidden states, float32 [batch, frames, hidden], from zero states.
+    """Hidden states, [batch, frames, hidden], from zero states, as `dtype`.
 
-    `from_input`, [batch, frames, 4 * hidden], is the product of the inputs and `weight_ih`, plus
-    the bias. The product of `factors`, one or two, is `weight_hh`. Gradients flow back through at
-    most `truncate` frames (Williams and Peng 1990); the states themselves are carried on. Matrix
-    products are computed in `dtype`; the cell and its sums are float32.
+    `product`, [batch, frames, 4 * hidden], is that of the inputs and `weight_ih`; the product of
+    `factors`, one or two, is `weight_hh`. Gradients flow back through at most `truncate` frames
+    (Williams and Peng 1990); the states themselves are carried on. Matrix products are computed in
+    `dtype`; the cell and its sums are float32.
     """
-    with torch.autocast(from_input.device.type, enabled=False):
-        frames = from_input.shape[1]
-        count = max(1, -(-frames // truncate))
-        stretch = -(-frames // count)
-        padded = F.pad(
-            from_input.float().transpose(0, 1), (0, 0, 0, 0, 0, count * stretch - frames)
-        )
+    with torch.autocast(product.device.type, enabled=False):
         last = factors[1] if len(factors) > 1 else None
+        bias = product.new_zeros(product.shape[2]) if bias is None else bias
         states: Tensor = _LSTM.apply(  # type: ignore[no-untyped-call]
-            padded, factors[0], last, stretch, dtype
+            product, bias, factors[0], last, truncate, dtype
         )
-        return states[:frames].transpose(0, 1)
+        return states.transpose(0, 1)
 
 
 class _LSTM(torch.autograd.Function):
-    """Times first: inputs [frames, batch, 4 * hidden] to states [frames, batch, hidden]."""
+    """The states come with the frames first, [frames, batch, hidden]."""
 
     @staticmethod
     def forward(
         ctx: Any,
-        inputs: Tensor,
+        product: Tensor,
+        bias: Tensor,
         left: Tensor,
         right: Tensor | None,
-        stretch: int,
+        truncate: int,
         dtype: torch.dtype,
     ) -> Tensor:
-        to_gates = [w.to(dtype) for w in (left, right) if w is not None]
-        frames, batch, size = inputs.shape
-        gates = inputs.clone()
-        cells = inputs.new_empty(frames, batch, size // 4)
-        states = torch.empty_like(cells)
-        state = cell = inputs.new_zeros(batch, size // 4)
-        for now in range(frames):
-            cell = _forward_step(gates[now], _applied(to_gates, state), cell, cells[now])
-            state = torch.mul(gates[now].chunk(4, 1)[3], cell.tanh(), out=states[now])
-        ctx.save_for_backward(gates, cells, states, *to_gates)
-        ctx.stretch = stretch
-        return states
+        factors = [w.to(dtype) for w in (left, right) if w is not None]
+        batch, frames, size = product.shape
+        count = max(1, -(-frames // truncate))
+        stretch = -(-frames // count)  # all are as long: frames past the end are zeros
+        gates = bias.new_zeros(count * stretch, batch, size)
+        torch.add(product.transpose(0, 1), bias, out=gates[:frames])
+        cells = gates.new_empty(count * stretch, batch, size // 4)
+        states = gates.new_empty(cells.shape, dtype=dtype)
+        state, cell = states.new_zeros(batch, size // 4), cells.new_zeros(batch, size // 4)
+        for now in range(len(gates)):
+            state = _forward_step(gates[now], _applied(factors, state), cell, cells[now])
+            state, cell = states[now].copy_(state), cells[now]
+        ctx.save_for_backward(gates, cells, states, *factors)
+        ctx.stretch, ctx.frames, ctx.kind = stretch, frames, product.dtype
+        return states[:frames]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        gates, cells, states, *to_gates = ctx.saved_tensors
-        from_gates = _gate_gradients(gates, cells, grads[0], to_gates, ctx.stretch)
-        before = F.pad(states[:-1], (0, 0, 0, 0, 1, 0)).flatten(0, 1).to(to_gates[0].dtype)
-        errors = from_gates.flatten(0, 1).to(to_gates[0].dtype)
-        if len(to_gates) == 1:
-            return from_gates, (errors.T @ before).float(), None, None, None
-        left, right = to_gates
+        gates, cells, states, *factors = ctx.saved_tensors
+        padded = F.pad(grads[0], (0, 0, 0, 0, 0, len(gates) - ctx.frames)).float()
+        errors = _gate_gradients(gates, cells, padded, factors, ctx.stretch)
+        of_product = errors[: ctx.frames].transpose(0, 1).to(ctx.kind)
+        of_bias = errors.sum((0, 1), dtype=torch.float32)
+        before = F.pad(states[:-1], (0, 0, 0, 0, 1, 0)).flatten(0, 1)
+        errors = errors.flatten(0, 1)
+        if len(factors) == 1:
+            return of_product, of_bias, (errors.T @ before).float(), None, None, None
+        left, right = factors
         of_left = errors.T @ (before @ right.T)
         of_right = (errors @ left).T @ before
-        return from_gates, of_left.float(), of_right.float(), None, None
+        return of_product, of_bias, of_left.float(), of_right.float(), None, None
 
 
 def _applied(factors: Sequence[Tensor], state: Tensor) -> Tensor:
     """The product of the factors times states [..., size]."""
-    product = state.to(factors[0].dtype)
     for factor in reversed(factors):
-        product = product @ factor.T
-    return product
+        state = state @ factor.T
+    return state
 
 
 def _forward_step(gates: Tensor, recurrent: Tensor, cell: Tensor, out: Tensor) -> Tensor:
-    """The new cell states, written to `out`; `gates` become what lets values through."""
+    """The hidden states; `gates` become what they let through, `out` the new cell states."""
     gates += recurrent
     i, f, g, o = gates.chunk(4, 1)
-    for gate in (i, f, o):
-        gate.sigmoid_()
+    gates[:, : 2 * i.shape[1]].sigmoid_()
     g.tanh_()
-    return torch.mul(f, cell, out=out).addcmul_(i, g)
+    o.sigmoid_()
+    torch.mul(f, cell, out=out).addcmul_(i, g)
+    return out.tanh().mul_(o)
 
 
 def _gate_gradients(
     gates: Tensor, cells: Tensor, grads: Tensor, factors: Sequence[Tensor], stretch: int
 ) -> Tensor:
-    """The gradients of the sums inside the gates, [frames, batch, 4 * hidden]."""
+    """The gradients of the sums inside the gates, [frames, batch, 4 * hidden]; `grads` are those of
+    the states."""
     frames, batch, size = gates.shape
+    result = states_like = gates.new_empty(gates.shape, dtype=factors[0].dtype)
     before = F.pad(cells[:-1], (0, 0, 0, 0, 1, 0))
     shape = frames // stretch, stretch, batch
-    gates, cells, before, grads = (
-        v.view(*shape, -1).transpose(0, 1) for v in (gates, cells, before, grads.contiguous())
+    gates, cells, before, grads, result = (
+        v.view(*shape, -1) for v in (gates, cells, before, grads, result)
     )
-    result = gates.new_empty(*shape, size).transpose(0, 1)
-    of_state = of_cell = gates.new_zeros(shape[0], batch, size // 4)
+    errors = result.new_empty(shape[0], batch, size)
+    of_cell = gates.new_zeros(shape[0], batch, size // 4)
+    of_state = of_cell.to(result.dtype)
     for now in range(stretch - 1, -1, -1):
-        step = gates[now], cells[now], before[now], grads[now] + of_state, of_cell
-        of_gates, of_cell = _backward_step(*step)
-        result[now] = of_gates
-        of_state = of_gates.to(factors[0].dtype)
+        of_now = grads[:, now].add_(of_state)
+        step = gates[:, now], cells[:, now], before[:, now], of_now, of_cell
+        of_cell = _backward_step(*step, errors)
+        result[:, now] = errors
+        of_state = errors.flatten(0, 1)
         for factor in factors:
             of_state = of_state @ factor
-    return result.transpose(0, 1).reshape(frames, batch, size)
+        of_state = of_state.view(of_cell.shape)
+    return states_like
 
 
 def _backward_step(
-    gates: Tensor, cell: Tensor, before: Tensor, of_state: Tensor, of_cell: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The gradients inside the gates, and that of the cell states before."""
+    gates: Tensor, cell: Tensor, before: Tensor, of_state: Tensor, of_cell: Tensor, out: Tensor
+) -> Tensor:
+    """The gradient of the cell states before; those inside the gates go to `out`."""
     i, f, g, o = gates.chunk(4, -1)
+    of_i, of_f, of_g, of_o = out.chunk(4, -1)
     bent = cell.tanh()
-    of_cell = of_cell + of_state * o * (1 - bent * bent)
-    inside = (
-        of_cell * g * (i * (1 - i)),
-        of_cell * before * (f * (1 - f)),
-        of_cell * i * (1 - g * g),
-        of_state * bent * (o * (1 - o)),
-    )
-    return torch.cat(inside, -1), of_cell * f
+    of_o.copy_((of_state * bent).mul_(o - o * o))
+    of_cell = of_cell.addcmul(of_state * o, 1 - bent * bent)
+    of_i.copy_((of_cell * g).mul_(i - i * i))
+    of_g.copy_((of_cell * i).mul_(1 - g * g))
+    of_f.copy_((of_cell * before).mul_(f - f * f))
+    return of_cell.mul_(f)

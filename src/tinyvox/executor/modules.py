@@ -92,6 +92,8 @@ def _report_gradient(
 def _linear(module: LayerModule, x: Frames) -> Frames:
     bias = module.vector("bias")
     module.report_inputs("weight", x)
+    if module.truncation is not None and module.on_gradients is None:
+        return x.map(lambda values: module.weight("weight").apply_to(values, bias))
     y = Frames(module.weight("weight").apply_to(x.values), x.lengths)
     module.report_gradients("weight", y)
     return y if bias is None else y.map(lambda values: values + bias)
@@ -201,6 +203,9 @@ def _activation(module: LayerModule, x: Frames) -> Frames:
     layer = module.layer
     assert isinstance(layer, layers.Activation)
     limits, slopes = module.vector("limits"), module.vector("slopes")
+    if module.truncation is not None and layer.kind == "clipped_relu":
+        top = float(layer.limit or 0)  # one pass for the gradient, which is zero at the limits too
+        return x.map(lambda values: F.hardtanh(values, 0.0, top))
     return x.map(lambda values: activated(layer, values, limits, slopes))
 
 

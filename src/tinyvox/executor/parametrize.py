@@ -31,8 +31,8 @@ class Weight(Protocol):
     def __call__(self) -> Tensor:
         """The values, float32 [out, in]."""
 
-    def apply_to(self, x: Tensor) -> Tensor:
-        """The matrix times vectors: x [..., in] to [..., out]."""
+    def apply_to(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """The matrix times vectors, plus a bias: x [..., in] to [..., out]."""
 
     def factors(self) -> list[Tensor]:
         """The values, or those of the two factors of a product, from left to right."""
@@ -225,9 +225,9 @@ class DenseWeight(nn.Module):
         rounded: Tensor = self.rounding(self.values)
         return rounded
 
-    def apply_to(self, x: Tensor) -> Tensor:
-        """The matrix times vectors: x [..., in] to [..., out]."""
-        return F.linear(x, self())
+    def apply_to(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """The matrix times vectors, plus a bias: x [..., in] to [..., out]."""
+        return F.linear(x, self(), bias)
 
     def factors(self) -> list[Tensor]:
         """The values alone."""
@@ -253,9 +253,9 @@ class CodedWeight(nn.Module):
         """The values that the codes stand for, float32 [out, in]."""
         return decoded(self.codes, self.levels(), self.scales())
 
-    def apply_to(self, x: Tensor) -> Tensor:
-        """The matrix times vectors: x [..., in] to [..., out]."""
-        return F.linear(x, self())
+    def apply_to(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """The matrix times vectors, plus a bias: x [..., in] to [..., out]."""
+        return F.linear(x, self(), bias)
 
     def factors(self) -> list[Tensor]:
         """The values alone."""
@@ -282,9 +282,9 @@ class ProductWeight(nn.Module):
         result: Tensor = self.left() @ self.right()
         return result
 
-    def apply_to(self, x: Tensor) -> Tensor:
-        """The factors times vectors, one after the other: x [..., in] to [..., out]."""
-        return self.left.apply_to(self.right.apply_to(x))
+    def apply_to(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """The factors times vectors, in turn, plus a bias: x [..., in] to [..., out]."""
+        return self.left.apply_to(self.right.apply_to(x), bias)
 
     def factors(self) -> list[Tensor]:
         """The values of the two factors."""

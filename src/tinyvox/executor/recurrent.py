@@ -55,7 +55,7 @@ def _run_truncated(module: LayerModule, side: str, inputs: Frames) -> Tensor:
         kind = x.device.type
         fast = torch.is_autocast_enabled(kind)
         dtype = torch.get_autocast_dtype(kind) if fast else torch.float32
-        return lstm(product if bias is None else product + bias, factors, frames, dtype)
+        return lstm(product, bias, factors, frames, dtype)
     flat, outputs = _flat_weights(module, side, x), []
     state = _zero_state(layer, cell, x)
     for stretch in torch.split(x, frames, dim=1):

@@ -47,7 +47,8 @@ class Batch:
     `position` is the place in the stream of batches after this one; `files` are the audio files
     that the batch was made of. `transcribed`, bool [batch], are the utterances with a transcript,
     None where all have one; those without have no targets. `teacher`, float16 [batch, frames',
-    tokens], are the outputs of the teacher where they are known already.
+    tokens], are the outputs of the teacher where they are known already. `shares` are the parts of
+    the target tokens and of the frames that this is, of a batch that several processes share.
     """
 
     features: Tensor
@@ -58,6 +59,7 @@ class Batch:
     files: tuple[Path, ...] = ()
     transcribed: Tensor | None = None
     teacher: Tensor | None = None
+    shares: tuple[float, float] = (1.0, 1.0)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from tinyvox.model import SpeechCard
 from tinyvox.progress import Progress, silent
 from tinyvox.runtime import extract_features
 from tinyvox.speech import Utterance, read_utterance, spread
+from tinyvox.training import processes
 from tinyvox.training.device import autocast
 from tinyvox.training.selection import Score
 from tinyvox.training.teacher import CachedTeacher
@@ -61,8 +62,10 @@ class SpeechJudge:
         training = executor.training
         executor.eval()
         with torch.inference_mode(), autocast(device, precision):
-            sums = torch.stack([self._measured(executor, b, device) for b in self.batches]).sum(0)
+            own = self.batches[processes.rank() :: processes.count()]
+            sums = sum((self._measured(executor, b, device) for b in own), torch.zeros(4).double())
         executor.train(training)
+        sums = processes.total(sums)
         divergence, frames, edits, characters = sums.tolist()
         rate = edits / characters if self.by_text and characters else 0.0
         return (rate, divergence / frames) if math.isfinite(divergence) else (math.inf, math.inf)

@@ -21,6 +21,7 @@ from tinyvox.errors import DataError, FileError, RecipeError
 from tinyvox.executor import Executor
 from tinyvox.progress import Progress, Update
 from tinyvox.storage import atomic_writer, interrupted_afterwards
+from tinyvox.training import processes
 from tinyvox.training.batches import Batch, Position
 from tinyvox.training.configuration import Optimization
 from tinyvox.training.gradual_pruning import Pruner
@@ -101,8 +102,10 @@ class Learner(ABC):
         """
         loss = self.loss(batch)
         self.optimizer.zero_grad(set_to_none=True)
-        whole = loss + self.pruner.penalty()
+        whole = loss + self.pruner.penalty() / processes.count()
         whole.backward()  # type: ignore[no-untyped-call]
+        processes.add_gradients(self.executor.parameters())
+        loss, whole = processes.total(loss), processes.total(whole)
         norm = nn.utils.clip_grad_norm_(self.executor.parameters(), self.clip_norm)
         for what, value in (("loss", whole.detach()), ("norm of the gradients", norm)):
             if not math.isfinite(value):
@@ -145,7 +148,7 @@ class Checkpoint:
 
         Raises FileError, which says what is kept.
         """
-        if self.path is None or self.kept == self.done:
+        if self.path is None or self.kept == self.done or not processes.is_first():
             return
         try:
             self._write(self.path)

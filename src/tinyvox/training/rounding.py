@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from tinyvox.calibration import NO_STATISTICS, Calibration
 from tinyvox.errors import RecipeError
 from tinyvox.executor import Executor, Rounding
-from tinyvox.model import Coded, Dense, Grid, Model, leaf_map, leaves
+from tinyvox.formats import tvx
+from tinyvox.model import MAX_CODE_BITS, Coded, Dense, Grid, Model, leaf_map, leaves
 from tinyvox.passes.quantization import quantize, with_all_levels
 from tinyvox.quantizers import StepSearch, coded_bits, expected_slope
 from tinyvox.recipe import QuantizeRule, QuantizeSettings, first_match
@@ -19,6 +21,21 @@ back to the bits that they may take."""
 AIM, CORRECTIONS = 0.99, 12
 """The share of those bits that a correction aims at; how many corrections there are at most after
 the last step, until no matrix takes more bits than it may."""
+
+SMALLEST_SHARE = 0.2
+"""Codes can be trained down to this share of the bits that they take."""
+
+
+def form_rules(model: Model) -> tuple[QuantizeRule, ...]:
+    """Rules by which fine-tuning keeps the form that a model has: codes on a grid are trained, and
+    take no more bits than they do. Other codes stay, and their codebooks are trained."""
+    names = [name for name, matrix in model.matrices() if any(map(_can_change, leaves(matrix)))]
+    return (QuantizeRule(method="entropy", layers=tuple(names), bits=MAX_CODE_BITS),) * bool(names)
+
+
+def _can_change(leaf: Dense | Coded) -> bool:
+    book = leaf.codebook if isinstance(leaf, Coded) else None
+    return isinstance(book, Grid) and book.zero.numel() == 1 and not book.trellis
 
 
 def rounding_executor(
@@ -89,6 +106,55 @@ def settle(executor: Executor, pruner: Pruner) -> None:
         if within_bits(executor, pruner):
             break
         hold_bits(executor, pruner, closeness=0.02)
+
+
+@dataclass(frozen=True)
+class FileSize:
+    """The most bytes that the file of a model may have; `finish` gives a trained model the form in
+    which it is saved."""
+
+    limit: int
+    finish: Callable[[Model], Model]
+
+
+def set_size(executor: Executor, model: Model, size: FileSize) -> None:
+    """Before the first step: let codes take as many bits as the size leaves for them."""
+    _share_bits(executor, tvx.size(model), size.limit)
+
+
+def fitted(executor: Executor, pruner: Pruner, size: FileSize) -> Model:
+    """After the last step: the model in a file of at most that size.
+
+    Raises RecipeError where the codes cannot become as small as that.
+    """
+    for _ in range(CORRECTIONS):
+        settle(executor, pruner)
+        model = size.finish(pruner.model())
+        found = tvx.size(model)
+        if found <= size.limit:
+            return model
+        _share_bits(executor, found, size.limit - found // 2000)
+    raise RecipeError(
+        f"finetune: the file has {found:,} bytes, expected at most {size.limit:,}; give a larger "
+        "--size, or compress the original anew"
+    )
+
+
+def _share_bits(executor: Executor, found: int, wanted: int) -> None:
+    """Change the bits that codes may take so that a file of so many bytes becomes another size."""
+    held = [leaf for _, leaf in executor.dense_leaves() if leaf.rounding and leaf.rounding.bits]
+    taken = [coded_bits(leaf.rounding.code(leaf.values.detach())) for leaf in held]  # type: ignore[union-attr]
+    codes = sum(bits * leaf.values.numel() for bits, leaf in zip(taken, held, strict=True)) / 8
+    left = (codes + wanted - found) / max(1.0, codes)
+    if left < SMALLEST_SHARE:
+        raise RecipeError(
+            f"finetune: {found:,} bytes, of which {codes:,.0f} are codes that can change, cannot "
+            f"become {wanted:,}; give a larger --size, or compress the original anew"
+        )
+    for leaf in held:
+        assert leaf.rounding is not None
+        assert leaf.rounding.bits is not None
+        leaf.rounding.bits *= left
 
 
 def within_bits(executor: Executor, pruner: Pruner) -> bool:

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tinyvox import runtime
-from tinyvox.errors import TinyvoxError
+from tinyvox.errors import ModelError, TinyvoxError
 from tinyvox.executor import Executor, output_frames
 from tinyvox.formats import tvx
-from tinyvox.model import Model
+from tinyvox.model import LogSoftmax, Model
 from tinyvox.progress import Progress, Update, silent
 from tinyvox.storage import atomic_writer, cache_folder
+from tinyvox.training import processes
 
 STAGE = "running the original"
 FORMAT = "tinyvox teacher 1"
@@ -62,15 +63,16 @@ class CachedTeacher:
         `progress` is told of each utterance, in the stage "running the original".
         """
         total = len(utterances) if isinstance(utterances, Sized) else None
-        with ThreadPoolExecutor(threads()) as pool:
-            waiting = iter(utterances)
+        with ThreadPoolExecutor(max(1, threads() // processes.count())) as pool:
+            waiting = islice(utterances, processes.rank(), None, processes.count())
             jobs = [pool.submit(self._ensure, each) for each in islice(waiting, AHEAD)]
             done = 0
             while jobs:
                 jobs.pop(0).result()
                 jobs += [pool.submit(self._ensure, each) for each in islice(waiting, 1)]
-                done += 1
-                progress(Update(STAGE, done, total))
+                done += processes.count()
+                progress(Update(STAGE, done if total is None else min(done, total), total))
+        processes.wait()
 
     def _ensure(self, features: Tensor) -> None:
         path = self._path(features)
@@ -90,6 +92,39 @@ class CachedTeacher:
         with atomic_writer(path) as file:
             np.save(file, outputs, allow_pickle=False)
         return torch.from_numpy(outputs)
+
+
+def check_teacher(model: Model, teacher: Model) -> None:
+    """Raise ModelError where a teacher says nothing of a model: it hears or writes differently."""
+    for what, each in (("model", model), ("teacher", teacher)):
+        if not isinstance(each.node(each.output).layer, LogSoftmax):
+            raise ModelError(f"the {what} does not end in log_softmax, which distillation compares")
+    found, expected = _measures(teacher), _measures(model)
+    for name, value in expected.items():
+        if name in found and found[name] != value:
+            raise ModelError(
+                f"the teacher has {name} {_shown(found[name])}, the model {_shown(value)}; give "
+                "the original that the model was made from"
+            )
+
+
+def _measures(model: Model) -> dict[str, object]:
+    """What a model and its teacher have in common."""
+    lengths = torch.tensor(_LENGTHS)
+    found: dict[str, object] = {
+        "inputs": model.input_size,
+        "outputs": model.signals[model.output].shape,
+        f"output frames for {_LENGTHS} frames": tuple(output_frames(model, lengths).tolist()),
+    }
+    if (card := model.card) is not None:
+        found |= {"tokens": card.tokens, "blank": card.blank}
+        found |= {f"features.{key}": value for key, value in card.features.model_dump().items()}
+    return found
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def threads() -> int:

@@ -14,6 +14,7 @@ from tinyvox.calibration import Calibration
 from tinyvox.executor import Executor
 from tinyvox.model import Model
 from tinyvox.recipe import FinetuneSettings
+from tinyvox.training import processes
 from tinyvox.training.batches import Batch, shift_channel
 from tinyvox.training.configuration import Optimization
 from tinyvox.training.device import autocast, fastest_device, product_precision
@@ -54,14 +55,20 @@ class Tuner(Learner):
         """CTC and distillation, weighted as the settings say."""
         shifted = shift_channel(batch.features, self.settings.channel_shift, self.rng)
         batch = dataclasses.replace(batch, features=shifted.to(self.device))
+        batch = processes.share(batch, self.executor.source)
+        of_tokens, of_frames = batch.shares
         with autocast(self.device, self.precision):
             outputs, lengths = self.executor.run(batch.features, batch.lengths)
             log_probs = outputs.float()
-            loss = self.settings.ctc * ctc_loss(log_probs, lengths, batch, self.blank)
+            loss = log_probs.new_zeros(())
+            if self.settings.ctc > 0:
+                spelled = ctc_loss(log_probs, lengths, batch, self.blank)
+                loss = self.settings.ctc * of_tokens * spelled
             if self.settings.distill > 0:
                 targets = self._targets(batch)
                 known = log_probs[:, : targets.shape[1]]  # the teacher's are padded to the longest
-                loss = loss + self.settings.distill * distillation_loss(known, targets, lengths)
+                apart = distillation_loss(known, targets, lengths)
+                loss = loss + self.settings.distill * of_frames * apart
         return loss
 
     def _targets(self, batch: Batch) -> Tensor:
