@@ -56,8 +56,10 @@ class _LSTM(torch.autograd.Function):
         batch, frames, size = product.shape
         count = max(1, -(-frames // truncate))
         stretch = -(-frames // count)  # all are as long: frames past the end are zeros
-        gates = bias.new_zeros(count * stretch, batch, size)
-        torch.add(product.transpose(0, 1), bias, out=gates[:frames])
+        gates = bias.new_empty(count * stretch, batch, size)
+        gates[:frames] = product.transpose(0, 1)
+        gates[:frames] += bias
+        gates[frames:] = 0
         cells = gates.new_empty(count * stretch, batch, size // 4)
         states = gates.new_empty(cells.shape, dtype=dtype)
         state, cell = states.new_zeros(batch, size // 4), cells.new_zeros(batch, size // 4)

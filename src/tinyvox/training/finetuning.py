@@ -19,6 +19,7 @@ from tinyvox.training import processes
 from tinyvox.training.batches import Batches, Position
 from tinyvox.training.judging import SpeechJudge
 from tinyvox.training.loop import Checkpoint, Loop
+from tinyvox.training.memory import keep_freed_memory
 from tinyvox.training.pace import Pace, best_rate
 from tinyvox.training.rounding import HOLD, FileSize, fitted, set_size, settle
 from tinyvox.training.selection import Score, Selection, evaluation_steps
@@ -113,6 +114,7 @@ def tune(
     """
     if model.card is None:
         raise ModelError("fine-tuning needs a speech card; add --card FILE")
+    keep_freed_memory()
     run = _Run(model, settings, corpus, teacher, calibration, options, progress)
     name = _run_name(model, teacher, settings, corpus, options)
     state = Checkpoint(checkpoint, run.tuner, name)
