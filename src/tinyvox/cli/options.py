@@ -56,7 +56,7 @@ Finetune = Annotated[
     Path | None,
     typer.Option(
         "--finetune",
-        help="Manifest with transcripts, or training configuration, to fine-tune on.",
+        help="Manifest, best with transcripts, or training configuration, to fine-tune on.",
     ),
 ]
 EffortOption = Annotated[

@@ -203,7 +203,7 @@ def _activation(module: LayerModule, x: Frames) -> Frames:
     layer = module.layer
     assert isinstance(layer, layers.Activation)
     limits, slopes = module.vector("limits"), module.vector("slopes")
-    if module.truncation is not None and layer.kind == "clipped_relu":
+    if module.truncation is not None and limits is None and layer.kind == "clipped_relu":
         top = float(layer.limit or 0)  # one pass for the gradient, which is zero at the limits too
         return x.map(lambda values: F.hardtanh(values, 0.0, top))
     return x.map(lambda values: activated(layer, values, limits, slopes))

@@ -21,7 +21,7 @@ from tinyvox.training.judging import SpeechJudge
 from tinyvox.training.loop import Checkpoint, Loop
 from tinyvox.training.memory import keep_freed_memory
 from tinyvox.training.pace import Pace, best_rate
-from tinyvox.training.rounding import HOLD, FileSize, fitted, set_size, settle
+from tinyvox.training.rounding import HOLD, FileSize, fitted, set_size, settle, settled
 from tinyvox.training.selection import Score, Selection, evaluation_steps
 from tinyvox.training.teacher import CachedTeacher
 from tinyvox.training.tuner import Tuner, schedule
@@ -143,21 +143,29 @@ class _Run:
         judged = bool(settings.evaluations and dev)
         self.in_turn = settings.variants > 0 and can_take_turns(corpus)
         self.cached = CachedTeacher(teacher, cache) if self.in_turn or judged else None
-        # What is drawn at random cannot be in the cache.
-        self.taught = self.in_turn and settings.distill > 0 and settings.channel_shift == 0
+        self.taught = self.in_turn and settings.distill > 0 and self.can_know()
         self.tuner = Tuner(model, settings, None if self.taught else teacher, calibration)
         if (size := options.get("size")) is not None:
             set_size(self.tuner.executor, model, size)
         if judged:
             self.tuner.selection = self._selection(dev)
 
+    def can_know(self) -> bool:
+        """Whether features come again, so that the teacher's outputs for them can be kept."""
+        return self.settings.channel_shift == 0
+
     def _selection(self, dev: Sequence[Utterance]) -> Selection:
         assert self.model.card is not None
         assert self.cached is not None
         by_text = self.settings.ctc > 0
         judge = SpeechJudge(dev, self.model.card, self.cached, by_text, self.progress)
-        device, precision = self.tuner.device, self.tuner.precision
-        return Selection(lambda it: judge(it, device, precision), (), self.settings.patience)
+        tuner = self.tuner
+        return Selection(
+            lambda it: judge(it, tuner.device, tuner.precision),
+            (),
+            self.settings.patience,
+            lambda: settled(tuner.executor, tuner.pruner),
+        )
 
     def batches(self, position: Position | None = None) -> Batches:
         """The stream of batches, from its beginning or from a position on."""

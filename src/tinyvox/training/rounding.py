@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+
+import torch
 
 from tinyvox.calibration import NO_STATISTICS, Calibration
 from tinyvox.errors import RecipeError
@@ -24,13 +27,17 @@ the last step, until no matrix takes more bits than it may."""
 
 SMALLEST_SHARE = 0.2
 """Codes can be trained down to this share of the bits that they take."""
+FEWEST = 4096
+"""Matrices of fewer codes keep their bits: half of them are not codes."""
 
 
 def form_rules(model: Model) -> tuple[QuantizeRule, ...]:
     """Rules by which fine-tuning keeps the form that a model has: codes on a grid are trained, and
     take no more bits than they do. Other codes stay, and their codebooks are trained."""
     names = [name for name, matrix in model.matrices() if any(map(_can_change, leaves(matrix)))]
-    return (QuantizeRule(method="entropy", layers=tuple(names), bits=MAX_CODE_BITS),) * bool(names)
+    if not names:
+        return ()
+    return (QuantizeRule(method="entropy", layers=tuple(names), bits=MAX_CODE_BITS),)
 
 
 def _can_change(leaf: Dense | Coded) -> bool:
@@ -108,6 +115,20 @@ def settle(executor: Executor, pruner: Pruner) -> None:
         hold_bits(executor, pruner, closeness=0.02)
 
 
+@contextmanager
+def settled(executor: Executor, pruner: Pruner) -> Iterator[None]:
+    """Let the codes take no more bits than they may in the block, as after the last step."""
+    roundings = [leaf.rounding for _, leaf in executor.dense_leaves() if leaf.rounding]
+    before = [rounding.scales.scale.detach().clone() for rounding in roundings]
+    settle(executor, pruner)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for rounding, scale in zip(roundings, before, strict=True):
+                rounding.scales.scale.copy_(scale)
+
+
 @dataclass(frozen=True)
 class FileSize:
     """The most bytes that the file of a model may have; `finish` gives a trained model the form in
@@ -142,7 +163,11 @@ def fitted(executor: Executor, pruner: Pruner, size: FileSize) -> Model:
 
 def _share_bits(executor: Executor, found: int, wanted: int) -> None:
     """Change the bits that codes may take so that a file of so many bytes becomes another size."""
-    held = [leaf for _, leaf in executor.dense_leaves() if leaf.rounding and leaf.rounding.bits]
+    held = [
+        leaf
+        for _, leaf in executor.dense_leaves()
+        if leaf.rounding and leaf.rounding.bits and leaf.values.numel() >= FEWEST
+    ]
     taken = [coded_bits(leaf.rounding.code(leaf.values.detach())) for leaf in held]  # type: ignore[union-attr]
     codes = sum(bits * leaf.values.numel() for bits, leaf in zip(taken, held, strict=True)) / 8
     left = (codes + wanted - found) / max(1.0, codes)

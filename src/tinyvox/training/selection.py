@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from torch import Tensor
@@ -18,11 +19,18 @@ Judge = Callable[[Executor], Score]
 class Selection:
     """Judges a model after some `steps`, rising, and keeps the weights of the best one.
 
-    It is `exhausted` after `patience` steps in a row without a better one.
+    It is `exhausted` after `patience` steps in a row without a better one. The model is judged, and
+    its weights are kept, in the form that `final` gives it for so long.
     """
 
-    def __init__(self, judge: Judge, steps: tuple[int, ...], patience: int) -> None:
-        self.judge, self.steps, self.patience = judge, steps, patience
+    def __init__(
+        self,
+        judge: Judge,
+        steps: tuple[int, ...],
+        patience: int,
+        final: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        self.judge, self.steps, self.patience, self.final = judge, steps, patience, final
         self.best: dict[str, Tensor] = {}
         self.scores: dict[int, Score] = {}
 
@@ -30,9 +38,10 @@ class Selection:
         """Judge the model where it is time, once after each step."""
         if done not in self.steps or done in self.scores:
             return
-        score = self.judge(executor)
-        if score <= min(self.scores.values(), default=score):
-            self.best = copy.deepcopy(dict(executor.state_dict()))
+        with self.final():
+            score = self.judge(executor)
+            if score <= min(self.scores.values(), default=score):
+                self.best = copy.deepcopy(dict(executor.state_dict()))
         self.scores[done] = score
 
     @property

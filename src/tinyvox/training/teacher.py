@@ -133,8 +133,10 @@ def threads() -> int:
 
 
 def native_engine(model: Model) -> Engine | None:
-    """The model in the native runtime; None where that does not take it, or gives other numbers of
-    frames than torch."""
+    """The model in the native runtime; None where that does not take it, gives other numbers of
+    frames than torch, or frames of another shape."""
+    if len(model.signals[model.output].shape) != 1:
+        return None
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "teacher.tvx"
         try:
@@ -170,6 +172,6 @@ def _read(path: Path) -> NDArray[np.float16] | None:
     try:
         with path.open("rb") as file:
             outputs: NDArray[np.float16] = np.load(file, allow_pickle=False)
-        return outputs if outputs.dtype == np.float16 and outputs.ndim == 2 else None
+        return outputs if outputs.dtype == np.float16 else None
     except (OSError, EOFError, ValueError):
         return None

@@ -16,6 +16,7 @@ from tinyvox.progress import Progress, silent
 from tinyvox.recipe import FinetuneSettings, save_recipe, with_finetune
 from tinyvox.training import finetune, load_audio
 from tinyvox.workflow.description import left_float
+from tinyvox.workflow.finetuning import planned_settings
 from tinyvox.workflow.inputs import Inputs, read_inputs, untranscribed
 from tinyvox.workflow.request import CompressRequest, CompressResult
 
@@ -48,7 +49,9 @@ def run(request: CompressRequest, progress: Progress = silent) -> CompressResult
     recipe = inputs.recipe
     if recipe is None:
         plan = _planned(request, inputs, calibration, progress)
-        recipe = with_finetune(plan.recipe) if inputs.tuning is not None else plan.recipe
+        recipe = plan.recipe
+        if inputs.tuning is not None:
+            recipe = with_finetune(recipe, planned_settings(request, inputs.model, inputs.tuning))
     if request.save_recipe is not None:
         save_recipe(recipe, request.save_recipe)
     tune = None

@@ -39,6 +39,7 @@ from tinyvox.workflow.inputs import (
     training_config,
     untranscribed,
 )
+from tinyvox.workflow.request import CompressRequest
 
 STEPS = 1000
 """Steps where neither they nor the minutes are given."""
@@ -53,6 +54,8 @@ TRIED = (0.25, 0.5, 1.0, 2.0)
 """Factors of the learning rate that are tried where none is given, and there is speech to judge
 by."""
 EVALUATIONS = 12
+LARGE = 20_000_000
+"""Parameters beyond which the original is too slow to run beside at every step."""
 
 
 @dataclass(frozen=True)
@@ -191,6 +194,15 @@ def command_settings(model: Model, dev: bool, text: bool, **given: Any) -> Finet
         return FinetuneSettings.model_validate({**chosen, **given})
     except ValidationError as error:
         raise RecipeError(describe(error, FinetuneSettings)) from None
+
+
+def planned_settings(request: CompressRequest, model: Model, corpus: Corpus) -> FinetuneSettings:
+    """How a model is trained after it was planned: a large one, and one without a transcript, as by
+    the command."""
+    if model.original_parameters <= LARGE and any_text(corpus):
+        return FinetuneSettings()
+    settings = command_settings(model, request.dev is not None, any_text(corpus), seed=request.seed)
+    return settings.model_copy(update={"quantize": ()})
 
 
 def _settings(request: FinetuneRequest, model: Model, text: bool) -> FinetuneSettings:
