@@ -14,6 +14,7 @@ import pytest
 import torch
 from tuning import compressed, corpus_of, recognizer, speech, tuning
 
+from tinyvox.errors import RecipeError
 from tinyvox.executor import Executor
 from tinyvox.training import finetune, processes
 from tinyvox.training.batches import Batch
@@ -127,3 +128,14 @@ def test_one_process_shares_nothing(tmp_path: Path) -> None:
     manifest = speech(tmp_path, [None, None])
     tuned = finetune(small, tuning(small, steps=1), corpus_of(manifest), original, cache=tmp_path)
     assert len(list(Executor(tuned).weights())) == len(list(small.matrices()))
+
+
+def test_a_launcher_that_started_one_process_of_several_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`accelerate launch --cpu --num_processes 2` without MPI does so, and says nothing."""
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
+    processes.join()  # one was asked for
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    with pytest.raises(RecipeError, match="started one process, .* give it --multi_gpu instead"):
+        processes.join()

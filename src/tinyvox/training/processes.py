@@ -15,19 +15,42 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from tinyvox.errors import RecipeError
 from tinyvox.executor import output_frames
 from tinyvox.model import Model
 from tinyvox.training.batches import Batch
 
 
+WORLD = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+RANK = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
+LOCAL_RANK = ("LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID")
+"""Where torchrun, Open MPI and other MPIs say how many processes there are, and which this is."""
+
+
 def join() -> None:
-    """Meet the processes that the launcher started, each on its own GPU where there are GPUs."""
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
+    """Meet the processes that the launcher started, each on its own GPU where there are GPUs.
+
+    Raises RecipeError where a launcher was asked for several and started one.
+    """
+    if dist.is_initialized():
+        return
+    if "ACCELERATE_USE_CPU" in os.environ and "MASTER_PORT" in os.environ and not _said(WORLD):
+        raise RecipeError(
+            "accelerate launch started one process, as on processors it leaves that to MPI; give "
+            "it --multi_gpu instead of --cpu, which needs no GPU here, or --num_processes 1"
+        )
+    if (world := int(_said(WORLD) or 1)) < 2:
         return
     on_gpu = torch.cuda.is_available()
     if on_gpu:
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    dist.init_process_group("nccl" if on_gpu else "gloo")
+        torch.cuda.set_device(int(_said(LOCAL_RANK) or 0))
+    backend = "nccl" if on_gpu else "gloo"
+    dist.init_process_group(backend, world_size=world, rank=int(_said(RANK) or 0))
+
+
+def _said(names: Iterable[str]) -> str | None:
+    """What the environment says under the first of these names that it has."""
+    return next((os.environ[name] for name in names if name in os.environ), None)
 
 
 def leave() -> None:
@@ -49,7 +72,7 @@ def rank() -> int:
 
 def is_first() -> bool:
     """Whether this is the process that writes and prints, also before it has joined."""
-    return rank() == 0 if dist.is_initialized() else os.environ.get("RANK", "0") == "0"
+    return rank() == 0 if dist.is_initialized() else int(_said(RANK) or 0) == 0
 
 
 def wait() -> None:
