@@ -126,8 +126,13 @@ FAULTS: dict[str, tuple[Change, type[tv.TinyvoxError], str]] = {
         _written("odd.jsonl", '{"audio_filepath": "0.wav", "text": "fu\\u00dfball"}\n', "finetune"),
         tv.DataError, "odd.jsonl: 0.wav: transcript has 'ß'"),
     "no transcripts to tune on": (
-        _written("mute.jsonl", '{"audio_filepath": "0.wav", "text": null}\n', "finetune"),
+        lambda f: _written(
+            "mute.jsonl", '{"audio_filepath": "0.wav", "text": null}\n', "finetune")(f)
+        | {"ratio": None, "recipe": tv.Recipe.of(FinetuneSettings(steps=1, distill=0.0))},
         tv.DataError, "mute.jsonl: .*0.wav has no transcript, which fine-tuning by CTC needs"),
+    "nothing but empty transcripts to tune on": (
+        _written("empty.jsonl", '{"audio_filepath": "0.wav", "text": ""}\n', "finetune"),
+        tv.DataError, "empty.jsonl: .*0.wav has no transcript, which fine-tuning by CTC needs"),
     "another sample rate than the card's": (
         _written(
             "rate.yaml",

@@ -93,6 +93,12 @@ class Executor(nn.Module):
         batch, _, *shape = values.shape
         return values * F.dropout(values.new_ones(batch, 1, *shape), self.dropout)
 
+    def truncate(self, frames: int | None) -> None:
+        """Let gradients flow back through at most so many frames of a recurrent layer, whose states
+        are carried on; None: through all frames, by torch's own cells."""
+        for _, module in self._by_node():
+            module.truncation = frames
+
     def model(self) -> Model:
         """The model with the present values of the parameters."""
         new: dict[str, Matrix | Tensor] = {}
