@@ -137,5 +137,5 @@ def test_a_launcher_that_started_one_process_of_several_is_named(
     monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
     processes.join()  # one was asked for
     monkeypatch.setenv("MASTER_PORT", "29500")
-    with pytest.raises(RecipeError, match="started one process, .* give it --multi_gpu instead"):
+    with pytest.raises(RecipeError, match=r"started one process, .* give it --multi_gpu instead"):
         processes.join()

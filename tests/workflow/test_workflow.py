@@ -245,7 +245,7 @@ def test_fine_tuning_goes_on_from_the_plan(folder: Path, monkeypatch: pytest.Mon
     """What is tuned is the planner's own model, and the whole recipe makes the same file."""
     short = FinetuneSettings(steps=3, batch_seconds=2)
     monkeypatch.setattr(
-        "tinyvox.workflow.compression.with_finetune", lambda recipe: with_finetune(recipe, short)
+        "tinyvox.workflow.compression.with_finetune", lambda recipe, _: with_finetune(recipe, short)
     )
     begun: list[Model] = []
     real = tv.workflow.compression.finetune  # type: ignore[attr-defined]

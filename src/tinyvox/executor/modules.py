@@ -29,6 +29,7 @@ class LayerModule(nn.Module):
         self.layer = layer
         self.counted: Tensor | None = None  # the values that a layer norm uses, if not all
         self.truncation: int | None = None  # frames through which gradients flow back, if not all
+        self.exact = False  # whether products are float32 also where autocast is on
         self.on_inputs: OnTensor | None = None
         self.on_gradients: OnTensor | None = None
         self.weights = nn.ModuleDict(
@@ -93,10 +94,16 @@ def _linear(module: LayerModule, x: Frames) -> Frames:
     bias = module.vector("bias")
     module.report_inputs("weight", x)
     if module.truncation is not None and module.on_gradients is None:
-        return x.map(lambda values: module.weight("weight").apply_to(values, bias))
+        with torch.autocast(x.values.device.type, enabled=not module.exact and _autocasts(x)):
+            inputs = x.values.float() if module.exact else x.values
+            return Frames(module.weight("weight").apply_to(inputs, bias), x.lengths)
     y = Frames(module.weight("weight").apply_to(x.values), x.lengths)
     module.report_gradients("weight", y)
     return y if bias is None else y.map(lambda values: values + bias)
+
+
+def _autocasts(x: Frames) -> bool:
+    return torch.is_autocast_enabled(x.values.device.type)
 
 
 def _conv1d(module: LayerModule, x: Frames) -> Frames:

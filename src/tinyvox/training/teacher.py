@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -23,25 +23,27 @@ from tinyvox.model import LogSoftmax, Model
 from tinyvox.progress import Progress, Update, silent
 from tinyvox.storage import atomic_writer, cache_folder
 from tinyvox.training import processes
+from tinyvox.training.device import autocast, fastest_device, product_precision
 
 STAGE = "running the original"
 FORMAT = "tinyvox teacher 1"
 """Changes with what a file of the cache holds, and with how it is computed."""
-AHEAD = 8
-"""Utterances whose features wait for a thread, at most."""
+WINDOW, AT_ONCE = 64, 16
+"""Of so many utterances in a row, those of like length are computed together, so many at once."""
 CHUNK = 512
 """Frames that are given to the runtime at a time."""
 
-Engine = Callable[[Tensor], NDArray[np.float32]]
-"""Outputs [frames', size'] for the features [frames, size] of one utterance."""
+Outputs = NDArray[np.float32]
+"""Outputs [frames', ...] for the features of one utterance."""
+Engine = Callable[[Sequence[Tensor]], list[Outputs]]
+"""The outputs for the features [frames, size] of each of some utterances."""
 
 
 class CachedTeacher:
     """A model whose outputs are float16 files in a folder, one for each utterance.
 
     The name of a file says which model and which features it is for, so that the folder may be
-    shared, and work that was interrupted goes on. The native runtime computes the outputs; torch
-    does where the model has no native form.
+    shared, and work that was interrupted goes on.
     """
 
     def __init__(self, model: Model, cache: Path | None = None) -> None:
@@ -53,45 +55,48 @@ class CachedTeacher:
     def outputs(self, features: Tensor) -> Tensor:
         """The outputs, float16 [frames', size'], for features [frames, size] of an utterance.
         Raises FileError where they cannot be written."""
-        path = self._path(features)
-        known = _read(path)
-        return self._computed(features, path) if known is None else torch.from_numpy(known)
+        known = _read(self._path(features))
+        if known is None:
+            self._compute([features])
+            known = _read(self._path(features))
+            assert known is not None
+        return torch.from_numpy(known)
 
     def prepare(self, utterances: Iterable[Tensor], progress: Progress = silent) -> None:
         """Compute what is missing for the features of these utterances, on all processors.
 
-        `progress` is told of each utterance, in the stage "running the original".
+        `progress` is told of each window of them, in the stage "running the original".
         """
         total = len(utterances) if isinstance(utterances, Sized) else None
-        with ThreadPoolExecutor(max(1, threads() // processes.count())) as pool:
-            waiting = islice(utterances, processes.rank(), None, processes.count())
-            jobs = [pool.submit(self._ensure, each) for each in islice(waiting, AHEAD)]
-            done = 0
-            while jobs:
-                jobs.pop(0).result()
-                jobs += [pool.submit(self._ensure, each) for each in islice(waiting, 1)]
-                done += processes.count()
-                progress(Update(STAGE, done if total is None else min(done, total), total))
+        waiting, done, number = iter(utterances), 0, 0
+        while window := list(islice(waiting, WINDOW)):
+            if number % processes.count() == processes.rank():
+                # Grouped before it is known what is missing, so that a run that goes on computes
+                # the same numbers as one that was not interrupted.
+                window.sort(key=len)
+                for first in range(0, len(window), AT_ONCE):
+                    self._compute(window[first : first + AT_ONCE])
+            done, number = done + len(window), number + 1
+            progress(Update(STAGE, done, total))
         processes.wait()
 
-    def _ensure(self, features: Tensor) -> None:
-        path = self._path(features)
-        if not path.exists():
-            self._computed(features, path)
+    def _compute(self, group: Sequence[Tensor]) -> None:
+        """Write the outputs for utterances that are not there, each computed with its group."""
+        paths = [self._path(features) for features in group]
+        if all(path.exists() for path in paths) and len(group) > 1:
+            return
+        if self._engine is None:
+            self._engine = fastest_engine(self.model)
+        for path, outputs in zip(paths, self._engine(group), strict=True):
+            if not path.exists() or len(group) == 1:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with atomic_writer(path) as file:
+                    np.save(file, outputs.astype(np.float16), allow_pickle=False)
 
     def _path(self, features: Tensor) -> Path:
         content = features.contiguous().numpy()
         name = hashlib.sha256(repr(content.shape).encode() + content.tobytes()).hexdigest()[:32]
         return self.folder / f"{name}.npy"
-
-    def _computed(self, features: Tensor, path: Path) -> Tensor:
-        if self._engine is None:
-            self._engine = native_engine(self.model) or torch_engine(self.model)
-        outputs = self._engine(features).astype(np.float16)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_writer(path) as file:
-            np.save(file, outputs, allow_pickle=False)
-        return torch.from_numpy(outputs)
 
 
 def check_teacher(model: Model, teacher: Model) -> None:
@@ -127,14 +132,23 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def fastest_engine(model: Model) -> Engine:
+    """Torch in batches, where the hardware multiplies bfloat16; elsewhere the native runtime, or
+    torch where that does not take the model."""
+    precision = product_precision("auto", fastest_device())
+    if precision == torch.bfloat16:
+        return torch_engine(model, precision)
+    return native_engine(model) or torch_engine(model, precision)
+
+
 def threads() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def native_engine(model: Model) -> Engine | None:
-    """The model in the native runtime; None where that does not take it, gives other numbers of
-    frames than torch, or frames of another shape."""
+    """The model in the native runtime, an utterance a thread; None where that does not take it,
+    gives other numbers of frames than torch, or frames of another shape."""
     if len(model.signals[model.output].shape) != 1:
         return None
     with tempfile.TemporaryDirectory() as folder:
@@ -148,21 +162,33 @@ def native_engine(model: Model) -> Engine | None:
         found = session.run(np.zeros((frames, model.input_size), np.float32), CHUNK)
         if len(found) != int(output_frames(model, torch.tensor([frames]))):
             return None
-    return lambda features: session.run(features.numpy(), CHUNK)
+
+    def run(group: Sequence[Tensor]) -> list[Outputs]:
+        with ThreadPoolExecutor(max(1, threads() // processes.count())) as pool:
+            return list(pool.map(lambda features: session.run(features.numpy(), CHUNK), group))
+
+    return run
 
 
 _LENGTHS = (1, 7, 40)
 """Utterances of so many frames show whether torch and the runtime give as many outputs."""
+WHOLE = 1 << 30
+"""Frames of a truncation that is longer than any utterance."""
 
 
-def torch_engine(model: Model) -> Engine:
-    """The model in torch."""
-    executor = Executor(model.dequantized()).eval()
+def torch_engine(model: Model, precision: torch.dtype) -> Engine:
+    """The model in torch, all utterances together."""
+    device = fastest_device()
+    executor = Executor(model.dequantized()).eval().to(device)
+    executor.truncate(WHOLE)  # our cells are faster, and what a softmax reads is float32
 
-    def run(features: Tensor) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            outputs: NDArray[np.float32] = executor(features[None])[0].numpy()
-        return outputs
+    def run(group: Sequence[Tensor]) -> list[Outputs]:
+        lengths = torch.tensor([len(features) for features in group])
+        features = torch.nn.utils.rnn.pad_sequence(list(group), batch_first=True).to(device)
+        with torch.inference_mode(), autocast(device, precision):
+            outputs, lengths = executor.run(features, lengths)
+        found = outputs.float().cpu()
+        return [each[: int(n)].numpy() for each, n in zip(found, lengths, strict=True)]
 
     return run
 
