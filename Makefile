@@ -7,7 +7,7 @@ FORMATTED := $(shell find native bench -name '*.c' -o -name '*.cc' -o -name '*.h
 # As many tests at a time as there are processors, each on one thread.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: setup demo test test-all test-avx2 check format lib test-lib arm fuzz fuzz-clang bench docs tables clean
+.PHONY: setup demo demo-deepspeech test test-all test-avx2 check format lib test-lib arm fuzz fuzz-clang bench docs tables clean
 
 setup: $(READY)
 
@@ -21,6 +21,11 @@ $(READY): $(NATIVE)
 
 demo: $(READY)
 	$(BIN)/tinyvox demo
+
+# The same with a DeepSpeech that others trained, which is fetched from the package registry, or taken
+# from ORIGINAL, its model.tflite.
+demo-deepspeech: $(READY)
+	$(BIN)/python models/armspeech/demo.py $(if $(ORIGINAL),--original "$(ORIGINAL)")
 
 # What a newcomer runs: everything but what the markers of pyproject.toml leave to test-all.
 test: $(READY)

@@ -31,14 +31,13 @@ from lib.script import add_pictures, finish, options_of, parser_of, say
 
 from tinyvox.model import Model
 from tinyvox.planner import Planner
-from tinyvox.recipe import FinetuneSettings, QuantizeSettings, Recipe, with_finetune
+from tinyvox.recipe import FinetuneSettings, with_finetune
 from tinyvox.training import TrainConfig, load_config, load_corpus
 
 LARGE, FLOAT, EIGHT, COMPRESSED, TUNED = (
     "large, float32", "small dense, float32", "small dense, 8-bit", "large compressed",
     "large compressed, fine-tuned",
 )  # fmt: skip
-EIGHT_BITS = Recipe.of(QuantizeSettings(method="symmetric", bits=8))
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def dense_files(models: Mapping[int, Model], sets: Sets) -> Iterator[File]:
     """Each small network in float32 and in 8 bits."""
     for width, model in models.items():
         yield measure(FLOAT, f"{width} wide", model, sets)
-        eight = ours.compress(model, EIGHT_BITS, None)
+        eight = ours.compress(model, ours.EIGHT_BITS, None)
         yield measure(EIGHT, f"{width} wide", eight, sets)
 
 

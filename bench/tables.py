@@ -6,7 +6,7 @@ Between `<!-- table: NAME -->` and `<!-- end -->` a Markdown file gets the table
 `bench/results/*.json`. NAME is a script's name, for its first table, or `script.part`; `--list`
 prints all names. Without FILES, README.md, the Markdown files under docs/ and the models' README
 are read. `--check` writes nothing, and fails where a table is not what it should be. `--pictures`
-draws curve.svg, curve_tuned.svg and large_then_small.svg anew.
+draws the pictures anew.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from lib.ours import EIGHT_BITS
 from lib.results import Row
 from lib.script import finish, options_of, parser_of, say
 from lib.third_party import armspeech, engines
@@ -32,14 +33,11 @@ from tinyvox.executor import Executor
 from tinyvox.formats import tvx
 from tinyvox.importers import load
 from tinyvox.model import Coded, Model
-from tinyvox.recipe import QuantizeSettings, Recipe
 from tinyvox.workflow import compress
 
 Array = npt.NDArray[Any]
 RATIOS = (8, 12, 16, 20)
 """How many times smaller."""
-EIGHT_BITS = Recipe.of(QuantizeSettings(bits=8, method="symmetric"))
-"""What others call quantized: a scale a row, nothing fitted."""
 CHUNK = 50
 """Frames a call where the engine takes whole utterances."""
 

@@ -264,6 +264,36 @@ def test_models_of_others(tmp_path: Path) -> None:
         assert row["small"] > (25 if row["asked"] == "8 bits" else 5)
 
 
+@needs_models
+@needs_speech
+def test_a_deepspeech_made_small_in_every_way(tmp_path: Path) -> None:
+    options = ("--work", tmp_path / "work", "--pictures", tmp_path)
+    rows = run("deepspeech.py", tmp_path, *options)
+    names = ["lossless", "20 without-data"]
+    for part in ("files", "costs", "speed"):
+        assert [row["file"] for row in rows[part]] == names, part
+    lossless, small = rows["files"]
+    assert lossless["cer_change_interval"] == [0, 0]
+    assert 20 <= small["ratio"] < 21
+    for row in rows["files"]:
+        assert row["utterances"] == 2
+        low, high = row["cer_interval"]
+        assert low <= row["cer"] <= high
+        assert row["cer_change"] == pytest.approx(100 * (row["cer"] - lossless["cer"]))
+    for row in rows["costs"]:
+        assert row["seconds"] > 0 < row["peak_bytes"]
+        assert [command.split()[1] for command in row["commands"]] == ["compress"]
+    assert all(row["rtf"] > 0 < row["open_ms"] for row in rows["speed"])
+    assert lines_of(tmp_path / "deepspeech.svg")[0] == "without data"
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "work").glob("*.tvx")}
+    assert len(kept) == 3  # with the narrow original
+    again = run("deepspeech.py", tmp_path, *options)
+    assert again["costs"] == rows["costs"]
+    for name in ("lossless.tvx", "20-without-data.tvx"):
+        path = tmp_path / "work" / name
+        assert path.stat().st_mtime_ns == kept[path], "made again"
+
+
 NOTHING_WRONG = {"damaged": 0, "lost": 0, "different": 0, "left_over": 0, "failed": 0}
 
 
@@ -329,9 +359,9 @@ def lines_of(picture: Path) -> list[str]:
 
 
 MEASURED = {
-    "commands", "curve", "effort", "full_disk", "fuzz", "kill", "large_then_small", "limits",
-    "lstm_lm", "planner_speed", "pruning", "quantized_wer", "quantizer_speed", "quantizers",
-    "robustness", "runtime", "third_party",
+    "commands", "curve", "deepspeech", "effort", "full_disk", "fuzz", "kill", "large_then_small",
+    "limits", "lstm_lm", "planner_speed", "pruning", "quantized_wer", "quantizer_speed",
+    "quantizers", "robustness", "runtime", "third_party",
 }  # fmt: skip
 
 

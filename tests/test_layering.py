@@ -51,7 +51,9 @@ LAYERS: dict[str, set[str]] = {
     "training": {
         "calibration",
         "errors",
+        "evaluation",
         "executor",
+        "formats",
         "importers",
         "model",
         "passes",

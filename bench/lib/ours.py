@@ -16,7 +16,7 @@ from tinyvox.model import Model
 from tinyvox.passes import apply
 from tinyvox.planner import Effort, Plan, Planner
 from tinyvox.progress import Update
-from tinyvox.recipe import FinetuneSettings, Recipe
+from tinyvox.recipe import FinetuneSettings, QuantizeSettings, Recipe
 from tinyvox.speech import Corpus, Utterance
 from tinyvox.training import Architecture, deepspeech, finetune
 from tinyvox.workflow import CompressRequest, run
@@ -27,6 +27,8 @@ Divergence = OutputDivergence
 """Speech, and what a model gives for it: `distance(changed)` is the mean over the frames of how far
 a changed model's outputs are, `apart(changed)` besides the share of frames with another token."""
 Tune = Callable[[Model, FinetuneSettings], Model]
+EIGHT_BITS = Recipe.of(QuantizeSettings(bits=8, method="symmetric"))
+"""What others call quantized: a scale a row, nothing fitted."""
 QUICK_WIDTH = 48
 """Units of the network of smoke runs."""
 SAID_EVERY = 50

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,12 +22,14 @@ COLORS = {
     "planner": "#cc3311", "planner, no audio": "#ee9933", "all three": "#228833",
     "factorization + quantization": "#4477aa", "pruning + quantization": "#aa3377",
     "quantization": "#888888",
+    "without data": "#888888", "with audio": "#4477aa", "distilled, no transcripts": "#ee9933",
+    "fine-tuned with transcripts": "#cc3311", "dense": "#66ccee",
     "large compressed": "#cc3311", "large compressed, fine-tuned": "#ee9933",
     "small dense, 8-bit": "#4477aa", "small dense, float32": "#66ccee", "large, float32": "#888888",
 }  # fmt: skip
 """By the name of the line, in the order in which they are drawn and named."""
-PANEL, HEIGHT = 3.6, 3.7
-"""Inches: the width of a panel, the height of the picture."""
+PANEL, HEIGHT, ALONE = 3.6, 3.7, 6.6
+"""Inches: the width of a panel, the height of the picture, the width of a panel that is alone."""
 SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "tinyvox", "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans", "Arial"], "font.size": 9, "axes.edgecolor": "#999999",
@@ -50,6 +53,8 @@ class Point:
     ends: tuple[float, float] | None = None
 
 
+ARMENIAN = "Armenian read speech, speakers that no training heard"
+"""The panel of `deepspeech.py`."""
 LONG = re.compile(r"\d+\.\d{3,}")
 
 Lines = Mapping[str, Sequence[Point]]
@@ -90,9 +95,37 @@ def _large_then_small(results: Results) -> Iterator[tuple[str, str, Mapping[str,
     )
 
 
+DEEPSPEECH = {
+    "without-data": "without data", "audio": "with audio",
+    "distilled": "distilled, no transcripts", "fine-tuned": "fine-tuned with transcripts",
+    "dense-float32": "dense", "dense-8-bit": "dense",
+}  # fmt: skip
+"""Lines of the picture of `deepspeech.py`, by the second word of a file's name."""
+
+
+def _deepspeech(results: Results) -> Iterator[tuple[str, str, Mapping[str, Lines], Style]]:
+    rows = {row["file"]: row for row in results.rows["files"]}
+    of_ways = [row for name, row in rows.items() if name.partition(" ")[2] in DEEPSPEECH]
+    panel = _by_line(of_ways, "cer", _way, _rate_of_row)
+    original = _rate_of_row(rows["lossless"], "cer")
+    title = "CER of a DeepSpeech of 47 million parameters, greedy"
+    yield "deepspeech.svg", title, {ARMENIAN: panel}, functools.partial(_above, original=original)
+
+
+def _way(row: Row) -> str:
+    return DEEPSPEECH[row["file"].partition(" ")[2]]
+
+
+def _rate_of_row(row: Row, rate: str) -> Point:
+    low, high = row[f"{rate}_interval"]
+    return Point(row["bytes"], 100 * row[rate], (100 * low, 100 * high))
+
+
 PICTURES: Mapping[
     str, Callable[[Results], Iterator[tuple[str, str, Mapping[str, Lines], Style]]]
-] = MappingProxyType({"curve": _curve, "large_then_small": _large_then_small})
+] = MappingProxyType(
+    {"curve": _curve, "deepspeech": _deepspeech, "large_then_small": _large_then_small}
+)
 """By the name of the script."""
 
 
@@ -119,11 +152,12 @@ def _rate(row: Row, name: str) -> Point:
 
 
 def _figure(title: str, panels: Mapping[str, Lines], style: Style) -> Figure:
-    figure = Figure(figsize=(PANEL * len(panels), HEIGHT), layout="constrained")
+    width = ALONE if len(panels) == 1 else PANEL * len(panels)
+    figure = Figure(figsize=(width, HEIGHT), layout="constrained")
     all_axes = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
     points = [p for lines in panels.values() for line in lines.values() for p in line]
     for axes, (panel, lines) in zip(all_axes, panels.items(), strict=True):
-        axes.set_title(SETS[panel], fontsize=9)
+        axes.set_title(SETS.get(panel, panel), fontsize=9)
         for name, line in lines.items():
             _line(axes, name, line)
         _bytes_axis(axes, [point.size for point in points])
@@ -131,7 +165,9 @@ def _figure(title: str, panels: Mapping[str, Lines], style: Style) -> Figure:
         axes.grid(color="#dddddd", linewidth=0.6)
     figure.suptitle(title, fontsize=10, fontweight="bold")
     handles, labels = all_axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False)
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=int(width / 1.8), frameon=False
+    )
     return figure
 
 
@@ -168,6 +204,17 @@ def _in_points(axes: Axes, _: Sequence[Point]) -> None:
 
 def _in_percent(axes: Axes, points: Sequence[Point]) -> None:
     axes.set_ylim(0, 1.05 * max(point.error for point in points))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:g}%"))
+
+
+def _above(axes: Axes, points: Sequence[Point], original: Point) -> None:
+    """Errors in percent, and the original's as a line with its interval, whatever its bytes."""
+    assert original.ends is not None
+    label = f"the original, {original.size / 1e6:.1f} MB without loss"
+    axes.axhline(original.error, color="#222222", lw=1.2, ls="--", label=label)
+    axes.axhspan(*original.ends, color="#222222", alpha=0.07, lw=0)
+    ends = [end for point in (*points, original) for end in point.ends or ()]
+    axes.set_ylim(0.9 * min(ends), 1.03 * max(ends))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:g}%"))
 
 

@@ -72,16 +72,16 @@ def percent(share: float | None) -> str:
     return "" if share is None else f"{share:.2%}"
 
 
-def wer_with_interval(facts: Row) -> str:
-    """A word error rate, and its 95% interval where it is known."""
-    low, high = facts.get("wer_interval") or (None, None)
-    return percent(facts["wer"]) + ("" if low is None else f" ({low:.1%} to {high:.1%})")
+def with_interval(facts: Row, rate: str = "wer") -> str:
+    """An error rate, that of words or another, and its 95% interval where it is known."""
+    low, high = facts.get(f"{rate}_interval") or (None, None)
+    return percent(facts[rate]) + ("" if low is None else f" ({low:.1%} to {high:.1%})")
 
 
-def points(facts: Row) -> str:
-    """A change of the word error rate in points, and its 95% interval where it is known."""
-    low, high = facts.get("change_interval") or (None, None)
-    return f"{facts['change']:+.2f}" + ("" if low is None else f" ({low:+.1f} to {high:+.1f})")
+def points(facts: Row, change: str = "change") -> str:
+    """A change of an error rate in points, and its 95% interval where it is known."""
+    low, high = facts.get(f"{change}_interval") or (None, None)
+    return f"{facts[change]:+.2f}" + ("" if low is None else f" ({low:+.1f} to {high:+.1f})")
 
 
 def spread(median: float | None, quartiles: Sequence[float] | None = None) -> str:

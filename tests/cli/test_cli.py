@@ -429,3 +429,22 @@ def test_a_full_standard_output_is_one_line_and_exit_status_1(folder: Path) -> N
         )  # fmt: skip
     assert done.returncode == 1
     assert done.stderr == "tinyvox: standard output: No space left on device\n"
+
+
+def test_finetune_prints_how_it_was_trained(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The facts of the file and of the training; the same command, said twice, gives the same."""
+    given = (folder / "net.tvx", "-o", tmp_path / "out.tvx", "--teacher", folder / "net.pt2")
+    given = (*given, "--data", folder / "set.jsonl", "--cache", tmp_path / "cache")
+    facts = run_json("finetune", *given, "--steps", 3, "--dev", folder / "set.jsonl", "--ctc", 0.5)
+    assert facts["steps"] == 3
+    assert facts["best_step"] == 3
+    assert set(facts["evaluations"]["3"]) == {"cer", "divergence"}
+    assert facts["file_bytes"] == (tmp_path / "out.tvx").stat().st_size
+    assert facts["file_bytes"] <= (folder / "net.tvx").stat().st_size
+    printed = run("finetune", *given, "--steps", 3, "--learning-rate", 0.002)
+    assert "fine-tuned for 3 steps at a learning rate of 0.002" in printed
+    assert f"tinyvox eval {tmp_path / 'out.tvx'}" in " ".join(printed.split())
+    message = fail(monkeypatch, "finetune", *given, "--steps", 3, "--minutes", 1)
+    assert message == "tinyvox: give one of minutes and steps"

@@ -179,7 +179,8 @@ def test_strings_are_of_one_speaker_and_their_text_joined(manifest: Path) -> Non
     speakers = {"one": "a", "two": "a", "three": "b", "four": "b"}
     rng = np.random.default_rng(0)
     for _ in range(30):
-        audio, text, paths = corpus.draw(rng)
+        audio, text, paths, transcribed = corpus.draw(rng)
+        assert transcribed
         words = text.split()
         assert 2 <= len(words) == len(paths) <= 3
         assert len({speakers[word] for word in words}) == 1

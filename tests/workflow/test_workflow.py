@@ -126,8 +126,13 @@ FAULTS: dict[str, tuple[Change, type[tv.TinyvoxError], str]] = {
         _written("odd.jsonl", '{"audio_filepath": "0.wav", "text": "fu\\u00dfball"}\n', "finetune"),
         tv.DataError, "odd.jsonl: 0.wav: transcript has 'ß'"),
     "no transcripts to tune on": (
-        _written("mute.jsonl", '{"audio_filepath": "0.wav", "text": null}\n', "finetune"),
+        lambda f: _written(
+            "mute.jsonl", '{"audio_filepath": "0.wav", "text": null}\n', "finetune")(f)
+        | {"ratio": None, "recipe": tv.Recipe.of(FinetuneSettings(steps=1, distill=0.0))},
         tv.DataError, "mute.jsonl: .*0.wav has no transcript, which fine-tuning by CTC needs"),
+    "nothing but empty transcripts to tune on": (
+        _written("empty.jsonl", '{"audio_filepath": "0.wav", "text": ""}\n', "finetune"),
+        tv.DataError, "empty.jsonl: .*0.wav has no transcript, which fine-tuning by CTC needs"),
     "another sample rate than the card's": (
         _written(
             "rate.yaml",
@@ -240,7 +245,7 @@ def test_fine_tuning_goes_on_from_the_plan(folder: Path, monkeypatch: pytest.Mon
     """What is tuned is the planner's own model, and the whole recipe makes the same file."""
     short = FinetuneSettings(steps=3, batch_seconds=2)
     monkeypatch.setattr(
-        "tinyvox.workflow.compression.with_finetune", lambda recipe: with_finetune(recipe, short)
+        "tinyvox.workflow.compression.with_finetune", lambda recipe, _: with_finetune(recipe, short)
     )
     begun: list[Model] = []
     real = tv.workflow.compression.finetune  # type: ignore[attr-defined]

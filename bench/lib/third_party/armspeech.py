@@ -30,6 +30,8 @@ from tinyvox.workflow import compress
 
 Array = npt.NDArray[Any]
 FILE = MODELS / "armspeech" / "model.tflite"
+BEAMS = (1, 500)
+"""Widths of the engine's beam: its greedy decoding, and what its users take."""
 EXACT = 12
 """Utterances that are compared with NumPy, which takes seconds for each."""
 
@@ -60,6 +62,16 @@ def rows(peers: Peers, count: int, effort: Any, ratios: Sequence[float]) -> Iter
             yield {"file": f"{ratio:g}x", "seconds": time.perf_counter() - start} | _scored(
                 path, chosen, audio
             )
+
+
+def engine_name(beam: int) -> str:
+    """What the engine is called in tables."""
+    return f"Coqui STT 1.4.0, beam {beam}"
+
+
+def pcm(audio: Array) -> Array:
+    """Samples as the engine takes them: 16 bits."""
+    return np.clip(np.round(audio * 32768), -32768, 32767).astype(np.int16)
 
 
 def _exact(model: Model, audio: Sequence[Array]) -> Row:
@@ -105,12 +117,12 @@ def _engine(peers: Peers, chosen: Sequence[Utterance], audio: Sequence[Array]) -
     if not peers.has("coqui"):
         say("armspeech: no stt here; see --peer")
         return
-    samples = [np.clip(np.round(a * 32768), -32768, 32767).astype(np.int16) for a in audio]
-    for beam in (1, 500):
+    samples = list(map(pcm, audio))
+    for beam in BEAMS:
         answer = peers.run("coqui", FILE, samples, BEAM=str(beam))
         texts = [str(each) for each in answer.outputs]
         yield {
-            "file": f"Coqui STT 1.4.0, beam {beam}", "bytes": FILE.stat().st_size,
+            "file": engine_name(beam), "bytes": FILE.stat().st_size,
         } | _rates(chosen, texts, audio, sum(answer.seconds))  # fmt: skip
 
 

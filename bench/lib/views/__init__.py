@@ -10,6 +10,7 @@ from lib.table import Table
 from lib.views import (
     commands,
     curve,
+    deepspeech,
     effort,
     full_disk,
     fuzz,
@@ -31,6 +32,7 @@ VIEWS: Mapping[str, Callable[[Results], Iterable[Table]]] = MappingProxyType(
     {
         "commands": commands.tables,
         "curve": curve.tables,
+        "deepspeech": deepspeech.tables,
         "effort": effort.tables,
         "full_disk": full_disk.tables,
         "fuzz": fuzz.tables,

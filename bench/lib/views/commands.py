@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lib.results import Results, Row
-from lib.table import SETS, Table, percent, points, spread, wer_with_interval
+from lib.table import SETS, Table, percent, points, spread, with_interval
 
 
 def tables(results: Results) -> Iterator[Table]:
@@ -14,7 +14,7 @@ def tables(results: Results) -> Iterator[Table]:
     columns = ["model", "bytes", "times smaller", *SETS.values()]
     yield Table(
         "", "WER, greedy, no language model (95% interval)", columns,
-        [[*_head(row), *(wer_with_interval(row[name]) for name in SETS)] for row in errors],
+        [[*_head(row), *(with_interval(row[name]) for name in SETS)] for row in errors],
     )  # fmt: skip
     yield Table(
         "change", "Points of WER more than the original (95% interval, paired)", columns,

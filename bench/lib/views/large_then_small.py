@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lib.results import Results, Row
-from lib.table import SETS, Table, points, wer_with_interval
+from lib.table import SETS, Table, points, with_interval
 
 
 def tables(results: Results) -> Iterator[Table]:
@@ -14,7 +14,7 @@ def tables(results: Results) -> Iterator[Table]:
     yield Table(
         "", "WER, greedy (95% interval)", ["file", "bytes", *SETS.values()],
         [
-            [_name(row), f"{row['bytes']:,}", *(wer_with_interval(row[name]) for name in SETS)]
+            [_name(row), f"{row['bytes']:,}", *(with_interval(row[name]) for name in SETS)]
             for row in files
         ],
     )  # fmt: skip

@@ -20,6 +20,7 @@ from tinyvox.cli.compress import compress
 from tinyvox.cli.demo import demo
 from tinyvox.cli.evaluate import evaluate
 from tinyvox.cli.export import export
+from tinyvox.cli.finetune import finetune
 from tinyvox.cli.inspect import inspect
 from tinyvox.cli.train import train
 from tinyvox.cli.transcribe import transcribe
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 COMMANDS: dict[str, Callable[..., None]] = {
     "compress": compress,
+    "finetune": finetune,
     "inspect": inspect,
     "eval": evaluate,
     "export": export,

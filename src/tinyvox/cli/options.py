@@ -56,7 +56,7 @@ Finetune = Annotated[
     Path | None,
     typer.Option(
         "--finetune",
-        help="Manifest with transcripts, or training configuration, to fine-tune on.",
+        help="Manifest, best with transcripts, or training configuration, to fine-tune on.",
     ),
 ]
 EffortOption = Annotated[
@@ -94,5 +94,50 @@ Seed = Annotated[
         min=0,
         max=2**62,
         help="Seed of synthetic speech and of everything drawn at random.",
+    ),
+]
+
+Compressed = Annotated[Path, typer.Argument(help="The compressed .tvx file.")]
+OutputTvx = Annotated[Path, typer.Option("-o", "--output", help="The .tvx file to write.")]
+Teacher = Annotated[
+    Path, typer.Option("--teacher", help="The original that the model was made from.")
+]
+Tuning = Annotated[
+    Path,
+    typer.Option(
+        "--data", help="Manifest of speech, or training configuration; it needs no transcripts."
+    ),
+]
+Judging = Annotated[
+    Path | None, typer.Option("--dev", help="Manifest of speech to judge the model on.")
+]
+Minutes = Annotated[
+    float | None, typer.Option("--minutes", help="Minutes that the whole command may take.")
+]
+Steps = Annotated[
+    int | None, typer.Option("--steps", help="Steps to train for.", show_default="1000")
+]
+KeptSize = Annotated[
+    int | None,
+    typer.Option("--size", help="Bytes of the file, at most.", show_default="as it has now"),
+]
+Ctc = Annotated[
+    float | None,
+    typer.Option(
+        "--ctc", help="Weight of the transcripts.", show_default="1; 0 where there are none"
+    ),
+]
+Distill = Annotated[
+    float | None,
+    typer.Option("--distill", help="Weight of the original's outputs.", show_default="2"),
+]
+LearningRate = Annotated[
+    float | None,
+    typer.Option("--learning-rate", help="The highest rate.", show_default="tried out on --dev"),
+]
+TeacherCache = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache", help="Folder of the original's outputs.", show_default="the user's cache"
     ),
 ]

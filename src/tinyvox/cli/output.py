@@ -16,7 +16,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from tinyvox.passes import Note
     from tinyvox.planner import Plan
-    from tinyvox.workflow import CompressResult
+    from tinyvox.workflow import CompressResult, FinetuneResult
 
 error_console = Console(stderr=True)
 """Where progress goes."""
@@ -228,6 +228,16 @@ def print_result(result: CompressResult, facts: dict[str, Any], model: Path, sma
     print_notes(result.notes, out)
     print_sizes(facts, out)
     print_next_steps(model, small, result.model.card is not None, out)
+
+
+def print_finetuned(
+    result: FinetuneResult, facts: dict[str, Any], teacher: Path, small: Path
+) -> None:
+    """Print how a file was fine-tuned, where its bytes are, and what to do next."""
+    out = people()
+    print_sizes(facts, out)
+    print_notes(result.notes, out)
+    print_next_steps(teacher, small, result.model.card is not None, out)
 
 
 def print_score(title: str, score: dict[str, Any], out: Console) -> None:

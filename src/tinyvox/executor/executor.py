@@ -20,7 +20,18 @@ from tinyvox.executor.parametrize import (
     matrix_reader,
 )
 from tinyvox.executor.short_inputs import no_frames, too_short
-from tinyvox.model import INPUT, Activation, Coded, Grid, Matrix, Model, Node, leaves
+from tinyvox.model import (
+    INPUT,
+    Activation,
+    Coded,
+    Grid,
+    LogSoftmax,
+    Matrix,
+    Model,
+    Node,
+    Softmax,
+    leaves,
+)
 
 
 def output_frames(model: Model, lengths: Tensor) -> Tensor:
@@ -92,6 +103,18 @@ class Executor(nn.Module):
         """One mask for each utterance, the same in all of its frames (Gal 2016)."""
         batch, _, *shape = values.shape
         return values * F.dropout(values.new_ones(batch, 1, *shape), self.dropout)
+
+    def truncate(self, frames: int | None) -> None:
+        """Let gradients flow back through at most so many frames of a recurrent layer, whose states
+        are carried on; None: through all frames, by torch's own cells.
+
+        With a number, cells take the factors of products one after the other, biases are added
+        within the products of autocast, and products that a softmax reads are float32.
+        """
+        read = {name for node in self.source.nodes if _is_softmax(node) for name in node.inputs}
+        for node, module in self._by_node():
+            module.truncation = frames
+            module.exact = not read.isdisjoint(self.source.uses(node.name))
 
     def model(self) -> Model:
         """The model with the present values of the parameters."""
@@ -176,6 +199,10 @@ class Executor(nn.Module):
         module = self.layers[index]
         assert isinstance(module, LayerModule)
         return module
+
+
+def _is_softmax(node: Node) -> bool:
+    return isinstance(node.layer, LogSoftmax | Softmax)
 
 
 def _report_full_name(callback: OnTensor, node: str, matrix: str, values: Tensor) -> None:

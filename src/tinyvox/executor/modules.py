@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Callable, Iterator
 
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from tinyvox.executor.activations import activated
 from tinyvox.executor.frames import Frames, combined, shortest
 from tinyvox.executor.parametrize import Factors, Weight, WeightModule, weight_module
-from tinyvox.executor.recurrent_cells import Functions, in_torch, unroll
+from tinyvox.executor.recurrent import recurrent
 from tinyvox.model import Layer, Matrix, layers
 
 OnTensor = Callable[[str, Tensor], None]
@@ -29,6 +28,8 @@ class LayerModule(nn.Module):
         super().__init__()
         self.layer = layer
         self.counted: Tensor | None = None  # the values that a layer norm uses, if not all
+        self.truncation: int | None = None  # frames through which gradients flow back, if not all
+        self.exact = False  # whether products are float32 also where autocast is on
         self.on_inputs: OnTensor | None = None
         self.on_gradients: OnTensor | None = None
         self.weights = nn.ModuleDict(
@@ -92,101 +93,17 @@ def _report_gradient(
 def _linear(module: LayerModule, x: Frames) -> Frames:
     bias = module.vector("bias")
     module.report_inputs("weight", x)
+    if module.truncation is not None and module.on_gradients is None:
+        with torch.autocast(x.values.device.type, enabled=not module.exact and _autocasts(x)):
+            inputs = x.values.float() if module.exact else x.values
+            return Frames(module.weight("weight").apply_to(inputs, bias), x.lengths)
     y = Frames(module.weight("weight").apply_to(x.values), x.lengths)
     module.report_gradients("weight", y)
     return y if bias is None else y.map(lambda values: values + bias)
 
 
-def _recurrent(module: LayerModule, x: Frames) -> Frames:
-    layer = module.layer
-    assert isinstance(layer, layers.Recurrent)
-    outputs = []
-    for side, cell in layer.cells().items():
-        inputs = x if side == "forward" else x.reversed()
-        # Torch's own LSTM does not give the inputs of its projection, and takes one of as many
-        # values as there are units for none.
-        hidden_inputs = module.on_inputs or cell.size == cell.hidden
-        apart = module.on_gradients or (hidden_inputs and cell.weight_hr is not None)
-        # Torch's cells would round their states too where products are of lower precision.
-        apart = apart or not in_torch(layer) or (_reduced(inputs.values) and not torch.is_grad_enabled())
-        states = Frames((_unroll_cell if apart else _run_cell)(module, side, inputs), x.lengths)
-        module.report_inputs(f"{side}.weight_ih", inputs)
-        if not layer.resets_before():
-            before = states.map(lambda v: F.pad(v[:, :-1], (0, 0, 1, 0)))
-            module.report_inputs(f"{side}.weight_hh", before)
-        outputs.append((states if side == "forward" else states.reversed()).values)
-    joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
-    return Frames(joined, x.lengths)
-
-
-def _reduced(x: Tensor) -> bool:
-    """Whether the products of a CPU are of lower precision now."""
-    return not x.is_cuda and torch.is_autocast_enabled("cpu")
-
-
-def _run_cell(module: LayerModule, side: str, inputs: Frames) -> Tensor:
-    """Hidden states [batch, frames, size] by torch's own LSTM, GRU and RNN."""
-    layer, x = module.layer, inputs.values
-    assert isinstance(layer, layers.Recurrent)
-    cell, flat = layer.cells()[side], _flat_weights(module, side, x)
-    state = x.new_zeros(1, x.shape[0], cell.size)
-    train = torch.is_grad_enabled()
-    options = (True, 1, 0.0, train, False, True)  # biases, layers, dropout, train, two-way, batch
-    with warnings.catch_warnings():
-        # These warnings are about which library computes it, and about copies that cuDNN makes.
-        warnings.filterwarnings("ignore", "LSTM with projections|RNN module weights")
-        if layer.kind == "lstm":
-            memory = x.new_zeros(1, x.shape[0], cell.hidden)
-            return torch.lstm(x, (state, memory), flat, *options)[0]
-        function = {"gru": torch.gru, "rnn_tanh": torch.rnn_tanh, "rnn_relu": torch.rnn_relu}
-        return function[layer.kind](x, state, flat, *options)[0]
-
-
-def _flat_weights(module: LayerModule, side: str, x: Tensor) -> list[Tensor]:
-    """The weights and biases of a cell in the order in which torch takes them."""
-    weights = [module.weight(f"{side}.weight_ih")(), module.weight(f"{side}.weight_hh")()]
-    rows, size = weights[1].shape
-    bias = module.vector(f"{side}.bias")
-    bias_hn = module.vector(f"{side}.bias_hn")
-    bias_ih = x.new_zeros(rows) if bias is None else bias
-    bias_hh = x.new_zeros(rows)
-    if bias_hn is not None:
-        bias_hh = torch.cat([bias_hh[: rows - size], bias_hn])
-    flat = [*weights, bias_ih, bias_hh]
-    if f"{side}/weight_hr" in module.weights:
-        flat.append(module.weight(f"{side}.weight_hr")())
-    # With autocast, products have another type than what is stored.
-    return [values.to(x.dtype) for values in flat] if x.is_cuda else flat
-
-
-def _unroll_cell(module: LayerModule, side: str, inputs: Frames) -> Tensor:
-    """The same step by step; callbacks get the gradients of each matrix's outputs, and the inputs
-    of a projection."""
-    layer = module.layer
-    assert isinstance(layer, layers.Recurrent)
-    product = inputs.map(module.weight(f"{side}.weight_ih").apply_to)
-    module.report_gradients(f"{side}.weight_ih", product)
-    bias, bias_hn = module.vector(f"{side}.bias"), module.vector(f"{side}.bias_hn")
-    from_input = product.values if bias is None else product.values + bias
-    from_state = product.map(lambda values: torch.zeros_like(values, requires_grad=True))
-    if not layer.resets_before():
-        module.report_gradients(f"{side}.weight_hh", from_state)
-    added = from_state.values
-    if bias_hn is not None:
-        added = added + F.pad(bias_hn, (added.shape[2] - len(bias_hn), 0))
-    projection = None
-    if (cell := layer.cells()[side]).weight_hr is not None:
-        zeros = inputs.map(lambda v: v.new_zeros(*v.shape[:2], cell.size, requires_grad=True))
-        module.report_gradients(f"{side}.weight_hr", zeros)
-        projection = module.weight(f"{side}.weight_hr")(), zeros.values
-    weight = module.weight(f"{side}.weight_hh")()
-    if _reduced(weight):  # once, instead of in every step
-        weight = weight.to(torch.get_autocast_dtype("cpu"))
-    functions = Functions.of(layer, module.vector(f"{side}.peepholes"))
-    outputs, states = unroll(functions, from_input, weight, added, projection)
-    if projection:
-        module.report_inputs(f"{side}.weight_hr", Frames(outputs, inputs.lengths))
-    return states
+def _autocasts(x: Frames) -> bool:
+    return torch.is_autocast_enabled(x.values.device.type)
 
 
 def _conv1d(module: LayerModule, x: Frames) -> Frames:
@@ -293,6 +210,9 @@ def _activation(module: LayerModule, x: Frames) -> Frames:
     layer = module.layer
     assert isinstance(layer, layers.Activation)
     limits, slopes = module.vector("limits"), module.vector("slopes")
+    if module.truncation is not None and limits is None and layer.kind == "clipped_relu":
+        top = float(layer.limit or 0)  # one pass for the gradient, which is zero at the limits too
+        return x.map(lambda values: F.hardtanh(values, 0.0, top))
     return x.map(lambda values: activated(layer, values, limits, slopes))
 
 
@@ -363,7 +283,7 @@ def _log_softmax(module: LayerModule, x: Frames) -> Frames:
 
 _RUN: dict[type[Layer], Callable[..., Frames]] = {
     layers.Linear: _linear,
-    layers.Recurrent: _recurrent,
+    layers.Recurrent: recurrent,
     layers.Conv1d: _conv1d,
     layers.Conv2d: _conv2d,
     layers.BatchNorm: _batch_norm,

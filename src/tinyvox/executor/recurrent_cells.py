@@ -65,6 +65,7 @@ def unroll(
     weight_hh: Tensor,
     from_state: Tensor,
     projection: tuple[Tensor, Tensor] | None = None,
+    truncate: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Run a cell from zero states over all frames.
 
@@ -76,7 +77,7 @@ def unroll(
     product of the hidden state and `weight_hh`, [gates * hidden, size]: the hidden bias of the new
     gate of a GRU, else zeros; its gradient is the gradient of that product. `projection` is the
     weight of the projection, [size, hidden], and zeros, [batch, frames, size], whose gradient is
-    the gradient of its output.
+    the gradient of its output. Gradients flow back through at most `truncate` frames.
     """
     batch, frames, _ = from_input.shape
     size = weight_hh.shape[1]
@@ -84,9 +85,10 @@ def unroll(
     hidden = size if weight is None else weight.shape[1]
     state = from_input.new_zeros(batch, size), from_input.new_zeros(batch, hidden)
     outputs, states = [], []
-    for now, added, zero in zip(
-        *(v.unbind(1) for v in (from_input, from_state, zeros)), strict=True
-    ):
+    steps = zip(*(v.unbind(1) for v in (from_input, from_state, zeros)), strict=True)
+    for frame, (now, added, zero) in enumerate(steps):
+        if truncate is not None and frame % truncate == 0:
+            state = state[0].detach(), state[1].detach()
         output, cell = _STEPS[functions.kind](functions, now, weight_hh, added, state)
         state = (output if weight is None else F.linear(output, weight) + zero), cell
         outputs.append(output)

@@ -304,6 +304,21 @@ class FinetuneSettings(_Settings):
     """The deviation of a random constant that is added to each feature of an utterance, as in
     training; the original model gets the same features."""
     seed: Seed = 0
+    variants: Annotated[int, Field(ge=0, le=1000)] = 0
+    """How many variants of each utterance there are, the first as it was recorded. The outputs of
+    the original for them are computed once and kept in the cache. 0: each utterance that is drawn
+    is a new variant, and the original runs beside."""
+    truncate: Annotated[int, Field(ge=1)] | None = None
+    """Frames through which gradients flow back in a recurrent layer, at most; None: all of them.
+    The states themselves are carried on."""
+    evaluations: Annotated[int, Field(ge=0)] = 0
+    """How often, at equal distances, the model is judged on the speech for it. The best weights are
+    the result. 0: those after the last step."""
+    patience: Annotated[int, Field(ge=1)] = 4
+    """Training stops after so many evaluations in a row without a better model."""
+    rates: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (1.0,)
+    """Factors of `learning_rate` to try for a short time, where there is speech to judge on; the
+    best one is taken."""
     quantize: tuple[QuantizeRule, ...] = ()
     """Rules by which matrices are rounded while they are trained; rounding starts from their codes
     where they are coded already. They are coded afterwards."""

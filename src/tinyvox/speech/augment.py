@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -20,11 +21,13 @@ from tinyvox.speech.takes import gate, join_takes, trim_silence
 
 
 class Drawn(NamedTuple):
-    """An augmented utterance, its transcript, and the files that it was made of."""
+    """An augmented utterance, its transcript, and the files that it was made of. `transcribed` is
+    False where nobody wrote down what is said; the text is then empty."""
 
     audio: Audio
     text: str
     paths: tuple[Path, ...]
+    transcribed: bool = True
 
 
 class Corpus:
@@ -79,11 +82,25 @@ class Corpus:
         drawn = self._draw_from(which, rng, digital)
         return drawn._replace(audio=self._augmented(drawn.audio, rng, digital))
 
+    def variant(self, utterance: Utterance, number: int, seed: int) -> Drawn:
+        """A variant of an utterance: 0 is as it was recorded, others are augmented, the same each
+        time for the same number and seed."""
+        audio = self.audio(utterance)
+        if number:
+            name = f"{utterance.path.name} {utterance.offset} {utterance.duration}"
+            place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])
+            rng = np.random.default_rng([seed, number, place])
+            digital = bool(rng.random() < self.augment.digital_silence_share)
+            audio = self._augmented(audio, rng, digital)
+        known = utterance.transcript is not None
+        return Drawn(audio, utterance.spoken, (utterance.path,), known)
+
     def _draw_from(self, which: int, rng: np.random.Generator, digital: bool) -> Drawn:
         source, utterances = self.sources[which], self.kept[which]
         first = utterances[int(rng.integers(len(utterances)))]
         if source.join is None or rng.random() > source.join_share:
-            return Drawn(self.audio(first), first.spoken, (first.path,))
+            known = first.transcript is not None
+            return Drawn(self.audio(first), first.spoken, (first.path,), known)
         pool = self._speakers[which][first.speaker] if source.join.one_speaker else utterances
         count = int(rng.integers(source.join.count[0], source.join.count[1] + 1))
         takes = [first, *(pool[int(rng.integers(len(pool)))] for _ in range(count - 1))]
@@ -93,7 +110,8 @@ class Corpus:
         silences = rng.uniform(*source.join.silence, count - 1)
         joined = join_takes(audios, list(silences), self.rate, digital)
         text = single_spaced(" ".join(take.spoken for take in takes))
-        return Drawn(joined, text, tuple(take.path for take in takes))
+        known = all(take.transcript is not None for take in takes)
+        return Drawn(joined, text, tuple(take.path for take in takes), known)
 
     def _augmented(self, audio: Audio, rng: np.random.Generator, digital: bool) -> Audio:
         speed = rng.uniform(*self.augment.speed)

@@ -13,11 +13,14 @@ from tinyvox.training.batches import (
 )
 from tinyvox.training.configuration import Optimization, TrainConfig, load_config, plain_config
 from tinyvox.training.device import autocast, fastest_device, product_precision
-from tinyvox.training.finetuning import finetune
+from tinyvox.training.finetuning import Tuned, finetune, tune
 from tinyvox.training.gradual_pruning import Pruner, cubic_sparsity
 from tinyvox.training.lengths import Room, load_audio
 from tinyvox.training.loop import Checkpoint, Learner, Loop, learning_rate
 from tinyvox.training.losses import ctc_loss, distillation_loss
+from tinyvox.training.processes import is_first, join, leave
+from tinyvox.training.rounding import FileSize, form_rules
+from tinyvox.training.teacher import check_teacher
 from tinyvox.training.trainer import Trainer, train
 
 __all__ = [
@@ -25,6 +28,7 @@ __all__ = [
     "Batch",
     "Batches",
     "Checkpoint",
+    "FileSize",
     "Learner",
     "Loop",
     "Optimization",
@@ -33,14 +37,20 @@ __all__ = [
     "Room",
     "TrainConfig",
     "Trainer",
+    "Tuned",
     "autocast",
+    "check_teacher",
     "ctc_loss",
     "cubic_sparsity",
     "deepspeech",
     "distillation_loss",
     "fastest_device",
     "finetune",
+    "form_rules",
+    "is_first",
+    "join",
     "learning_rate",
+    "leave",
     "load_config",
     "load_audio",
     "load_corpus",
@@ -51,4 +61,5 @@ __all__ = [
     "product_precision",
     "shift_channel",
     "train",
+    "tune",
 ]

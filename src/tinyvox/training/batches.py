@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,7 +45,10 @@ class Batch:
     utterances one after the other, int64, and their lengths, int64 [batch].
 
     `position` is the place in the stream of batches after this one; `files` are the audio files
-    that the batch was made of.
+    that the batch was made of. `transcribed`, bool [batch], are the utterances with a transcript,
+    None where all have one; those without have no targets. `teacher`, float16 [batch, frames',
+    tokens], are the outputs of the teacher where they are known already. `shares` are the parts of
+    the target tokens and of the frames that this is, of a batch that several processes share.
     """
 
     features: Tensor
@@ -53,16 +57,22 @@ class Batch:
     target_lengths: Tensor
     position: Position | None = None
     files: tuple[Path, ...] = ()
+    transcribed: Tensor | None = None
+    teacher: Tensor | None = None
+    shares: tuple[float, float] = (1.0, 1.0)
 
 
 @dataclass(frozen=True)
 class Item:
-    """An utterance of a batch: features [frames, size], target tokens, audio files."""
+    """An utterance of a batch: features [frames, size], target tokens, audio files, whether there
+    is a transcript, and the teacher's outputs where they are known."""
 
     features: Tensor
     target: list[int]
     seconds: float
     files: tuple[Path, ...]
+    transcribed: bool = True
+    teacher: Tensor | None = None
 
 
 Items = list[Item]
@@ -89,7 +99,7 @@ class Batches:
         self.rng = np.random.default_rng(seed)
         self.taken = 0 if position is None else position.taken
         if position is not None:
-            self.rng.bit_generator.state = json.loads(position.generator)
+            self._go_on(json.loads(position.generator))
 
     def __iter__(self) -> Iterator[Batch]:
         """The batches, each with its position."""
@@ -106,7 +116,7 @@ class Batches:
 
     def _pool(self) -> tuple[str, list[Items]]:
         """The state of the random generator, and the batches that are then drawn."""
-        generator = json.dumps(self.rng.bit_generator.state)
+        generator = json.dumps(self._state())
         drawn: Items = []
         total = 0.0
         while total < self.seconds * POOL:
@@ -118,6 +128,13 @@ class Batches:
         self.rng.shuffle(batches)
         return generator, batches
 
+    def _state(self) -> dict[str, Any]:
+        """What the batches that come depend on."""
+        return dict(self.rng.bit_generator.state)
+
+    def _go_on(self, state: dict[str, Any]) -> None:
+        self.rng.bit_generator.state = state
+
     def _draw(self) -> Item:
         """An utterance that is long enough for its transcript, augmented."""
         for _ in range(MOST_MISSED):
@@ -127,7 +144,7 @@ class Batches:
             if frames >= needed:
                 target = self.room.card.encode(drawn.text)
                 seconds = len(drawn.audio) / self.corpus.rate
-                return Item(features, target, seconds, drawn.paths)
+                return Item(features, target, seconds, drawn.paths, drawn.transcribed)
         what = " and ".join(map(str, drawn.paths))
         raise DataError(
             f"none of {MOST_MISSED} augmented utterances is long enough: {what}, as augmented, "
@@ -148,6 +165,8 @@ class Batches:
 def _padded(items: Items, position: Position) -> Batch:
     features = torch.nn.utils.rnn.pad_sequence([item.features for item in items], batch_first=True)
     tokens = [token for item in items for token in item.target]
+    transcribed = [item.transcribed for item in items]
+    known = [item.teacher for item in items if item.teacher is not None]
     return Batch(
         F.pad(features, [0, 0, 0, -features.shape[1] % FRAMES_MULTIPLE]),
         torch.tensor([len(item.features) for item in items]),
@@ -155,6 +174,8 @@ def _padded(items: Items, position: Position) -> Batch:
         torch.tensor([len(item.target) for item in items]),
         position,
         tuple(path for item in items for path in item.files),
+        None if all(transcribed) else torch.tensor(transcribed),
+        torch.nn.utils.rnn.pad_sequence(known, batch_first=True) if known else None,
     )
 
 

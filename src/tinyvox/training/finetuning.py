@@ -1,40 +1,50 @@
-"""Short fine-tuning of a compressed model, on transcripts and with the original as the teacher."""
+"""Fine-tuning of a compressed model, on transcripts and with the original as the teacher."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict, Unpack
 
-import torch
-from torch import Tensor
-
-from tinyvox.calibration import NO_STATISTICS, Calibration
-from tinyvox.errors import ModelError, RecipeError
-from tinyvox.executor import Executor, Rounding
-from tinyvox.model import Coded, Dense, Grid, Model, leaf_map, leaves
-from tinyvox.passes.quantization import quantize, with_all_levels
+from tinyvox.calibration import Calibration
+from tinyvox.errors import ModelError
+from tinyvox.model import Model
 from tinyvox.progress import Progress, silent
-from tinyvox.quantizers import StepSearch, coded_bits, expected_slope
-from tinyvox.recipe import FinetuneSettings, QuantizeRule, QuantizeSettings, first_match
-from tinyvox.speech import Corpus
-from tinyvox.training.batches import Batch, Batches, shift_channel
-from tinyvox.training.configuration import Optimization
-from tinyvox.training.device import autocast, fastest_device, product_precision
-from tinyvox.training.gradual_pruning import Pruner
-from tinyvox.training.loop import Checkpoint, Learner, Loop
-from tinyvox.training.losses import ctc_loss, distillation_loss
+from tinyvox.recipe import FinetuneSettings
+from tinyvox.speech import Corpus, Utterance
+from tinyvox.training import processes
+from tinyvox.training.batches import Batches, Position
+from tinyvox.training.judging import SpeechJudge
+from tinyvox.training.loop import Checkpoint, Loop
+from tinyvox.training.memory import keep_freed_memory
+from tinyvox.training.pace import Pace, best_rate
+from tinyvox.training.rounding import HOLD, FileSize, fitted, set_size, settle, settled
+from tinyvox.training.selection import Score, Selection, evaluation_steps
+from tinyvox.training.teacher import CachedTeacher
+from tinyvox.training.tuner import Tuner, schedule
+from tinyvox.training.turns import TurnBatches, can_take_turns
 
 SAVE_SECONDS = 60.0
 """Seconds between two checkpoints."""
-CLIP_NORM = 1.0
-HOLD = 20
-"""Steps between two corrections of the steps of entropy-constrained codes, which bring the codes
-back to the bits that they may take."""
-AIM, CORRECTIONS = 0.99, 12
-"""The share of those bits that a correction aims at; how many corrections there are at most after
-the last step, until no matrix takes more bits than it may."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A model that was fine-tuned, for how many steps, and at which learning rate.
+
+    `scores` are those of the evaluations, by their step: the character error rate where it was
+    judged by text, else 0, and the divergence from the teacher. `best_step` has the weights of the
+    model; None where it was not judged.
+    """
+
+    model: Model
+    steps: int
+    learning_rate: float
+    scores: Mapping[int, Score]
+    best_step: int | None
 
 
 def finetune(
@@ -45,17 +55,51 @@ def finetune(
     progress: Progress = silent,
     checkpoint: Path | None = None,
     calibration: Calibration | None = None,
+    **options: Unpack[Options],
 ) -> Model:
+    """The model of `tune`."""
+    kept = checkpoint, calibration
+    return tune(model, settings, corpus, teacher, progress, *kept, **options).model
+
+
+class Options(TypedDict, total=False):
+    """What `tune` may be given besides.
+
+    `dev` is what the model is judged on, `cache` the folder of the teacher's outputs, by default
+    the user's. `size` is the most bytes that the file may have. With `minutes`, there are as many
+    steps as fit in, from `started` on, a time of `time.monotonic`, by default now.
+    """
+
+    dev: Sequence[Utterance]
+    cache: Path | None
+    size: FileSize | None
+    minutes: float | None
+    started: float | None
+
+
+def tune(
+    model: Model,
+    settings: FinetuneSettings,
+    corpus: Corpus,
+    teacher: Model,
+    progress: Progress = silent,
+    checkpoint: Path | None = None,
+    calibration: Calibration | None = None,
+    **options: Unpack[Options],
+) -> Tuned:
     """Train a model on; the result has the same structure, with `prune` fewer units.
 
-    The loss is `ctc` times the CTC loss on the transcripts, plus `distill` times the KL divergence
-    per frame of the outputs from those of `teacher` (Hinton 2015). The codes of coded matrices stay
-    the same; their centroids and row scales are trained. With `quantize`, the matrices that a rule
-    matches are rounded while they are trained, their codebooks are trained too, and they come out
-    coded. They begin with the codes that they have. A matrix without codes is quantized first; for
-    the method `entropy`, with the statistics that `calibration` has of the model. The steps of
-    `entropy` are set so that the codes take no more bits than the rule says, and no more than at
-    the start.
+    The loss is `ctc` times the CTC loss on the transcripts that there are, plus `distill` times the
+    KL divergence per frame of the outputs from those of `teacher` (Hinton 2015). The codes of coded
+    matrices stay the same; their centroids and row scales are trained. With `quantize`, the
+    matrices that a rule matches are rounded while they are trained, their codebooks are trained
+    too, and they come out coded. They begin with the codes that they have. A matrix without codes
+    is quantized first; for the method `entropy`, with the statistics that `calibration` has of the
+    model. The steps of `entropy` are set so that the codes take no more bits than the rule says,
+    and no more than at the start.
+
+    With `variants`, the outputs of the teacher are computed once, and kept. With `evaluations`, the
+    model is judged on the speech for it, and the best weights are the result.
 
     `progress` is told of every step, in the stage "fine-tuning". With `checkpoint`, the state is
     written to this file every minute, when the work is interrupted, and at the end. The same call
@@ -64,162 +108,135 @@ def finetune(
     passed over, and written over.
 
     Raises ModelError where the model has no speech card, RecipeError where the settings do not fit
-    the model, FileError where `checkpoint` is a file of another kind or cannot be written, and
-    DataError for a loss that is not finite, or speech that is too short.
+    the model or the file cannot be as small as asked, FileError where `checkpoint` is a file of
+    another kind or cannot be written, and DataError for a loss that is not finite, or speech that
+    is too short.
     """
     if model.card is None:
         raise ModelError("fine-tuning needs a speech card; add --card FILE")
-    tuner = _Tuner(model, settings, teacher, calibration)
-    state = Checkpoint(checkpoint, tuner, _run_name(model, teacher, settings, corpus))
-    state.restore()
-    batches = Batches(
-        corpus, model.card, settings.batch_seconds, settings.seed, state.position, model
-    )
-    schedule = Optimization(
-        steps=settings.steps, learning_rate=settings.learning_rate, warmup=settings.steps // 20
-    )
-    Loop(tuner, schedule, state, SAVE_SECONDS).run(batches, "fine-tuning", progress)
-    for _ in range(CORRECTIONS):
-        if _within_bits(tuner.executor, tuner.pruner):
-            break
-        _hold_bits(tuner.executor, tuner.pruner, closeness=0.02)
-    return tuner.pruner.model()
+    keep_freed_memory()
+    run = _Run(model, settings, corpus, teacher, calibration, options, progress)
+    name = _run_name(model, teacher, settings, corpus, options)
+    state = Checkpoint(checkpoint, run.tuner, name)
+    known = state.restore()
+    processes.wait()
+    if not known:
+        state.facts = run.plan()
+    return run.train(state)
 
 
-class _Tuner(Learner):
-    """A model that is fine-tuned towards its transcripts and its teacher."""
+class _Run:
+    """A fine-tuning: the model that learns, its teacher, its speech, and what it is judged by."""
 
     def __init__(
         self,
         model: Model,
         settings: FinetuneSettings,
+        corpus: Corpus,
         teacher: Model,
         calibration: Calibration | None,
+        options: Options,
+        progress: Progress,
     ) -> None:
-        assert model.card is not None
-        self.settings, self.blank = settings, model.card.blank
-        self.device = fastest_device()
-        self.precision = product_precision("auto", self.device)
-        executor = _rounding_executor(model, settings.quantize, calibration).train().to(self.device)
-        self.teacher = Executor(teacher).eval().to(self.device)
-        optimizer = torch.optim.AdamW(_groups(executor), weight_decay=0.0)
-        self.rng = torch.Generator().manual_seed(settings.seed)
-        pruner = Pruner(executor, settings.prune, settings.steps)
-        super().__init__(executor, optimizer, pruner, {"augmentation": self.rng}, CLIP_NORM)
+        self.model, self.settings, self.corpus, self.progress = model, settings, corpus, progress
+        self.options, dev, cache = options, options.get("dev", ()), options.get("cache")
+        judged = bool(settings.evaluations and dev)
+        self.in_turn = settings.variants > 0 and can_take_turns(corpus)
+        self.cached = CachedTeacher(teacher, cache) if self.in_turn or judged else None
+        self.taught = self.in_turn and settings.distill > 0 and self.can_know()
+        self.tuner = Tuner(model, settings, None if self.taught else teacher, calibration)
+        if (size := options.get("size")) is not None:
+            set_size(self.tuner.executor, model, size)
+        if judged:
+            self.tuner.selection = self._selection(dev)
 
-    def loss(self, batch: Batch) -> Tensor:
-        """CTC and distillation, weighted as the settings say."""
-        shifted = shift_channel(batch.features, self.settings.channel_shift, self.rng)
-        batch = dataclasses.replace(batch, features=shifted.to(self.device))
-        with autocast(self.device, self.precision):
-            outputs, lengths = self.executor.run(batch.features, batch.lengths)
-            log_probs = outputs.float()
-            loss = self.settings.ctc * ctc_loss(log_probs, lengths, batch, self.blank)
-            if self.settings.distill > 0:
-                with torch.inference_mode():
-                    targets, _ = self.teacher.run(batch.features, batch.lengths)
-                targets = targets.float().clone()
-                loss = loss + self.settings.distill * distillation_loss(log_probs, targets, lengths)
-        return loss
+    def can_know(self) -> bool:
+        """Whether features come again, so that the teacher's outputs for them can be kept."""
+        return self.settings.channel_shift == 0
 
-    def train_step(self, batch: Batch) -> float:
-        """Make one step, and correct the steps of codes where it is time."""
-        loss = super().train_step(batch)
-        if self.pruner.done % HOLD == 0:
-            _hold_bits(self.executor, self.pruner)
-        return loss
+    def _selection(self, dev: Sequence[Utterance]) -> Selection:
+        assert self.model.card is not None
+        assert self.cached is not None
+        by_text = self.settings.ctc > 0
+        judge = SpeechJudge(dev, self.model.card, self.cached, by_text, self.progress)
+        tuner = self.tuner
+        return Selection(
+            lambda it: judge(it, tuner.device, tuner.precision),
+            (),
+            self.settings.patience,
+            lambda: settled(tuner.executor, tuner.pruner),
+        )
+
+    def batches(self, position: Position | None = None) -> Batches:
+        """The stream of batches, from its beginning or from a position on."""
+        how, card = self.settings, self.model.card
+        assert card is not None
+        if not self.in_turn:
+            return Batches(self.corpus, card, how.batch_seconds, how.seed, position, self.model)
+        teacher = self.cached if self.taught else None
+        return TurnBatches(
+            self.corpus, card, how.batch_seconds, how.seed, how.variants, teacher, position,
+            self.model,
+        )  # fmt: skip
+
+    def plan(self) -> dict[str, str]:
+        """How many steps there are, and their rate: the facts that a checkpoint keeps."""
+        steps = self.settings.steps
+        if (minutes := self.options.get("minutes")) is not None:
+            until = (self.options.get("started") or time.monotonic()) + 60 * minutes
+            pace = Pace(self.tuner, self.settings, self.batches, self.prepare)
+            self.prepare(processes.agreed(pace.steps_until(until)))
+            # Now that the outputs of the teacher are known:
+            steps = processes.agreed(pace.steps_until(until))
+        self.prepare(steps)
+        rate = best_rate(self.tuner, self.settings, self.batches, steps, self.progress)
+        return {"steps": str(steps), "rate": repr(rate)}
+
+    def train(self, state: Checkpoint) -> Tuned:
+        """Make the steps that are left; the model with its best weights."""
+        tuner, steps = self.tuner, int(state.facts["steps"])
+        rate, selection = float(state.facts["rate"]), tuner.selection
+        if selection is not None:
+            first = tuner.pruner.span[1]
+            selection.steps = evaluation_steps(first, steps, self.settings.evaluations, HOLD)
+        self.prepare(steps)
+        loop = Loop(tuner, schedule(steps, rate), state, SAVE_SECONDS)
+        loop.run(self.batches(state.position), "fine-tuning", self.progress)
+        scores, best = {}, None
+        if selection is not None:
+            selection.take_best(tuner.executor)
+            scores, best = selection.scores, selection.best_step
+        return Tuned(self._finished(), state.done, rate, scores, best)
+
+    def _finished(self) -> Model:
+        """The model, its codes in the bits that they may take."""
+        executor, pruner = self.tuner.executor, self.tuner.pruner
+        if (size := self.options.get("size")) is not None:
+            return fitted(executor, pruner, size)
+        settle(executor, pruner)
+        return pruner.model()
+
+    def prepare(self, steps: int) -> int:
+        """Have the outputs of the teacher that so many steps need; how many utterances' they
+        are."""
+        batches = self.batches()
+        if self.cached is None or not self.taught or not isinstance(batches, TurnBatches):
+            return 0
+        upcoming = batches.upcoming(steps)
+        self.cached.prepare(upcoming, self.progress)
+        return len(upcoming)
 
 
-def _run_name(model: Model, teacher: Model, settings: FinetuneSettings, corpus: Corpus) -> str:
+def _run_name(
+    model: Model,
+    teacher: Model,
+    settings: FinetuneSettings,
+    corpus: Corpus,
+    options: Options,
+) -> str:
     """A text that is the same for the same models, settings and speech, and for no others."""
     speech = (repr(corpus.kept), repr(corpus.sources), repr(corpus.augment), str(corpus.rate))
-    parts = (settings.model_dump_json(), model.digest(), teacher.digest(), *speech)
+    size = options.get("size")
+    asked = options.get("dev", ()), options.get("minutes"), size and size.limit
+    parts = (settings.model_dump_json(), model.digest(), teacher.digest(), *speech, repr(asked))
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()
-
-
-def _rounding_executor(
-    model: Model, rules: Sequence[QuantizeRule], calibration: Calibration | None
-) -> Executor:
-    """An executor that rounds the matrices that a rule matches. They begin with the codes that they
-    have, else with those that the rule's method gives them."""
-    if not rules:
-        return Executor(model)
-    found = {name: rule for name, _ in model.matrices() if (rule := first_match(rules, name))}
-    matching = {name: matrix for name, matrix in model.matrices() if name in found}
-    for name, matrix in matching.items():
-        if any(_on_trellis(leaf) for leaf in leaves(matrix)):
-            raise RecipeError(
-                f"finetune: {name} is coded by a trellis, whose codes cannot change one by one; "
-                "expected a matrix coded by entropy, or no quantize rule that matches it"
-            )
-    start = dict(_first_codes(model, rules, calibration).matrices())
-    coded = {name: with_all_levels(start[name]) for name in found}
-    open_again = leaf_map(lambda leaf: Dense(leaf.decode()))
-    opened = {name: open_again(matrix) for name, matrix in matching.items()}
-    executor = Executor(model.with_tensors(opened))
-    executor.set_rounding(
-        coded, {name: r.bits for name, r in found.items() if r.entropy_constrained}
-    )
-    for _, leaf in executor.dense_leaves():  # so that a file that met a size still meets it
-        if leaf.rounding is not None and leaf.rounding.bits is not None:
-            taken = coded_bits(leaf.rounding.code(leaf.values.detach()))
-            leaf.rounding.bits = min(leaf.rounding.bits, taken)
-    return executor
-
-
-def _on_trellis(leaf: Dense | Coded) -> bool:
-    return isinstance(leaf, Coded) and isinstance(leaf.codebook, Grid) and leaf.codebook.trellis
-
-
-def _first_codes(
-    model: Model, rules: Sequence[QuantizeRule], calibration: Calibration | None
-) -> Model:
-    """The model with codes for the matrices that have none yet."""
-    known = any(
-        rule.entropy_constrained and any(isinstance(leaf, Dense) for leaf in leaves(matrix))
-        for name, matrix in model.matrices()
-        if (rule := first_match(rules, name))
-    )
-    blind = {"error_compensation": False, "unbiased": False}
-    first = tuple(
-        rule if rule.entropy_constrained else rule.model_copy(update=blind) for rule in rules
-    )
-    settings = QuantizeSettings(rules=first, vectors="float32")
-    return quantize(
-        model, settings, calibration.of(model) if known and calibration else NO_STATISTICS
-    ).model
-
-
-def _hold_bits(executor: Executor, pruner: Pruner, closeness: float = 0.0) -> None:
-    """Correct the steps of entropy-constrained codes: wider where the codes take more bits than
-    they may, narrower where they take fewer, by more than the share `closeness`."""
-    for rounding, bits, found in _bits_taken(executor, pruner):
-        if not bits * (1 - closeness) <= found <= bits:
-            search = StepSearch(bits, 1.0, expected_slope(bits), AIM)
-            rounding.widen(search.next(found))
-
-
-def _within_bits(executor: Executor, pruner: Pruner) -> bool:
-    """Whether no entropy-constrained codes take more bits than they may."""
-    return all(found <= bits for _, bits, found in _bits_taken(executor, pruner))
-
-
-def _bits_taken(executor: Executor, pruner: Pruner) -> Iterator[tuple[Rounding, float, float]]:
-    """How entropy-constrained codes are rounded, the bits they may take, and those they take."""
-    for _, leaf in executor.dense_leaves():
-        rounding = leaf.rounding
-        if rounding is not None and rounding.bits is not None:
-            found = coded_bits(pruner.left_of(leaf, rounding.code(leaf.values.detach())))
-            yield rounding, rounding.bits, found
-
-
-def _groups(executor: Executor) -> list[dict[str, object]]:
-    """Parameters, each with its relative learning rate. A row scale multiplies a whole row and is
-    small: it learns in proportion to its size, else a step of the optimizer would be most of it."""
-    groups: list[dict[str, object]] = []
-    for name, parameter in executor.named_parameters():
-        if parameter.requires_grad:
-            is_scale = name.endswith(".scale")
-            relative = float(parameter.detach().abs().mean()) if is_scale else 1.0
-            groups.append({"params": [parameter], "relative": relative})
-    return groups

@@ -21,9 +21,11 @@ from tinyvox.errors import DataError, FileError, RecipeError
 from tinyvox.executor import Executor
 from tinyvox.progress import Progress, Update
 from tinyvox.storage import atomic_writer, interrupted_afterwards
+from tinyvox.training import processes
 from tinyvox.training.batches import Batch, Position
 from tinyvox.training.configuration import Optimization
 from tinyvox.training.gradual_pruning import Pruner
+from tinyvox.training.selection import Selection
 
 
 def learning_rate(step: int, schedule: Optimization) -> float:
@@ -46,8 +48,11 @@ class Learner(ABC):
     """A model in training: its executor, its optimizer, and the pruning; a subclass has the loss.
 
     `generators` are the random generators that `loss` draws from, by name. A group of parameters
-    with a `relative` rate learns at this factor times the rate of the schedule.
+    with a `relative` rate learns at this factor times the rate of the schedule. `selection`, if
+    there is one, keeps the best weights.
     """
+
+    selection: Selection | None = None
 
     def __init__(
         self,
@@ -64,6 +69,26 @@ class Learner(ABC):
     def loss(self, batch: Batch) -> Tensor:
         """What a step reduces, a scalar with gradients, without the penalty of the pruning."""
 
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a step changes."""
+        return {
+            "executor": self.executor.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "pruner": self.pruner.state_dict(),
+            "generators": {name: g.get_state() for name, g in self.generators.items()},
+            "selection": self.selection and self.selection.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from such a state; settings of the optimizer stay."""
+        self.executor.load_state_dict(state["executor"])
+        _load_optimizer(self.optimizer, state["optimizer"])
+        self.pruner.load_state_dict(state["pruner"])
+        for name, generator in self.generators.items():
+            generator.set_state(state["generators"][name])
+        if self.selection is not None:
+            self.selection.load_state_dict(state["selection"])
+
     def set_rate(self, rate: float) -> None:
         """Set the learning rate of the next step."""
         for group in self.optimizer.param_groups:
@@ -77,8 +102,10 @@ class Learner(ABC):
         """
         loss = self.loss(batch)
         self.optimizer.zero_grad(set_to_none=True)
-        whole = loss + self.pruner.penalty()
+        whole = loss + self.pruner.penalty() / processes.count()
         whole.backward()  # type: ignore[no-untyped-call]
+        processes.add_gradients(self.executor.parameters())
+        loss, whole = processes.total(loss), processes.total(whole)
         norm = nn.utils.clip_grad_norm_(self.executor.parameters(), self.clip_norm)
         for what, value in (("loss", whole.detach()), ("norm of the gradients", norm)):
             if not math.isfinite(value):
@@ -121,7 +148,7 @@ class Checkpoint:
 
         Raises FileError, which says what is kept.
         """
-        if self.path is None or self.kept == self.done:
+        if self.path is None or self.kept == self.done or not processes.is_first():
             return
         try:
             self._write(self.path)
@@ -131,16 +158,12 @@ class Checkpoint:
         self.kept = self.done
 
     def _write(self, path: Path) -> None:
-        learner = self.learner
         state = {
             "run": self.run,
             "step": self.done,
             "facts": self.facts,
-            "executor": learner.executor.state_dict(),
-            "optimizer": learner.optimizer.state_dict(),
-            "pruner": learner.pruner.state_dict(),
-            "generators": {name: g.get_state() for name, g in learner.generators.items()},
             "position": self.position and dataclasses.asdict(self.position),
+            **self.learner.state_dict(),
         }
         with atomic_writer(path) as file:
             torch.save(state, file)
@@ -169,12 +192,7 @@ class Checkpoint:
         return True
 
     def _load(self, state: Mapping[str, Any]) -> None:
-        learner = self.learner
-        learner.executor.load_state_dict(state["executor"])
-        _load_optimizer(learner.optimizer, state["optimizer"])
-        learner.pruner.load_state_dict(state["pruner"])
-        for name, generator in learner.generators.items():
-            generator.set_state(state["generators"][name])
+        self.learner.load_state_dict(state)
         position = state["position"]
         self.position = None if position is None else Position(**position)
         self.done = self.kept = int(state["step"])
@@ -253,9 +271,17 @@ class Loop:
     def _steps(self, batches: Iterable[Batch], stage: str, progress: Progress) -> None:
         saved = time.monotonic()
         stream = iter(batches)
-        while self.checkpoint.done < self.schedule.steps:
+        while not self._over():
             loss = self.advance(next(stream))
             progress(Update(stage, self.checkpoint.done, self.schedule.steps, best_loss=loss))
             if time.monotonic() - saved > self.save_seconds:
                 self.checkpoint.save()
                 saved = time.monotonic()
+
+    def _over(self) -> bool:
+        """Whether no step is left, or none would help; the model is judged where it is time."""
+        selection, done = self.learner.selection, self.checkpoint.done
+        if selection is None:
+            return done >= self.schedule.steps
+        selection.consider(self.learner.executor, done)
+        return done >= self.schedule.steps or selection.exhausted

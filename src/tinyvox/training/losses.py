@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -10,10 +12,15 @@ from tinyvox.training.batches import Batch
 
 
 def ctc_loss(log_probs: Tensor, lengths: Tensor, batch: Batch, blank: int) -> Tensor:
-    """CTC loss (Graves 2006) per target token, over the whole batch.
+    """CTC loss (Graves 2006) per target token, over all utterances with a transcript.
 
     `log_probs` is [batch, frames, tokens]; `lengths` are the frames of each utterance in it.
     """
+    if (known := batch.transcribed) is not None:
+        if not bool(known.any()):
+            return log_probs.new_zeros(())
+        log_probs, lengths = log_probs[known], lengths[known]
+        batch = dataclasses.replace(batch, target_lengths=batch.target_lengths[known])
     total = F.ctc_loss(
         log_probs.transpose(0, 1),
         batch.targets.to(log_probs.device),

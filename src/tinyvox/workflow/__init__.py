@@ -13,6 +13,7 @@ from tinyvox.workflow.description import (
     left_float,
 )
 from tinyvox.workflow.exporting import export
+from tinyvox.workflow.finetuning import FinetuneRequest, FinetuneResult, run_finetune
 from tinyvox.workflow.inputs import Inputs, read_inputs
 from tinyvox.workflow.onnx_graph import compress_onnx
 from tinyvox.workflow.request import CompressRequest, CompressResult
@@ -21,7 +22,8 @@ from tinyvox.workflow.training import read_training, train
 
 __all__ = [
     "BYTES_A_PARAMETER",
-    "CompressRequest", "CompressResult", "Entry", "Evaluation", "Inputs", "compress",
-    "compress_onnx", "demonstrate", "describe_file", "describe_model", "evaluate", "export",
-    "finetune", "left_float", "plan", "read_inputs", "read_training", "run", "train",
+    "CompressRequest", "CompressResult", "Entry", "Evaluation", "FinetuneRequest", "FinetuneResult",
+    "Inputs", "compress", "compress_onnx", "demonstrate", "describe_file", "describe_model",
+    "evaluate", "export", "finetune", "left_float", "plan", "read_inputs", "read_training", "run",
+    "run_finetune", "train",
 ]  # fmt: skip

@@ -16,7 +16,7 @@ from tinyvox.training import finetune as train_on
 from tinyvox.training import load_audio, open_corpus
 from tinyvox.workflow.arguments import check_model, path_of
 from tinyvox.workflow.compression import run
-from tinyvox.workflow.inputs import training_config
+from tinyvox.workflow.inputs import check_taught, read_speech, training_config
 from tinyvox.workflow.request import CompressRequest, CompressResult
 
 Given = Path | str | None
@@ -98,15 +98,21 @@ def finetune(
     *,
     teacher: Model,
     settings: FinetuneSettings | None = None,
+    dev: Given = None,
+    minutes: float | None = None,
     checkpoint: Given = None,
+    cache: Given = None,
     progress: Progress = silent,
 ) -> Model:
     """Train a compressed model on, with the original as the teacher.
 
-    `data` is a manifest with transcripts, or a training configuration. With a `checkpoint`, a file,
-    a run that was interrupted goes on there; remove it when the result is saved. Raises ModelError
-    where the model has no speech card, DataError for speech that cannot be used or a loss that is
-    not finite, FileError where the checkpoint cannot be written.
+    `data` is a manifest, or a training configuration; what has no transcript is learned from the
+    teacher alone. `dev` is a manifest of speech to judge by, where the settings have `evaluations`.
+    With `minutes`, there are as many steps as fit in. With a `checkpoint`, a file, a run that was
+    interrupted goes on there; remove it when the result is saved. `cache` is the folder of the
+    teacher's outputs, where the settings have `variants`. Raises ModelError where the model has no
+    speech card, DataError for speech that cannot be used or a loss that is not finite, FileError
+    where the checkpoint cannot be written.
     """
     check_model("model", model)
     check_model("teacher", teacher)
@@ -116,15 +122,21 @@ def finetune(
     if kept is not None:
         check_apart({"the checkpoint": kept}, [speech])
         check_output(kept)
+    how = settings or FinetuneSettings()
     corpus = open_corpus(training_config(speech, model))
+    check_taught(corpus, how)
+    judging = path_of("dev", dev)
     assert model.card is not None  # training_config has seen to it
     load_audio(corpus, model.card, model, progress)
     return train_on(
         model,
-        settings or FinetuneSettings(),
+        how,
         corpus,
         teacher,
         checkpoint=kept,
         calibration=Calibration.synthetic(),
         progress=progress,
+        dev=() if judging is None else read_speech(judging, model, "judging by speech"),
+        minutes=minutes,
+        cache=path_of("cache", cache),
     )

@@ -14,10 +14,10 @@ from tinyvox.passes import Finetune, Note, apply
 from tinyvox.planner import Judge, Plan, find_plan, settings_of
 from tinyvox.progress import Progress, silent
 from tinyvox.recipe import FinetuneSettings, save_recipe, with_finetune
-from tinyvox.speech import Corpus
 from tinyvox.training import finetune, load_audio
 from tinyvox.workflow.description import left_float
-from tinyvox.workflow.inputs import Inputs, read_inputs
+from tinyvox.workflow.finetuning import planned_settings
+from tinyvox.workflow.inputs import Inputs, read_inputs, untranscribed
 from tinyvox.workflow.request import CompressRequest, CompressResult
 
 
@@ -34,25 +34,29 @@ def run(request: CompressRequest, progress: Progress = silent) -> CompressResult
     if request.lossless:
         return _saved(request, CompressResult(inputs.model, None, _unchanged(inputs.model)))
     left_out: list[Note] = []
+    original = inputs.model
     if inputs.model.provenance.get("quantized"):
         left_out.append(Note("all layers", "the original is quantized; its values are compressed"))
-        original = inputs.model.dequantized().with_provenance(quantized=False)
-        inputs = replace(inputs, model=original)
+        opened = inputs.model.dequantized().with_provenance(quantized=False)
+        inputs = replace(inputs, model=opened)
     if inputs.tuning is not None:
         assert inputs.model.card is not None  # read_inputs has seen to it
         short = load_audio(inputs.tuning, inputs.model.card, inputs.model, progress)
-        left_out = [Note(str(manifest), what) for manifest, what in short]
+        left_out += [Note(str(manifest), what) for manifest, what in short]
+        left_out += untranscribed(inputs.tuning, inputs.recipe)
     calibration = calibration_of(request, inputs, progress)
     plan = None
     recipe = inputs.recipe
     if recipe is None:
         plan = _planned(request, inputs, calibration, progress)
-        recipe = with_finetune(plan.recipe) if inputs.tuning is not None else plan.recipe
+        recipe = plan.recipe
+        if inputs.tuning is not None:
+            recipe = with_finetune(recipe, planned_settings(request, inputs.model, inputs.tuning))
     if request.save_recipe is not None:
         save_recipe(recipe, request.save_recipe)
     tune = None
     if inputs.tuning is not None:
-        tune = _finetuner(request, inputs.model, inputs.tuning, calibration, progress)
+        tune = _finetuner(request, inputs, original, calibration, progress)
     made = None if plan is None else plan.model
     small, notes = apply(
         inputs.model, recipe, calibration=calibration, finetune=tune, made=made, progress=progress
@@ -123,20 +127,22 @@ def _divergence(inputs: Inputs) -> OutputDivergence | None:
 
 def _finetuner(
     request: CompressRequest,
-    original: Model,
-    corpus: Corpus,
+    inputs: Inputs,
+    teacher: Model,
     calibration: Calibration,
     progress: Progress,
 ) -> Finetune:
     """Fine-tuning towards the original; every such step has its checkpoint, from which it goes on,
     or which has its result."""
-    numbers = itertools.count(1)
+    numbers, corpus = itertools.count(1), inputs.tuning
+    dev = inputs.judging if request.dev is not None else ()
+    assert corpus is not None
 
     def tune(model: Model, settings: FinetuneSettings) -> Model:
         checkpoint = _beside(request.output, f".finetune-{next(numbers)}.pt")
         return finetune(
-            model, settings, corpus, original,
-            checkpoint=checkpoint, calibration=calibration, progress=progress,
+            model, settings, corpus, teacher, checkpoint=checkpoint, calibration=calibration,
+            progress=progress, dev=dev, cache=request.cache,
         )  # fmt: skip
 
     return tune

@@ -18,7 +18,7 @@ from tinyvox.evaluation import (
 )
 from tinyvox.importers import load
 from tinyvox.model import Model, card_path
-from tinyvox.passes import check_recipe
+from tinyvox.passes import Note, check_recipe
 from tinyvox.planner import Effort, check_budget, check_reachable
 from tinyvox.recipe import FinetuneSettings, Recipe, load_recipe, with_finetune
 from tinyvox.speech import (
@@ -177,12 +177,12 @@ def _warn_of_characters(
         warnings.warn(f"{manifest}: {what}", DataWarning, stacklevel=2)
 
 
-def _needs_transcripts(recipe: Recipe | None) -> bool:
-    """Whether some fine-tuning has CTC in its loss, as that which follows a plan has."""
+def _tunings(recipe: Recipe | None) -> list[FinetuneSettings]:
+    """The settings of each fine-tuning; those that follow a plan where there is no recipe."""
     if recipe is None:
-        return True
+        return [FinetuneSettings()]
     tuned = [step.settings for step in recipe.steps]
-    return any(isinstance(each, FinetuneSettings) and each.ctc > 0 for each in tuned)
+    return [each for each in tuned if isinstance(each, FinetuneSettings)]
 
 
 def _tuning(request: CompressRequest, model: Model, recipe: Recipe | None) -> Corpus | None:
@@ -190,10 +190,30 @@ def _tuning(request: CompressRequest, model: Model, recipe: Recipe | None) -> Co
     if request.finetune is None:
         return None
     corpus = open_corpus(training_config(request.finetune, model))
-    for source, utterances in zip(corpus.sources, corpus.kept, strict=True):
-        if _needs_transcripts(recipe):
-            check_transcripts(source.manifest, utterances, "fine-tuning by CTC")
+    for settings in _tunings(recipe):
+        check_taught(corpus, settings)
     return corpus
+
+
+def check_taught(corpus: Corpus, settings: FinetuneSettings) -> None:
+    """Raise DataError for utterances that neither a transcript nor a teacher says anything of."""
+    for source, utterances in zip(corpus.sources, corpus.kept, strict=True):
+        written = [each for each in utterances if each.transcript is not None]
+        if settings.ctc > 0 and (settings.distill == 0 or len(written) == len(utterances)):
+            check_transcripts(source.manifest, utterances, "fine-tuning by CTC")
+
+
+def untranscribed(corpus: Corpus, recipe: Recipe | None) -> list[Note]:
+    """What is learned from the teacher alone, by manifest."""
+    notes: list[Note] = []
+    if not any(settings.ctc > 0 for settings in _tunings(recipe)):
+        return notes
+    for source, utterances in zip(corpus.sources, corpus.kept, strict=True):
+        without = sum(each.transcript is None for each in utterances)
+        if without:
+            what = f"{without} of {len(utterances)} utterances have no transcript: "
+            notes.append(Note(str(source.manifest), what + "distillation alone for them"))
+    return notes
 
 
 def training_config(data: Path, model: Model) -> TrainConfig:

@@ -1,0 +1,1 @@
+"""DeepSpeech made small in every way and at every ratio: how files are made, and measured."""
