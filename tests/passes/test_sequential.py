@@ -122,7 +122,8 @@ def test_a_matrix_is_fitted_to_what_reaches_it(cell: str) -> None:
         assert error < 1e-5 * wanted.square().mean(), name
 
 
-def test_the_means_of_outputs_stay(layer: str = "first") -> None:
+def test_the_means_of_outputs_stay() -> None:
+    layer = "first"
     model = model_with("lstm")
     fit = SequentialFit(model, calibrated(model))
     through(fit, "")
@@ -173,7 +174,9 @@ def test_a_recurrent_matrix_is_fitted_again_to_what_its_own_codes_give() -> None
     states = inputs(fit.model, name)
     again, moments = fit.fit(name)
     assert moments is not None
-    torch.testing.assert_close(moments.second, torch.cov(states.T, correction=0), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        moments.second, torch.cov(states.T, correction=0), atol=1e-5, rtol=1e-4
+    )
     assert not torch.equal(again.decode(), first.decode())
     fit.put(name, again)
     assert dict(fit.model.vectors()).keys() == dict(begun.vectors()).keys()

@@ -51,7 +51,7 @@ class AudioSource:
         self._shuffled = [self.utterances[int(i)] for i in order]  # as the first ones say most
 
     def batches(self, model: Model, progress: Progress = silent) -> Iterator[Batch]:
-        """Features of the utterances, a minute of audio at a time, with tokens where Fisher
+        """Features of the utterances, some minutes of audio at a time, with tokens where Fisher
         information of transcripts is asked for.
 
         Raises ModelError where the model has no speech card, DataError where audio cannot be read
@@ -116,7 +116,7 @@ def feature_batches(
     transcribed: bool = False,
     progress: Progress = silent,
 ) -> Iterator[Batch]:
-    """Features of utterances, a minute of audio at a time; with their tokens if `transcribed`.
+    """Features of utterances, some minutes of audio at a time; with their tokens if `transcribed`.
 
     Raises DataError where audio cannot be read, or an utterance has no transcript.
     """

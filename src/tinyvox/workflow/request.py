@@ -16,8 +16,8 @@ from tinyvox.recipe import Recipe
 @dataclass(frozen=True)
 class CompressRequest:
     """How to make a model small: by one of a budget (`ratio`, `size`, `max_loss`), a `recipe`, and
-    `lossless`, which changes no weight. A plan `to_finetune` has more weights at fewer bits, as training
-    makes up for coarse codes; with `finetune` it is always made so.
+    `lossless`, which changes no weight. A plan `to_finetune` has more weights at fewer bits, as
+    training makes up for coarse codes; with `finetune` it is always made so.
 
     `ratio` counts 4 bytes a parameter of the original, `size` is in bytes, `max_loss` in points of
     word error rate. `data`, `dev` and `finetune` are manifests of speech: to calibrate with, to

@@ -19,7 +19,6 @@ from tinyvox.passes.quantization.leaf_coding import CORRECTIONS, code_leaf
 from tinyvox.passes.quantization.sequential import SequentialFit
 from tinyvox.recipe import QuantizeRule, QuantizeSettings, first_match
 
-
 AGAIN = 2
 """How often a matrix is fitted again whose inputs depend on its own codes."""
 
@@ -109,7 +108,6 @@ class _Quantization:
         if self.fit and fitted is matrix:
             what += "; not fitted: its inputs are not known, or some of its weights stay zero"
         self.notes.append(Note(name, what))
-
 
     def _fitted(self, name: str, matrix: Matrix, rule: QuantizeRule) -> tuple[Matrix, Matrix]:
         """The matrix as it is fitted, if it is, and its codes."""

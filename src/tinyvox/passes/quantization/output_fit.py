@@ -30,7 +30,9 @@ def gives_outputs(model: Model, node: Node) -> bool:
     )
 
 
-def fit_outputs(values: Tensor, bias: Tensor, inputs: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+def fit_outputs(
+    values: Tensor, bias: Tensor, inputs: Tensor, wanted: Tensor
+) -> tuple[Tensor, Tensor]:
     """The weights, float32 [out, in], and the bias [out] with the least divergence.
 
     It is the mean KL divergence over frames of the softmax of the outputs for `inputs`, float32

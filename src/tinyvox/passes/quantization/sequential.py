@@ -159,7 +159,9 @@ class SequentialFit:
         inputs, outputs = [], []
         for pair in self._signals:
             inputs.append(_run_layer(executor, node.name, pair.now, self.before)[0][name])
-            outputs.append(_run_layer(self._original, node.name, pair.before, self.before)[1].alive().float())
+            outputs.append(
+                _run_layer(self._original, node.name, pair.before, self.before)[1].alive().float()
+            )
         bias = dict(self.model.vectors()).get(f"{node.name}.bias", values.new_zeros(len(values)))
         mean = self._means[name][1]
         begun = bias.double() + self._means[name][0] - values.double() @ mean
@@ -219,7 +221,9 @@ class _Pair:
 
     def run(self, name: str, original: Executor, executor: Executor, needed: set[str]) -> None:
         """Run a layer in both models, and forget the signals that are not needed any more."""
-        _, before = self._known.get(name) or _run_layer(original, name, self.before, original.source)
+        _, before = self._known.get(name) or _run_layer(
+            original, name, self.before, original.source
+        )
         self._known.clear()
         self.before[name] = before
         _, self.now[name] = _run_layer(executor, name, self.now, original.source)
