@@ -13,7 +13,7 @@ from tinyvox.cli.progress_display import shown
 
 OTHERS = (
     *("--max-loss", "--lossless", "--data", "--dev", "--finetune", "--card", "--save-recipe"),
-    "--cache",
+    *("--cache", "--to-finetune"),
 )
 """The options that an .onnx file is made without."""
 
@@ -44,15 +44,16 @@ def compress(
     An .onnx file may be compressed to an .onnx file, whatever else its graph holds.
     """
     if output.suffix.lower() == ".onnx":
-        others = max_loss, lossless or None, data, dev, finetune, card or speech, save_recipe, cache
+        others = (
+            *(max_loss, lossless or None, data, dev, finetune, card or speech, save_recipe),
+            *(cache, to_finetune or None),
+        )
         given = [name for name, value in zip(OTHERS, others, strict=True) if value is not None]
         _compress_graph(model, output, (ratio, size, recipe), given, as_json)
         return
     from tinyvox.workflow import CompressRequest, describe_file, run
 
-    ways = [option is not None for option in (ratio, size, max_loss, recipe)]
-    if sum([*ways, lossless]) != 1:
-        raise typer.BadParameter("give one of --ratio, --size, --max-loss, --recipe and --lossless")
+    _check_one_way(ratio, size, max_loss, recipe, lossless or None)
     request = CompressRequest(
         model, output, ratio, size, max_loss, recipe, data, dev, finetune, effort,
         card or speech, save_recipe, cache, seed, normalize, lossless, to_finetune,
@@ -64,6 +65,11 @@ def compress(
         printing.print_json(facts)
     else:
         printing.print_result(result, facts, model, output)
+
+
+def _check_one_way(*ways: object) -> None:
+    if sum(way is not None for way in ways) != 1:
+        raise typer.BadParameter("give one of --ratio, --size, --max-loss, --recipe and --lossless")
 
 
 def _compress_graph(

@@ -121,8 +121,9 @@ THOROUGH = replace(
 _SETTINGS: dict[Effort, SearchSettings] = {"fast": FAST, "normal": NORMAL, "thorough": THOROUGH}
 
 
-FINETUNED = 0.3
-"""The share of what coding costs that is left after fine-tuning, about."""
+FINETUNED, LEAST_TRAINED = 0.3, 1.0
+"""The share of what coding costs that is left after fine-tuning, about; the fewest bits of weights
+that are trained: with fewer, most of them are zero and get no gradient through others."""
 
 
 def settings_of(
@@ -132,4 +133,8 @@ def settings_of(
     `to_finetune` has more weights with fewer bits each."""
     fast_large = effort == "fast" and parameters > LARGE
     settings = FAST_LARGE if fast_large else _SETTINGS[effort]
-    return replace(settings, noise_shares=(FINETUNED,)) if to_finetune else settings
+    if not to_finetune:
+        return settings
+    bits = tuple(each for each in settings.measurements.bits if each >= LEAST_TRAINED)
+    measured = replace(settings.measurements, bits=bits)
+    return replace(settings, noise_shares=(FINETUNED,), measurements=measured)
