@@ -52,7 +52,7 @@ def test_commands_are_those_that_a_user_types(place: Place) -> None:
     assert blind[:3] == ["tinyvox", "compress", str(place.original)]
     assert "--data" not in blind
     (distilled,) = jobs.commands("100 distilled", place)
-    assert distilled[:3] == ["tinyvox", "finetune", str(place.file("100 audio"))]
+    assert distilled[:3] == ["tinyvox", "finetune", str(place.file("100 planned"))]
     given = {Path(each).stem for each in distilled if each.endswith(".jsonl")}
     assert given == {"untranscribed", "dev_untranscribed"}
     (tuned,) = jobs.commands("100 fine-tuned", place)

@@ -13,6 +13,8 @@ RATIOS = (20, 30, 50, 100, 150, 200)
 BLIND, AUDIO, DISTILLED, TUNED = "without-data", "audio", "distilled", "fine-tuned"
 WAYS = (BLIND, AUDIO, DISTILLED, TUNED)
 """Without data; with audio, not retrained; distilled without transcripts; with transcripts."""
+PLANNED = "planned"
+"""With audio, for the trainings of the last two ways to begin with."""
 DENSE, DENSE_8 = "dense-float32", "dense-8-bit"
 DENSE_RATIO = 100
 """The ratio at which dense networks of the same bytes are trained from nothing."""
@@ -21,7 +23,7 @@ DENSE_SHARES = (0.125, 0.25, 0.625)
 learn two hours of speech by heart."""
 NAMES = (
     LOSSLESS,
-    *(f"{ratio} {way}" for ratio in RATIOS for way in WAYS),
+    *(f"{ratio} {way}" for ratio in RATIOS for way in (BLIND, AUDIO, PLANNED, DISTILLED, TUNED)),
     *(f"{DENSE_RATIO} {way}" for way in (DENSE, DENSE_8)),
 )
 """All files, each after those that it is made of."""
@@ -80,9 +82,9 @@ def chosen(only: str | None) -> list[str]:
 
 
 def needs(name: str) -> str | None:
-    """The file that another is made of: what is fine-tuned was planned with audio."""
+    """The file that another is made of: what is fine-tuned was planned for it."""
     ratio, _, way = name.partition(" ")
-    return f"{ratio} {AUDIO}" if way in (DISTILLED, TUNED) else None
+    return f"{ratio} {PLANNED}" if way in (DISTILLED, TUNED) else None
 
 
 def commands(name: str, place: Place) -> list[Command]:
@@ -94,10 +96,12 @@ def commands(name: str, place: Place) -> list[Command]:
     if way in (DENSE, DENSE_8):
         return _dense(way, out, place)
     if way in (DISTILLED, TUNED):
-        return [_finetune(f"{ratio} {AUDIO}", way == TUNED, out, place)]
+        return [_finetune(f"{ratio} {PLANNED}", way == TUNED, out, place)]
     command = ["tinyvox", "compress", str(place.original), *out, "--ratio", ratio]
     command += ["--effort", place.effort]
-    if way == AUDIO:
+    if way == PLANNED:
+        command.append("--to-finetune")
+    if way in (AUDIO, PLANNED):
         command += ["--data", place.manifest("calibration"), "--dev", place.manifest("judging")]
     return [command]
 

@@ -21,9 +21,12 @@ from tinyvox.training.device import autocast, fastest_device, product_precision
 from tinyvox.training.gradual_pruning import Pruner
 from tinyvox.training.loop import Learner
 from tinyvox.training.losses import ctc_loss, distillation_loss
+from tinyvox.training.memory import give_back_memory
 from tinyvox.training.rounding import HOLD, hold_bits, rounding_executor
 
 CLIP_NORM = 1.0
+TRIM = 4
+"""Steps after which memory that was freed is given back."""
 
 
 class Tuner(Learner):
@@ -85,6 +88,8 @@ class Tuner(Learner):
         loss = super().train_step(batch)
         if self.pruner.done % HOLD == 0:
             hold_bits(self.executor, self.pruner)
+        if self.pruner.done % TRIM == 0:
+            give_back_memory()
         return loss
 
     @contextmanager
