@@ -153,7 +153,7 @@ def test_what_fails_says_why_and_is_not_counted(
 def test_what_is_fine_tuned_took_what_its_plan_took_too(place: Place) -> None:
     place.folder.mkdir()
     for name, row in {
-        "50 audio": {"seconds": 60.0, "processor_seconds": 90.0, "peak_bytes": 5},
+        "50 planned": {"seconds": 60.0, "processor_seconds": 90.0, "peak_bytes": 5},
         "50 distilled": {"seconds": 600.0, "processor_seconds": 900.0, "peak_bytes": 3},
     }.items():
         command = ["tinyvox", str(place.original), str(place.file(name))]

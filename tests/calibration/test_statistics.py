@@ -272,3 +272,14 @@ def test_sensitivity_is_the_second_moment_of_the_gradient_of_an_input() -> None:
     found = gather(model, [batch], fisher=True)["first.forward.weight_ih"].sensitivity
     assert found is not None
     torch.testing.assert_close(found, slopes.T @ slopes / len(slopes), rtol=1e-3, atol=1e-8)
+
+
+def test_a_batch_in_parts_is_the_same_utterances() -> None:
+    lengths = torch.tensor([5, 3, 9, 2])
+    batch = Batch(torch.randn(4, 9, 2), lengths, [[1], [2], [3], [4]])
+    parts = list(batch.parts(8))
+    assert [part.lengths.tolist() for part in parts] == [[5, 3], [9], [2]]
+    assert [part.tokens for part in parts] == [[[1], [2]], [[3]], [[4]]]
+    found = [part.features[i, :n] for part in parts for i, n in enumerate(part.lengths)]
+    for i, features in enumerate(found):
+        assert torch.equal(features, batch.features[i, : lengths[i]])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,8 @@ WIDE = 1024
 """Inputs from which on the outer products of a batch are summed in float32, which is quicker."""
 FISHER_FRAMES = 8000
 """Frames after which the mean that is the Fisher information has converged."""
+PART = 4000
+"""Frames of a backward pass."""
 
 
 def gather(
@@ -40,7 +42,7 @@ def gather(
     generator = torch.Generator().manual_seed(seed)
     executor = Executor(model).eval().requires_grad_(False)  # gradients of outputs alone
     frames = 0
-    for batch in batches:
+    for batch in _in_parts(batches, FISHER_FRAMES if fisher else 0):
         backward = fisher and frames < FISHER_FRAMES
         frames += int(batch.lengths.sum())
         sums.keeps_inputs = backward
@@ -51,6 +53,14 @@ def gather(
             if backward:
                 _surprise(model, batch, outputs, lengths, generator).backward()  # type: ignore[no-untyped-call]
     return Statistics(sums.moments(damping))
+
+
+def _in_parts(batches: Iterable[Batch], frames: int) -> Iterator[Batch]:
+    """The batches; those that hold the first frames, so many, in parts, as a backward pass takes
+    several times the memory."""
+    for batch in batches:
+        yield from batch.parts(PART) if frames > 0 else (batch,)
+        frames -= int(batch.lengths.sum())
 
 
 class _MatrixSums:

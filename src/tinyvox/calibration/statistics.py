@@ -39,6 +39,17 @@ class Batch:
         padded = torch.nn.utils.rnn.pad_sequence(list(features), batch_first=True)
         return cls(padded, lengths, tokens)
 
+    def parts(self, frames: int) -> Iterator[Batch]:
+        """The utterances in batches of about so many frames each."""
+        start, count = 0, len(self.lengths)
+        while start < count:
+            within = int((self.lengths[start:].cumsum(0) <= frames).sum())
+            stop = start + max(1, within)
+            lengths = self.lengths[start:stop]
+            tokens = None if self.tokens is None else self.tokens[start:stop]
+            yield Batch(self.features[start:stop, : int(lengths.max())], lengths, tokens)
+            start = stop
+
 
 @dataclass(frozen=True)
 class Moments:

@@ -44,12 +44,8 @@ def compress(
     An .onnx file may be compressed to an .onnx file, whatever else its graph holds.
     """
     if output.suffix.lower() == ".onnx":
-        others = (
-            *(max_loss, lossless or None, data, dev, finetune, card or speech, save_recipe),
-            *(cache, to_finetune or None),
-        )
-        given = [name for name, value in zip(OTHERS, others, strict=True) if value is not None]
-        _compress_graph(model, output, (ratio, size, recipe), given, as_json)
+        others = max_loss, lossless, data, dev, finetune, card or speech, save_recipe, cache
+        _compress_graph(model, output, (ratio, size, recipe), (*others, to_finetune), as_json)
         return
     from tinyvox.workflow import CompressRequest, describe_file, run
 
@@ -76,14 +72,15 @@ def _compress_graph(
     model: Path,
     output: Path,
     ways: tuple[float | None, int | None, Path | None],
-    others: Sequence[str],
+    others: Sequence[object],
     as_json: bool,
 ) -> None:
-    """Compress a graph to a graph, by one of a ratio, a size and a recipe; it takes no others."""
+    """Compress a graph to a graph, by one of a ratio, a size and a recipe; it takes no OTHERS."""
     from tinyvox.workflow import compress_onnx
 
-    if others:
-        raise typer.BadParameter(f"{output}: an .onnx file is made without {', '.join(others)}")
+    given = [n for n, v in zip(OTHERS, others, strict=True) if v not in (None, False)]
+    if given:
+        raise typer.BadParameter(f"{output}: an .onnx file is made without {', '.join(given)}")
     if sum(way is not None for way in ways) != 1:
         raise typer.BadParameter("give one of --ratio, --size and --recipe")
     ratio, size, recipe = ways

@@ -115,7 +115,7 @@ class _Order(NamedTuple):
     weights: list[float]
 
 
-@functools.lru_cache(maxsize=16)  # one second moment serves many codings of a matrix
+@functools.lru_cache(maxsize=8)  # one second moment serves many codings of a matrix
 def _order(second_moment: Tensor) -> _Order:
     order = second_moment.diagonal().argsort(descending=True)
     spread = _spreading(second_moment[order][:, order])
