@@ -179,5 +179,6 @@ def test_directions_whose_errors_cancel_go_first() -> None:
         assert cost < 1.05 * other
     assert costs[2] < 0.3 * costs[0]  # three directions hold nearly all that matters
     assert costs == sorted(costs, reverse=True)
+    assert together.singular.shape == (9,)
     whole = together.left * together.singular @ together.right
     torch.testing.assert_close(whole, values, atol=1e-4, rtol=1e-4)

@@ -77,9 +77,10 @@ def _by_sensitivity(values: Tensor, weighting: Weighting, root: Tensor) -> Decom
     together = weighting.sensitivity * (costs[1] / costs[0].clamp(min=1e-30))
     cost = root.T @ ((1 - ALONE) * together + ALONE * alone) @ root
     energies, vectors = torch.linalg.eigh(cost)
-    vectors, singular = vectors.flip(1), energies.flip(0).clamp(min=0).sqrt()
+    full = min(values.shape)
+    vectors, singular = vectors.flip(1)[:, :full], energies.flip(0)[:full].clamp(min=0).sqrt()
     left = torch.where(singular > 0, wide @ (root @ vectors) / singular, 0)
-    right = torch.linalg.solve_triangular(root, vectors.T, upper=False, left=False)
+    right = torch.linalg.solve_triangular(root, vectors.T.contiguous(), upper=False, left=False)
     return Decomposition(left.float(), singular.float(), right.float())
 
 
