@@ -166,7 +166,7 @@ def test_fisher_information_of_transcripts_is_the_square_of_ctcs_gradient() -> N
 
 
 @pytest.mark.parametrize("layer", ["lstm", "gru", "projected", "backward", "conv"])
-def test_saliency_is_the_square_of_an_input_times_its_gradient(layer: str) -> None:
+def test_saliency_and_sensitivity_are_of_the_gradient_of_an_input(layer: str) -> None:
     """Where one matrix alone reads it, what autograd says of the model's input."""
     torch.manual_seed(0)
     first = {
@@ -190,9 +190,13 @@ def test_saliency_is_the_square_of_an_input_times_its_gradient(layer: str) -> No
     assert x.grad is not None
     expected = torch.cat([(x * x.grad)[i, :n] for i, n in enumerate((9, 6))]).double().square()
     (name,) = (n for n in dict(model.matrices()) if n.endswith(("weight_ih", "first.weight")))
-    found = gather(model, [batch], fisher=True)[name].saliency
-    assert found is not None
-    torch.testing.assert_close(found, expected.mean(0).detach(), rtol=1e-3, atol=1e-8)
+    found = gather(model, [batch], fisher=True)[name]
+    assert found.saliency is not None
+    assert found.sensitivity is not None
+    torch.testing.assert_close(found.saliency, expected.mean(0).detach(), rtol=1e-3, atol=1e-8)
+    slopes = torch.cat([x.grad[i, :n] for i, n in enumerate((9, 6))]).double()
+    outer = slopes.T @ slopes / len(slopes)
+    torch.testing.assert_close(found.sensitivity, outer, rtol=1e-3, atol=1e-8)
 
 
 def test_the_backward_direction_sees_time_reversed() -> None:
@@ -249,29 +253,9 @@ def test_statistics_of_a_layer_that_is_used_twice_are_those_of_both_uses() -> No
     assert set(shared) == {n for n, _ in once.matrices()}
     for name, found in shared.items():
         both = [single[name], single[name.replace("1.", "2.")]]
-        for field in ("second", "mean", "fisher", "saliency"):
+        for field in ("second", "mean", "fisher", "saliency", "sensitivity"):
             mean = torch.stack([getattr(each, field) for each in both]).mean(0)
             torch.testing.assert_close(getattr(found, field), mean)
-
-
-def test_sensitivity_is_the_second_moment_of_the_gradient_of_an_input() -> None:
-    """Where one matrix alone reads it, what autograd says of the model's input."""
-    torch.manual_seed(0)
-    plain = chain(5, first=recurrent(nn.LSTM(5, 4)), out=linear(4, 4), end=LogSoftmax())
-    features = Features(kind="log_mel", bands=5)
-    model = plain.with_card(SpeechCard(features=features, tokens=(*"abc", "_"), blank=3))
-    lengths = torch.tensor([9, 6])
-    batch = Batch(torch.randn(2, 9, 5), lengths, [[0, 2], [1]])
-    x = batch.features.clone().requires_grad_()
-    outputs, _ = Executor(model).run(x, lengths)
-    nn.functional.ctc_loss(
-        outputs.transpose(0, 1), torch.tensor([0, 2, 1]), lengths, torch.tensor([2, 1]), 3, "sum"
-    ).backward()
-    assert x.grad is not None
-    slopes = torch.cat([x.grad[i, :n] for i, n in enumerate((9, 6))]).double()
-    found = gather(model, [batch], fisher=True)["first.forward.weight_ih"].sensitivity
-    assert found is not None
-    torch.testing.assert_close(found, slopes.T @ slopes / len(slopes), rtol=1e-3, atol=1e-8)
 
 
 def test_a_batch_in_parts_is_the_same_utterances() -> None:

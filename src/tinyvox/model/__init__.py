@@ -19,7 +19,7 @@ from tinyvox.model.codebooks import (
     on_grid,
     signs,
 )
-from tinyvox.model.graph import INPUT, Model, Node
+from tinyvox.model.graph import INPUT, LARGE, Model, Node
 from tinyvox.model.layers import (
     ACTIVATIONS,
     CELL_ACTIVATIONS,
@@ -90,6 +90,7 @@ __all__ = [
     "Grid",
     "Group",
     "INPUT",
+    "LARGE",
     "Layer",
     "LayerNorm",
     "Linear",

@@ -19,6 +19,8 @@ from tinyvox.model.card import SpeechCard
 from tinyvox.model.layers import Layer, Signal
 from tinyvox.model.matrix import Coded, Dense, Matrix, Product, leaf_map, leaves
 
+LARGE = 20_000_000
+"""Parameters of a network from which on its time is what one has to be careful of."""
 INPUT = "input"
 """The name under which nodes refer to the model's input."""
 

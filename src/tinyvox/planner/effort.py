@@ -6,13 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from tinyvox.calibration import SyntheticAmount
+from tinyvox.model import LARGE
 
 Effort = Literal["fast", "normal", "thorough"]
 """How long the planner searches: seconds, minutes, or up to an hour for a large network."""
 
-LARGE = 20_000_000
-"""Parameters of a large network: more than that, and `fast` measures less and corrects nothing, and
-`normal` does not prune, which takes about as long as all the rest."""
 BITS = (0.3, 0.4, 0.5, 0.65, 0.8, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0)
 """Coded bits for each weight that are tried."""
 FINE_BITS = tuple(
@@ -53,7 +51,7 @@ class SearchSettings:
     Where later matrices are fitted to their inputs, coding costs less than it does alone.
     `noise_shares` are the shares of that cost that are assumed. A plan is made for each share and
     fitted in sequence, until one is not better. The lower the share, the fewer bits and the larger
-    ranks a plan has. Networks of more than `fitted_up_to` parameters are not fitted.
+    ranks a plan has. Nothing is fitted where not `fitted`.
 
     `keeps` are the shares of the weights that pruning leaves, in the order in which they are tried;
     networks of more than `pruned_up_to` parameters are not pruned.
@@ -66,7 +64,7 @@ class SearchSettings:
     patience: int = 2
     sizes: int = 6
     noise_shares: tuple[float, ...] = (1.0, 0.5)
-    fitted_up_to: float = float("inf")
+    fitted: bool = True
     keeps: tuple[float, ...] = (0.9, 0.7, 0.5)
     pruned_up_to: float = LARGE
 
@@ -86,7 +84,7 @@ FAST = SearchSettings(
     patience=1,
     sizes=4,
     noise_shares=(0.6,),
-    fitted_up_to=0,  # so little speech would fit the matrices to itself
+    fitted=False,  # so little speech would fit the matrices to itself
     keeps=(),
 )
 FAST_LARGE = replace(
@@ -129,8 +127,10 @@ that are trained: with fewer, most of them are zero and get no gradient through 
 def settings_of(
     effort: Effort, parameters: int = 0, *, to_finetune: bool = False
 ) -> SearchSettings:
-    """What this effort measures and tries, for a network of so many parameters. A plan that is made
-    `to_finetune` has more weights with fewer bits each."""
+    """What this effort measures and tries, for a network of so many parameters. For a large one,
+    `fast` measures less and corrects nothing, and `normal` does not prune, which takes about as
+    long as all the rest. A plan that is made `to_finetune` has more weights with fewer bits each.
+    """
     fast_large = effort == "fast" and parameters > LARGE
     settings = FAST_LARGE if fast_large else _SETTINGS[effort]
     if not to_finetune:

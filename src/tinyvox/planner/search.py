@@ -108,8 +108,7 @@ class Search:
         return best
 
     def _can_be_fitted(self) -> bool:
-        small = self.model.count_parameters() <= self.settings.fitted_up_to
-        return small and self.statistics.model is not None
+        return self.settings.fitted and self.statistics.model is not None
 
     def _measured(self) -> dict[str, Choices]:
         """The choices for every matrix that is not coded already."""

@@ -15,7 +15,7 @@ from tinyvox.calibration import Calibration
 from tinyvox.errors import RecipeError
 from tinyvox.formats import tvx
 from tinyvox.importers import load
-from tinyvox.model import Model, card_path
+from tinyvox.model import LARGE, Model, card_path
 from tinyvox.passes import Note
 from tinyvox.passes.quantization import finalize
 from tinyvox.progress import Progress, silent
@@ -54,8 +54,6 @@ TRIED = (0.25, 0.5, 1.0, 2.0)
 """Factors of the learning rate that are tried where none is given, and there is speech to judge
 by."""
 EVALUATIONS = 12
-LARGE = 20_000_000
-"""Parameters beyond which the original is too slow to run beside at every step."""
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,7 @@ class SequentialFit:
         self._means[name] = wanted_mean, sums[name].mean_after
         centered = not is_projection(name)
         second, mean = sums[name].after(centered), sums[name].mean_after
+        # The sensitivity stays that of the original, which the fitted matrix is close to.
         moments = dataclasses.replace(known, second=second, mean=mean)
         if not all(isinstance(leaf, Dense) and leaf.values.all() for leaf in self._changing(name)):
             return matrix, moments
