@@ -78,8 +78,8 @@ class Campaign:
         with tempfile.TemporaryDirectory() as folder:
             at = self._fresh(Path(folder))
             before = os.times()
-            if finish(start(self.job.run, at)):
-                raise RuntimeError(f"{name}: {(at / 'said.txt').read_text()}")
+            if status := finish(start(self.job.run, at)):
+                raise RuntimeError(f"{name}: status {status}: {(at / 'said.txt').read_text()}")
             after = os.times()
             self.seconds = sum(after[2:4]) - sum(before[2:4])  # of ended children
             self.expected = contents(at, self.job.outputs)

@@ -3,9 +3,9 @@ hours where both are large. Each runs in a folder of its own, in a process of it
 
 from __future__ import annotations
 
-import functools
 import os
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ import tinyvox as tv
 from tinyvox import cli
 from tinyvox.exporters import export_pt2
 from tinyvox.model import card_path, save_card
-from tinyvox.recipe import FinetuneSettings, QuantizeSettings, Recipe, with_finetune
+from tinyvox.recipe import FinetuneSettings, QuantizeSettings, Recipe
 from tinyvox.speech import Source, Utterance, write_manifest
 from tinyvox.storage import write_file
 from tinyvox.training import Architecture, TrainConfig, deepspeech, finetuning
@@ -124,7 +124,7 @@ def start(run: Callable[[], None], folder: Path) -> int:
         os.dup2(said, 1)
         os.dup2(said, 2)
         finetuning.SAVE_SECONDS = 0.0
-        vars(compression)["with_finetune"] = functools.partial(with_finetune, settings=SHORT)
+        vars(compression)["planned_settings"] = lambda *_: SHORT
         run()
         status = 0
     except tv.TinyvoxError as error:  # of a job in Python
@@ -133,6 +133,8 @@ def start(run: Callable[[], None], folder: Path) -> int:
         if isinstance(end.code, str):
             print(end.code, file=sys.stderr)
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:  # the process ends below, before Python would say it
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -82,9 +82,17 @@ def chosen(only: str | None) -> list[str]:
 
 
 def needs(name: str) -> str | None:
-    """The file that another is made of: what is fine-tuned was planned for it."""
+    """The file that another is made of: what is distilled was planned for it, and transcripts join
+    in once the outputs of the original are learned."""
     ratio, _, way = name.partition(" ")
-    return f"{ratio} {PLANNED}" if way in (DISTILLED, TUNED) else None
+    before = {DISTILLED: PLANNED, TUNED: DISTILLED}.get(way)
+    return None if before is None else f"{ratio} {before}"
+
+
+def root(name: str) -> str:
+    """The file with which the making of another begins."""
+    before = needs(name)
+    return name if before is None else root(before)
 
 
 def commands(name: str, place: Place) -> list[Command]:
@@ -96,7 +104,9 @@ def commands(name: str, place: Place) -> list[Command]:
     if way in (DENSE, DENSE_8):
         return _dense(way, out, place)
     if way in (DISTILLED, TUNED):
-        return [_finetune(f"{ratio} {PLANNED}", way == TUNED, out, place)]
+        before = needs(name)
+        assert before is not None
+        return [_finetune(before, way == TUNED, out, place)]
     command = ["tinyvox", "compress", str(place.original), *out, "--ratio", ratio]
     command += ["--effort", place.effort]
     if way == PLANNED:
@@ -106,11 +116,11 @@ def commands(name: str, place: Place) -> list[Command]:
     return [command]
 
 
-def _finetune(planned: str, transcribed: bool, out: Command, place: Place) -> Command:
+def _finetune(before: str, transcribed: bool, out: Command, place: Place) -> Command:
     """The manifests have no transcripts where the user has none: neither to learn nor to choose."""
     data, dev = ("transcribed", "dev") if transcribed else ("untranscribed", "dev_untranscribed")
     return [
-        "tinyvox", "finetune", str(place.file(planned)), *out, "--teacher", str(place.original),
+        "tinyvox", "finetune", str(place.file(before)), *out, "--teacher", str(place.original),
         "--data", place.manifest(data), "--dev", place.manifest(dev),
         "--minutes", f"{place.minutes:g}",
     ]  # fmt: skip

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lib.deepspeech import dense
-from lib.deepspeech.jobs import Command, Place, commands, needs
+from lib.deepspeech.jobs import Command, Place, commands, needs, root
 from lib.deepspeech.speech import write_manifests
 from lib.results import Row
 from lib.script import say
@@ -112,8 +112,9 @@ def _run(name: str, place: Place, command: Command, asked: list[Command], before
 
 
 def _own_cache(name: str, place: Place) -> dict[str, str]:
-    """An environment in which nothing is found that another file's command has measured."""
-    return os.environ | {"XDG_CACHE_HOME": str(place.folder / "cache" / place.file(name).stem)}
+    """An environment in which nothing is found that another file's command has measured, but for
+    the files that this one is made of: their time counts for this one, too."""
+    return os.environ | {"XDG_CACHE_HOME": str(place.folder / "cache" / place.file(root(name)).stem)}
 
 
 def _in_this_python(command: Command) -> Command:
