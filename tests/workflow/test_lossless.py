@@ -11,11 +11,17 @@ from places import ROOT
 
 import tinyvox as tv
 from tinyvox.errors import RecipeError
+from tinyvox.formats import tvx
 from tinyvox.model import Coded, Model
-from tinyvox.recipe import QuantizeSettings, Recipe
+from tinyvox.recipe import QuantizeRule, QuantizeSettings, Recipe
+from tinyvox.speech import Source
+from tinyvox.training import Architecture, TrainConfig, deepspeech
 
 FIXTURES = ROOT / "tests" / "importers" / "tflite" / "fixtures"
 QUANTIZED, FLOAT = FIXTURES / "lstm_int8.tflite", FIXTURES / "lstm.tflite"
+
+EIGHT_BITS = Recipe.of(QuantizeSettings(bits=8, method="symmetric"))
+CARD = TrainConfig(data=(Source(manifest=Path("x")),), output=Path("y")).card()
 
 
 def _values(model: Model) -> dict[str, torch.Tensor]:
@@ -51,6 +57,25 @@ def test_other_ways_work_on_the_values(tmp_path: Path) -> None:
     assert max(matrix.bits for _, matrix in result.model.matrices()) == 4
     result.save(tmp_path / "m.tvx")
     assert tv.load(tmp_path / "m.tvx").provenance["quantized"] is False
+
+
+def test_a_recipe_codes_anew_what_it_names_of_our_own_files() -> None:
+    eight = tv.compress(FLOAT, EIGHT_BITS).model
+    before = {name: m for name, m in eight.matrices() if isinstance(m, Coded)}
+    first = next(iter(before))
+    rule = QuantizeRule(layers=(first,), bits=3, method="kmeans")
+    result = tv.compress(eight, Recipe.of(QuantizeSettings(rules=(rule,))))
+    assert result.notes[0].what == "the original is quantized; its values are compressed"
+    after = {name: m for name, m in result.model.matrices() if isinstance(m, Coded)}
+    assert after.pop(first).bits == 3
+    assert len(after) > 0
+    assert all(torch.equal(m.codes, before[name].codes) for name, m in after.items())
+
+
+def test_a_plan_goes_below_the_codes_of_our_own_files() -> None:
+    eight = tv.compress(deepspeech(Architecture(width=64, context=2), CARD, 0), EIGHT_BITS).model
+    small = tv.compress(eight, ratio=16, effort="fast").model
+    assert tvx.size(small) <= 4 * eight.original_parameters / 16
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import functools
 import hashlib
 import weakref
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -131,10 +131,12 @@ class Model:
             for name, matrix in node.layer.matrices().items():
                 yield f"{node.name}.{name}", matrix
 
-    def dequantized(self) -> Model:
-        """The model with every code as the value that it stands for, float32."""
+    def dequantized(self, names: Container[str] | None = None) -> Model:
+        """The model with the codes of these matrices, or of all, as the values that they stand for,
+        float32."""
         decode = leaf_map(lambda leaf: Dense(leaf.decode()))
-        return self.with_tensors({name: decode(matrix) for name, matrix in self.matrices()})
+        chosen = ((name, m) for name, m in self.matrices() if names is None or name in names)
+        return self.with_tensors({name: decode(matrix) for name, matrix in chosen})
 
     def shared_factors(self) -> dict[Matrix, tuple[str, ...]]:
         """The right factors that several products share, with the full names of those products.

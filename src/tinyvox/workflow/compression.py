@@ -9,11 +9,18 @@ from pathlib import Path
 
 from tinyvox.calibration import Calibration, OutputDivergence, divergence_on_audio
 from tinyvox.evaluation import lost_words
-from tinyvox.model import Model
+from tinyvox.model import Coded, Model, leaves
 from tinyvox.passes import Finetune, Note, apply
 from tinyvox.planner import Judge, Plan, find_plan, settings_of
 from tinyvox.progress import Progress, silent
-from tinyvox.recipe import FinetuneSettings, save_recipe, with_finetune
+from tinyvox.recipe import (
+    FinetuneSettings,
+    QuantizeSettings,
+    Recipe,
+    first_match,
+    save_recipe,
+    with_finetune,
+)
 from tinyvox.training import finetune, load_audio
 from tinyvox.workflow.description import left_float
 from tinyvox.workflow.finetuning import planned_settings
@@ -35,9 +42,9 @@ def run(request: CompressRequest, progress: Progress = silent) -> CompressResult
         return _saved(request, CompressResult(inputs.model, None, _unchanged(inputs.model)))
     left_out: list[Note] = []
     original = inputs.model
-    if inputs.model.provenance.get("quantized"):
+    if names := _coded_anew(inputs):
         left_out.append(Note("all layers", "the original is quantized; its values are compressed"))
-        opened = inputs.model.dequantized().with_provenance(quantized=False)
+        opened = inputs.model.dequantized(names).with_provenance(quantized=False)
         inputs = replace(inputs, model=opened)
     if inputs.tuning is not None:
         assert inputs.model.card is not None  # read_inputs has seen to it
@@ -62,6 +69,29 @@ def run(request: CompressRequest, progress: Progress = silent) -> CompressResult
         inputs.model, recipe, calibration=calibration, finetune=tune, made=made, progress=progress
     )
     return _saved(request, CompressResult(small, recipe, (*left_out, *notes), plan))
+
+
+def _coded_anew(inputs: Inputs) -> set[str]:
+    """The matrices whose codes give way to new ones: all that another tool coded or that a plan
+    chooses for, and those of our own that the recipe codes."""
+    recipe = inputs.recipe
+    every = recipe is None or inputs.model.provenance.get("quantized")
+    return {
+        name
+        for name, matrix in inputs.model.matrices()
+        if any(isinstance(leaf, Coded) for leaf in leaves(matrix))
+        and (every or recipe is None or _codes(recipe, name))
+    }
+
+
+def _codes(recipe: Recipe, name: str) -> bool:
+    """Whether a step quantizes the matrix; what is coded while it is tuned begins with its codes."""
+    steps = (step.settings for step in recipe.steps)
+    return any(
+        first_match(settings.in_order(), name) is not None
+        for settings in steps
+        if isinstance(settings, QuantizeSettings)
+    )
 
 
 def _saved(request: CompressRequest, result: CompressResult) -> CompressResult:
