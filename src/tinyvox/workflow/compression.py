@@ -85,7 +85,7 @@ def _coded_anew(inputs: Inputs) -> set[str]:
 
 
 def _codes(recipe: Recipe, name: str) -> bool:
-    """Whether a step quantizes the matrix; what is coded while it is tuned begins with its codes."""
+    """Whether a step quantizes the matrix. Coding while it is tuned begins with its codes."""
     steps = (step.settings for step in recipe.steps)
     return any(
         first_match(settings.in_order(), name) is not None
