@@ -24,6 +24,7 @@ from tinyvox.progress import Progress, Update, silent
 from tinyvox.storage import atomic_writer, cache_folder
 from tinyvox.training import processes
 from tinyvox.training.device import autocast, fastest_device, product_precision
+from tinyvox.training.memory import give_back_memory
 
 STAGE = "running the original"
 FORMAT = "tinyvox teacher 1"
@@ -188,6 +189,7 @@ def torch_engine(model: Model, precision: torch.dtype) -> Engine:
         with torch.inference_mode(), autocast(device, precision):
             outputs, lengths = executor.run(features, lengths)
         found = outputs.float().cpu()
+        give_back_memory()  # every group has another size
         return [each[: int(n)].numpy() for each, n in zip(found, lengths, strict=True)]
 
     return run
