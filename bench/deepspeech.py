@@ -121,10 +121,7 @@ def main() -> None:
         if failed or not given.quick:
             sys.exit(1 if failed else 0)
     rows = measure(given.names, place, given)
-    settings = {
-        "minutes": given.minutes, "effort": given.effort, "utterances": given.utterances,
-        "timed": given.timed,
-    }  # fmt: skip
+    settings = {"utterances": given.utterances, "timed": given.timed}
     results = finish("deepspeech", given, rows, settings)
     if given.pictures is not None:
         pictures.draw(results, given.pictures)
