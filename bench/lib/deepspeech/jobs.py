@@ -117,12 +117,13 @@ def commands(name: str, place: Place) -> list[Command]:
 
 
 def _finetune(before: str, transcribed: bool, out: Command, place: Place) -> Command:
-    """The manifests have no transcripts where the user has none: neither to learn nor to choose."""
+    """The manifests have no transcripts where the user has none: neither to learn nor to choose.
+    All trainings share the outputs of the original."""
     data, dev = ("transcribed", "dev") if transcribed else ("untranscribed", "dev_untranscribed")
     return [
         "tinyvox", "finetune", str(place.file(before)), *out, "--teacher", str(place.original),
         "--data", place.manifest(data), "--dev", place.manifest(dev),
-        "--minutes", f"{place.minutes:g}",
+        "--minutes", f"{place.minutes:g}", "--cache", str(place.folder / "outputs"),
     ]  # fmt: skip
 
 
