@@ -18,11 +18,11 @@ struct Fields {
   size_t ints, floats, tensors;
 };
 constexpr Fields fields[] = {{0, 0, 2}, {3, 0, 12}, {6, 0, 2}, {11, 0, 2}, {0, 1, 4},
-                             {0, 1, 2}, {1, 1, 2},  {2, 0, 0}, {2, 0, 0},  {1, 0, 0},
+                             {2, 1, 2}, {1, 1, 2},  {2, 0, 0}, {2, 0, 0},  {1, 0, 0},
                              {1, 0, 0}, {0, 0, 0},  {0, 0, 0}, {0, 0, 0},  {0, 0, 0},
-                             {0, 0, 0}, {1, 0, 0},  {0, 0, 0}, {2, 0, 0}};
+                             {0, 0, 0}, {1, 0, 0},  {0, 0, 0}, {2, 0, 0},  {7, 0, 0}};
 static_assert(std::size(fields) == layer_kinds);
-constexpr uint32_t activation_kinds = static_cast<uint32_t>(ActivationKind::abs) + 1;
+constexpr uint32_t activation_kinds = static_cast<uint32_t>(ActivationKind::reciprocal) + 1;
 
 bool reads_bands(LayerKind kind) {
   using enum LayerKind;
@@ -133,8 +133,11 @@ class Fitter {
         return fit_conv1d(node, from);
       case LayerKind::conv2d:
         return fit_conv2d(node, from);
-      case LayerKind::batch_norm:
       case LayerKind::layer_norm:
+        node.ints[0] %= 2;
+        node.ints[1] = std::gcd(std::max(1u, node.ints[1]), from.channels);
+        [[fallthrough]];
+      case LayerKind::batch_norm:
         for (Tensor& tensor : node.tensors) fit_vector(tensor, from.channels);
         return fit_variance(node);
       case LayerKind::activation:
@@ -145,6 +148,10 @@ class Fitter {
       case LayerKind::slice:
         node.ints[0] %= from.channels;
         node.ints[1] = node.ints[0] + 1 + node.ints[1] % (from.channels - node.ints[0]);
+        return;
+      case LayerKind::strided:
+        for (size_t i : {0, 4, 5, 6}) node.ints[i] %= from.channels;
+        for (size_t i : {1, 2, 3}) node.ints[i] = 1 + node.ints[i] % 8;
         return;
       case LayerKind::unflatten:
         node.ints[0] = std::gcd(std::max(1u, node.ints[0]), from.channels);

@@ -85,10 +85,15 @@ std::vector<T> by_group(const std::vector<T>& rows, const Tensor& tensor) {
 
 constexpr size_t max_settings = 11;
 
+// The settings of a record before signals_version.
+size_t settings_before_signals(LayerKind kind) {
+  return kind == LayerKind::layer_norm ? 0 : max_settings;
+}
+
 // The settings of a record before varying_version.
 size_t oldest_settings(LayerKind kind) {
   if (kind == LayerKind::recurrent) return 1;
-  return kind == LayerKind::conv2d ? 8 : max_settings;
+  return kind == LayerKind::conv2d ? 8 : settings_before_signals(kind);
 }
 
 // The first version with a tensor.
@@ -120,7 +125,9 @@ class Writer {
     put_varint(out_, static_cast<uint32_t>(node.kind));
     if (joins(node.kind)) put_varint(out_, static_cast<uint32_t>(node.inputs.size()));
     for (uint32_t input : node.inputs) put_varint(out_, input);
-    const size_t settings = version_ < varying_version ? oldest_settings(node.kind) : max_settings;
+    const size_t settings = version_ < varying_version   ? oldest_settings(node.kind)
+                            : version_ < signals_version ? settings_before_signals(node.kind)
+                                                         : max_settings;
     for (uint32_t setting : std::views::take(node.ints, settings)) put_varint(out_, setting);
     put_floats(out_, node.floats);
     for (size_t slot = 0; slot < node.tensors.size(); ++slot)
@@ -206,9 +213,12 @@ uint32_t since(const Node& node) {
   const bool activates = node.kind == LayerKind::activation;
   const uint32_t usual = node.kind == LayerKind::conv2d;  // no dilation, one group
   const auto unusual = [&](uint32_t setting) { return setting != usual; };
+  const bool normalizes = node.kind == LayerKind::layer_norm && (first != 0 || node.ints[1] != 1);
+  if (kind >= varying_kinds || normalizes || (activates && first > 17)) return signals_version;
   const bool varies =
-      (node.kind == LayerKind::recurrent && first > 3) ||
-      std::ranges::any_of(std::views::drop(node.ints, oldest_settings(node.kind)), unusual);
+      node.kind != LayerKind::layer_norm &&
+      ((node.kind == LayerKind::recurrent && first > 3) ||
+       std::ranges::any_of(std::views::drop(node.ints, oldest_settings(node.kind)), unusual));
   if (kind >= gating_kinds || varies || (activates && first > 10)) return varying_version;
   return node.repeats || kind >= oldest_kinds || (activates && first > 3) ? gating_version : 2;
 }

@@ -12,6 +12,11 @@ float hardsigmoid(float x) { return std::min(std::max(x + 3.0f, 0.0f), 6.0f) / 6
 
 constexpr float smallest = std::numeric_limits<float>::min();  // normal
 
+// 1 / x, where x is at least the smallest normal number in magnitude.
+float reciprocal(float x) {
+  return 1.0f / (std::abs(x) >= smallest ? x : std::copysign(smallest, x));
+}
+
 float softplus(float x) { return std::max(x, 0.0f) + std::log1p(std::exp(-std::abs(x))); }
 
 // x tanh(log(1 + e^x)), where tanh(log(1 + e)) = ((1 + e)^2 - 1) / ((1 + e)^2 + 1). From 20 on it
@@ -85,6 +90,8 @@ class Activation : public Layer {
         return map(x, values, out, [](float v) { return std::log(std::max(v, smallest)); });
       case ActivationKind::abs:
         return map(x, values, out, [](float v) { return std::abs(v); });
+      case ActivationKind::reciprocal:
+        return map(x, values, out, reciprocal);
     }
   }
 

@@ -51,8 +51,9 @@ enum class LayerKind : uint8_t {
   reduce = 16,
   softmax = 17,
   slice = 18,
+  strided = 19,
 };
-inline constexpr uint32_t layer_kinds = 19;
+inline constexpr uint32_t layer_kinds = 20;
 
 enum class RecurrentKind : uint8_t {
   lstm = 0,
@@ -84,7 +85,9 @@ enum class ActivationKind : uint8_t {
   sqrt = 15,
   log = 16,
   abs = 17,
+  reciprocal = 18,  // since version 7
 };
+enum class NormKind : uint8_t { layer = 0, rms = 1 };
 enum class ReductionKind : uint8_t { last = 0, first = 1, mean = 2, max = 3 };
 
 enum class TensorKind : uint8_t {
@@ -158,7 +161,7 @@ struct Signal {
 //                   dilation t, b, groups;
 //                   tensors: weight, bias?
 //   batch_norm      floats: eps; tensors: mean, variance, weight, bias
-//   layer_norm      floats: eps; tensors: weight, bias
+//   layer_norm      ints: NormKind, groups; floats: eps; tensors: weight, bias
 //   activation      ints: ActivationKind; floats: limit (0 where there is none or one a channel);
 //                   tensors: limits?, slopes? ([1] or one a channel)
 //   context_window  ints: left, right
@@ -167,6 +170,7 @@ struct Signal {
 //   unflatten       ints: channels
 //   reduce          ints: ReductionKind
 //   slice           ints: start, stop
+//   strided         ints: start, sizes 1 to 3, strides 1 to 3
 //   flatten, add, concat, log_softmax, multiply, softmax   nothing
 // src/tinyvox/model/layers.py and src/tinyvox/executor/modules.py define what a layer computes.
 struct Node {

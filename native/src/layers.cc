@@ -55,10 +55,15 @@ class BatchNorm : public Layer {
   std::vector<float> factor_, offset_;
 };
 
+// Each group of values scaled to mean 0 and variance 1, or to mean square 1 alone.
 class LayerNorm : public Layer {
  public:
   explicit LayerNorm(const Node& node)
-      : weight_(node.tensors[0].values), bias_(node.tensors[1].values), eps_(node.floats[0]) {}
+      : centers_(static_cast<NormKind>(node.ints[0]) == NormKind::layer),
+        weight_(node.tensors[0].values),
+        bias_(node.tensors[1].values),
+        count_(weight_.size() / node.ints[1]),
+        eps_(node.floats[0]) {}
 
   size_t bytes() const override { return 2 * weight_.size() * sizeof(float); }
 
@@ -66,22 +71,25 @@ class LayerNorm : public Layer {
            Work&) const override {
     const size_t size = weight_.size();
     for (size_t frame = 0; frame < frames; ++frame)
-      normalize(inputs[0] + frame * size, out + frame * size);
+      for (size_t start = 0; start < size; start += count_)
+        normalize(inputs[0] + frame * size + start, out + frame * size + start, start);
   }
 
  private:
-  void normalize(const float* x, float* y) const {
-    const auto size = static_cast<double>(weight_.size());
+  void normalize(const float* x, float* y, size_t start) const {
+    const auto count = static_cast<double>(count_);
     double sum = 0, squares = 0;
-    for (size_t i = 0; i < weight_.size(); ++i) sum += x[i];
-    const double mean = sum / size;
-    for (size_t i = 0; i < weight_.size(); ++i) squares += (x[i] - mean) * (x[i] - mean);
-    const double inverse = 1.0 / std::sqrt(squares / size + eps_);
-    for (size_t i = 0; i < weight_.size(); ++i)
-      y[i] = static_cast<float>((x[i] - mean) * inverse) * weight_[i] + bias_[i];
+    for (size_t i = 0; i < count_; ++i) sum += x[i];
+    const double mean = centers_ ? sum / count : 0.0;
+    for (size_t i = 0; i < count_; ++i) squares += (x[i] - mean) * (x[i] - mean);
+    const double inverse = 1.0 / std::sqrt(squares / count + eps_);
+    for (size_t i = 0; i < count_; ++i)
+      y[i] = static_cast<float>((x[i] - mean) * inverse) * weight_[start + i] + bias_[start + i];
   }
 
+  bool centers_;
   std::vector<float> weight_, bias_;
+  size_t count_;  // values of a group
   float eps_;
 };
 
@@ -119,6 +127,36 @@ class Slice : public Layer {
 
  private:
   size_t size_, start_, count_;
+};
+
+// Values of each frame by three nested strides; places are counted modulo the size of the frame.
+class Strided : public Layer {
+ public:
+  Strided(const Node& node, const Signal& input) : size_(input.size()), start_(node.ints[0]) {
+    std::copy_n(node.ints.begin() + 1, 3, sizes_);
+    std::copy_n(node.ints.begin() + 4, 3, strides_);
+  }
+
+  void run(std::span<const float* const> inputs, size_t frames, float* out, float*,
+           Work&) const override {
+    for (size_t frame = 0; frame < frames; ++frame)
+      out = gather(inputs[0] + frame * size_, 0, start_, out);
+  }
+
+ private:
+  float* gather(const float* x, size_t level, size_t at, float* out) const {
+    for (size_t i = 0; i < sizes_[level]; ++i) {
+      if (level < 2)
+        out = gather(x, level + 1, at, out);
+      else
+        *out++ = x[at];
+      at += strides_[level];
+      if (at >= size_) at -= size_;
+    }
+    return out;
+  }
+
+  size_t size_, start_, sizes_[3], strides_[3];
 };
 
 // The sum or the product of signals, value by value.
@@ -228,6 +266,8 @@ std::unique_ptr<Layer> make_layer(const Node& node, std::span<const Signal> inpu
       return std::make_unique<Gather>(input, Window{});
     case LayerKind::slice:
       return std::make_unique<Slice>(node, input);
+    case LayerKind::strided:
+      return std::make_unique<Strided>(node, input);
     case LayerKind::add:
       return std::make_unique<Combine<std::plus<>>>(input);
     case LayerKind::multiply:

@@ -14,11 +14,13 @@ struct Setting {
   uint32_t least, most;
   // The most before gating_version and before varying_version; 0: as after it.
   uint32_t most_before_gating = 0, most_before_varying = 0;
-  uint32_t since = 0;  // version; before it, the least value
+  uint32_t since = 0;                // version; before it, the least value
+  uint32_t most_before_signals = 0;  // as the two above, before signals_version
 
   uint32_t most_in(uint32_t version) const {
     if (version < gating_version && most_before_gating) return most_before_gating;
-    return version < varying_version && most_before_varying ? most_before_varying : most;
+    if (version < varying_version && most_before_varying) return most_before_varying;
+    return version < signals_version && most_before_signals ? most_before_signals : most;
   }
 };
 
@@ -71,7 +73,9 @@ constexpr Setting conv2d[] = {{"kernel in time", 1, max_span},
                               {"dilation in time", 1, max_span, 0, 0, varying_version},
                               {"dilation in bands", 1, max_span, 0, 0, varying_version},
                               {"groups", 1, max_dimension, 0, 0, varying_version}};
-constexpr Setting activation[] = {{"kind", 0, 17, 3, 10}};
+constexpr Setting norm[] = {{"kind", 0, 1, 0, 0, signals_version},
+                            {"groups", 1, max_dimension, 0, 0, signals_version}};
+constexpr Setting activation[] = {{"kind", 0, 18, 3, 10, 0, 17}};
 constexpr Slot limits[] = {{"limits", true, true}, {"slopes", true, true, gating_version}};
 constexpr Setting reduction[] = {{"kind", 0, 3}};
 constexpr Setting context[] = {{"left", 0, max_span}, {"right", 0, max_span}};
@@ -79,34 +83,40 @@ constexpr Setting stacking[] = {{"count", 1, max_span}, {"stride", 1, max_span}}
 constexpr Setting subsample[] = {{"factor", 1, max_span}};
 constexpr Setting unflatten[] = {{"channels", 1, max_dimension}};
 constexpr Setting slice[] = {{"start", 0, max_dimension}, {"stop", 1, max_dimension}};
+constexpr Setting strided[] = {{"start", 0, max_dimension},    {"size 1", 1, max_dimension},
+                               {"size 2", 1, max_dimension},   {"size 3", 1, max_dimension},
+                               {"stride 1", 0, max_dimension}, {"stride 2", 0, max_dimension},
+                               {"stride 3", 0, max_dimension}};
 
 // In the order of LayerKind.
 const std::array<Form, layer_kinds> forms{{
-    {{}, weight_and_bias},                      // linear
-    {cell, cells},                              // recurrent
-    {conv1d, weight_and_bias},                  // conv1d
-    {conv2d, weight_and_bias},                  // conv2d
-    {{}, normalization, 1},                     // batch_norm
-    {{}, std::span(normalization).last(2), 1},  // layer_norm
-    {activation, limits, 1},                    // activation
-    {context, {}},                              // context_window
-    {stacking, {}},                             // frame_stacking
-    {subsample, {}},                            // subsample
-    {unflatten, {}},                            // unflatten
-    {{}, {}},                                   // flatten
-    {{}, {}, 0, max_inputs},                    // add
-    {{}, {}, 0, max_inputs},                    // concat
-    {{}, {}},                                   // log_softmax
-    {{}, {}, 0, max_inputs},                    // multiply
-    {reduction, {}},                            // reduce
-    {{}, {}},                                   // softmax
-    {slice, {}},                                // slice
+    {{}, weight_and_bias},                        // linear
+    {cell, cells},                                // recurrent
+    {conv1d, weight_and_bias},                    // conv1d
+    {conv2d, weight_and_bias},                    // conv2d
+    {{}, normalization, 1},                       // batch_norm
+    {norm, std::span(normalization).last(2), 1},  // layer_norm
+    {activation, limits, 1},                      // activation
+    {context, {}},                                // context_window
+    {stacking, {}},                               // frame_stacking
+    {subsample, {}},                              // subsample
+    {unflatten, {}},                              // unflatten
+    {{}, {}},                                     // flatten
+    {{}, {}, 0, max_inputs},                      // add
+    {{}, {}, 0, max_inputs},                      // concat
+    {{}, {}},                                     // log_softmax
+    {{}, {}, 0, max_inputs},                      // multiply
+    {reduction, {}},                              // reduce
+    {{}, {}},                                     // softmax
+    {slice, {}},                                  // slice
+    {strided, {}},                                // strided
 }};
 
 // How many kinds of layers a version knows.
 uint32_t kinds_in(uint32_t version) {
   return version < gating_version    ? oldest_kinds
          : version < varying_version ? gating_kinds
+         : version < signals_version ? varying_kinds
                                      : layer_kinds;
 }
 

@@ -139,6 +139,7 @@ Signal infer_batch_norm(const Node& node, const Signal& input) {
 
 Signal infer_layer_norm(const Node& node, const Signal& input) {
   check_eps(node);
+  expect("input size modulo groups", flat(input) % node.ints[1], 0);
   expect_length("weight", node.tensors[0], flat(input));
   expect_length("bias", node.tensors[1], input.channels);
   return input;
@@ -191,6 +192,18 @@ Signal infer_slice(const Node& node, const Signal& input) {
   return make_signal(stop - start, 0, input.stride);
 }
 
+// Places are counted modulo the size of the frame.
+Signal infer_strided(const Node& node, const Signal& input) {
+  for (size_t i : {0, 4, 5, 6})
+    if (node.ints[i] >= flat(input))
+      fail("begins at " + std::to_string(node.ints[0]) + " with strides " +
+           std::to_string(node.ints[4]) + ", " + std::to_string(node.ints[5]) + ", " +
+           std::to_string(node.ints[6]) + ", expected less than the size of the frame, " +
+           std::to_string(input.channels));
+  const Signal rows = make_signal(node.ints[1], node.ints[2], input.stride);
+  return make_signal(make_signal(rows.size(), node.ints[3], 1).size(), 0, input.stride);
+}
+
 Signal infer_unflatten(const Node& node, const Signal& input) {
   const uint64_t channels = node.ints[0];
   expect("input size modulo channels", flat(input) % channels, 0);
@@ -227,6 +240,8 @@ Signal infer(const Node& node, std::span<const Signal> inputs) {
       return infer_unflatten(node, input);
     case LayerKind::slice:
       return infer_slice(node, input);
+    case LayerKind::strided:
+      return infer_strided(node, input);
     case LayerKind::flatten:
       return make_signal(input.size(), 0, input.stride);
     case LayerKind::add:

@@ -31,8 +31,14 @@ ELEMENTWISE: dict[str, Callable[[Tensor], Tensor]] = {
     "sqrt": lambda values: values.clamp(min=TINY).sqrt(),  # at 0 its slope is infinite
     "log": lambda values: values.clamp(min=TINY).log(),
     "abs": torch.abs,
+    "reciprocal": lambda values: _away_from_zero(values).reciprocal(),
 }
 """The activations without limits and slopes, by their kind."""
+
+
+def _away_from_zero(values: Tensor) -> Tensor:
+    least = torch.full_like(values, TINY).copysign(values)
+    return torch.where(values.abs() < TINY, least, values)
 
 
 def activated(

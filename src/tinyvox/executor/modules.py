@@ -196,14 +196,24 @@ def _layer_norm(module: LayerModule, x: Frames) -> Frames:
     layer = module.layer
     assert isinstance(layer, layers.LayerNorm)
     weight, bias, counted = module.vector("weight"), module.vector("bias"), module.counted
-    if counted is None:
-        return x.map(lambda v: F.layer_norm(v, v.shape[-1:], weight, bias, layer.eps))
     assert weight is not None
     assert bias is not None
+    if counted is None:
+        return x.map(lambda v: _normalized(layer, v, weight, bias))
     inner = x.map(lambda v: v[..., counted]).map(
-        lambda v: F.layer_norm(v, v.shape[-1:], weight[counted], bias[counted], layer.eps)
+        lambda v: _normalized(layer, v, weight[counted], bias[counted])
     )
     return inner.map(lambda v: v.new_zeros(x.values.shape).index_copy(-1, counted, v))
+
+
+def _normalized(layer: layers.LayerNorm, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """A layer norm of values [..., size], whose groups are whole."""
+    if layer.kind == "layer" and layer.groups == 1:
+        return F.layer_norm(x, x.shape[-1:], weight, bias, layer.eps)
+    grouped = x.unflatten(-1, (layer.groups, -1))
+    normalize = F.rms_norm if layer.kind == "rms" else F.layer_norm
+    scaled = normalize(grouped, grouped.shape[-1:], eps=layer.eps).flatten(-2)
+    return scaled * weight + bias
 
 
 def _activation(module: LayerModule, x: Frames) -> Frames:
@@ -247,6 +257,13 @@ def _slice(module: LayerModule, x: Frames) -> Frames:
     layer = module.layer
     assert isinstance(layer, layers.Slice)
     return x.map(lambda values: values[..., layer.start : layer.stop])
+
+
+def _strided(module: LayerModule, x: Frames) -> Frames:
+    layer = module.layer
+    assert isinstance(layer, layers.Strided)
+    places = layer.places(x.values.shape[-1]).to(x.values.device)
+    return x.map(lambda values: values[..., places])
 
 
 def _flatten(module: LayerModule, x: Frames) -> Frames:
@@ -293,6 +310,7 @@ _RUN: dict[type[Layer], Callable[..., Frames]] = {
     layers.FrameStacking: _frame_stacking,
     layers.Subsample: _subsample,
     layers.Slice: _slice,
+    layers.Strided: _strided,
     layers.Unflatten: _unflatten,
     layers.Flatten: _flatten,
     layers.Add: _add,

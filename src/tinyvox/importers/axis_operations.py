@@ -12,17 +12,20 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
 from tinyvox.errors import ImporterError
 from tinyvox.importers.layer_graph import LayerGraph
-from tinyvox.importers.signal import Axis, Stream
+from tinyvox.importers.per_frame import in_order_of_dims, outside, rearranged
+from tinyvox.importers.signal import Axis, Stream, feature_dims
 from tinyvox.model import (
     Add,
     Concat,
     ContextWindow,
     FrameStacking,
     Layer,
+    Node,
     Recurrent,
-    Slice,
     Subsample,
     Unflatten,
 )
@@ -102,14 +105,17 @@ def _stacked(graph: LayerGraph, stream: Stream, count: int) -> Stream:
     return dataclasses.replace(stream, span=(0, 0), window=window)
 
 
-def select(stream: Stream, dim: int) -> Stream:
-    """One step of a dimension, which is dropped. The dimension must have size 1."""
+def select(graph: LayerGraph, stream: Stream, dim: int, index: int) -> Stream:
+    """One step of a dimension of features, or of size 1, which is dropped."""
     dim = stream.dim(dim)
-    if stream.axes[dim]:
-        raise ImporterError(
-            f"takes one step out of dimension {dim} of {stream}, expected a dimension of size 1"
-        )
-    return dataclasses.replace(stream, axes=(*stream.axes[:dim], *stream.axes[dim + 1 :]))
+    kept = (*stream.axes[:dim], *stream.axes[dim + 1 :])
+    if not stream.axes[dim]:
+        return dataclasses.replace(stream, axes=kept)
+    outer = outside(stream)
+    if outer[dim]:
+        raise ImporterError(f"takes one step out of dimension {dim} of {stream}, expected features")
+    outer = (*outer[:dim], *outer[dim + 1 :])
+    return rearranged(graph, stream, lambda frame: frame.select(dim, index), outer)
 
 
 def cut(graph: LayerGraph, stream: Stream, dim: int, part: slice) -> Stream:
@@ -131,27 +137,26 @@ def cut(graph: LayerGraph, stream: Stream, dim: int, part: slice) -> Stream:
 
 
 def cut_features(graph: LayerGraph, stream: Stream, dim: int, part: range) -> Stream:
-    """Some of the features in a row: of all in one dimension, or of the channels before bands."""
-    stream, dim = graph.whole(stream), stream.dim(dim)
-    axes, shape = stream.axes[dim], graph.signals[stream.node].shape
-    channels = len(axes) == 1 and axes[0].kind == "feature" and axes[0].size == shape[0]
-    if not channels or part.step != 1 or not len(part) or (axes[0].index and shape[0] > 1):
+    """Some of the features of a dimension, in a row or every n-th."""
+    dim = stream.dim(dim)
+    if not len(part) or outside(stream)[dim]:
         raise ImporterError(
             f"keeps {part.start}:{part.stop}:{part.step} of dimension {dim} of {stream}, expected "
-            "all of it, or features in a row"
+            "all of it, or some features"
         )
-    bands = math.prod(shape[1:])
-    node = graph.add(Slice(part.start * bands, part.stop * bands), graph.flatten(stream.node))
-    if len(shape) > 1:
-        node = graph.add(Unflatten(len(part)), node)
-    return stream.becomes(node, stream.with_axis(dim, Axis("feature", len(part), axes[0].index)))
+    places = torch.tensor(part)
+    return rearranged(graph, stream, lambda frame: frame.index_select(dim, places))
 
 
 def flip(graph: LayerGraph, stream: Stream, dims: Sequence[int]) -> Stream:
-    """Dimensions in reverse; only time can be."""
+    """Dimensions in reverse: time, or features."""
+    if not any(stream.is_time(dim) for dim in dims):
+        return rearranged(graph, stream, lambda frame: frame.flip(dims))
     stream = graph.whole(stream)
     if any(not stream.is_time(dim) for dim in dims):
-        raise ImporterError(f"reverses dimensions {list(dims)} of {stream}, expected time alone")
+        raise ImporterError(
+            f"reverses dimensions {list(dims)} of {stream}, expected time or features alone"
+        )
     return dataclasses.replace(stream, backwards=stream.backwards != (len(dims) % 2 == 1))
 
 
@@ -220,12 +225,31 @@ def concatenate(graph: LayerGraph, parts: Sequence[Stream | Zeros], dim: int) ->
 
 
 def stack(graph: LayerGraph, streams: Sequence[Stream], dim: int) -> Stream:
-    """Tensors joined in a new dimension: the shifts of a context window."""
+    """Tensors joined in a new dimension: the shifts of a context window, or features."""
     dim %= len(streams[0].axes) + 1
     if len(streams) == 1:
         axes = streams[0].axes
         return dataclasses.replace(streams[0], axes=(*axes[:dim], (), *axes[dim:]))
-    return _shifts(graph, streams, dim, merged=False)
+    if any(stream.span != (0, 0) for stream in streams):
+        return _shifts(graph, streams, dim, merged=False)
+    return _side_by_side(graph, streams, dim)
+
+
+def _side_by_side(graph: LayerGraph, streams: Sequence[Stream], dim: int) -> Stream:
+    """The features of several signals in a new dimension."""
+    streams = [in_order_of_dims(graph, graph.whole(stream)) for stream in streams]
+    axes, wide = streams[0].axes, len(feature_dims(streams[0]))
+    if len({(s.axes, s.backwards) for s in streams}) != 1 or wide > 1:
+        raise ImporterError(
+            f"joins {', '.join(map(str, streams))}, expected features of equal frames"
+        )
+    node = graph.add(Concat(), *(stream.node for stream in streams))
+    if wide:
+        node = graph.add(Unflatten(len(streams)), node)
+        axes = tuple(tuple(dataclasses.replace(a, index=1) if a.kind == "feature" else a
+                           for a in axis) for axis in axes)
+    new = (Axis("feature", len(streams), 0),)
+    return streams[0].becomes(node, (*axes[:dim], new, *axes[dim:]))
 
 
 def _with_zeros(parts: Sequence[Stream | Zeros], dim: int) -> Stream:
@@ -277,6 +301,8 @@ def _context(first: int, last: int) -> ContextWindow:
 
 def _joined(graph: LayerGraph, streams: Sequence[Stream], dim: int) -> Stream:
     """The features of several layers after one another."""
+    if any(len(feature_dims(stream)) > 1 for stream in streams):
+        return _joined_images(graph, streams, dim)
     layouts = {(s.with_axis(dim), s.backwards) for s in streams}
     flat = all(not s.features() or s.feature_dim() == dim for s in streams)
     if len(layouts) != 1 or not flat or any(s.is_padded for s in streams):
@@ -286,6 +312,21 @@ def _joined(graph: LayerGraph, streams: Sequence[Stream], dim: int) -> Stream:
     node = _both_directions(graph, streams) or graph.add(Concat(), *(s.node for s in streams))
     size = sum(stream.shape[dim] for stream in streams)
     return streams[0].becomes(node, streams[0].with_axis(dim, Axis("feature", size)))
+
+
+def _joined_images(graph: LayerGraph, streams: Sequence[Stream], dim: int) -> Stream:
+    """Frames of channels and bands after one another, along one of these."""
+    dims = feature_dims(streams[0])
+    if len({(s.with_axis(dim), s.backwards) for s in streams}) != 1 or dim not in dims:
+        raise ImporterError(
+            f"joins {', '.join(map(str, streams))}, expected channels or bands of equal frames"
+        )
+    other = next(each for each in dims if each != dim)
+    flat = [graph.flatten(graph.image(stream, dim, other)) for stream in streams]
+    size = sum(stream.shape[dim] for stream in streams)
+    node = graph.add(Unflatten(size), graph.add(Concat(), *flat))
+    axes = dataclasses.replace(streams[0], axes=streams[0].with_size(dim, size))
+    return streams[0].becomes(node, axes.with_image(dim, other))
 
 
 def _both_directions(graph: LayerGraph, streams: Sequence[Stream]) -> str | None:
@@ -308,20 +349,12 @@ def sum_directions(graph: LayerGraph, stream: Stream, dims: Sequence[int], keep:
     `keep` leaves that dimension there, with size 1. Source: Amodei et al., "Deep Speech 2", 2016,
     section 3.1.
     """
-    wrong = ImporterError(
-        f"sums over dimensions {list(dims)} of {stream}, "
-        "expected the two directions of a recurrent layer"
-    )
     dims = [stream.dim(dim) for dim in dims]
-    source = graph.nodes.get(stream.node)
-    if source is None or [stream.axes[dim] for dim in dims] != [(Axis("feature", 2, 0),)]:
-        raise wrong
-    both = graph.nodes.get(source.inputs[0])
-    if both is None or not isinstance(source.layer, Unflatten):
-        raise wrong
+    both = _directions(graph, stream, dims)
+    if both is None:
+        raise ImporterError(f"sums over dimensions {list(dims)} of {stream}, expected features")
     layer = both.layer
-    if not isinstance(layer, Recurrent) or len(layer.cells()) != 2:
-        raise wrong
+    assert isinstance(layer, Recurrent)
     forward = graph.add(dataclasses.replace(layer, backward=None), *both.inputs)
     backward = graph.add(dataclasses.replace(layer, forward=None), *both.inputs)
     node = graph.add(Add(), forward, backward)
@@ -329,6 +362,23 @@ def sum_directions(graph: LayerGraph, stream: Stream, dims: Sequence[int], keep:
     kept = stream.with_axis(dims[0])
     axes = kept if keep else (*kept[: dims[0]], *kept[dims[0] + 1 :])
     return stream.becomes(node, tuple(tuple(_renamed(a, size) for a in dim) for dim in axes))
+
+
+def has_directions(graph: LayerGraph, stream: Stream, dims: Sequence[int]) -> bool:
+    """Whether these dimensions are the two directions of a recurrent layer."""
+    return _directions(graph, stream, [stream.dim(dim) for dim in dims]) is not None
+
+
+def _directions(graph: LayerGraph, stream: Stream, dims: Sequence[int]) -> Node | None:
+    """The recurrent layer whose two directions these dimensions are, or None."""
+    source = graph.nodes.get(stream.node)
+    if source is None or [stream.axes[dim] for dim in dims] != [(Axis("feature", 2, 0),)]:
+        return None
+    both = graph.nodes.get(source.inputs[0])
+    if both is None or not isinstance(source.layer, Unflatten):
+        return None
+    is_both = isinstance(both.layer, Recurrent) and len(both.layer.cells()) == 2
+    return both if is_both else None
 
 
 def _renamed(axis: Axis, size: int) -> Axis:

@@ -12,11 +12,15 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
+
 from tinyvox.errors import ImporterError
+from tinyvox.importers.picking import picking, runs, selection
 from tinyvox.importers.signal import Axis, Stream, in_order
 from tinyvox.model import (
     INPUT,
     Activation,
+    Concat,
     Dense,
     Flatten,
     Layer,
@@ -24,6 +28,7 @@ from tinyvox.model import (
     Node,
     Recurrent,
     Signal,
+    Slice,
     Unflatten,
 )
 
@@ -136,20 +141,22 @@ class LayerGraph:
     def finalize(self, stream: Stream) -> Stream:
         """The stream as that of a node alone: its window is made.
 
-        Features that lie in one dimension become one axis. Raises ImporterError where features lie
-        in an order that no node has.
+        Features that lie in one dimension become one axis, in the order of that dimension. Raises
+        ImporterError where a window and features lie in several dimensions.
         """
         dim = stream.feature_dim()
         if not stream.features():
             return dataclasses.replace(stream, node=self.flatten(stream.node))
         if dim is None and not stream.window:
             return stream
-        node, order = self.columns(stream)
-        if dim is None or order is not None:
+        if dim is None:
             raise ImporterError(
-                "the features are in an order that only a linear or recurrent layer can take in; "
-                "flatten windows frame by frame, and channels before bands"
+                f"needs the windows of {stream} flattened, frame by frame, with all features in "
+                "one dimension"
             )
+        node, order = self.columns(stream)
+        if order is not None:
+            node = picked(self, node, _inverse(order))
         axes = stream.with_axis(dim, Axis("feature", stream.shape[dim]))
         return dataclasses.replace(stream, node=node, axes=axes, window=None)
 
@@ -170,9 +177,18 @@ class LayerGraph:
             )
         if len(shape) == 1 and (not found[0] or not found[1]):
             return self.add(Unflatten(shape[0] if found[0] else 1), stream.node)
-        if [a.index for dim in found for a in dim] != [i for i in (0, 1) if shape[i] > 1]:
+        order = [a.index for dim in found for a in dim]
+        if order == [1, 0]:
+            places = torch.arange(math.prod(shape)).view(shape).T.flatten().tolist()
+            return self.add(Unflatten(shape[1]), picked(self, self.flatten(stream.node), places))
+        if order != [i for i in (0, 1) if shape[i] > 1]:
             raise ImporterError(f"takes channels, then bands, found frames of shape {shape}")
         return stream.node
+
+    def before_flatten(self, name: str) -> str | None:
+        """The node whose frames of channels and bands this one gives flat, or None."""
+        is_flatten = isinstance(self.layer(name), Flatten)
+        return self.nodes[name].inputs[0] if is_flatten else None
 
     def _needed(self, output: str) -> list[Node]:
         """The nodes that the output depends on, in the order in which they were found."""
@@ -193,6 +209,25 @@ class LayerGraph:
             title = _title(place, node, groups)
             names[node.name] = _unique(title, set(names.values()))
         return names
+
+
+def picked(graph: LayerGraph, node: str, places: Sequence[int]) -> str:
+    """The node that gives the values of a flat node's frames at these places."""
+    size = graph.signals[node].size
+    if list(places) == list(range(size)):
+        return node
+    layer = picking(places, size)
+    if layer is not None:
+        return graph.add(layer, node)
+    parts = runs(places)
+    if parts is None:
+        return graph.add(selection(places, size), node)
+    return graph.add(Concat(), *(graph.add(Slice(p.start, p.stop), node) for p in parts))
+
+
+def _inverse(order: Sequence[int]) -> list[int]:
+    """For every feature in the tensor's order, its number in the node's."""
+    return sorted(range(len(order)), key=order.__getitem__)
 
 
 def _same_weights(one: Layer, other: Layer) -> bool:

@@ -142,6 +142,12 @@ class Stream:
             for dim, size in zip(self.axes, shape, strict=True)
         )
 
+    def with_image(self, channel: int, band: int) -> Axes:
+        """The axes with the two dimensions of features as channels and bands."""
+        axes = self.with_axis(channel, Axis("feature", self.shape[channel], 0))
+        band_axes = (Axis("feature", self.shape[band], 1),) if self.shape[band] > 1 else ()
+        return (*axes[:band], band_axes, *axes[band + 1 :])
+
     def with_size(self, dim: int, size: int) -> Axes:
         """The axes with another size of one dimension that is not merged."""
         shape = list(self.shape)
@@ -159,6 +165,13 @@ class Stream:
                 "padding and cut frames are supported before convolutions and windows only"
             )
         return self
+
+
+def feature_dims(stream: Stream) -> list[int]:
+    """The dimensions that hold features alone, one or more of them."""
+    return [
+        i for i, dim in enumerate(stream.axes) if dim and all(a.kind == "feature" for a in dim)
+    ]
 
 
 def input_stream(layout: Sequence[str], shape: Sequence[int]) -> Stream:

@@ -369,6 +369,7 @@ _HANDLERS: dict[type, Callable[[_Derivation, Node], list[_Segment]]] = {
     layers.FrameStacking: _Derivation._window,
     layers.Subsample: _Derivation._through,
     layers.Slice: _Derivation._slice,
+    layers.Strided: _Derivation._slice,
     layers.Unflatten: _Derivation._unflatten,
     layers.Flatten: _Derivation._through,
     layers.Add: _Derivation._combine,

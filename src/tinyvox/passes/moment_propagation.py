@@ -178,11 +178,13 @@ def _batch_norm(layer: Any, x: Normal) -> Normal:
 
 def _layer_norm(layer: Any, x: Normal) -> Normal:
     """Computed as if every frame had the mean and the variance of all frames."""
-    centered = x.mean - x.mean.mean()
-    total = (centered.square() + x.variance).mean() + layer.eps
+    grouped = x.map(lambda v: v.view(layer.groups, -1))
+    centers = grouped.mean.mean(1, keepdim=True) if layer.kind == "layer" else 0.0
+    centered = grouped.mean - centers
+    total = (centered.square() + grouped.variance).mean(1, keepdim=True) + layer.eps
     weight = layer.weight.double()
-    mean = centered / total.sqrt() * weight + layer.bias.double()
-    return Normal(mean, x.variance / total * weight.square())
+    mean = (centered / total.sqrt()).flatten() * weight + layer.bias.double()
+    return Normal(mean, (grouped.variance / total).flatten() * weight.square())
 
 
 def _activation(layer: Any, x: Normal) -> Normal:
@@ -219,6 +221,11 @@ def _same(layer: Any, x: Normal) -> Normal:
 
 def _slice(layer: Any, x: Normal) -> Normal:
     return x.map(lambda v: v[layer.start : layer.stop])
+
+
+def _strided(layer: Any, x: Normal) -> Normal:
+    places = layer.places(x.mean.numel())
+    return x.map(lambda v: v[places])
 
 
 def _unflatten(layer: Any, x: Normal) -> Normal:
@@ -292,6 +299,7 @@ _HANDLERS: dict[type, Callable[..., Normal]] = {
     layers.FrameStacking: _window,
     layers.Subsample: _same,
     layers.Slice: _slice,
+    layers.Strided: _strided,
     layers.Unflatten: _unflatten,
     layers.Flatten: _flatten,
     layers.Add: _add,

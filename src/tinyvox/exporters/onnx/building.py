@@ -19,7 +19,8 @@ ALL = 2**62
 
 
 class Building:
-    """A graph, the model's tensors in it, and the length of every signal by its name in the graph.
+    """A graph, the model's tensors in it, and the length of every signal, and the values of one of
+    its frames, by its name in the graph.
 
     Signals are [1, frames, size], or [1, frames, channels, bands].
     """
@@ -28,6 +29,7 @@ class Building:
         self.graph = Graph()
         self.weights = Weights(self.graph)
         self.lengths: dict[str, Length] = {}
+        self.sizes: dict[str, int] = {}
         self.layer = ""
 
     def vector(self, field: str, values: Tensor) -> str:

@@ -77,7 +77,17 @@ def _on_channels(vector: Tensor, banded: bool) -> Tensor:
 
 def _layer_norm(build: Building, layer: layers.LayerNorm, x: str) -> str:
     vectors = build.vector("weight", layer.weight), build.vector("bias", layer.bias)
-    return build.graph.op("LayerNormalization", x, *vectors, axis=-1, epsilon=layer.eps)
+    graph = build.graph
+    if layer.kind == "layer" and layer.groups == 1:
+        return graph.op("LayerNormalization", x, *vectors, axis=-1, epsilon=layer.eps)
+    grouped = graph.reshape(x, 0, 0, layer.groups, -1)
+    if layer.kind == "layer":
+        mean = graph.op("ReduceMean", grouped, graph.integers(-1))
+        grouped = graph.op("Sub", grouped, mean)
+    squares = graph.op("ReduceMean", graph.op("Mul", grouped, grouped), graph.integers(-1))
+    deviation = graph.op("Sqrt", graph.op("Add", squares, graph.number(layer.eps)))
+    scaled = graph.reshape(graph.op("Div", grouped, deviation), 0, 0, -1)
+    return graph.op("Add", graph.op("Mul", scaled, vectors[0]), vectors[1])
 
 
 def _activation(build: Building, layer: layers.Activation, x: str, banded: bool) -> str:
@@ -96,6 +106,10 @@ def _activation(build: Building, layer: layers.Activation, x: str, banded: bool)
         return graph.op("Exp", graph.op("Clip", x, "", graph.number(88)))
     if layer.kind == "log":
         return graph.op("Log", graph.op("Clip", x, graph.number(TINY)))
+    if layer.kind == "reciprocal":
+        least = graph.op("Max", graph.op("Abs", x), graph.number(TINY))
+        below = graph.op("Less", x, graph.number(0))
+        return graph.op("Reciprocal", graph.op("Where", below, graph.op("Neg", least), least))
     if layer.kind == "sqrt":
         return graph.op("Sqrt", graph.op("Relu", x))
     kind, settings = _ELEMENTWISE[layer.kind]
@@ -143,6 +157,11 @@ def _subsample(build: Building, layer: layers.Subsample, x: str) -> str:
 
 def _slice(build: Building, layer: layers.Slice, x: str) -> str:
     return build.graph.slice(x, layer.start, build.graph.integers(layer.stop), 2)
+
+
+def _strided(build: Building, layer: layers.Strided, x: str) -> str:
+    places = build.graph.integers(*layer.places(build.sizes[x]).tolist())
+    return build.graph.op("Gather", x, places, axis=2)
 
 
 def _unflatten(build: Building, layer: layers.Unflatten, x: str) -> str:
@@ -201,6 +220,7 @@ _EXPORT: dict[type[Layer], Callable[..., str]] = {
     layers.FrameStacking: _frame_stacking,
     layers.Subsample: _subsample,
     layers.Slice: _slice,
+    layers.Strided: _strided,
     layers.Unflatten: _unflatten,
     layers.Flatten: _flatten,
     layers.Add: _add,
@@ -220,7 +240,7 @@ def add_layer(build: Building, name: str, layer: Layer, inputs: list[str], signa
     inputs, length = build.aligned(inputs)
     banded = [len(signal.shape) == 2] if isinstance(layer, _BY_SHAPE) else []
     output = _EXPORT[type(layer)](build, layer, *inputs, *banded)
-    build.lengths[output] = _length_after(layer, length)
+    build.lengths[output], build.sizes[output] = _length_after(layer, length), signal.size
     return output
 
 

@@ -18,9 +18,9 @@ FEATURE_KINDS: tuple[FeatureKind, ...] = ("log_mel", "mfcc", "deepspeech_mfcc")
 """The kinds of features, by their number in the file."""
 
 
-OLDEST, SHARING, PROJECTING, GATING, VARYING = 2, 3, 4, 5, 6
+OLDEST, SHARING, PROJECTING, GATING, VARYING, SIGNALS = 2, 3, 4, 5, 6, 7
 """The oldest version of the format that is still written and read; the first versions with products
-that share a factor, with projected LSTMs, and, twice, with what the layers and kinds below say."""
+that share a factor, with projected LSTMs, and, three times, with what the layers and kinds below say."""
 REPEAT = 255
 """The kind of a record in the file that stands for the very layer of an earlier record."""
 
@@ -84,7 +84,14 @@ LAYER_SCHEMAS = (
         since=dict.fromkeys(("dilation", "groups"), VARYING),
     ),
     LayerSchema(layers.BatchNorm, ("mean", "variance", "weight", "bias"), floats=("eps",)),
-    LayerSchema(layers.LayerNorm, ("weight", "bias"), floats=("eps",)),
+    LayerSchema(
+        layers.LayerNorm,
+        ("weight", "bias"),
+        {"kind": 1, "groups": 1},
+        ("eps",),
+        {"kind": layers.NORMS},
+        dict.fromkeys(("kind", "groups"), SIGNALS),
+    ),
     LayerSchema(
         layers.Activation,
         ("limits", "slopes"),
@@ -94,7 +101,8 @@ LAYER_SCHEMAS = (
         {
             "slopes": GATING,
             **dict.fromkeys(layers.ACTIVATIONS[4:11], GATING),
-            **dict.fromkeys(layers.ACTIVATIONS[11:], VARYING),
+            **dict.fromkeys(layers.ACTIVATIONS[11:18], VARYING),
+            **dict.fromkeys(layers.ACTIVATIONS[18:], SIGNALS),
         },
     ),
     LayerSchema(layers.ContextWindow, (), {"left": 1, "right": 1}),
@@ -109,6 +117,7 @@ LAYER_SCHEMAS = (
     LayerSchema(layers.Reduce, (), {"kind": 1}, values={"kind": layers.REDUCTIONS}, version=GATING),
     LayerSchema(layers.Softmax, version=GATING),
     LayerSchema(layers.Slice, (), {"start": 1, "stop": 1}, version=VARYING),
+    LayerSchema(layers.Strided, (), {"start": 1, "sizes": 3, "strides": 3}, version=SIGNALS),
 )
 """The schema of every layer. Its place in this tuple is the layer's kind in the file."""
 KIND_OF = {schema.layer: kind for kind, schema in enumerate(LAYER_SCHEMAS)}

@@ -11,11 +11,15 @@ from tinyvox.importers.operators.activations import ACTIVATIONS
 from tinyvox.importers.operators.arithmetic import ARITHMETIC
 from tinyvox.importers.operators.axes import AXIS_OPERATORS
 from tinyvox.importers.operators.call import Call, Carried, Unusable, canonical
+from tinyvox.importers.operators.features import FEATURE_OPERATORS
 from tinyvox.importers.operators.layers import LAYER_OPERATORS
+from tinyvox.importers.operators.norms import NORM_OPERATORS
 
 OPERATORS: dict[str, Callable[[Call], Any]] = {
     **AXIS_OPERATORS,
+    **FEATURE_OPERATORS,
     **LAYER_OPERATORS,
+    **NORM_OPERATORS,
     **ARITHMETIC,
     **ACTIVATIONS,
 }

@@ -11,10 +11,16 @@ import torch
 from torch import Tensor
 
 from tinyvox.errors import ImporterError
-from tinyvox.importers.operators.arithmetic import per_channel, scaled_by
+from tinyvox.importers.operators.arithmetic import (
+    largest,
+    per_channel,
+    scaled_by,
+    smallest,
+    subtract,
+)
 from tinyvox.importers.operators.call import Call
 from tinyvox.importers.signal import Stream
-from tinyvox.model import MOVING_ZERO, Activation, Layer, Softmax
+from tinyvox.model import MOVING_ZERO, Activation, Layer, Multiply, Softmax
 
 
 def activation(kind: str, limit: float | None = None) -> Callable[[Call], Stream]:
@@ -43,14 +49,84 @@ def gelu(call: Call) -> Stream:
     return _activated(call, Activation("gelu_tanh" if call["approximate"] == "tanh" else "gelu"))
 
 
+Part = str | tuple[float, float]
+"""A kind of activation, or a factor and an offset."""
+
+
+def composed(*parts: Part) -> Callable[[Call], Stream]:
+    """The handler of a function that is these in a row."""
+    return lambda call: _composed(call, *parts)
+
+
+def _composed(call: Call, *parts: Part) -> Stream:
+    stream = call.whole("self")
+    node = stream.node
+    for part in parts:
+        if isinstance(part, str):
+            node = call.graph.add(Activation(part), node)
+        else:
+            node = scaled_by(call, node, *part)
+    return stream.becomes(node, stream.axes)
+
+
 def softplus(call: Call) -> Stream:
     """`softplus(self, beta, threshold)`, where the threshold changes nothing."""
-    if call["beta"] != 1 or call["threshold"] < 20:
+    beta = call["beta"]
+    if call["threshold"] < _LINEAR:
         raise ImporterError(
-            f"is a softplus of beta {call['beta']} and threshold {call['threshold']}, expected "
-            f"1 and 20 or more"
+            f"is a softplus with threshold {call['threshold']}, expected {_LINEAR} or more"
         )
-    return _activated(call, Activation("softplus"))
+    if beta == 1:
+        return _activated(call, Activation("softplus"))
+    return _composed(call, (beta, 0.0), "softplus", (1 / beta, 0.0))
+
+
+_LINEAR = 15
+"""From here on softplus adds less than a float32 resolves."""
+
+
+def power(call: Call) -> Stream:
+    """`pow(self, exponent)` of a signal or of a number; a fractional power of values that are not
+    negative."""
+    if not isinstance(call["self"], Stream):
+        base = math.log(float(call["self"]))
+        return _composed(call.given(self=call["exponent"]), (base, 0.0), "exp")
+    exponent = float(call["exponent"])
+    if exponent in _POWERS:
+        return _composed(call, *_POWERS[exponent])
+    if exponent in (2, 3, 4):
+        stream = call.whole("self")
+        node = call.graph.add(Multiply(), *[stream.node] * int(exponent))
+        return stream.becomes(node, stream.axes)
+    if exponent.is_integer():
+        raise ImporterError(f"takes the power {exponent:g}, expected -1, 1 to 4, or a fraction")
+    return _composed(call, "log", (exponent, 0.0), "exp")
+
+
+_POWERS: dict[float, tuple[Part, ...]] = {
+    1.0: (),
+    0.5: ("sqrt",),
+    -1.0: ("reciprocal",),
+    -0.5: ("sqrt", "reciprocal"),
+}
+
+
+def square(call: Call) -> Stream:
+    """A signal times itself."""
+    return power(call.given(self=call["self"], exponent=2))
+
+
+def randomized(call: Call) -> Stream:
+    """`rrelu(self, lower, upper, training)`, whose slope is random only while it is trained."""
+    if call["training"]:
+        raise ImporterError("rrelu in training mode; call .eval() on the module before export")
+    return _activated(call, _leaky((float(call["lower"]) + float(call["upper"])) / 2))
+
+
+def shrink(call: Call) -> Stream:
+    """`softshrink(self, lambd)`: a signal without what its values have within the limits."""
+    limits = clamp(call.given(self=call["self"], min=-call["lambd"], max=call["lambd"]))
+    return subtract(call.given(self=call["self"], other=limits))
 
 
 def leaky_relu(call: Call) -> Stream:
@@ -136,13 +212,18 @@ def _clipped(limit: float | None) -> Activation:
 
 
 def minimum(call: Call) -> Stream:
-    """The minimum with a constant: one limit, or one for each channel, on what a ReLU gives."""
+    """The minimum of two signals, or with a constant: one limit, or one for each channel, on what a
+    ReLU gives."""
+    if isinstance(call["self"], Stream) and isinstance(call["other"], Stream):
+        return smallest(call)
     other = call.tensor("other")
     return _clamped(call, None, float(other)) if other.numel() == 1 else _limited_each(call, other)
 
 
 def maximum(call: Call) -> Stream:
-    """The maximum with a number."""
+    """The maximum of two signals, or with a number."""
+    if isinstance(call["self"], Stream) and isinstance(call["other"], Stream):
+        return largest(call)
     other = call.tensor("other")
     if (other != other.flatten()[0]).any():
         raise ImporterError("takes the maximum with several numbers, expected one")
@@ -183,7 +264,19 @@ def _limited_each(call: Call, other: Tensor) -> Stream:
 ACTIVATIONS: dict[str, Callable[[Call], Any]] = {
     **{kind: activation(kind) for kind in ("relu", "tanh", "sigmoid", "silu")},
     **{kind: activation(kind) for kind in ("hardsigmoid", "hardswish", "mish", "softsign")},
-    **{kind: activation(kind) for kind in ("exp", "sqrt", "log", "abs")},
+    **{kind: activation(kind) for kind in ("exp", "sqrt", "log", "abs", "reciprocal")},
+    "rsqrt": composed("sqrt", "reciprocal"),
+    "log1p": composed((1.0, 1.0), "log"),
+    "expm1": composed("exp", (1.0, -1.0)),
+    "log2": composed("log", (1 / math.log(2), 0.0)),
+    "log10": composed("log", (1 / math.log(10), 0.0)),
+    "exp2": composed((math.log(2), 0.0), "exp"),
+    "log_sigmoid": composed((-1.0, 0.0), "softplus", (-1.0, 0.0)),
+    "log_sigmoid_forward": composed((-1.0, 0.0), "softplus", (-1.0, 0.0)),
+    "pow": power,
+    "square": square,
+    "rrelu": randomized,
+    "softshrink": shrink,
     "softplus": softplus,
     "relu6": activation("clipped_relu", 6.0),
     **dict.fromkeys(("clamp", "clip", "hardtanh", "clamp_min", "clamp_max"), clamp),

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from tinyvox.errors import ImporterError
 from tinyvox.importers.operators.call import Call, canonical
+from tinyvox.importers.per_frame import outside, scaling, spread
 from tinyvox.importers.signal import Stream
 from tinyvox.model import (
+    Activation,
     Add,
     BatchNorm,
     Conv1d,
@@ -22,6 +24,7 @@ from tinyvox.model import (
     Linear,
     Multiply,
     Node,
+    Unflatten,
 )
 
 
@@ -66,38 +69,75 @@ def multiply(call: Call) -> Stream:
     return one.becomes(call.graph.add(Multiply(), one.node, two.node), one.axes)
 
 
-def power(call: Call) -> Stream:
-    """The square of a signal."""
-    if call["exponent"] != 2:
-        raise ImporterError(f"takes the power {call['exponent']}, expected 2")
-    return square(call)
-
-
-def square(call: Call) -> Stream:
-    """A signal times itself."""
-    return multiply(
-        dataclasses.replace(call, arguments={"self": call["self"], "other": call["self"]})
-    )
-
-
 def _alike(call: Call) -> tuple[Stream, Stream]:
-    """Two signals of one layout."""
+    """Two signals of one layout; features are repeated as torch broadcasts them."""
     one, two = call.whole("self"), call.whole("other")
-    if one.axes != two.axes or one.backwards != two.backwards:
-        raise ImporterError(f"combines {one} and {two}, expected equal layouts")
-    return one, two
+    if one.backwards != two.backwards:
+        raise ImporterError(f"combines {one} with reversed frames {two}, expected equal layouts")
+    if one.axes == two.axes:
+        return one, two
+    shape = tuple(torch.broadcast_shapes(one.shape, two.shape))
+    frames = [((),) * (len(shape) - len(each.axes)) + outside(each) for each in (one, two)]
+    outer = tuple(max(pair, key=len) for pair in zip(*frames, strict=True))
+    return spread(call.graph, one, shape, outer), spread(call.graph, two, shape, outer)
+
+
+def largest(call: Call) -> Stream:
+    """The larger of two signals: `b + relu(a - b)`."""
+    one, two = _alike(call)
+    return one.becomes(add_nodes(call, two.node, _excess(call, one, two)), one.axes)
+
+
+def smallest(call: Call) -> Stream:
+    """The smaller of two signals: `a - relu(a - b)`."""
+    one, two = _alike(call)
+    excess = scaled_by(call, _excess(call, one, two), -1.0)
+    return one.becomes(add_nodes(call, one.node, excess), one.axes)
+
+
+def _excess(call: Call, one: Stream, two: Stream) -> str:
+    difference = add_nodes(call, one.node, scaled_by(call, two.node, -1.0))
+    return call.graph.add(Activation("relu"), difference)
+
+
+def add_nodes(call: Call, *nodes: str) -> str:
+    """The node that gives the sum of nodes."""
+    return call.graph.add(Add(), *nodes)
 
 
 def divide(call: Call) -> Stream:
-    """A signal divided by a constant."""
-    if isinstance(call["other"], Stream) or call.arguments.get("rounding_mode"):
-        raise ImporterError("divides by a signal, or rounds; expected a constant, and no rounding")
-    return _affine(call, 1.0 / call["other"], 0.0)
+    """A signal or a constant, divided by one or the other."""
+    if call.arguments.get("rounding_mode"):
+        raise ImporterError("rounds the quotient, expected no rounding")
+    if not isinstance(call["other"], Stream):
+        return _affine(call, 1.0 / call["other"], 0.0)
+    below = call.stream("other")
+    node = call.graph.add(Activation("reciprocal"), call.whole("other").node)
+    inverse = dataclasses.replace(call.graph.whole(below), node=node)
+    return multiply(call.given(self=call["self"], other=inverse))
+
+
+def interpolate(call: Call) -> Stream:
+    """`lerp(self, end, weight)`: `self + weight * (end - self)`."""
+    apart = subtract(call.given(self=call["end"], other=call["self"]))
+    step = multiply(call.given(self=apart, other=call["weight"]))
+    return add(call.given(self=call["self"], other=step))
+
+
+def add_product(call: Call) -> Stream:
+    """`addcmul(self, tensor1, tensor2, value)`."""
+    product = multiply(call.given(self=call["tensor1"], other=call["tensor2"]))
+    return add(call.given(self=call["self"], other=product, alpha=call["value"]))
+
+
+def add_quotient(call: Call) -> Stream:
+    """`addcdiv(self, tensor1, tensor2, value)`."""
+    quotient = divide(call.given(self=call["tensor1"], other=call["tensor2"]))
+    return add(call.given(self=call["self"], other=quotient, alpha=call["value"]))
 
 
 def _swapped(call: Call) -> Call:
-    arguments = {**call.arguments, "self": call["other"], "other": call["self"]}
-    return dataclasses.replace(call, arguments=arguments)
+    return call.given(**{**call.arguments, "self": call["other"], "other": call["self"]})
 
 
 def scaled_by(call: Call, node: str, factor: float, offset: float = 0.0) -> str:
@@ -105,20 +145,41 @@ def scaled_by(call: Call, node: str, factor: float, offset: float = 0.0) -> str:
     if (factor, offset) == (1, 0):
         return node
     ones = torch.ones(call.graph.signals[node].shape[0])
-    return call.graph.add(_scaling(ones * factor, ones * offset), node)
+    return call.graph.add(scaling(ones * factor, ones * offset), node)
 
 
 def _affine(call: Call, factor: Any, offset: Any) -> Stream:
     """A signal times a constant factor plus a constant offset."""
-    stream = call.whole("self")
-    weight, bias = (per_channel(call, stream, value) for value in (factor, offset))
+    stream = _repeated(call, call.whole("self"))
+    weight, bias = (_per_value(call, stream, value) for value in (factor, offset))
+    channels, flat = call.graph.signals[stream.node].shape[0], call.graph.flatten(stream.node)
+    if not (_is_each(weight, channels) and _is_each(bias, channels)):
+        node = call.graph.add(scaling(weight, bias), flat)
+        node = node if flat == stream.node else call.graph.add(Unflatten(channels), node)
+        return stream.becomes(node, stream.axes)
+    weight, bias = (each.view(channels, -1)[:, 0].clone() for each in (weight, bias))
     before = call.graph.nodes.get(stream.node)
     merged = _merged(before, weight, bias) if before and call.only_use else None
     if before and merged:
         node = call.graph.replace(before.name, merged)
     else:
-        node = call.graph.add(_scaling(weight, bias), stream.node)
+        node = call.graph.add(scaling(weight, bias), stream.node)
     return stream.becomes(node, stream.axes)
+
+
+def _repeated(call: Call, stream: Stream) -> Stream:
+    """The stream with features repeated to the shape that it has with a constant."""
+    shape = tuple(call.result.shape)
+    if shape == stream.shape:
+        return stream
+    frames = ((),) * (len(shape) - len(stream.axes)) + outside(stream)
+    return spread(call.graph, stream, shape, frames)
+
+
+def _is_each(values: Tensor, channels: int) -> bool:
+    """Whether the values of a frame are one value for each channel."""
+    grid = values.view(channels, -1)
+    return bool((grid == grid[:, :1]).all())
 
 
 def _merged(before: Node, weight: Tensor, bias: Tensor) -> Layer | None:
@@ -138,26 +199,28 @@ def _is_bare(layer: Layer) -> bool:
     return isinstance(layer, LayerNorm) and bool((layer.weight == 1).all())
 
 
-def _scaling(weight: Tensor, bias: Tensor) -> BatchNorm:
-    return BatchNorm(torch.zeros_like(weight), torch.ones_like(weight), weight, bias, eps=0.0)
-
-
 def per_channel(call: Call, stream: Stream, value: Any) -> Tensor:
     """A constant as one value a channel. Raises ImporterError where it varies otherwise."""
+    values, channels = _per_value(call, stream, value), call.graph.signals[stream.node].shape[0]
+    if not _is_each(values, channels):
+        raise ImporterError("a constant that varies over bands, expected one value for each channel")
+    return values.view(channels, -1)[:, 0].clone()
+
+
+def _per_value(call: Call, stream: Stream, value: Any) -> Tensor:
+    """A constant as one for each value of a frame of the node. Raises ImporterError where it varies
+    otherwise."""
     if tuple(call.result.shape) != stream.shape:
         raise ImporterError(
             f"repeats {stream} to the shape {list(call.result.shape)} of a constant"
         )
-    spread = torch.as_tensor(value, dtype=torch.float32).expand(stream.shape)
-    grid = canonical(stream.axes, spread)
-    shape = call.graph.signals[stream.node].shape
-    per_frame = grid[0, 0].view(shape[0], -1)
-    if (grid != grid[0, 0]).any() or (per_frame != per_frame[:, :1]).any():
+    grid = canonical(stream.axes, torch.as_tensor(value, dtype=torch.float32).expand(stream.shape))
+    if (grid != grid[0, 0]).any():
         raise ImporterError(
-            "a constant that varies over time, batch or bands is not supported, "
-            "expected one value for each channel"
+            "a constant that varies over time or batch is not supported, expected the same for "
+            "every frame"
         )
-    return per_frame[:, 0].clone()
+    return grid[0, 0].clone()
 
 
 ARITHMETIC: dict[str, Callable[[Call], Any]] = {
@@ -165,9 +228,10 @@ ARITHMETIC: dict[str, Callable[[Call], Any]] = {
     "sub": subtract,
     "rsub": subtract_from,
     "neg": negative,
-    "mul": multiply,
-    "pow": power,
-    "square": square,
-    "div": divide,
+    **dict.fromkeys(("mul", "multiply"), multiply),
+    **dict.fromkeys(("div", "divide", "true_divide"), divide),
+    "lerp": interpolate,
+    "addcmul": add_product,
+    "addcdiv": add_quotient,
 }
 """The handler of every operator on single values, by the operator's name without overload."""

@@ -15,7 +15,10 @@ from tinyvox.errors import ImporterError
 from tinyvox.importers import axis_operations as operations
 from tinyvox.importers.axis_operations import Zeros
 from tinyvox.importers.layer_graph import LayerGraph
+from tinyvox.importers.operators.activations import maximum, minimum
 from tinyvox.importers.operators.call import Call, Unusable
+from tinyvox.importers.operators.features import averaged, is_features, largest_of, summed
+from tinyvox.importers.per_frame import outside, spread
 from tinyvox.importers.reduction import States, frame, reduced
 from tinyvox.importers.signal import Axis, Stream
 from tinyvox.model import Concat, Conv2d, Dense, Linear, Slice
@@ -24,6 +27,20 @@ from tinyvox.model import Concat, Conv2d, Dense, Linear, Slice
 def unchanged(call: Call) -> Stream:
     """An operator that changes nothing: copies, and types that are float32 already."""
     stream = call.stream(next(iter(call.arguments)))
+    return _checked(call, stream)
+
+
+def expand(call: Call) -> Stream:
+    """`expand(size)` and `expand_as(other)`, of features."""
+    stream, shape = call.stream("self"), tuple(call.result.shape)
+    if shape == stream.shape:
+        return _checked(call, stream)
+    outer = ((),) * (len(shape) - len(stream.axes)) + outside(stream)
+    other = call.arguments.get("other")
+    return spread(call.graph, stream, shape, outside(other) if isinstance(other, Stream) else outer)
+
+
+def _checked(call: Call, stream: Stream) -> Stream:
     if tuple(call.result.shape) != stream.shape:
         raise ImporterError(
             f"repeats values: {stream} becomes {list(call.result.shape)}, expected the same shape"
@@ -75,7 +92,7 @@ def select(call: Call) -> Stream:
     stream = call.stream("self")
     if stream.is_time(call["dim"]):
         return frame(call.graph, stream, call["dim"], call["index"])
-    return operations.select(call.stream("self"), call["dim"])
+    return operations.select(call.graph, stream, call["dim"], call["index"])
 
 
 def cut(call: Call) -> Stream | States:
@@ -191,6 +208,8 @@ def stack(call: Call) -> Stream:
 def total(call: Call) -> Stream:
     """`sum(dim, keepdim)`."""
     stream, dims = call.stream("self"), call["dim"] or ()
+    if is_features(stream, dims) and not operations.has_directions(call.graph, stream, dims):
+        return summed(call, stream, dims, call["keepdim"])
     return operations.sum_directions(call.graph, stream, dims, call["keepdim"])
 
 
@@ -202,6 +221,10 @@ def reduction(kind: str) -> Callable[[Call], Stream]:
         keep = call.arguments.get("keepdim", False)
         if kind == "mean" and len(dims) == 1 and _is_band(call.stream("self"), dims[0]):
             return _mean_of_bands(call, call.whole("self"), dims[0])
+        if is_features(call.stream("self"), dims):
+            stream = call.whole("self")
+            found = averaged if kind == "mean" else largest_of
+            return found(call, stream, dims, keep)
         return reduced(call.graph, call.stream("self"), kind, dims, keep)
 
     return handler
@@ -223,8 +246,12 @@ def _mean_of_bands(call: Call, stream: Stream, dim: int) -> Stream:
     )
 
 
-def largest(call: Call) -> tuple[Stream, Unusable]:
-    """`max(dim, keepdim)`: the values alone."""
+def largest(call: Call) -> Stream | tuple[Stream, Unusable]:
+    """`max(dim, keepdim)`: the values alone; of two signals, the larger one."""
+    if "other" in call.arguments:
+        return maximum(call)
+    if is_features(call.stream("self"), (call["dim"],)):
+        return largest_of(call, call.stream("self"), (call["dim"],), call["keepdim"]), _WHERE
     stream = reduced(call.graph, call.stream("self"), "max", (call["dim"],), call["keepdim"])
     return stream, _WHERE
 
@@ -246,8 +273,9 @@ _WHERE = Unusable("the places of the largest values are used, expected the value
 
 AXIS_OPERATORS: dict[str, Callable[[Call], Any]] = {
     **dict.fromkeys(
-        ("alias", "clone", "contiguous", "detach", "expand", "expand_as", "lift_fresh"), unchanged
+        ("alias", "clone", "contiguous", "detach", "lift_fresh"), unchanged
     ),
+    **dict.fromkeys(("expand", "expand_as"), expand),
     **dict.fromkeys(("lift_fresh_copy", "to", "_to_copy"), unchanged),
     **dict.fromkeys(("dropout", "feature_dropout", "alpha_dropout"), dropout),
     "permute": permute,
@@ -268,6 +296,7 @@ AXIS_OPERATORS: dict[str, Callable[[Call], Any]] = {
     "mean": reduction("mean"),
     "amax": reduction("max"),
     "max": largest,
+    "min": minimum,
     "adaptive_avg_pool1d": pooled("mean"),
     "adaptive_max_pool1d": pooled("max"),
 }

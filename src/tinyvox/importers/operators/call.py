@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -41,6 +41,10 @@ class Call:
 
     def __getitem__(self, name: str) -> Any:
         return self.arguments[name]
+
+    def given(self, /, **arguments: Any) -> Call:
+        """The same place and result, for the handler of another operator with these arguments."""
+        return replace(self, arguments=arguments, only_use=False)
 
     def stream(self, name: str) -> Stream:
         """An argument that is a stream. Raises ImporterError where it is a constant."""

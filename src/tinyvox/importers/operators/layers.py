@@ -1,9 +1,8 @@
-"""ATen operators that are layers with weights, and the softmaxes."""
+"""ATen operators that are layers with matrices, and the softmaxes."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,20 +12,22 @@ from torch import Tensor
 from tinyvox.errors import ImporterError
 from tinyvox.importers.layer_graph import ColumnOrder
 from tinyvox.importers.operators.call import Call, Carried, Unusable
+from tinyvox.importers.operators.features import matmul as any_matmul
 from tinyvox.importers.reduction import States
-from tinyvox.importers.signal import Axes, Axis, Stream
+from tinyvox.importers.signal import Axes, Axis, Stream, feature_dims
 from tinyvox.model import (
-    BatchNorm,
     Cell,
+    Concat,
     Conv1d,
     Conv2d,
     Dense,
     Layer,
-    LayerNorm,
     Linear,
     LogSoftmax,
     Recurrent,
+    Slice,
     Softmax,
+    Unflatten,
 )
 
 
@@ -39,10 +40,22 @@ def _dense(weight: Tensor, order: ColumnOrder = None) -> Dense:
 
 def _linear(call: Call, name: str, weight: Tensor, bias: Tensor | None) -> Stream:
     stream = call.stream(name).unpadded()
+    if stream.feature_dim() is None and len(feature_dims(stream)) == 2 and not stream.window:
+        return _of_each_band(call, stream, weight, bias)
     node, order = call.graph.flat(stream, -1)
     layer = Linear(_dense(weight, order), bias)
     axes = stream.with_axis(-1, Axis("feature", weight.shape[0]))
     return stream.becomes(call.graph.add(layer, node), axes)
+
+
+def _of_each_band(call: Call, stream: Stream, weight: Tensor, bias: Tensor | None) -> Stream:
+    """A linear layer over one of two dimensions of features: a convolution of one band."""
+    last = stream.dim(-1)
+    other = next(dim for dim in feature_dims(stream) if dim != last)
+    node = call.graph.image(stream, last, other)
+    node = call.graph.add(Conv2d(_dense(weight), bias, (1, 1)), node)
+    axes = stream.with_image(last, other)
+    return stream.becomes(node, (*axes[:-1], (Axis("feature", len(weight), 0),)))
 
 
 def linear(call: Call) -> Stream:
@@ -53,9 +66,10 @@ def linear(call: Call) -> Stream:
 def matmul(call: Call) -> Stream:
     """A signal times a constant matrix: a linear layer without bias."""
     name, other = [key for key in call.arguments if key != "out"][:2]
+    weight = call[other]
+    if not isinstance(call[name], Stream) or not isinstance(weight, Tensor) or weight.ndim != 2:
+        return any_matmul(call)
     weight = call.tensor(other)
-    if weight.ndim != 2:
-        raise ImporterError(f"multiplies by a tensor of {weight.ndim} dimensions, expected 2")
     return _linear(call, name, weight.T, None)
 
 
@@ -313,51 +327,6 @@ def _convolved(call: Call, stream: Stream, channel: int, band: int | None = None
     return dataclasses.replace(stream, axes=axes).resized(shape)
 
 
-def batch_norm(call: Call) -> Stream:
-    """Batch norm in evaluation mode, over features, or over the channels of frames with bands."""
-    if call["training"] or call["running_mean"] is None:
-        raise ImporterError("batch norm in training mode; call .eval() on the module before export")
-    mean, variance = call.tensor("running_mean"), call.tensor("running_var")
-    weight, bias = call.optional("weight"), call.optional("bias")
-    layer = BatchNorm(
-        mean,
-        variance,
-        torch.ones_like(mean) if weight is None else weight,
-        torch.zeros_like(mean) if bias is None else bias,
-        call["eps"],
-    )
-    stream = call.whole("input")
-    if stream.feature_dim() != 1:
-        return _norm_channels(call, layer, call.stream("input").unpadded())
-    return stream.becomes(call.graph.add(layer, stream.node), stream.axes)
-
-
-def _norm_channels(call: Call, layer: BatchNorm, stream: Stream) -> Stream:
-    """Batch norm of frames of shape (channels, bands), in two dimensions."""
-    bands = [i for i in range(len(stream.axes)) if i != 1 and not stream.is_time(i)]
-    band = next((i for i in bands if any(a.kind == "feature" for a in stream.axes[i])), None)
-    if band is None:
-        raise ImporterError(f"takes the channels in dimension 1, found {stream}")
-    node = call.graph.add(layer, call.graph.image(stream, 1, band))
-    axes = stream.with_axis(band, Axis("feature", stream.shape[band], 1))
-    return stream.becomes(node, axes)
-
-
-def layer_norm(call: Call) -> Stream:
-    """`layer_norm(input, normalized_shape, weight, bias, eps)`, over all features of a frame."""
-    stream = call.whole("input")
-    size = math.prod(call["normalized_shape"])
-    if stream.feature_dim() != stream.dim(-1) or len(call["normalized_shape"]) != 1:
-        raise ImporterError(f"normalizes {call['normalized_shape']} of {stream}, expected features")
-    weight, bias = call.optional("weight"), call.optional("bias")
-    layer = LayerNorm(
-        torch.ones(size) if weight is None else weight,
-        torch.zeros(size) if bias is None else bias,
-        call["eps"],
-    )
-    return stream.becomes(call.graph.add(layer, stream.node), stream.axes)
-
-
 def softmax(layer: Layer) -> Callable[[Call], Stream]:
     """The handler of `softmax(self, dim)` or `log_softmax(self, dim)`, over all features of a
     frame."""
@@ -365,10 +334,25 @@ def softmax(layer: Layer) -> Callable[[Call], Stream]:
     def handler(call: Call) -> Stream:
         stream = call.whole("self")
         if stream.feature_dim() != stream.dim(call["dim"]):
-            raise ImporterError(f"runs over dimension {call['dim']} of {stream}, expected features")
+            return _softmax_of_parts(call, stream, layer)
         return stream.becomes(call.graph.add(layer, stream.node), stream.axes)
 
     return handler
+
+
+def _softmax_of_parts(call: Call, stream: Stream, layer: Layer) -> Stream:
+    """A softmax over one of two dimensions of features: of each part of a frame by itself."""
+    dim = stream.dim(call["dim"])
+    other = next((i for i in feature_dims(stream) if i != dim), None)
+    if dim not in feature_dims(stream) or other is None:
+        raise ImporterError(f"runs over dimension {call['dim']} of {stream}, expected features")
+    graph, count = call.graph, stream.shape[other]
+    flat = graph.flatten(graph.image(stream, other, dim))
+    size = stream.shape[dim]
+    parts = (graph.add(Slice(i * size, (i + 1) * size), flat) for i in range(count))
+    joined = graph.add(Concat(), *(graph.add(layer, part) for part in parts))
+    node = graph.add(Unflatten(count), joined)
+    return stream.becomes(node, stream.with_image(other, dim))
 
 
 def embedding(call: Call) -> Stream:
@@ -390,8 +374,6 @@ LAYER_OPERATORS: dict[str, Callable[[Call], Any]] = {
     "recurrent": recurrent_layer,
     "conv1d": conv1d,
     "conv2d": conv2d,
-    "batch_norm": batch_norm,
-    "layer_norm": layer_norm,
     **dict.fromkeys(("softmax", "_softmax"), softmax(Softmax())),
     **dict.fromkeys(("log_softmax", "_log_softmax"), softmax(LogSoftmax())),
     "embedding": embedding,

@@ -30,15 +30,30 @@ class BatchNorm(Layer):
         return inputs[0]
 
 
+NORMS = ("layer", "rms")
+"""The kinds of layer norm: to mean 0 and variance 1, or to a mean of squares of 1 alone."""
+
+
 @dataclass(frozen=True, eq=False)
 class LayerNorm(Layer):
-    """Each frame scaled to mean 0 and variance 1, times weight [size] plus bias [size]."""
+    """Each frame scaled by `kind` of NORMS, times weight [size] plus bias [size].
+
+    The values are scaled in `groups` of as many, one after the other. A `layer` norm gives
+    `(x - mean) / sqrt(variance + eps)`, an `rms` norm `x / sqrt(mean of squares + eps)`.
+    """
 
     weight: Tensor
     bias: Tensor
     eps: float = 1e-5
+    kind: str = "layer"
+    groups: int = 1
 
     def _infer(self, *inputs: Signal) -> Signal:
+        if self.kind not in NORMS:
+            raise ModelError(f"kind is {self.kind!r}, expected one of {', '.join(NORMS)}")
+        size = flat_size(inputs[0])
+        if self.groups < 1 or size % self.groups:
+            raise ModelError(f"size {size} does not divide into {self.groups} groups")
         for name, vector in self.vectors().items():
             expect(f"{name} shape", tuple(vector.shape), (flat_size(inputs[0]),))
         return inputs[0]
@@ -47,12 +62,13 @@ class LayerNorm(Layer):
 ACTIVATIONS = (
     *("relu", "clipped_relu", "tanh", "sigmoid"),
     *("leaky_relu", "elu", "silu", "gelu", "gelu_tanh", "hardsigmoid", "hardswish"),
-    *("softplus", "softsign", "mish", "exp", "sqrt", "log", "abs"),
+    *("softplus", "softsign", "mish", "exp", "sqrt", "log", "abs", "reciprocal"),
 )
 """The kinds of activation. No value is NaN or infinite: exp takes 88 for what is above it, sqrt 0
-for what is below it, and log the smallest normal float32, 2^-126, for what is below that."""
+for what is below it, log the smallest normal float32, 2^-126, for what is below that, and
+reciprocal that number, with the sign of the value, for what is smaller in magnitude."""
 
-MOVING_ZERO = ("sigmoid", "hardsigmoid", "softplus", "exp", "log")
+MOVING_ZERO = ("sigmoid", "hardsigmoid", "softplus", "exp", "log", "reciprocal")
 """The kinds that do not map 0 to 0."""
 
 SCALING = ("relu", "clipped_relu", "leaky_relu", "abs")
