@@ -160,7 +160,11 @@ REFUSED: list[tuple[Layer, Signal, str]] = [
     ),
     (layers.LayerNorm(torch.ones(12), torch.ones(4)), FLAT, r"bias shape is \(4,\), expected"),
     (layers.LayerNorm(*vectors(4, 2)), IMAGE, "add a Flatten"),
-    (layers.LayerNorm(*vectors(12, 2), kind="l1"), FLAT, "kind is 'l1', expected one of layer, rms"),
+    (
+        layers.LayerNorm(*vectors(12, 2), kind="l1"),
+        FLAT,
+        "kind is 'l1', expected one of layer, rms",
+    ),
     (layers.LayerNorm(*vectors(12, 2), groups=5), FLAT, "12 does not divide into 5 groups"),
     (layers.Strided(0, (1, 1, 2), (0, 0, 12)), FLAT, "begins at 0 .* expected 0 to 11"),
     (layers.Strided(-1, (1, 1, 2), (0, 0, 1)), FLAT, "begins at -1 .* expected 0 to 11"),
