@@ -12,9 +12,10 @@ float hardsigmoid(float x) { return std::min(std::max(x + 3.0f, 0.0f), 6.0f) / 6
 
 constexpr float smallest = std::numeric_limits<float>::min();  // normal
 
-// 1 / x, where x is at least the smallest normal number in magnitude.
+// 1 / x, where x is at least 2^-63 in magnitude.
 float reciprocal(float x) {
-  return 1.0f / (std::abs(x) >= smallest ? x : std::copysign(smallest, x));
+  constexpr float least = 0x1p-63f;
+  return 1.0f / (std::abs(x) >= least ? x : std::copysign(least, x));
 }
 
 float softplus(float x) { return std::max(x, 0.0f) + std::log1p(std::exp(-std::abs(x))); }

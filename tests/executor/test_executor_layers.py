@@ -192,6 +192,28 @@ def test_layer_norm_is_torch_layer_norm() -> None:
     torch.testing.assert_close(output(layer, features(6)), module(features(6)).detach())
 
 
+def test_norms_of_groups_and_by_mean_square_are_those_of_torch() -> None:
+    weight, bias, x = torch.randn(6), torch.randn(6), features(6)
+    grouped = output(layers.LayerNorm(weight, bias, 1e-2, groups=3), x)
+    expected = F.group_norm(x.flatten(0, 1), 3, weight, bias, 1e-2).view(x.shape)
+    torch.testing.assert_close(grouped, expected)
+    scaled = output(layers.LayerNorm(weight, bias, 1e-2, "rms"), x)
+    torch.testing.assert_close(scaled, F.rms_norm(x, (6,), weight, 1e-2) + bias)
+
+
+def test_strided_frames_count_places_modulo_their_size() -> None:
+    layer = layers.Strided(4, (2, 1, 3), (1, 0, 5))
+    x = features(6)
+    torch.testing.assert_close(output(layer, x), x[..., [4, 3, 2, 5, 4, 3]])
+
+
+def test_a_reciprocal_is_never_infinite() -> None:
+    x = torch.tensor([[[0.0, -0.0, 1e-42, -1e-42, 2.0, -4.0]]])
+    found = output(layers.Activation("reciprocal"), x)
+    most = 2.0**63
+    assert found.flatten().tolist() == [most, -most, most, -most, 0.5, -0.25]
+
+
 def test_a_layer_norm_may_count_some_of_its_inputs_alone() -> None:
     module = nn.LayerNorm(3)
     vectors = torch.randn(2, 6)

@@ -229,6 +229,28 @@ def sliced() -> Model:
     )
 
 
+def strided() -> Model:
+    """Features turned round, repeated, transposed, and every third; a gate for all of them."""
+    return network(
+        12,
+        ("back", layers.Strided(11, (1, 1, 12), (0, 0, 11)), (INPUT,)),
+        ("turned", layers.Strided(0, (1, 4, 3), (0, 1, 4)), (INPUT,)),
+        ("third", layers.Strided(1, (1, 1, 4), (0, 0, 3)), ("turned",)),
+        ("gate", linear(1, 12), ("back",)),
+        ("gates", layers.Strided(0, (3, 2, 2), (0, 0, 0)), ("gate",)),
+        ("gated", layers.Multiply(), ("gates", "turned")),
+        ("joined", layers.Concat(), ("gated", "third", "back")),
+        ("out", linear(4, 28), ("joined",)),
+    )
+
+
+def normed(kind: str, groups: int) -> Model:
+    """A norm of frames whose mean is not 0."""
+    vectors = torch.randn(12), torch.randn(12)
+    norm = layers.LayerNorm(*vectors, 1e-3, kind, groups)
+    return chain(12, shift=batch_norm(12), norm=norm, act=layers.Activation("tanh"))
+
+
 MODELS = {
     "linear": lambda: chain(10, out=linear(7, 10)),
     "product": lambda: chain(
@@ -274,6 +296,10 @@ MODELS = {
         for name, make in VARIED.items()
     },
     "sliced": sliced,
+    "strided": strided,
+    "layer_norm_groups": lambda: normed("layer", 3),
+    "rms_norm": lambda: normed("rms", 1),
+    "rms_norm_groups": lambda: normed("rms", 4),
     "repeated": repeated,
     "subsample": lambda: chain(5, sub=layers.Subsample(3), out=linear(4, 5)),
     "sparse_stack": lambda: chain(5, stack=layers.FrameStacking(2, 5), out=linear(4, 10)),

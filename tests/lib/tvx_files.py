@@ -232,10 +232,22 @@ def varied_model(make: Make) -> Model:
         layers.Recurrent("gru", cell(make, "gru", 4, 4), gates="hard_sigmoid_keras"),
         layers.Recurrent("lstm", None, peeping(4, 4), "hardsigmoid", "relu"),
         layers.Recurrent("rnn_tanh", cell(make, "rnn_tanh", 4, 3), activation="identity"),
-        *(layers.Activation(kind) for kind in layers.ACTIVATIONS[11:]),
+        *(layers.Activation(kind) for kind in layers.ACTIVATIONS[11:18]),
         layers.Linear(make(12, 3)),
         layers.Unflatten(2),
         layers.Conv2d(make(4, 4), None, (2, 2), (1, 1), (1, 0, 0, 1), (2, 3), 2),
+    )
+
+
+def signals_model(make: Make) -> Model:
+    """What version 7 brought."""
+    return chain(
+        6,
+        layers.Linear(make(12, 6), torch.randn(12)),
+        layers.Strided(3, (2, 2, 3), (1, 11, 4)),
+        layers.LayerNorm(torch.randn(12), torch.randn(12), 1e-3, "rms", 3),
+        layers.LayerNorm(torch.randn(12), torch.randn(12), groups=2),
+        layers.Activation("reciprocal"),
     )
 
 
@@ -246,6 +258,7 @@ MODELS = {
     "join": join_model,
     "gated": gated_model,
     "varied": varied_model,
+    "signals": signals_model,
 }
 
 

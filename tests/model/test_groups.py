@@ -377,6 +377,24 @@ def test_factors_of_a_product_lose_their_units_together() -> None:
     assert torch.equal(Executor(small)(x), Executor(gated(units))(x))
 
 
+def test_units_that_are_normalized_in_groups_or_picked_by_their_place_stay() -> None:
+    vectors = torch.randn(8), torch.randn(8)
+    model = chain(
+        8,
+        a=linear(8, 8),
+        one=layers.LayerNorm(*vectors, kind="rms"),
+        b=linear(8, 8),
+        groups=layers.LayerNorm(*vectors, groups=2),
+        c=linear(8, 8),
+        picked=layers.Strided(7, (1, 1, 8), (0, 0, 7)),
+        out=linear(4, 8),
+    )
+    assert [group.name for group in groups(model)] == ["a"]
+    bound = {group.name: group.bound for group in all_groups(model)}
+    assert bound["b"] == "'groups' scales its units in groups"
+    assert bound["c"] == "'picked' takes some of its units by their place"
+
+
 def test_units_of_a_layer_that_is_used_twice_stay() -> None:
     rnn, inner = recurrent(nn.LSTM(5, 5, proj_size=3)), linear(5, 3)
     model = chain(

@@ -105,11 +105,17 @@ def check_against_samples(model: Model, tolerance: float = 0.05) -> None:
     torch.testing.assert_close(found.variance.sqrt(), outputs.std(0), rtol=0.1, atol=0.02 * scale)
 
 
+OTHERS = ("clipped_relu", "leaky_relu", "reciprocal")
+"""Activations with limits or slopes, and the one whose mean is infinite around 0."""
+
+
 def test_moments_after_a_linear_layer_and_an_activation() -> None:
-    kinds = [kind for kind in ACTIVATIONS if kind not in ("clipped_relu", "leaky_relu")]
+    kinds = [kind for kind in ACTIVATIONS if kind not in OTHERS]
     for kind in kinds:
         check_against_samples(chain(30, a=linear(12, 30), act=Activation(kind)))
     check_against_samples(chain(30, a=linear(12, 30), act=Activation("clipped_relu", 0.6)))
+    above = Linear(Dense(dense(12, 30).values / 10), torch.full((12,), 4.0))
+    check_against_samples(chain(30, a=above, act=Activation("reciprocal")), tolerance=0.1)
     leaky = Activation("leaky_relu", slopes=torch.linspace(-0.5, 1.5, 12))
     check_against_samples(chain(30, a=linear(12, 30), act=leaky))
 
@@ -122,6 +128,11 @@ def test_moments_of_reductions() -> None:
         found = propagate_moments(model)["one"]
         torch.testing.assert_close(found.mean, outputs.mean(0), rtol=0.02, atol=0.05)
         torch.testing.assert_close(found.variance, outputs.var(0), rtol=0.1, atol=1e-3)
+
+
+def test_moments_of_features_that_are_picked() -> None:
+    picked = layers.Strided(3, (1, 4, 3), (0, 5, 7))
+    check_against_samples(chain(30, a=linear(12, 30), picked=picked))
 
 
 def test_moments_of_a_product() -> None:
@@ -180,6 +191,14 @@ def test_layer_norm_and_log_softmax_have_an_estimate() -> None:
     check_against_samples(model, tolerance=0.2)
     soft = propagate_moments(chain(30, a=linear(9, 30), soft=layers.LogSoftmax()))["soft"].mean
     assert float(soft.exp().sum()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("kind", "groups"), [("rms", 1), ("layer", 2), ("rms", 4)])
+def test_norms_of_groups_have_an_estimate(kind: str, groups: int) -> None:
+    """Where all values of a group vary alike."""
+    weight, bias = torch.rand(400) + 0.5, torch.randn(400)
+    model = chain(400, norm=layers.LayerNorm(weight, bias, kind=kind, groups=groups))
+    check_against_samples(model)
 
 
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])

@@ -13,6 +13,8 @@ from tinyvox.model import Activation
 
 TINY = torch.finfo(torch.float32).tiny
 """The smallest normal float32."""
+NEAREST = 2.0**-63
+"""The least magnitude that is inverted: the slope there is finite, too."""
 
 ELEMENTWISE: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
@@ -37,8 +39,8 @@ ELEMENTWISE: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def _away_from_zero(values: Tensor) -> Tensor:
-    least = torch.full_like(values, TINY).copysign(values)
-    return torch.where(values.abs() < TINY, least, values)
+    least = torch.full_like(values, NEAREST).copysign(values)
+    return torch.where(values.abs() < NEAREST, least, values)
 
 
 def activated(

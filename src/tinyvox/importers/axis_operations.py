@@ -12,8 +12,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from tinyvox.errors import ImporterError
 from tinyvox.importers.layer_graph import LayerGraph
 from tinyvox.importers.per_frame import in_order_of_dims, outside, rearranged
@@ -144,8 +142,8 @@ def cut_features(graph: LayerGraph, stream: Stream, dim: int, part: range) -> St
             f"keeps {part.start}:{part.stop}:{part.step} of dimension {dim} of {stream}, expected "
             "all of it, or some features"
         )
-    places = torch.tensor(part)
-    return rearranged(graph, stream, lambda frame: frame.index_select(dim, places))
+    taken = (*(slice(None),) * dim, slice(part.start, part.stop, part.step))
+    return rearranged(graph, stream, lambda frame: frame[taken])
 
 
 def flip(graph: LayerGraph, stream: Stream, dims: Sequence[int]) -> Stream:
@@ -246,8 +244,7 @@ def _side_by_side(graph: LayerGraph, streams: Sequence[Stream], dim: int) -> Str
     node = graph.add(Concat(), *(stream.node for stream in streams))
     if wide:
         node = graph.add(Unflatten(len(streams)), node)
-        axes = tuple(tuple(dataclasses.replace(a, index=1) if a.kind == "feature" else a
-                           for a in axis) for axis in axes)
+        axes = tuple(tuple(_second(axis) for axis in dim) for dim in axes)
     new = (Axis("feature", len(streams), 0),)
     return streams[0].becomes(node, (*axes[:dim], new, *axes[dim:]))
 
@@ -379,6 +376,10 @@ def _directions(graph: LayerGraph, stream: Stream, dims: Sequence[int]) -> Node 
         return None
     is_both = isinstance(both.layer, Recurrent) and len(both.layer.cells()) == 2
     return both if is_both else None
+
+
+def _second(axis: Axis) -> Axis:
+    return dataclasses.replace(axis, index=1) if axis.kind == "feature" else axis
 
 
 def _renamed(axis: Axis, size: int) -> Axis:

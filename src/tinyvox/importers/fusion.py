@@ -11,6 +11,7 @@ from tinyvox.importers import fusion_norms
 from tinyvox.importers.matching import Found, Producers, made_by, number, plus, sides
 from tinyvox.importers.tape import Step, Value, needed
 
+
 def fused(steps: Sequence[Step], outputs: Sequence[Value]) -> list[Step]:
     """The steps that the outputs depend on, each pattern of them as the operator it stands for."""
     made = {id(value): step for step in steps for value in step.results}

@@ -1,13 +1,12 @@
 """Norms of each frame that a graph writes step by step: found again as one operator.
 
-`x / sqrt(mean(x ** 2) + eps)`, `x / x.norm()`, `(x - mean(x)) / (x.std() + eps)` and the like become
-a `frame_norm`, whose handler is in `operators.norms`.
+`x / sqrt(mean(x ** 2) + eps)`, `x / x.norm()`, `(x - mean(x)) / (x.std() + eps)` and the like
+become a `frame_norm`, whose handler is in `operators.norms`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 

@@ -12,8 +12,6 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
-
 from tinyvox.errors import ImporterError
 from tinyvox.importers.picking import picking, runs, selection
 from tinyvox.importers.signal import Axis, Stream, in_order
@@ -29,6 +27,7 @@ from tinyvox.model import (
     Recurrent,
     Signal,
     Slice,
+    Strided,
     Unflatten,
 )
 
@@ -179,8 +178,9 @@ class LayerGraph:
             return self.add(Unflatten(shape[0] if found[0] else 1), stream.node)
         order = [a.index for dim in found for a in dim]
         if order == [1, 0]:
-            places = torch.arange(math.prod(shape)).view(shape).T.flatten().tolist()
-            return self.add(Unflatten(shape[1]), picked(self, self.flatten(stream.node), places))
+            channels, bands = shape
+            places = [c * bands + b for b in range(bands) for c in range(channels)]
+            return self.add(Unflatten(bands), picked(self, self.flatten(stream.node), places))
         if order != [i for i in (0, 1) if shape[i] > 1]:
             raise ImporterError(f"takes channels, then bands, found frames of shape {shape}")
         return stream.node
@@ -212,10 +212,16 @@ class LayerGraph:
 
 
 def picked(graph: LayerGraph, node: str, places: Sequence[int]) -> str:
-    """The node that gives the values of a flat node's frames at these places."""
+    """The node that gives the values of a flat node's frames at these places.
+
+    A node that picks or joins values itself is passed over.
+    """
     size = graph.signals[node].size
     if list(places) == list(range(size)):
         return node
+    before = _behind(graph, node, places)
+    if before is not None:
+        return picked(graph, *before)
     layer = picking(places, size)
     if layer is not None:
         return graph.add(layer, node)
@@ -223,6 +229,26 @@ def picked(graph: LayerGraph, node: str, places: Sequence[int]) -> str:
     if parts is None:
         return graph.add(selection(places, size), node)
     return graph.add(Concat(), *(graph.add(Slice(p.start, p.stop), node) for p in parts))
+
+
+def _behind(graph: LayerGraph, name: str, places: Sequence[int]) -> tuple[str, list[int]] | None:
+    """The node from which a node has the values at these places, and their places there."""
+    node = graph.nodes.get(name)
+    if node is None:
+        return None
+    layer = node.layer
+    if isinstance(layer, Slice):
+        return node.inputs[0], [layer.start + place for place in places]
+    if isinstance(layer, Strided):
+        behind = layer.places(graph.signals[node.inputs[0]].size).tolist()
+        return node.inputs[0], [behind[place] for place in places]
+    start = 0
+    for source in node.inputs if isinstance(layer, Concat) else ():
+        size = graph.signals[source].size
+        if start <= min(places) and max(places) < start + size:
+            return source, [place - start for place in places]
+        start += size
+    return None
 
 
 def _inverse(order: Sequence[int]) -> list[int]:

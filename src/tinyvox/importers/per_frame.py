@@ -113,9 +113,7 @@ def _frames(stream: Stream, values: Tensor) -> Tensor:
     return moved.reshape(len(values), *(math.prod(a.size for a in dim) for dim in axes))
 
 
-def _placed(
-    graph: LayerGraph, stream: Stream, node: str, frame: Tensor, outer: Axes
-) -> Stream:
+def _placed(graph: LayerGraph, stream: Stream, node: str, frame: Tensor, outer: Axes) -> Stream:
     """The stream of a node that gives frames of this layout, their values in its order."""
     dims = [i for i, size in enumerate(frame.shape) if size > 1]
     if len(frame.shape) != len(outer) or any(outer[i] for i in dims):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -34,7 +35,7 @@ def picking(places: Sequence[int], size: int) -> Layer | None:
 
 def _run(places: Sequence[int], size: int) -> int:
     """The longest run of equal steps that divides the places into runs of the same steps."""
-    steps = [(b - a) % size for a, b in zip(places, places[1:], strict=False)]
+    steps = [(b - a) % size for a, b in itertools.pairwise(places)]
     longest = next((i for i, step in enumerate(steps) if step != steps[0]), len(steps)) + 1
     for run in range(longest, 1, -1):
         inner = (step for i, step in enumerate(steps) if (i + 1) % run)

@@ -169,9 +169,7 @@ class Stream:
 
 def feature_dims(stream: Stream) -> list[int]:
     """The dimensions that hold features alone, one or more of them."""
-    return [
-        i for i, dim in enumerate(stream.axes) if dim and all(a.kind == "feature" for a in dim)
-    ]
+    return [i for i, dim in enumerate(stream.axes) if dim and all(a.kind == "feature" for a in dim)]
 
 
 def input_stream(layout: Sequence[str], shape: Sequence[int]) -> Stream:

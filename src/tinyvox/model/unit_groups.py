@@ -287,6 +287,8 @@ class _Derivation:
         incoming = self.segments[node.inputs[0]]
         shape = self.model.signals[node.inputs[0]].shape
         inner = shape[1] if len(shape) == 2 else 1
+        if isinstance(node.layer, layers.LayerNorm) and node.layer.groups > 1:
+            self._bind(incoming, f"{node.name!r} scales its units in groups")
         if any(segment.width % inner for segment in incoming):
             self._bind(incoming, f"{node.name!r} has channels across its units")
             return incoming

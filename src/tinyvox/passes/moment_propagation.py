@@ -190,6 +190,8 @@ def _layer_norm(layer: Any, x: Normal) -> Normal:
 def _activation(layer: Any, x: Normal) -> Normal:
     if layer.slopes is not None:
         return _leaky(x, layer.slopes.double().view(-1, *[1] * (x.mean.ndim - 1)))
+    if layer.kind == "reciprocal":
+        return _reciprocal(x)
     if layer.kind == "abs":
         return _leaky(x, torch.full((1,), -1.0))
     if layer.kind not in layers.SCALING:
@@ -198,6 +200,13 @@ def _activation(layer: Any, x: Normal) -> Normal:
     if layer.limits is not None:
         return rectified(x, layer.limits.double().view(-1, *[1] * (x.mean.ndim - 1)))
     return rectified(x, math.inf if layer.limit is None else layer.limit)
+
+
+def _reciprocal(x: Normal) -> Normal:
+    """A rough estimate, for values that stay a tenth of their deviation away from 0: without a
+    least magnitude, the inverse of normally distributed values has no mean."""
+    near = (x.variance / 100)[..., None].clamp(min=1e-30)
+    return through(x, lambda values: values / (values.square() + near), smooth=False)
 
 
 def _leaky(x: Normal, slopes: Tensor) -> Normal:

@@ -13,7 +13,7 @@ from tinyvox.exporters.onnx.building import ALL, Building, Length
 from tinyvox.exporters.onnx.recurrent import recurrent
 from tinyvox.model import Layer, Matrix, Product, Signal, layers
 
-TINY = float(torch.finfo(torch.float32).tiny)
+TINY, NEAREST = float(torch.finfo(torch.float32).tiny), 2.0**-63
 SIGMOID_SLOPE = 1 / 6
 
 
@@ -107,7 +107,7 @@ def _activation(build: Building, layer: layers.Activation, x: str, banded: bool)
     if layer.kind == "log":
         return graph.op("Log", graph.op("Clip", x, graph.number(TINY)))
     if layer.kind == "reciprocal":
-        least = graph.op("Max", graph.op("Abs", x), graph.number(TINY))
+        least = graph.op("Max", graph.op("Abs", x), graph.number(NEAREST))
         below = graph.op("Less", x, graph.number(0))
         return graph.op("Reciprocal", graph.op("Where", below, graph.op("Neg", least), least))
     if layer.kind == "sqrt":

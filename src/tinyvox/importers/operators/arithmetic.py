@@ -203,7 +203,9 @@ def per_channel(call: Call, stream: Stream, value: Any) -> Tensor:
     """A constant as one value a channel. Raises ImporterError where it varies otherwise."""
     values, channels = _per_value(call, stream, value), call.graph.signals[stream.node].shape[0]
     if not _is_each(values, channels):
-        raise ImporterError("a constant that varies over bands, expected one value for each channel")
+        raise ImporterError(
+            "a constant that varies over bands, expected one value for each channel"
+        )
     return values.view(channels, -1)[:, 0].clone()
 
 

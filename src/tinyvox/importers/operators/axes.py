@@ -272,9 +272,7 @@ _WHERE = Unusable("the places of the largest values are used, expected the value
 
 
 AXIS_OPERATORS: dict[str, Callable[[Call], Any]] = {
-    **dict.fromkeys(
-        ("alias", "clone", "contiguous", "detach", "lift_fresh"), unchanged
-    ),
+    **dict.fromkeys(("alias", "clone", "contiguous", "detach", "lift_fresh"), unchanged),
     **dict.fromkeys(("expand", "expand_as"), expand),
     **dict.fromkeys(("lift_fresh_copy", "to", "_to_copy"), unchanged),
     **dict.fromkeys(("dropout", "feature_dropout", "alpha_dropout"), dropout),

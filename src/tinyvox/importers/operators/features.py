@@ -83,9 +83,7 @@ def repeat_each(call: Call) -> Stream:
     """`repeat_interleave(repeats, dim)` of features."""
     stream = call.stream("self")
     dim, repeats = _feature_dim(stream, call["dim"]), call["repeats"]
-    return rearranged(
-        call.graph, stream, lambda frame: frame.repeat_interleave(repeats, dim)
-    )
+    return rearranged(call.graph, stream, lambda frame: frame.repeat_interleave(repeats, dim))
 
 
 def _feature_dim(stream: Stream, dim: int | None) -> int:
@@ -170,8 +168,10 @@ def norm(call: Call) -> Stream:
     dims = call["dim"]
     dims = [dims] if isinstance(dims, int) else list(dims or ())
     if order not in (2, "fro") or not is_features(stream, dims):
-        raise ImporterError(f"takes a norm of order {order} over dimensions {dims} of {stream}, "
-                            "expected order 2 over features")
+        raise ImporterError(
+            f"takes a norm of order {order} over dimensions {dims} of {stream}, "
+            "expected order 2 over features"
+        )
     squares = stream.becomes(call.graph.add(Multiply(), stream.node, stream.node), stream.axes)
     total = call.graph.whole(summed(call, squares, dims, call["keepdim"]))
     return total.becomes(call.graph.add(Activation("sqrt"), total.node), total.axes)
@@ -181,8 +181,9 @@ def variance(call: Call) -> Stream:
     """`var(dim, correction, keepdim)` over features."""
     stream, dims = call.whole("self"), list(call["dim"] or ())
     if not is_features(stream, dims):
-        raise ImporterError(f"takes the variance over dimensions {dims} of {stream}, expected "
-                            "features")
+        raise ImporterError(
+            f"takes the variance over dimensions {dims} of {stream}, expected features"
+        )
     count = math.prod(stream.shape[stream.dim(dim)] for dim in dims)
     center = averaged(call, stream, dims, keep=True)
     centered = subtract(call.given(self=stream, other=center))
@@ -206,8 +207,9 @@ def matmul(call: Call) -> Stream:
     """A product of tensors of which one is a constant: a linear function of each frame."""
     one, two = [key for key in call.arguments if key != "out"][:2]
     if isinstance(call[one], Stream) and isinstance(call[two], Stream):
-        raise ImporterError("multiplies matrices that both depend on the input, which only an "
-                            "attention does")
+        raise ImporterError(
+            "multiplies matrices that both depend on the input, which only an attention does"
+        )
     name, other, is_left = (one, two, True) if isinstance(call[one], Stream) else (two, one, False)
     stream, weight = call.stream(name), call.tensor(other)
 
@@ -238,7 +240,9 @@ def einsum(call: Call) -> Stream:
     names = terms.split(",")
     if "." in equation or not _ or len(names) != len(operands):
         raise ImporterError(f"computes einsum {equation!r}, expected named dimensions and a result")
-    streams = [(n, each) for n, each in zip(names, operands, strict=True) if isinstance(each, Stream)]
+    streams = [
+        (n, each) for n, each in zip(names, operands, strict=True) if isinstance(each, Stream)
+    ]
     if len(streams) == 1:
         return _linear_einsum(call, equation, operands, streams[0], output)
     if len(streams) == 2 == len(operands):

@@ -214,6 +214,13 @@ def _batch_norm(b: _Build) -> Layer:
     )
 
 
+def _layer_norm(b: _Build) -> Layer:
+    part, weight = b.part, b.tensor(b.part.weight).flatten()
+    bias = b.vector(part.bias)
+    bias = torch.zeros_like(weight) if bias is None else bias
+    return layers.LayerNorm(weight, bias, part.eps, part.kind, part.groups)
+
+
 def _activation(b: _Build) -> Layer:
     slopes = None if b.part.slope is None else torch.tensor([b.part.slope])
     return layers.Activation(b.part.kind, b.part.limit, slopes=slopes)
@@ -236,9 +243,7 @@ _BUILD: dict[str, Callable[[_Build], Layer]] = {
     "conv1d": _conv1d,
     "conv2d": _conv2d,
     "batch_norm": _batch_norm,
-    "layer_norm": lambda b: layers.LayerNorm(
-        b.tensor(b.part.weight).flatten(), b.tensor(b.part.bias).flatten(), b.part.eps
-    ),
+    "layer_norm": _layer_norm,
     "activation": _activation,
     "reflect": _reflect,
     "context_window": lambda b: layers.ContextWindow(b.part.left, b.part.right),

@@ -94,11 +94,13 @@ class BatchNormPart(Part):
 
 
 class LayerNormPart(Part):
-    """Factors, each [size]."""
+    """Factors, each [size]; without a bias 0 is added."""
 
     weight: Name
-    bias: Name
+    bias: Name | None = None
     eps: float = 1e-5
+    kind: Literal["layer", "rms"] = "layer"
+    groups: PositiveInt = 1
 
 
 class ActivationPart(Part):

@@ -66,7 +66,7 @@ ACTIVATIONS = (
 )
 """The kinds of activation. No value is NaN or infinite: exp takes 88 for what is above it, sqrt 0
 for what is below it, log the smallest normal float32, 2^-126, for what is below that, and
-reciprocal that number, with the sign of the value, for what is smaller in magnitude."""
+reciprocal 2^-63, with the sign of the value, for what is smaller in magnitude."""
 
 MOVING_ZERO = ("sigmoid", "hardsigmoid", "softplus", "exp", "log", "reciprocal")
 """The kinds that do not map 0 to 0."""

@@ -187,6 +187,26 @@ def _product(op: Operation, given: Given, dims: list[int], keep: bool) -> Given:
     return given
 
 
+def _length(op: Operation, given: Given, dims: list[int], keep: bool) -> Given:
+    return op.apply(aten.linalg_vector_norm.default, given, 2, dims, keep)
+
+
+def unit_length(op: Operation) -> Given:
+    """`LpNormalization(axis, p)`, where p is 2."""
+    if op.get("p", 2) != 2:
+        raise ImporterError(f"has p {op.get('p', 2)}, expected 2")
+    given = op.input(0)
+    axis = dimension(given, op.get("axis", -1))
+    length = op.apply(aten.linalg_vector_norm.default, given, 2, [axis], True)
+    return op.apply(aten.div.Tensor, given, length)
+
+
+def einsum(op: Operation) -> Given:
+    """`Einsum(equation)`."""
+    equation = op.get("equation", b"").decode(errors="replace")
+    return op.apply(aten.einsum.default, equation, [op.input(i) for i in range(len(op.inputs))])
+
+
 ARITHMETIC: dict[str, Translator] = {
     "Relu": unary(aten.relu.default),
     "Sigmoid": unary(aten.sigmoid.default),
@@ -240,5 +260,8 @@ ARITHMETIC: dict[str, Translator] = {
     "ReduceMax": reduction(_largest),
     "ReduceMin": reduction(_smallest),
     "ReduceProd": reduction(_product),
+    "ReduceL2": reduction(_length),
+    "LpNormalization": unit_length,
+    "Einsum": einsum,
 }
 """What translates each operator on single values, by its name."""
