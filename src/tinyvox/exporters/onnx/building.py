@@ -29,6 +29,8 @@ class Building:
         self.weights = Weights(self.graph)
         self.lengths: dict[str, Length] = {}
         self.layer = ""
+        self.shape: tuple[int, ...] = ()
+        """The shape of the frames that the present layer puts out."""
 
     def vector(self, field: str, values: Tensor) -> str:
         """A vector of the present layer, by its dotted field name."""

@@ -21,6 +21,7 @@ from tinyvox.model.layers.pointwise import (
     ACTIVATIONS,
     MOVING_ZERO,
     SCALING,
+    SOFTMAX_AXES,
     Activation,
     BatchNorm,
     LayerNorm,
@@ -37,6 +38,7 @@ from tinyvox.model.layers.recurrent import (
     is_projection,
 )
 from tinyvox.model.layers.weighted import Conv1d, Conv2d, Linear
+from tinyvox.model.layers.windows import POOLINGS, ZERO, FrameUnstacking, Pool, Spread, Take
 
 __all__ = [
     "ACTIVATIONS",
@@ -51,6 +53,7 @@ __all__ = [
     "Conv2d",
     "Flatten",
     "FrameStacking",
+    "FrameUnstacking",
     "GATES",
     "GATE_FUNCTIONS",
     "Layer",
@@ -60,15 +63,21 @@ __all__ = [
     "MOVING_ZERO",
     "Multiply",
     "PEEPHOLES",
+    "POOLINGS",
+    "Pool",
     "REDUCTIONS",
     "Recurrent",
     "Reduce",
     "SCALING",
+    "SOFTMAX_AXES",
     "Signal",
     "Slice",
     "Softmax",
+    "Spread",
     "Subsample",
+    "Take",
     "Tensors",
     "Unflatten",
+    "ZERO",
     "is_projection",
 ]

@@ -121,8 +121,9 @@ class Slice(Layer):
         return Signal((self.stop - self.start,), inputs[0].stride)
 
 
-REDUCTIONS = ("last", "first", "mean", "max")
-"""The kinds of reduction over time."""
+REDUCTIONS = ("last", "first", "mean", "max", "sum", "variance", "variance_unbiased", "middle")
+"""The kinds of reduction over time. `middle` is frame `count // 2`; `variance_unbiased` divides by
+`count - 1`, and is 0 for one frame."""
 
 
 @dataclass(frozen=True, eq=False)
