@@ -91,6 +91,11 @@ size_t oldest_settings(LayerKind kind) {
   return kind == LayerKind::conv2d ? 8 : max_settings;
 }
 
+size_t settings_of(LayerKind kind, uint32_t version) {
+  if (kind == LayerKind::softmax && version < signals_version) return 0;
+  return version < varying_version ? oldest_settings(kind) : max_settings;
+}
+
 // The first version with a tensor.
 uint32_t since(LayerKind kind, size_t slot) {
   if (kind == LayerKind::activation && slot == 1) return gating_version;
@@ -120,11 +125,21 @@ class Writer {
     put_varint(out_, static_cast<uint32_t>(node.kind));
     if (joins(node.kind)) put_varint(out_, static_cast<uint32_t>(node.inputs.size()));
     for (uint32_t input : node.inputs) put_varint(out_, input);
-    const size_t settings = version_ < varying_version ? oldest_settings(node.kind) : max_settings;
-    for (uint32_t setting : std::views::take(node.ints, settings)) put_varint(out_, setting);
+    if (node.kind == LayerKind::take) {
+      put_take(node.ints);
+    } else {
+      const size_t settings = settings_of(node.kind, version_);
+      for (uint32_t setting : std::views::take(node.ints, settings)) put_varint(out_, setting);
+    }
     put_floats(out_, node.floats);
     for (size_t slot = 0; slot < node.tensors.size(); ++slot)
       if (version_ >= since(node.kind, slot)) put_tensor(node.tensors[slot], 0);
+  }
+
+  void put_take(const std::vector<uint32_t>& ints) {
+    put_varint(out_, ints[0]);
+    put_varint(out_, static_cast<uint32_t>(ints.size() - 1));
+    for (uint32_t place : std::views::drop(ints, 1)) put_varint(out_, place);
   }
 
   // A product whose right factor was written before shares it.
@@ -209,6 +224,9 @@ uint32_t since(const Node& node) {
   const bool varies =
       (node.kind == LayerKind::recurrent && first > 3) ||
       std::ranges::any_of(std::views::drop(node.ints, oldest_settings(node.kind)), unusual);
+  const bool signals = (node.kind == LayerKind::reduce && first > 3) ||
+                       (node.kind == LayerKind::softmax && first > 0);
+  if (kind >= varying_kinds || signals) return signals_version;
   if (kind >= gating_kinds || varies || (activates && first > 10)) return varying_version;
   return node.repeats || kind >= oldest_kinds || (activates && first > 3) ? gating_version : 2;
 }

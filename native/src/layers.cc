@@ -86,7 +86,7 @@ class LayerNorm : public Layer {
 };
 
 // Puts the frames of each window into one frame: context windows, stacking, subsampling. With a
-// window of one frame it also serves changes of shape, which move no values.
+// window of one frame it also serves changes of shape, which move no values, and frames apart.
 class Gather : public Layer {
  public:
   Gather(const Signal& input, Window window) : size_(input.size()), window_(window) {}
@@ -237,9 +237,21 @@ std::unique_ptr<Layer> make_layer(const Node& node, std::span<const Signal> inpu
     case LayerKind::log_softmax:
       return std::make_unique<LogSoftmax>(input);
     case LayerKind::softmax:
+      if (static_cast<SoftmaxAxis>(ints[0]) == SoftmaxAxis::time) return make_time_softmax(input);
       return std::make_unique<Softmax>(input);
     case LayerKind::reduce:
       return make_reduction(node, input);
+    case LayerKind::pool:
+      return make_pool(node, input);
+    case LayerKind::take:
+      return make_take(node, input);
+    case LayerKind::frame_unstacking: {
+      Window apart;
+      apart.makes = ints[0];
+      return std::make_unique<Gather>(input, apart);
+    }
+    case LayerKind::spread:
+      return make_spread(input);
   }
   throw FormatError("layer '" + node.name + "': kind of layer is unknown");
 }

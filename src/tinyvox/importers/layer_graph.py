@@ -17,13 +17,19 @@ from tinyvox.importers.signal import Axis, Stream, in_order
 from tinyvox.model import (
     INPUT,
     Activation,
+    Conv1d,
+    Conv2d,
     Dense,
     Flatten,
+    FrameStacking,
     Layer,
     Model,
     Node,
+    Pool,
     Recurrent,
     Signal,
+    Slice,
+    Subsample,
     Unflatten,
 )
 
@@ -154,8 +160,33 @@ class LayerGraph:
         return dataclasses.replace(stream, node=node, axes=axes, window=None)
 
     def whole(self, stream: Stream) -> Stream:
-        """The stream finalized. Raises ImporterError also where it was padded or cut."""
-        return self.finalize(stream.unpadded())
+        """The stream finalized. Raises ImporterError also where it was padded."""
+        return self.finalize(self.uncut(stream).unpadded())
+
+    def uncut(self, stream: Stream) -> Stream:
+        """The same stream, of a node that gives no frames that were cut off from both ends.
+
+        A convolution or a pooling makes less of its padding; other frames are left out.
+        """
+        first, last = stream.span
+        if stream.span == (0, 0) or first < 0 or last > 0 or stream.window:
+            return stream
+        less = _less_padded(self.layer(stream.node), first, -last)
+        if less is not None:
+            node = self.replace(stream.node, less)
+        else:
+            node = self.every(stream.node, first, first - last + 1, 1)
+        return dataclasses.replace(stream, node=node, span=(0, 0))
+
+    def every(self, name: str, place: int, count: int, stride: int) -> str:
+        """The node that gives frame `place` of `count` frames in a row, every `stride` frames."""
+        shape = self.signals[name].shape
+        if count == 1:
+            return self.add(Subsample(stride), name)
+        size = math.prod(shape)
+        node = self.add(FrameStacking(count, stride), self.flatten(name))
+        node = self.add(Slice(place * size, (place + 1) * size), node)
+        return self.add(Unflatten(shape[0]), node) if len(shape) > 1 else node
 
     def image(self, stream: Stream, channel: int, band: int) -> str:
         """The node of shape (channels, bands) for a tensor that has them in these dimensions.
@@ -193,6 +224,18 @@ class LayerGraph:
             title = _title(place, node, groups)
             names[node.name] = _unique(title, set(names.values()))
         return names
+
+
+def _less_padded(layer: Layer | None, before: int, after: int) -> Layer | None:
+    """The layer without frames of its padding, of which each makes a frame; None where it has no
+    such."""
+    if not isinstance(layer, Conv1d | Conv2d | Pool):
+        return None
+    stride = layer.stride if isinstance(layer, Conv1d) else layer.stride[0]
+    first, last, *bands = layer.padding
+    if stride > 1 or before > first or after > last:
+        return None
+    return dataclasses.replace(layer, padding=(first - before, last - after, *bands))
 
 
 def _same_weights(one: Layer, other: Layer) -> bool:

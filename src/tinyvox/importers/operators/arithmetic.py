@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tinyvox.errors import ImporterError
+from tinyvox.importers.broadcasting import alike
 from tinyvox.importers.operators.call import Call, canonical
 from tinyvox.importers.signal import Stream
 from tinyvox.model import (
@@ -82,10 +83,7 @@ def square(call: Call) -> Stream:
 
 def _alike(call: Call) -> tuple[Stream, Stream]:
     """Two signals of one layout."""
-    one, two = call.whole("self"), call.whole("other")
-    if one.axes != two.axes or one.backwards != two.backwards:
-        raise ImporterError(f"combines {one} and {two}, expected equal layouts")
-    return one, two
+    return alike(call.graph, call.whole("self"), call.whole("other"))
 
 
 def divide(call: Call) -> Stream:

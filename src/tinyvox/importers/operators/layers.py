@@ -13,6 +13,7 @@ from torch import Tensor
 from tinyvox.errors import ImporterError
 from tinyvox.importers.layer_graph import ColumnOrder
 from tinyvox.importers.operators.call import Call, Carried, Unusable
+from tinyvox.importers.operators.time import over_time, weighted_sum
 from tinyvox.importers.reduction import States
 from tinyvox.importers.signal import Axes, Axis, Stream
 from tinyvox.model import (
@@ -38,7 +39,7 @@ def _dense(weight: Tensor, order: ColumnOrder = None) -> Dense:
 
 
 def _linear(call: Call, name: str, weight: Tensor, bias: Tensor | None) -> Stream:
-    stream = call.stream(name).unpadded()
+    stream = call.graph.uncut(call.stream(name)).unpadded()
     node, order = call.graph.flat(stream, -1)
     layer = Linear(_dense(weight, order), bias)
     axes = stream.with_axis(-1, Axis("feature", weight.shape[0]))
@@ -53,7 +54,12 @@ def linear(call: Call) -> Stream:
 def matmul(call: Call) -> Stream:
     """A signal times a constant matrix: a linear layer without bias."""
     name, other = [key for key in call.arguments if key != "out"][:2]
+    if isinstance(call[name], Stream) and isinstance(call[other], Stream):
+        return weighted_sum(call, call.stream(name), call.stream(other))
     weight = call.tensor(other)
+    if weight.ndim == 1:
+        found = _linear(call, name, weight[None], None)
+        return dataclasses.replace(found, axes=found.axes[:-1])
     if weight.ndim != 2:
         raise ImporterError(f"multiplies by a tensor of {weight.ndim} dimensions, expected 2")
     return _linear(call, name, weight.T, None)
@@ -75,7 +81,7 @@ def recurrent(kind: str) -> Callable[[Call], tuple[Stream, States, *tuple[Unusab
 
     def handler(call: Call) -> tuple[Stream, States, *tuple[Unusable, ...]]:
         _check_recurrent(call)
-        stream = call.stream("input").unpadded()
+        stream = call.graph.uncut(call.stream("input")).unpadded()
         node, order = call.graph.flat(stream, -1)
         alone: list[str] = []
         for cells in _cells(call, kind):
@@ -103,7 +109,7 @@ def recurrent_layer(call: Call) -> tuple[Stream, States | Stream, Unusable]:
     for state in call["states"]:
         if not isinstance(state, Carried) and (not isinstance(state, Tensor) or state.any()):
             raise ImporterError("the initial state is not zero; start from the default state")
-    stream = call.stream("input").unpadded()
+    stream = call.graph.uncut(call.stream("input")).unpadded()
     one_frame = call.result[0].shape[1] == 1
     if not stream.is_batch(0) or not (one_frame or stream.is_time(1)):
         raise ImporterError(f"runs along dimension 1 of {stream}, which is not time")
@@ -222,7 +228,7 @@ def _around(span: tuple[int, int], padding: tuple[int, int]) -> tuple[int, int]:
 
 def conv1d(call: Call) -> Stream:
     """`conv1d(input, weight, bias, stride, padding, dilation, groups)`, along time or bands."""
-    stream, weight = call.stream("input"), call.tensor("weight")
+    stream, weight = call.graph.uncut(call.stream("input")), call.tensor("weight")
     if all(axis.kind == "feature" for axis in stream.axes[-1]):
         return _along_bands(call, stream, weight)
     if not stream.is_time(-1) or stream.backwards:
@@ -276,7 +282,7 @@ def _of_one_band(call: Call, stream: Stream, weight: Tensor) -> Stream:
 def conv2d(call: Call) -> Stream:
     """`conv2d(input, weight, bias, stride, padding, dilation, groups)`, along time and bands in
     either order."""
-    stream, weight = call.stream("input"), call.tensor("weight")
+    stream, weight = call.graph.uncut(call.stream("input")), call.tensor("weight")
     channel, time = -3, (-2 if stream.is_time(-2) else -1)
     band = -3 - time
     if not stream.is_time(time) or stream.backwards:
@@ -328,7 +334,7 @@ def batch_norm(call: Call) -> Stream:
     )
     stream = call.whole("input")
     if stream.feature_dim() != 1:
-        return _norm_channels(call, layer, call.stream("input").unpadded())
+        return _norm_channels(call, layer, call.graph.uncut(call.stream("input")).unpadded())
     return stream.becomes(call.graph.add(layer, stream.node), stream.axes)
 
 
@@ -364,6 +370,8 @@ def softmax(layer: Layer) -> Callable[[Call], Stream]:
 
     def handler(call: Call) -> Stream:
         stream = call.whole("self")
+        if stream.is_time(call["dim"]) and isinstance(layer, Softmax):
+            return over_time(call, stream)
         if stream.feature_dim() != stream.dim(call["dim"]):
             raise ImporterError(f"runs over dimension {call['dim']} of {stream}, expected features")
         return stream.becomes(call.graph.add(layer, stream.node), stream.axes)
@@ -381,7 +389,7 @@ def embedding(call: Call) -> Stream:
 
 LAYER_OPERATORS: dict[str, Callable[[Call], Any]] = {
     "linear": linear,
-    **dict.fromkeys(("matmul", "mm"), matmul),
+    **dict.fromkeys(("matmul", "mm", "mv", "bmm"), matmul),
     "addmm": addmm,
     "lstm": recurrent("lstm"),
     "gru": recurrent("gru"),
