@@ -12,12 +12,18 @@ from tinyvox.importers.operators.arithmetic import ARITHMETIC
 from tinyvox.importers.operators.axes import AXIS_OPERATORS
 from tinyvox.importers.operators.call import Call, Carried, Unusable, canonical
 from tinyvox.importers.operators.layers import LAYER_OPERATORS
+from tinyvox.importers.operators.pooling import POOLING
+from tinyvox.importers.operators.time import TIME_OPERATORS
+from tinyvox.importers.operators.transposed import TRANSPOSED
 
 OPERATORS: dict[str, Callable[[Call], Any]] = {
     **AXIS_OPERATORS,
     **LAYER_OPERATORS,
     **ARITHMETIC,
     **ACTIVATIONS,
+    **TIME_OPERATORS,
+    **POOLING,
+    **TRANSPOSED,
 }
 """The handler of every operator on signals, by the operator's name without overload."""
 

@@ -14,7 +14,7 @@ from tinyvox.errors import ImporterError
 from tinyvox.importers.layer_graph import ColumnOrder
 from tinyvox.importers.operators.call import Call, Carried, Unusable
 from tinyvox.importers.operators.time import over_time, weighted_sum
-from tinyvox.importers.reduction import States
+from tinyvox.importers.final_states import States
 from tinyvox.importers.signal import Axes, Axis, Stream
 from tinyvox.model import (
     BatchNorm,
