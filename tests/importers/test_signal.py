@@ -317,8 +317,12 @@ def test_cut(graph: LayerGraph) -> None:
     for stream, dim, part in ((same, 2, slice(0, 3, 2)), (image, 3, slice(0, 1))):
         with pytest.raises(ImporterError, match=r"keeps 0:.* expected all of it, or features in"):
             operations.cut(graph, stream, dim, part)
+    for part in (slice(1, None, 2), slice(2, -2, 3), slice(0, -3, 4)):
+        check(graph, operations.cut(graph, same, 1, part), x, x[:, part])
+    check(graph, graph.uncut(late), x, x[:, 2:-1])
+    back = operations.flip(graph, same, [1])
     with pytest.raises(ImporterError, match="keeps frames 1:12:2, expected all or every n-th"):
-        operations.cut(graph, same, 1, slice(1, None, 2))
+        operations.cut(graph, back, 1, slice(1, None, 2))
 
 
 def test_flip(graph: LayerGraph) -> None:

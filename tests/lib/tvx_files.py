@@ -182,7 +182,7 @@ def gated_model(make: Make) -> Model:
         layers.Activation("leaky_relu", slopes=torch.tensor([0.25])),
         layers.Activation("leaky_relu", slopes=torch.randn(6)),
     )
-    ends = (layers.Reduce(kind) for kind in layers.REDUCTIONS)
+    ends = (layers.Reduce(kind) for kind in layers.REDUCTIONS[:4])
     return chain(6, *stack, one, *ends)
 
 
@@ -239,6 +239,27 @@ def varied_model(make: Make) -> Model:
     )
 
 
+def signals_model(make: Make) -> Model:
+    """What version 7 brought: layers over time and bands."""
+    pools = (layers.Pool(kind, (2, 2), (1, 1), (1, 0, 0, 1)) for kind in layers.POOLINGS)
+    stack = (
+        *(layers.Unflatten(2), *pools, layers.Pool("mean", (1, 2), (2, 2)), layers.Flatten()),
+        *(layers.Take((3, -1, 0, 1, 2, 2)), layers.Unflatten(3), layers.Take((1, -1, 0, 1), 1)),
+        *(layers.Flatten(), layers.FrameUnstacking(2), layers.Linear(make(4, 6))),
+        *(layers.Softmax("time"), layers.Softmax()),
+    )
+    model = chain(8, *stack)
+    ends = [f"end{i}" for i in range(4)]
+    last = model.output
+    nodes = (
+        *(Node(end, layers.Reduce(kind), (last,)) for end, kind in zip(ends, layers.REDUCTIONS[4:])),
+        Node("both", layers.Add(), tuple(ends)),
+        Node("spread", layers.Spread(), ("both", last)),
+        Node("out", layers.Multiply(), ("spread", last)),
+    )
+    return Model(8, (*model.nodes, *nodes))
+
+
 MODELS = {
     "recurrent": recurrent_model,
     "projected": projected_model,
@@ -246,6 +267,7 @@ MODELS = {
     "join": join_model,
     "gated": gated_model,
     "varied": varied_model,
+    "signals": signals_model,
 }
 
 
