@@ -68,4 +68,8 @@ def test_the_parser_infers_the_signals_of_the_model() -> None:
     for record in _native.parse_file(encode(model))["nodes"]:
         channels, bands, stride = record["signal"]
         signal = model.signals[record["name"]]
-        assert (channels, bands, stride) == (*signal.shape, *[0] * (2 - len(signal.shape)), signal.stride)
+        assert (channels, bands, stride) == (
+            *signal.shape,
+            *[0] * (2 - len(signal.shape)),
+            signal.stride,
+        )

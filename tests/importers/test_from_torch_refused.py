@@ -58,7 +58,10 @@ BOTH = nn.LSTM(FEATURES, 5, batch_first=True, bidirectional=True)
         (lambda x: LINEAR(x).mean(), "takes the mean over dimensions .. of"),
         (lambda x: x.pow(3), "takes the power 3, expected 2"),
         (lambda x: F.softplus(x, 2.0), "is a softplus of beta 2.0 and threshold 20, expected 1"),
-        (lambda x: F.adaptive_avg_pool1d(x.mT, 3), "pools dimension -1 of .* to 3, expected one frame"),
+        (
+            lambda x: F.adaptive_avg_pool1d(x.mT, 3),
+            "pools dimension -1 of .* to 3, expected one frame",
+        ),
         (lambda x: x.max(1)[1].float(), "places of the largest values are used"),
         (lambda x: F.dropout(x, 0.5, True) @ torch.eye(6), r"training mode; .*training=self\.tr"),
         (lambda x: x.tanh().flip(1), "returns padded, cut or reversed frames"),

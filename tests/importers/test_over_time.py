@@ -283,9 +283,7 @@ def test_pooling(case: Case, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("function", WHOLE.values(), ids=WHOLE)
-def test_pooling_of_whole_utterances(
-    function: Callable[[Tensor], Tensor], tmp_path: Path
-) -> None:
+def test_pooling_of_whole_utterances(function: Callable[[Tensor], Tensor], tmp_path: Path) -> None:
     parts = {"conv": nn.Conv2d(1, 4, 3, padding=1), "out": nn.LazyLinear(3)}
     case = (lambda x, conv, out: out(function(conv(x.unsqueeze(1)))), parts)
     alone_and_together(check(case, tmp_path, 1, 41))
@@ -303,11 +301,13 @@ POOLS_REFUSED: dict[str, tuple[nn.Module, str]] = {
 
 @pytest.mark.parametrize(("pool", "message"), POOLS_REFUSED.values(), ids=POOLS_REFUSED)
 def test_pooling_that_is_refused(pool: nn.Module, message: str) -> None:
+    def run(x: Tensor, dense: nn.Module, pool: nn.Module) -> Tensor:
+        return pool(dense(x).unsqueeze(1))
+
+    dense = nn.Linear(FEATURES, FEATURES)
+    module = Function(run, dense=dense, pool=pool).eval()
     with pytest.raises(ImporterError, match=message):
-        from_torch(
-            Function(lambda x, pool: pool(x.unsqueeze(1)), pool=pool),
-            torch.randn(1, FRAMES, FEATURES),
-        )
+        from_torch(module, torch.randn(1, FRAMES, FEATURES))
 
 
 # Convolutions.

@@ -252,7 +252,10 @@ def signals_model(make: Make) -> Model:
     ends = [f"end{i}" for i in range(4)]
     last = model.output
     nodes = (
-        *(Node(end, layers.Reduce(kind), (last,)) for end, kind in zip(ends, layers.REDUCTIONS[4:])),
+        *(
+            Node(end, layers.Reduce(kind), (last,))
+            for end, kind in zip(ends, layers.REDUCTIONS[4:])
+        ),
         Node("both", layers.Add(), tuple(ends)),
         Node("spread", layers.Spread(), ("both", last)),
         Node("out", layers.Multiply(), ("spread", last)),

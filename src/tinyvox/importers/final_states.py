@@ -39,7 +39,9 @@ class States:
         if not self.dims:
             count = len(self.nodes)
             shape = (count,) if count > 1 else ()
-            object.__setattr__(self, "dims", ("c" if shape else "1") + ("b" if self.batch else "1") + "s")
+            object.__setattr__(
+                self, "dims", ("c" if shape else "1") + ("b" if self.batch else "1") + "s"
+            )
             object.__setattr__(self, "shape", shape)
 
     def final(self, graph: LayerGraph) -> Stream | States:

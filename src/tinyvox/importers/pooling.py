@@ -99,9 +99,7 @@ def _is_band(stream: Stream, dim: int) -> bool:
     return [(axis.kind, axis.index) for axis in stream.axes[dim]] == [("feature", 1)]
 
 
-def adapted(
-    graph: LayerGraph, stream: Stream, kind: str, sizes: Sequence[int | None]
-) -> Stream:
+def adapted(graph: LayerGraph, stream: Stream, kind: str, sizes: Sequence[int | None]) -> Stream:
     """Pooling of the last dimensions to these sizes: of time to one frame, or left as it is; of
     bands to so many that they divide them."""
     for dim, size in enumerate(sizes, -len(sizes)):

@@ -281,9 +281,7 @@ def _take(layer: Any, x: Normal) -> Normal:
 
 def _frame_unstacking(layer: Any, x: Normal) -> Normal:
     """Over all frames: their parts have moments of their own."""
-    mean, second = (
-        v.view(layer.count, -1).mean(0) for v in (x.mean, x.variance + x.mean.square())
-    )
+    mean, second = (v.view(layer.count, -1).mean(0) for v in (x.mean, x.variance + x.mean.square()))
     return Normal(mean, (second - mean.square()).clamp(min=0))
 
 

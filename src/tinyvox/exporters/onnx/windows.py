@@ -82,4 +82,6 @@ def spread(build: Building, layer: layers.Spread, one: str, other: str) -> str:
     """One frame for each frame of another signal."""
     graph = build.graph
     ends = graph.integers(1), graph.integers(*[1] * len(build.shape))
-    return graph.op("Expand", one, graph.op("Concat", ends[0], _count(build, other), ends[1], axis=0))
+    return graph.op(
+        "Expand", one, graph.op("Concat", ends[0], _count(build, other), ends[1], axis=0)
+    )

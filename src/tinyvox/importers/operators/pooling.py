@@ -37,7 +37,9 @@ def average(count: int) -> Callable[[Call], Stream]:
 
     def handler(call: Call) -> Stream:
         if call.arguments.get("divisor_override") is not None:
-            raise ImporterError(f"divides by {call['divisor_override']}, expected the window's size")
+            raise ImporterError(
+                f"divides by {call['divisor_override']}, expected the window's size"
+            )
         padded, ceils = any(call["padding"]), call["ceil_mode"]
         if padded and ceils and call["count_include_pad"]:
             raise ImporterError(

@@ -163,9 +163,7 @@ def _frames_apart(graph: LayerGraph, node: str, groups: int, time: _Direction) -
     return graph.every(node, 0, surplus + 1, 1) if surplus else node
 
 
-def _result(
-    call: Call, stream: Stream, node: str, time: int, channel: int, axis: Axis
-) -> Stream:
+def _result(call: Call, stream: Stream, node: str, time: int, channel: int, axis: Axis) -> Stream:
     axes = stream.with_axis(channel, axis)
     axes = dataclasses.replace(stream, axes=axes).with_size(time, call.result.shape[time])
     return stream.becomes(node, axes)
