@@ -17,11 +17,10 @@ constexpr uint32_t most_stride = 32;   // input frames for a frame
 struct Fields {
   size_t ints, floats, tensors;
 };
-constexpr Fields fields[] = {{0, 0, 2}, {3, 0, 12}, {6, 0, 2}, {11, 0, 2}, {0, 1, 4},
-                             {0, 1, 2}, {1, 1, 2},  {2, 0, 0}, {2, 0, 0},  {1, 0, 0},
-                             {1, 0, 0}, {0, 0, 0},  {0, 0, 0}, {0, 0, 0},  {0, 0, 0},
-                             {0, 0, 0}, {1, 0, 0},  {1, 0, 0}, {2, 0, 0},  {9, 0, 0},
-                             {2, 0, 0}, {1, 0, 0},  {0, 0, 0}};
+constexpr Fields fields[] = {{0, 0, 2}, {3, 0, 12}, {6, 0, 2}, {11, 0, 2}, {0, 1, 4}, {0, 1, 2},
+                             {1, 1, 2}, {2, 0, 0},  {2, 0, 0}, {1, 0, 0},  {1, 0, 0}, {0, 0, 0},
+                             {0, 0, 0}, {0, 0, 0},  {0, 0, 0}, {0, 0, 0},  {1, 0, 0}, {1, 0, 0},
+                             {2, 0, 0}, {9, 0, 0},  {2, 0, 0}, {1, 0, 0},  {0, 0, 0}};
 static_assert(std::size(fields) == layer_kinds);
 constexpr uint32_t activation_kinds = static_cast<uint32_t>(ActivationKind::abs) + 1;
 

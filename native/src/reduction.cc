@@ -22,9 +22,7 @@ class Reduction : public Layer {
     window.reduces = true;
     return window;
   }
-  size_t state_size() const override {
-    return (adds() ? 2 * size_ : size_) + 1;
-  }
+  size_t state_size() const override { return (adds() ? 2 * size_ : size_) + 1; }
 
   void take(const float* x, size_t frames, float* state) const override {
     for (size_t frame = 0; frame < frames; ++frame) {

@@ -214,7 +214,8 @@ size_t Stream::ready(size_t step) const {
   size_t count = SIZE_MAX;
   for (const Edge& edge : edges_[step]) {
     if (edge.frames.added() == window.before) return 0;  // padding alone
-    if (!window.spreads || &edge != edges_[step].data()) count = std::min(count, edge.frames.count());
+    if (!window.spreads || &edge != edges_[step].data())
+      count = std::min(count, edge.frames.count());
   }
   if (window.whole) return finished_ ? count : 0;
   return count < window.reach ? 0 : (count - window.reach) / window.stride + 1;

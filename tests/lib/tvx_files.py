@@ -254,7 +254,7 @@ def signals_model(make: Make) -> Model:
     nodes = (
         *(
             Node(end, layers.Reduce(kind), (last,))
-            for end, kind in zip(ends, layers.REDUCTIONS[4:])
+            for end, kind in zip(ends, layers.REDUCTIONS[4:], strict=True)
         ),
         Node("both", layers.Add(), tuple(ends)),
         Node("spread", layers.Spread(), ("both", last)),

@@ -6,7 +6,6 @@ import functools
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 

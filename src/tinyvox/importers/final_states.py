@@ -26,8 +26,8 @@ class States:
 
     `nodes` give the hidden states of each cell over time, each alone; `batch` is what the batch
     dimension is made of. `dims` says what the dimensions of the tensor are: "c" for cells, "b" for
-    the batch, "s" for the size of a state and "1" for size 1; `shape` is that of the cells, in which
-    `nodes` stand in their order, one number for each "c".
+    the batch, "s" for the size of a state and "1" for size 1; `shape` is that of the cells, one
+    number for each "c", and `nodes` stand in its order.
     """
 
     nodes: tuple[str, ...]
@@ -82,8 +82,8 @@ class States:
         return self._with(self._cells.transpose(cells), dims)
 
     def reshape(self, graph: LayerGraph, shape: Sequence[int]) -> Stream | States:
-        """Another shape: cells split or merged, dimensions of size 1 added or dropped, or the states
-        of all cells after one another."""
+        """Another shape: cells split or merged, dimensions of size 1 added or dropped, or the
+        states of all cells after one another."""
         left = self._sizes(graph)
         dims, cells = "", []
         for size in shape:

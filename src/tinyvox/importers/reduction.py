@@ -32,7 +32,7 @@ def reduced(
 
 
 def frame(graph: LayerGraph, stream: Stream, dim: int, index: int, keep: bool = False) -> Stream:
-    """One frame of all: the first, the last, the middle one, or one a few frames from either end."""
+    """One frame of all: the first, the last, the middle one, or one counted from either end."""
     stream = graph.whole(stream)
     count = stream.shape[stream.dim(dim)]
     place = index % count

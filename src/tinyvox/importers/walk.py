@@ -11,10 +11,10 @@ from typing import Any
 from torch import Tensor
 
 from tinyvox.errors import ImporterError, ModelError
+from tinyvox.importers.final_states import States
 from tinyvox.importers.fusion import fused
 from tinyvox.importers.layer_graph import LayerGraph
 from tinyvox.importers.operators import OPERATORS, Call, Carried, Unusable, canonical
-from tinyvox.importers.final_states import States
 from tinyvox.importers.signal import Stream, input_stream
 from tinyvox.importers.tape import Step, Traced, Value, mapped, needed
 from tinyvox.model import INPUT, ContextWindow, Model

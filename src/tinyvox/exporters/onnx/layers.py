@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tinyvox.executor import span_of
 from tinyvox.exporters.onnx import windows
 from tinyvox.exporters.onnx.building import ALL, Building, Length
 from tinyvox.exporters.onnx.recurrent import recurrent
-from tinyvox.executor import span_of
 from tinyvox.model import Layer, Matrix, Product, Signal, layers
 
 TINY = float(torch.finfo(torch.float32).tiny)

@@ -15,14 +15,13 @@ from torch import Tensor
 from tinyvox.errors import ImporterError
 from tinyvox.importers import axis_operations as operations
 from tinyvox.importers.axis_operations import Zeros
-from tinyvox.importers.layer_graph import LayerGraph
+from tinyvox.importers.final_states import States, gathered
 from tinyvox.importers.operators.arithmetic import scaled_by
 from tinyvox.importers.operators.call import Call, Unusable
 from tinyvox.importers.operators.pooling import padded_by
 from tinyvox.importers.pooling import adapted, of_bands_and_time
-from tinyvox.importers.final_states import States, gathered
 from tinyvox.importers.reduction import frame, reduced
-from tinyvox.importers.signal import Axis, Stream
+from tinyvox.importers.signal import Stream
 
 
 def unchanged(call: Call) -> Stream | States:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from tinyvox.errors import ImporterError
-from tinyvox.importers.layer_graph import LayerGraph
 from tinyvox.importers.final_states import States
+from tinyvox.importers.layer_graph import LayerGraph
 from tinyvox.importers.signal import Axes, Stream, rearrangement
 
 

@@ -1,8 +1,8 @@
 """Transposed convolutions, as convolutions that give several frames and bands at once.
 
 A transposed convolution of stride s gives value `s q + r` from the inputs `q - d` by the taps
-`s d + r + p` of its kernel, where p is the padding. So each r in 0..s-1 is a convolution of its own,
-all of them over the same inputs; their outputs are put one between the other.
+`s d + r + p` of its kernel, where p is the padding. So each r in 0..s-1 is a convolution of its
+own, all of them over the same inputs; their outputs are put one between the other.
 """
 
 from __future__ import annotations
