@@ -43,6 +43,8 @@ uint64_t window_of(const Node& node) {
       return uint64_t{ints[0]} * ints[2] + ints[1] + ints[3] + ints[4];
     case LayerKind::conv2d:
       return uint64_t{ints[0]} * ints[8] + ints[2] + ints[4] + ints[5];
+    case LayerKind::pool:
+      return uint64_t{2} + ints[1] + ints[3] + ints[5] + ints[6];
     case LayerKind::context_window:
     case LayerKind::frame_stacking:
       return uint64_t{2} + 2 * ints[0] + 2 * ints[1];

@@ -17,17 +17,18 @@ constexpr uint32_t most_stride = 32;   // input frames for a frame
 struct Fields {
   size_t ints, floats, tensors;
 };
-constexpr Fields fields[] = {{0, 0, 2}, {3, 0, 12}, {6, 0, 2}, {11, 0, 2}, {0, 1, 4},
-                             {2, 1, 2}, {1, 1, 2},  {2, 0, 0}, {2, 0, 0},  {1, 0, 0},
-                             {1, 0, 0}, {0, 0, 0},  {0, 0, 0}, {0, 0, 0},  {0, 0, 0},
-                             {0, 0, 0}, {1, 0, 0},  {0, 0, 0}, {2, 0, 0},  {7, 0, 0}};
+constexpr Fields fields[] = {{0, 0, 2}, {3, 0, 12}, {6, 0, 2}, {11, 0, 2}, {0, 1, 4}, {2, 1, 2},
+                             {1, 1, 2}, {2, 0, 0},  {2, 0, 0}, {1, 0, 0},  {1, 0, 0}, {0, 0, 0},
+                             {0, 0, 0}, {0, 0, 0},  {0, 0, 0}, {0, 0, 0},  {1, 0, 0}, {1, 0, 0},
+                             {2, 0, 0}, {9, 0, 0},  {2, 0, 0}, {1, 0, 0},  {0, 0, 0}};
 static_assert(std::size(fields) == layer_kinds);
 constexpr uint32_t activation_kinds = static_cast<uint32_t>(ActivationKind::reciprocal) + 1;
 
 bool reads_bands(LayerKind kind) {
   using enum LayerKind;
   return kind == batch_norm || kind == activation || kind == subsample || kind == flatten ||
-         kind == add || kind == multiply || kind == reduce;
+         kind == add || kind == multiply || kind == reduce || kind == pool || kind == take ||
+         kind == spread;
 }
 
 bool equal(const Signal& a, const Signal& b) {
@@ -92,7 +93,8 @@ class Fitter {
 
   void complete(Node& node) {
     const Fields& of = fields[static_cast<size_t>(node.kind)];
-    node.ints.resize(of.ints, 1);
+    const bool places = node.kind == LayerKind::take && node.ints.size() > of.ints;
+    if (!places) node.ints.resize(of.ints, 1);
     node.floats.resize(of.floats, 1e-3f);
     node.tensors.resize(of.tensors);
   }
@@ -105,6 +107,7 @@ class Fitter {
 
   void choose_inputs(Node& node) {
     node.inputs.resize(joins(node.kind) ? std::max<size_t>(2, node.inputs.size()) : 1);
+    if (node.kind == LayerKind::spread) return choose_spread(node);
     const auto count = static_cast<uint32_t>(signals_.size());
     for (uint32_t& input : node.inputs)
       if (input >= count) input = count - 1;
@@ -118,6 +121,15 @@ class Fitter {
           node.kind == LayerKind::concat ? own.stride == first.stride : equal(own, first);
       if (!fits) input = node.inputs[0];
     }
+  }
+
+  // The last frame of a whole utterance that there is, beside a signal of many.
+  void choose_spread(Node& node) {
+    uint32_t other = std::min(node.inputs[0], static_cast<uint32_t>(signals_.size() - 1));
+    if (!signals_[other].stride) other = 0;
+    node.inputs = {0, other};
+    for (uint32_t i = 0; i < signals_.size(); ++i)
+      if (!signals_[i].stride) node.inputs[0] = i;
   }
 
   void fit_fields(Node& node) {
@@ -143,15 +155,18 @@ class Fitter {
       case LayerKind::activation:
         return fit_limits(node, from);
       case LayerKind::reduce:
-        node.ints[0] %= 4;
+        node.ints[0] %= 8;
         return;
+      case LayerKind::softmax:
+        node.ints[0] %= 2;
+        return;
+      case LayerKind::pool:
+        return fit_pool(node, from);
+      case LayerKind::take:
+        return fit_take(node, from);
       case LayerKind::slice:
         node.ints[0] %= from.channels;
         node.ints[1] = node.ints[0] + 1 + node.ints[1] % (from.channels - node.ints[0]);
-        return;
-      case LayerKind::strided:
-        for (size_t i : {0, 4, 5, 6}) node.ints[i] %= from.channels;
-        for (size_t i : {1, 2, 3}) node.ints[i] = 1 + node.ints[i] % 8;
         return;
       case LayerKind::unflatten:
         node.ints[0] = std::gcd(std::max(1u, node.ints[0]), from.channels);
@@ -159,6 +174,20 @@ class Fitter {
       default:
         return raise(node);
     }
+  }
+
+  void fit_pool(Node& node, const Signal& from) {
+    auto& ints = node.ints;
+    ints[0] %= 3;
+    for (size_t i = 1; i < 5; ++i) ints[i] = std::max(1u, ints[i]);
+    ints[2] = std::min(ints[2], std::max(1u, from.bands));
+    for (size_t i = 0; i < 4; ++i) ints[5 + i] %= ints[1 + i / 2];
+  }
+
+  void fit_take(Node& node, const Signal& from) {
+    node.ints[0] %= from.bands ? 2 : 1;
+    const uint32_t size = node.ints[0] ? from.bands : from.channels;
+    for (uint32_t& place : std::span(node.ints).subspan(1)) place %= size + 1;
   }
 
   // Zero is no count, stride or factor.

@@ -87,13 +87,19 @@ constexpr size_t max_settings = 11;
 
 // The settings of a record before signals_version.
 size_t settings_before_signals(LayerKind kind) {
-  return kind == LayerKind::layer_norm ? 0 : max_settings;
+  return kind == LayerKind::layer_norm || kind == LayerKind::softmax ? 0 : max_settings;
 }
 
 // The settings of a record before varying_version.
 size_t oldest_settings(LayerKind kind) {
   if (kind == LayerKind::recurrent) return 1;
   return kind == LayerKind::conv2d ? 8 : settings_before_signals(kind);
+}
+
+size_t settings_of(LayerKind kind, uint32_t version) {
+  return version < varying_version   ? oldest_settings(kind)
+         : version < signals_version ? settings_before_signals(kind)
+                                     : max_settings;
 }
 
 // The first version with a tensor.
@@ -125,13 +131,21 @@ class Writer {
     put_varint(out_, static_cast<uint32_t>(node.kind));
     if (joins(node.kind)) put_varint(out_, static_cast<uint32_t>(node.inputs.size()));
     for (uint32_t input : node.inputs) put_varint(out_, input);
-    const size_t settings = version_ < varying_version   ? oldest_settings(node.kind)
-                            : version_ < signals_version ? settings_before_signals(node.kind)
-                                                         : max_settings;
-    for (uint32_t setting : std::views::take(node.ints, settings)) put_varint(out_, setting);
+    if (node.kind == LayerKind::take) {
+      put_take(node.ints);
+    } else {
+      const size_t settings = settings_of(node.kind, version_);
+      for (uint32_t setting : std::views::take(node.ints, settings)) put_varint(out_, setting);
+    }
     put_floats(out_, node.floats);
     for (size_t slot = 0; slot < node.tensors.size(); ++slot)
       if (version_ >= since(node.kind, slot)) put_tensor(node.tensors[slot], 0);
+  }
+
+  void put_take(const std::vector<uint32_t>& ints) {
+    put_varint(out_, ints[0]);
+    put_varint(out_, static_cast<uint32_t>(ints.size() - 1));
+    for (uint32_t place : std::views::drop(ints, 1)) put_varint(out_, place);
   }
 
   // A product whose right factor was written before shares it.
@@ -214,7 +228,10 @@ uint32_t since(const Node& node) {
   const uint32_t usual = node.kind == LayerKind::conv2d;  // no dilation, one group
   const auto unusual = [&](uint32_t setting) { return setting != usual; };
   const bool normalizes = node.kind == LayerKind::layer_norm && (first != 0 || node.ints[1] != 1);
-  if (kind >= varying_kinds || normalizes || (activates && first > 17)) return signals_version;
+  const bool signals = normalizes || (activates && first > 17) ||
+                       (node.kind == LayerKind::reduce && first > 3) ||
+                       (node.kind == LayerKind::softmax && first > 0);
+  if (kind >= varying_kinds || signals) return signals_version;
   const bool varies =
       node.kind != LayerKind::layer_norm &&
       ((node.kind == LayerKind::recurrent && first > 3) ||

@@ -51,9 +51,12 @@ enum class LayerKind : uint8_t {
   reduce = 16,
   softmax = 17,
   slice = 18,
-  strided = 19,
+  pool = 19,  // from here on since version 7
+  take = 20,
+  frame_unstacking = 21,
+  spread = 22,
 };
-inline constexpr uint32_t layer_kinds = 20;
+inline constexpr uint32_t layer_kinds = 23;
 
 enum class RecurrentKind : uint8_t {
   lstm = 0,
@@ -88,7 +91,19 @@ enum class ActivationKind : uint8_t {
   reciprocal = 18,  // since version 7
 };
 enum class NormKind : uint8_t { layer = 0, rms = 1 };
-enum class ReductionKind : uint8_t { last = 0, first = 1, mean = 2, max = 3 };
+enum class ReductionKind : uint8_t {
+  last = 0,
+  first = 1,
+  mean = 2,
+  max = 3,
+  sum = 4,  // from here on since version 7
+  variance = 5,
+  variance_unbiased = 6,
+  middle = 7,
+};
+enum class PoolKind : uint8_t { max = 0, mean = 1, mean_inside = 2 };
+// What a softmax runs over.
+enum class SoftmaxAxis : uint8_t { features = 0, time = 1 };
 
 enum class TensorKind : uint8_t {
   absent = 0,
@@ -170,8 +185,11 @@ struct Signal {
 //   unflatten       ints: channels
 //   reduce          ints: ReductionKind
 //   slice           ints: start, stop
-//   strided         ints: start, sizes 1 to 3, strides 1 to 3
-//   flatten, add, concat, log_softmax, multiply, softmax   nothing
+//   softmax         ints: SoftmaxAxis
+//   pool            ints: PoolKind, kernel t, b, stride t, b, padding before, after, below, above
+//   take            ints: axis, then for each value of the output 0 (a zero) or 1 + its place
+//   frame_unstacking ints: count
+//   flatten, add, concat, log_softmax, multiply, spread   nothing
 // src/tinyvox/model/layers.py and src/tinyvox/executor/modules.py define what a layer computes.
 struct Node {
   std::string name;

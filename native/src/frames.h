@@ -13,7 +13,8 @@ class Frames {
   explicit Frames(size_t size) : size_(size) {}
 
   size_t count() const { return end_ - begin_; }
-  size_t peak() const { return peak_; }  // the largest length so far
+  size_t peak() const { return peak_; }    // the largest length so far
+  size_t added() const { return added_; }  // all frames since it was cleared
   const float* data() const { return data_.data() + begin_ * size_; }
   float* last(size_t frames) { return data_.data() + (end_ - frames) * size_; }
 
@@ -27,6 +28,7 @@ class Frames {
     if ((end_ + frames) * size_ > data_.size()) make_room(frames);
     float* space = data_.data() + end_ * size_;
     end_ += frames;
+    added_ += frames;
     peak_ = std::max(peak_, count());
     return space;
   }
@@ -36,7 +38,7 @@ class Frames {
     if (begin_ == end_) begin_ = end_ = 0;
   }
 
-  void clear() { begin_ = end_ = 0; }
+  void clear() { begin_ = end_ = added_ = 0; }
 
  private:
   void make_room(size_t frames) {
@@ -47,7 +49,7 @@ class Frames {
       data_.resize(std::max((end_ + frames) * size_, 2 * data_.size()));
   }
 
-  size_t size_, begin_ = 0, end_ = 0, peak_ = 0;
+  size_t size_, begin_ = 0, end_ = 0, peak_ = 0, added_ = 0;
   std::vector<float> data_;
 };
 

@@ -94,7 +94,7 @@ class LayerNorm : public Layer {
 };
 
 // Puts the frames of each window into one frame: context windows, stacking, subsampling. With a
-// window of one frame it also serves changes of shape, which move no values.
+// window of one frame it also serves changes of shape, which move no values, and frames apart.
 class Gather : public Layer {
  public:
   Gather(const Signal& input, Window window) : size_(input.size()), window_(window) {}
@@ -127,36 +127,6 @@ class Slice : public Layer {
 
  private:
   size_t size_, start_, count_;
-};
-
-// Values of each frame by three nested strides; places are counted modulo the size of the frame.
-class Strided : public Layer {
- public:
-  Strided(const Node& node, const Signal& input) : size_(input.size()), start_(node.ints[0]) {
-    std::copy_n(node.ints.begin() + 1, 3, sizes_);
-    std::copy_n(node.ints.begin() + 4, 3, strides_);
-  }
-
-  void run(std::span<const float* const> inputs, size_t frames, float* out, float*,
-           Work&) const override {
-    for (size_t frame = 0; frame < frames; ++frame)
-      out = gather(inputs[0] + frame * size_, 0, start_, out);
-  }
-
- private:
-  float* gather(const float* x, size_t level, size_t at, float* out) const {
-    for (size_t i = 0; i < sizes_[level]; ++i) {
-      if (level < 2)
-        out = gather(x, level + 1, at, out);
-      else
-        *out++ = x[at];
-      at += strides_[level];
-      if (at >= size_) at -= size_;
-    }
-    return out;
-  }
-
-  size_t size_, start_, sizes_[3], strides_[3];
 };
 
 // The sum or the product of signals, value by value.
@@ -266,8 +236,6 @@ std::unique_ptr<Layer> make_layer(const Node& node, std::span<const Signal> inpu
       return std::make_unique<Gather>(input, Window{});
     case LayerKind::slice:
       return std::make_unique<Slice>(node, input);
-    case LayerKind::strided:
-      return std::make_unique<Strided>(node, input);
     case LayerKind::add:
       return std::make_unique<Combine<std::plus<>>>(input);
     case LayerKind::multiply:
@@ -277,9 +245,21 @@ std::unique_ptr<Layer> make_layer(const Node& node, std::span<const Signal> inpu
     case LayerKind::log_softmax:
       return std::make_unique<LogSoftmax>(input);
     case LayerKind::softmax:
+      if (static_cast<SoftmaxAxis>(ints[0]) == SoftmaxAxis::time) return make_time_softmax(input);
       return std::make_unique<Softmax>(input);
     case LayerKind::reduce:
       return make_reduction(node, input);
+    case LayerKind::pool:
+      return make_pool(node, input);
+    case LayerKind::take:
+      return make_take(node, input);
+    case LayerKind::frame_unstacking: {
+      Window apart;
+      apart.makes = ints[0];
+      return std::make_unique<Gather>(input, apart);
+    }
+    case LayerKind::spread:
+      return make_spread(input);
   }
   throw FormatError("layer '" + node.name + "': kind of layer is unknown");
 }

@@ -12,11 +12,15 @@ namespace tinyvox {
 
 // The frames that a layer reads. It sees `before` and `after` frames of zeros around the utterance.
 // It needs `reach` frames for one frame of output, and moves on by `stride` frames. A layer that
-// reads backwards in time needs the whole utterance. A layer that reduces it to one frame does not:
-// it takes frames in as they come.
+// reads backwards in time needs the whole utterance. A layer that reduces it to one frame does not,
+// unless it says so: it takes frames in as they come. A layer may make several frames of each, or
+// see other `padding` than zeros. One that spreads repeats the one frame of its first input for
+// each of the second.
 struct Window {
   size_t before = 0, reach = 1, stride = 1, after = 0;
-  bool whole = false, reduces = false;
+  bool whole = false, reduces = false, spreads = false;
+  size_t makes = 1;
+  float padding = 0;
 };
 
 struct Work {
@@ -37,7 +41,7 @@ class Layer {
   virtual void reserve(MatrixWork&) const {}
 
   // Takes frames into `state`: of a layer that reduces, which then `run` once, without inputs, when
-  // the utterance ends.
+  // the utterance ends. One that needs the whole utterance gets it in `run` instead.
   virtual void take(const float*, size_t, float*) const {}
 
   // Computes `frames` frames, at most max_frames unless the layer needs the whole utterance. The
@@ -57,6 +61,10 @@ std::unique_ptr<Layer> make_conv2d(const Node& node, const Signal& input, Packer
 
 std::unique_ptr<Layer> make_activation(const Node& node, const Signal& input);
 std::unique_ptr<Layer> make_reduction(const Node& node, const Signal& input);
+std::unique_ptr<Layer> make_pool(const Node& node, const Signal& input);
+std::unique_ptr<Layer> make_take(const Node& node, const Signal& input);
+std::unique_ptr<Layer> make_spread(const Signal& one);
+std::unique_ptr<Layer> make_time_softmax(const Signal& input);
 
 // Adds a bias to each frame, if there is one.
 void add_bias(const std::vector<float>& bias, size_t frames, float* y);

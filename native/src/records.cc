@@ -12,9 +12,9 @@ namespace {
 struct Setting {
   const char* name;
   uint32_t least, most;
-  // The most before gating_version and before varying_version; 0: as after it.
+  // The most before gating_version, before varying_version and before signals_version; 0: as after.
   uint32_t most_before_gating = 0, most_before_varying = 0;
-  uint32_t since = 0;                // version; before it, the least value
+  uint32_t since = 0;  // version; before it, the least value
   uint32_t most_before_signals = 0;  // as the two above, before signals_version
 
   uint32_t most_in(uint32_t version) const {
@@ -36,6 +36,8 @@ struct Form {
   std::span<const Slot> tensors;
   size_t floats = 0;
   uint32_t most_inputs = 1;  // if above one, at least two
+  uint32_t inputs = 1;       // if the record does not say how many
+  bool places = false;       // whether a list of places follows the settings
 };
 
 constexpr Slot weight_and_bias[] = {{"weight", false, false}, {"bias", true, true}};
@@ -77,16 +79,24 @@ constexpr Setting norm[] = {{"kind", 0, 1, 0, 0, signals_version},
                             {"groups", 1, max_dimension, 0, 0, signals_version}};
 constexpr Setting activation[] = {{"kind", 0, 18, 3, 10, 0, 17}};
 constexpr Slot limits[] = {{"limits", true, true}, {"slopes", true, true, gating_version}};
-constexpr Setting reduction[] = {{"kind", 0, 3}};
+constexpr Setting reduction[] = {{"kind", 0, 7, 0, 0, 0, 3}};
 constexpr Setting context[] = {{"left", 0, max_span}, {"right", 0, max_span}};
 constexpr Setting stacking[] = {{"count", 1, max_span}, {"stride", 1, max_span}};
 constexpr Setting subsample[] = {{"factor", 1, max_span}};
 constexpr Setting unflatten[] = {{"channels", 1, max_dimension}};
+constexpr Setting softmax[] = {{"over", 0, 1, 0, 0, signals_version}};
+constexpr Setting pool[] = {{"kind", 0, 2},
+                            {"kernel in time", 1, max_span},
+                            {"kernel in bands", 1, max_span},
+                            {"stride in time", 1, max_span},
+                            {"stride in bands", 1, max_span},
+                            {"padding before", 0, max_span},
+                            {"padding after", 0, max_span},
+                            {"padding below", 0, max_span},
+                            {"padding above", 0, max_span}};
+constexpr Setting take[] = {{"axis", 0, 1}};
+constexpr Setting unstacking[] = {{"count", 1, max_span}};
 constexpr Setting slice[] = {{"start", 0, max_dimension}, {"stop", 1, max_dimension}};
-constexpr Setting strided[] = {{"start", 0, max_dimension},    {"size 1", 1, max_dimension},
-                               {"size 2", 1, max_dimension},   {"size 3", 1, max_dimension},
-                               {"stride 1", 0, max_dimension}, {"stride 2", 0, max_dimension},
-                               {"stride 3", 0, max_dimension}};
 
 // In the order of LayerKind.
 const std::array<Form, layer_kinds> forms{{
@@ -107,9 +117,12 @@ const std::array<Form, layer_kinds> forms{{
     {{}, {}},                                     // log_softmax
     {{}, {}, 0, max_inputs},                      // multiply
     {reduction, {}},                              // reduce
-    {{}, {}},                                     // softmax
+    {softmax, {}},                                // softmax
     {slice, {}},                                  // slice
-    {strided, {}},                                // strided
+    {pool, {}},                                   // pool
+    {take, {}, 0, 1, 1, true},                    // take
+    {unstacking, {}},                             // frame_unstacking
+    {{}, {}, 0, 1, 2},                            // spread
 }};
 
 // How many kinds of layers a version knows.
@@ -187,7 +200,7 @@ void NodeReader::read_body(Node& node, std::span<const Signal> signals) {
   node.kind = static_cast<LayerKind>(kind);
   const Form& form = forms[kind];
   const uint32_t inputs =
-      form.most_inputs == 1 ? 1 : reader_.varint("number of inputs", 2, form.most_inputs);
+      form.most_inputs == 1 ? form.inputs : reader_.varint("number of inputs", 2, form.most_inputs);
   std::vector<Signal> found;
   for (uint32_t i = 0; i < inputs; ++i) {
     node.inputs.push_back(read_input(signals));
@@ -198,6 +211,7 @@ void NodeReader::read_body(Node& node, std::span<const Signal> signals) {
     const bool there = setting.since <= version_;
     node.ints.push_back(there ? reader_.varint(setting.name, setting.least, most) : setting.least);
   }
+  if (form.places) read_places(node);
   node.floats = reader_.floats(form.floats, false);
   for (const Slot& slot : form.tensors) {
     if (slot.since > version_) {
@@ -216,6 +230,13 @@ void NodeReader::read_body(Node& node, std::span<const Signal> signals) {
 
 uint32_t NodeReader::read_input(std::span<const Signal> signals) {
   return reader_.varint("input", 0, static_cast<uint32_t>(signals.size() - 1));
+}
+
+void NodeReader::read_places(Node& node) {
+  const uint32_t count = reader_.varint("number of places", 1, max_dimension);
+  for (uint32_t i = 0; i < count; ++i)
+    node.ints.push_back(reader_.varint("place", 0, max_dimension));
+  budget_.spend(count * sizeof(uint32_t));  // at most four times what the file has
 }
 
 // The layer of an earlier node once more. Its tensors count again: they take no additional memory,

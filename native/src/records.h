@@ -26,7 +26,8 @@ inline constexpr uint64_t max_weights = 1ull << 29;  // weights of one file
 // The first versions with products that share a factor, with projected LSTMs, and with repeated
 // layers, products of signals, reductions over time, softmax, most activations and a noise floor;
 // with slices, more activations, and cells with other functions and with peepholes; and with
-// strided frames, reciprocals, and norms of groups and by the root of the mean square.
+// pooling, values by their places, frames taken apart, one frame for all, more reductions, softmax
+// over time, reciprocals, and norms of groups and by the root of the mean square.
 inline constexpr uint32_t sharing_version = 3, projecting_version = 4, gating_version = 5,
                           varying_version = 6, signals_version = 7;
 inline constexpr uint32_t newest_version = signals_version;
@@ -46,6 +47,7 @@ class NodeReader {
 
  private:
   void read_body(Node& node, std::span<const Signal> signals);
+  void read_places(Node& node);
   void read_repeat(Node& node, std::span<const Signal> signals);
   uint32_t read_input(std::span<const Signal> signals);
   Tensor read_tensor(uint32_t depth);

@@ -1,6 +1,7 @@
 // Reductions over time: the whole utterance becomes one frame.
 #include <algorithm>
 #include <bit>
+#include <cstring>
 
 #include "layers.h"
 
@@ -21,9 +22,7 @@ class Reduction : public Layer {
     window.reduces = true;
     return window;
   }
-  size_t state_size() const override {
-    return (kind_ == ReductionKind::mean ? 2 * size_ : size_) + 1;
-  }
+  size_t state_size() const override { return (adds() ? 2 * size_ : size_) + 1; }
 
   void take(const float* x, size_t frames, float* state) const override {
     for (size_t frame = 0; frame < frames; ++frame) {
@@ -40,8 +39,10 @@ class Reduction : public Layer {
   }
 
  private:
+  bool adds() const { return kind_ == ReductionKind::mean || kind_ == ReductionKind::sum; }
+
   void take_one(const float* x, bool is_first, float* state) const {
-    if (kind_ == ReductionKind::mean) return add(x, state, state + size_);
+    if (adds()) return add(x, state, state + size_);
     if (is_first || kind_ == ReductionKind::last) std::copy_n(x, size_, state);
     if (kind_ == ReductionKind::max)
       for (size_t i = 0; i < size_; ++i) state[i] = std::max(state[i], x[i]);
@@ -61,9 +62,84 @@ class Reduction : public Layer {
   size_t size_;
 };
 
+// The state holds a count, as above, and for each value the mean so far and the sum of squares
+// around it, two doubles. Source: Welford, "Note on a method for calculating corrected sums of
+// squares and products", 1962.
+class Variance : public Layer {
+ public:
+  Variance(const Signal& input, bool unbiased) : size_(input.size()), unbiased_(unbiased) {}
+
+  Window window() const override {
+    Window window;
+    window.reduces = true;
+    return window;
+  }
+  size_t state_size() const override { return 4 * size_ + 1; }
+
+  void take(const float* x, size_t frames, float* state) const override {
+    float& count = state[4 * size_];
+    for (size_t frame = 0; frame < frames; ++frame) {
+      count = std::bit_cast<float>(counted(count) + 1);
+      for (size_t i = 0; i < size_; ++i) add(*x++, counted(count), state + 4 * i);
+    }
+  }
+
+  void run(std::span<const float* const>, size_t, float* out, float* state, Work&) const override {
+    const uint32_t count = counted(state[4 * size_]);
+    const double divisor = std::max(1u, unbiased_ ? count - 1 : count);
+    for (size_t i = 0; i < size_; ++i) {
+      Moments moments;
+      std::memcpy(&moments, state + 4 * i, sizeof moments);
+      out[i] = static_cast<float>(moments.squares / divisor);
+    }
+  }
+
+ private:
+  struct Moments {
+    double mean, squares;
+  };
+  static_assert(sizeof(Moments) == 4 * sizeof(float));
+
+  static void add(double x, uint32_t count, float* state) {
+    Moments moments;
+    std::memcpy(&moments, state, sizeof moments);
+    const double before = x - moments.mean;
+    moments.mean += before / count;
+    moments.squares += before * (x - moments.mean);
+    std::memcpy(state, &moments, sizeof moments);
+  }
+
+  size_t size_;
+  bool unbiased_;
+};
+
+// Which frame is the middle one shows at the end of the utterance.
+class Middle : public Layer {
+ public:
+  explicit Middle(const Signal& input) : size_(input.size()) {}
+
+  Window window() const override {
+    Window window;
+    window.whole = window.reduces = true;
+    return window;
+  }
+
+  void run(std::span<const float* const> inputs, size_t frames, float* out, float*,
+           Work&) const override {
+    std::copy_n(inputs[0] + frames / 2 * size_, size_, out);
+  }
+
+ private:
+  size_t size_;
+};
+
 }  // namespace
 
 std::unique_ptr<Layer> make_reduction(const Node& node, const Signal& input) {
+  const auto kind = static_cast<ReductionKind>(node.ints[0]);
+  if (kind == ReductionKind::middle) return std::make_unique<Middle>(input);
+  if (kind == ReductionKind::variance || kind == ReductionKind::variance_unbiased)
+    return std::make_unique<Variance>(input, kind == ReductionKind::variance_unbiased);
   return std::make_unique<Reduction>(node, input);
 }
 

@@ -52,6 +52,13 @@ uint64_t reach_of(uint32_t kernel, uint32_t dilation) {
   return static_cast<uint64_t>(kernel - 1) * dilation + 1;
 }
 
+// Bands of which those around are padding, for a kernel that moves over them.
+uint64_t bands_after(uint64_t bands, uint64_t reach, uint32_t stride) {
+  if (bands < reach)
+    fail("a kernel of " + std::to_string(reach) + " bands does not fit " + std::to_string(bands));
+  return (bands - reach) / stride + 1;
+}
+
 Signal infer_linear(const Node& node, const Signal& input) {
   const Tensor& weight = node.tensors[0];
   expect("input size", flat(input), weight.columns);
@@ -118,9 +125,7 @@ Signal infer_conv2d(const Node& node, const Signal& input) {
   expect("output channels modulo groups", weight.rows % groups, 0);
   expect_length("bias", node.tensors[1], weight.rows);
   const uint64_t bands = static_cast<uint64_t>(input.bands) + node.ints[6] + node.ints[7];
-  if (bands < reach)
-    fail("a kernel of " + std::to_string(reach) + " bands does not fit " + std::to_string(bands));
-  return make_signal(weight.rows, (bands - reach) / node.ints[3] + 1,
+  return make_signal(weight.rows, bands_after(bands, reach, node.ints[3]),
                      stride_of(input, node.ints[2]));
 }
 
@@ -192,16 +197,50 @@ Signal infer_slice(const Node& node, const Signal& input) {
   return make_signal(stop - start, 0, input.stride);
 }
 
-// Places are counted modulo the size of the frame.
-Signal infer_strided(const Node& node, const Signal& input) {
-  for (size_t i : {0, 4, 5, 6})
-    if (node.ints[i] >= flat(input))
-      fail("begins at " + std::to_string(node.ints[0]) + " with strides " +
-           std::to_string(node.ints[4]) + ", " + std::to_string(node.ints[5]) + ", " +
-           std::to_string(node.ints[6]) + ", expected less than the size of the frame, " +
-           std::to_string(input.channels));
-  const Signal rows = make_signal(node.ints[1], node.ints[2], input.stride);
-  return make_signal(make_signal(rows.size(), node.ints[3], 1).size(), 0, input.stride);
+Signal infer_pool(const Node& node, const Signal& input) {
+  const auto& ints = node.ints;
+  for (size_t i = 0; i < 4; ++i)
+    if (ints[5 + i] >= ints[1 + i / 2])
+      fail("pads " + std::to_string(ints[5 + i]) + " around a kernel of " +
+           std::to_string(ints[1 + i / 2]) + ", expected less");
+  const uint64_t stride = stride_of(input, ints[3]);
+  if (!input.bands) {
+    expect("kernel in bands", ints[2], 1);
+    return make_signal(input.channels, 0, stride);
+  }
+  const uint64_t bands = uint64_t{input.bands} + ints[7] + ints[8];
+  return make_signal(input.channels, bands_after(bands, ints[2], ints[4]), stride);
+}
+
+Signal infer_take(const Node& node, const Signal& input) {
+  const uint32_t axis = node.ints[0], size = axis ? input.bands : input.channels;
+  if (axis && !input.bands) fail("takes bands of flat frames; add an Unflatten");
+  for (size_t i = 1; i < node.ints.size(); ++i)
+    if (node.ints[i] > size)
+      fail("takes value " + std::to_string(node.ints[i] - 1) + " of " + std::to_string(size));
+  const uint64_t count = node.ints.size() - 1;
+  return axis ? make_signal(input.channels, count, input.stride)
+              : make_signal(count, input.bands, input.stride);
+}
+
+Signal infer_unstacking(const Node& node, const Signal& input) {
+  const uint32_t count = node.ints[0];
+  expect("input size modulo count", flat(input) % count, 0);
+  if (!input.stride || input.stride % count)
+    fail("makes " + std::to_string(count) + " frames of one that stands for " +
+         std::to_string(input.stride) + " of the input's");
+  return make_signal(flat(input) / count, 0, input.stride / count);
+}
+
+Signal infer_spread(std::span<const Signal> inputs) {
+  if (inputs[0].stride || !inputs[1].stride)
+    fail("takes one frame an utterance, then a signal of many");
+  return make_signal(inputs[0].channels, inputs[0].bands, inputs[1].stride);
+}
+
+Signal infer_softmax(const Node& node, const Signal& input) {
+  if (node.ints[0] && !input.stride) fail("runs over time, found one frame an utterance");
+  return make_signal(flat(input), 0, input.stride);
 }
 
 Signal infer_unflatten(const Node& node, const Signal& input) {
@@ -240,8 +279,6 @@ Signal infer(const Node& node, std::span<const Signal> inputs) {
       return infer_unflatten(node, input);
     case LayerKind::slice:
       return infer_slice(node, input);
-    case LayerKind::strided:
-      return infer_strided(node, input);
     case LayerKind::flatten:
       return make_signal(input.size(), 0, input.stride);
     case LayerKind::add:
@@ -250,10 +287,19 @@ Signal infer(const Node& node, std::span<const Signal> inputs) {
     case LayerKind::concat:
       return infer_concat(inputs);
     case LayerKind::log_softmax:
-    case LayerKind::softmax:
       return make_signal(flat(input), 0, input.stride);
+    case LayerKind::softmax:
+      return infer_softmax(node, input);
     case LayerKind::reduce:
       return make_signal(input.channels, input.bands, 0);
+    case LayerKind::pool:
+      return infer_pool(node, input);
+    case LayerKind::take:
+      return infer_take(node, input);
+    case LayerKind::frame_unstacking:
+      return infer_unstacking(node, input);
+    case LayerKind::spread:
+      return infer_spread(inputs);
   }
   fail("kind of layer is unknown");
 }
@@ -264,6 +310,8 @@ uint64_t memory(const Node& node, const Signal& input) {
     frames = reach_of(node.ints[0], node.ints[2]) + node.ints[3] + node.ints[4];
   } else if (node.kind == LayerKind::conv2d) {
     frames = reach_of(node.ints[0], node.ints[8]) + node.ints[4] + node.ints[5];
+  } else if (node.kind == LayerKind::pool) {
+    frames = uint64_t{node.ints[1]} + node.ints[5] + node.ints[6];
   } else if (node.kind == LayerKind::frame_stacking) {
     frames = std::max(node.ints[0], node.ints[1]);
   }

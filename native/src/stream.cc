@@ -136,13 +136,14 @@ void Stream::reset() {
       edge.owed = 0;
       edge.taken = false;
       const size_t size = model_->signal_size(model_->steps()[i].inputs[j]);
-      add_zeros(edge, model_->steps()[i].layer->window().before, size);
+      const Window window = model_->steps()[i].layer->window();
+      pad(edge, window.before, size, window.padding);
     }
 }
 
-void Stream::add_zeros(Edge& edge, size_t frames, size_t size) {
+void Stream::pad(Edge& edge, size_t frames, size_t size, float value) {
   float* space = edge.frames.extend(frames);
-  if (!counting_) std::fill_n(space, frames * size, 0.0f);
+  if (!counting_) std::fill_n(space, frames * size, value);
 }
 
 void Stream::push(const float* features, size_t frames) {
@@ -164,9 +165,12 @@ void Stream::finish() {
   finished_ = true;
   if (!started_) return;
   for (size_t step = 0; step < edges_.size(); ++step) {
-    const size_t after = model_->steps()[step].layer->window().after;
-    for (size_t j = 0; j < edges_[step].size(); ++j)
-      add_zeros(edges_[step][j], after, model_->signal_size(model_->steps()[step].inputs[j]));
+    const Window window = model_->steps()[step].layer->window();
+    for (size_t j = 0; j < edges_[step].size(); ++j) {
+      Edge& edge = edges_[step][j];
+      if (edge.frames.added() == window.before) continue;  // no frames: the padding makes none
+      pad(edge, window.after, model_->signal_size(model_->steps()[step].inputs[j]), window.padding);
+    }
     advance(step);
   }
 }
@@ -190,6 +194,10 @@ void Stream::advance(size_t step) {
 // Takes the frames that wait into the state of a step, which gives one frame at the end.
 void Stream::reduce(size_t step) {
   Edge& edge = edges_[step][0];
+  if (model_->steps()[step].layer->window().whole) {
+    if (finished_ && edge.frames.count() > 0) run(step, edge.frames.count());
+    return;
+  }
   if (!counting_)
     model_->steps()[step].layer->take(edge.frames.data(), edge.frames.count(),
                                       states_[step].data());
@@ -204,23 +212,29 @@ void Stream::reduce(size_t step) {
 size_t Stream::ready(size_t step) const {
   const Window window = model_->steps()[step].layer->window();
   size_t count = SIZE_MAX;
-  for (const Edge& edge : edges_[step]) count = std::min(count, edge.frames.count());
+  for (const Edge& edge : edges_[step]) {
+    if (edge.frames.added() == window.before) return 0;  // padding alone
+    if (!window.spreads || &edge != edges_[step].data())
+      count = std::min(count, edge.frames.count());
+  }
   if (window.whole) return finished_ ? count : 0;
   return count < window.reach ? 0 : (count - window.reach) / window.stride + 1;
 }
 
 void Stream::run(size_t step, size_t frames) {
   const std::vector<Frames*>& consumers = consumers_[step + 1];
-  for (Frames* consumer : consumers) consumer->extend(frames);
+  const Window window = model_->steps()[step].layer->window();
+  const size_t made = window.reduces ? 1 : frames * window.makes;
+  for (Frames* consumer : consumers) consumer->extend(made);
   if (!counting_ && !consumers.empty()) {
     const std::vector<Edge>& edges = edges_[step];
     for (size_t i = 0; i < edges.size(); ++i) inputs_[i] = edges[i].frames.data();
-    float* out = consumers[0]->last(frames);
+    float* out = consumers[0]->last(made);
     model_->steps()[step].layer->run({inputs_.data(), edges.size()}, frames, out,
                                      states_[step].data(), work_);
-    const size_t values = frames * model_->steps()[step].signal.size();
+    const size_t values = made * model_->steps()[step].signal.size();
     for (size_t i = 1; i < consumers.size(); ++i)
-      std::copy_n(out, values, consumers[i]->last(frames));
+      std::copy_n(out, values, consumers[i]->last(made));
   }
   consume(step, frames);
 }

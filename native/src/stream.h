@@ -59,7 +59,7 @@ class Stream {
   size_t ready(size_t step) const;
   void run(size_t step, size_t frames);
   void consume(size_t step, size_t frames);
-  void add_zeros(Edge& edge, size_t frames, size_t size);
+  void pad(Edge& edge, size_t frames, size_t size, float value);
   uint64_t span() const;
   size_t edge_count() const;
 

@@ -201,12 +201,6 @@ def test_norms_of_groups_and_by_mean_square_are_those_of_torch() -> None:
     torch.testing.assert_close(scaled, F.rms_norm(x, (6,), weight, 1e-2) + bias)
 
 
-def test_strided_frames_count_places_modulo_their_size() -> None:
-    layer = layers.Strided(4, (2, 1, 3), (1, 0, 5))
-    x = features(6)
-    torch.testing.assert_close(output(layer, x), x[..., [4, 3, 2, 5, 4, 3]])
-
-
 def test_a_reciprocal_is_never_infinite() -> None:
     x = torch.tensor([[[0.0, -0.0, 1e-42, -1e-42, 2.0, -4.0]]])
     found = output(layers.Activation("reciprocal"), x)

@@ -31,6 +31,7 @@ from tvx_files import (
     seal,
     sections_of,
     shared_model,
+    signals_model,
     skewed,
     v,
 )
@@ -137,6 +138,12 @@ def test_a_file_is_of_the_lowest_version_that_will_do() -> None:
     one = layers.Linear(dense(6, 6))
     assert version(chain(6, one, layers.Linear(dense(6, 6)))) == 2
     assert version(chain(6, one, one)) == 5
+    assert version(signals_model(dense)) == 7
+    for node in signals_model(dense).nodes:
+        if isinstance(node.layer, layers.Pool | layers.Reduce):
+            assert version(chain(6, layers.Unflatten(3), node.layer)) == 7, node.name
+    assert version(chain(6, layers.Softmax("time"))) == 7
+    assert version(chain(6, layers.Softmax())) == 5
 
 
 def test_a_layer_that_is_used_twice_takes_its_bytes_once(tmp_path: Path) -> None:

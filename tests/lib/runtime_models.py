@@ -229,26 +229,83 @@ def sliced() -> Model:
     )
 
 
-def strided() -> Model:
-    """Features turned round, repeated, transposed, and every third; a gate for all of them."""
-    return network(
-        12,
-        ("back", layers.Strided(11, (1, 1, 12), (0, 0, 11)), (INPUT,)),
-        ("turned", layers.Strided(0, (1, 4, 3), (0, 1, 4)), (INPUT,)),
-        ("third", layers.Strided(1, (1, 1, 4), (0, 0, 3)), ("turned",)),
-        ("gate", linear(1, 12), ("back",)),
-        ("gates", layers.Strided(0, (3, 2, 2), (0, 0, 0)), ("gate",)),
-        ("gated", layers.Multiply(), ("gates", "turned")),
-        ("joined", layers.Concat(), ("gated", "third", "back")),
-        ("out", linear(4, 28), ("joined",)),
-    )
-
-
 def normed(kind: str, groups: int) -> Model:
     """A norm of frames whose mean is not 0."""
     vectors = torch.randn(12), torch.randn(12)
     norm = layers.LayerNorm(*vectors, 1e-3, kind, groups)
     return chain(12, shift=batch_norm(12), norm=norm, act=layers.Activation("tanh"))
+
+
+def pooled(kind: str) -> Model:
+    """Bands and frames pooled, with padding and without; then flat frames, after few of them."""
+    return chain(
+        24,
+        image=layers.Unflatten(3),
+        narrow=layers.Pool(kind, (3, 3), (2, 2), (1, 2, 2, 1)),
+        bands=layers.Pool(kind, (1, 2), (1, 2)),
+        wide=layers.Pool(kind, (5, 1), (1, 1), (4, 0, 0, 0)),
+        flatten=layers.Flatten(),
+        flat=layers.Pool(kind, (2, 1), (3, 1), (0, 1, 0, 0)),
+        out=linear(4, 6),
+    )
+
+
+def placed() -> Model:
+    """Values by their places, repeated and turned round, among channels and bands, and zeros."""
+    return chain(
+        10,
+        flat=layers.Take((9, 0, 0, -1, 3, 4, 5, 6, 7, 2, 2, 1)),
+        image=layers.Unflatten(3),
+        bands=layers.Take((1, 0, 1, 2, 3, 2, -1), axis=1),
+        channels=layers.Take((2, -1, 0, 1, 2)),
+        flatten=layers.Flatten(),
+        out=linear(4, 35),
+    )
+
+
+def up_again() -> Model:
+    """Fewer frames, then as many as before, beside the frames that were there."""
+    return network(
+        6,
+        ("down", layers.Conv1d(dense(12, 24), torch.randn(12), 4, 4, padding=(1, 3)), (INPUT,)),
+        ("half", layers.FrameUnstacking(2), ("down",)),
+        ("conv", layers.Conv1d(dense(12, 18), None, 3, padding=(2, 0)), ("half",)),
+        ("up", layers.FrameUnstacking(2), ("conv",)),
+        ("sum", layers.Add(), ("up", INPUT)),
+        ("out", linear(3, 6), ("sum",)),
+    )
+
+
+def attentive() -> Model:
+    """A query out of the middle frame, scores for each frame, and a weighted sum."""
+    return network(
+        6,
+        ("rnn", recurrent(nn.GRU(6, 6, bidirectional=True)), (INPUT,)),
+        ("middle", layers.Reduce("middle"), ("rnn",)),
+        ("query", linear(12, 12), ("middle",)),
+        ("queries", layers.Spread(), ("query", "rnn")),
+        ("products", layers.Multiply(), ("queries", "rnn")),
+        ("scores", linear(2, 12), ("products",)),
+        ("weights", layers.Softmax("time"), ("scores",)),
+        ("wide", layers.Take((0,) * 6 + (1,) * 6), ("weights",)),
+        ("weighted", layers.Multiply(), ("wide", "rnn")),
+        ("sum", layers.Reduce("sum"), ("weighted",)),
+        ("out", linear(3, 12), ("sum",)),
+    )
+
+
+def excited() -> Model:
+    """A gate from the mean of the utterance, beside a signal that is twice as slow."""
+    return network(
+        6,
+        ("half", layers.FrameStacking(2, 2), (INPUT,)),
+        ("mean", layers.Reduce("mean"), ("half",)),
+        ("gate", layers.Activation("sigmoid"), ("mean",)),
+        ("gates", layers.Spread(), ("gate", "half")),
+        ("gated", layers.Multiply(), ("gates", "half")),
+        ("window", layers.ContextWindow(1, 1), ("gated",)),
+        ("out", linear(3, 36), ("window",)),
+    )
 
 
 MODELS = {
@@ -290,13 +347,17 @@ MODELS = {
     ),
     **{kind: functools.partial(activation, kind) for kind in layers.ACTIVATIONS[4:]},
     **{f"reduce_{kind}": functools.partial(reduced, kind) for kind in layers.REDUCTIONS},
+    **{f"pool_{kind}": functools.partial(pooled, kind) for kind in layers.POOLINGS},
+    "placed": placed,
+    "up_again": up_again,
+    "attentive": attentive,
+    "excited": excited,
     "gated": gated,
     **{
         name: functools.partial(lambda make: chain(10, rnn=make()), make)
         for name, make in VARIED.items()
     },
     "sliced": sliced,
-    "strided": strided,
     "layer_norm_groups": lambda: normed("layer", 3),
     "rms_norm": lambda: normed("rms", 1),
     "rms_norm_groups": lambda: normed("rms", 4),

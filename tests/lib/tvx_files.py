@@ -182,7 +182,7 @@ def gated_model(make: Make) -> Model:
         layers.Activation("leaky_relu", slopes=torch.tensor([0.25])),
         layers.Activation("leaky_relu", slopes=torch.randn(6)),
     )
-    ends = (layers.Reduce(kind) for kind in layers.REDUCTIONS)
+    ends = (layers.Reduce(kind) for kind in layers.REDUCTIONS[:4])
     return chain(6, *stack, one, *ends)
 
 
@@ -240,15 +240,29 @@ def varied_model(make: Make) -> Model:
 
 
 def signals_model(make: Make) -> Model:
-    """What version 7 brought."""
-    return chain(
-        6,
-        layers.Linear(make(12, 6), torch.randn(12)),
-        layers.Strided(3, (2, 2, 3), (1, 11, 4)),
-        layers.LayerNorm(torch.randn(12), torch.randn(12), 1e-3, "rms", 3),
-        layers.LayerNorm(torch.randn(12), torch.randn(12), groups=2),
-        layers.Activation("reciprocal"),
+    """What version 7 brought: layers over time and bands, norms, reciprocals."""
+    pools = (layers.Pool(kind, (2, 2), (1, 1), (1, 0, 0, 1)) for kind in layers.POOLINGS)
+    stack = (
+        *(layers.Unflatten(2), *pools, layers.Pool("mean", (1, 2), (2, 2)), layers.Flatten()),
+        *(layers.Take((3, -1, 0, 1, 2, 2)), layers.Unflatten(3), layers.Take((1, -1, 0, 1), 1)),
+        *(layers.Flatten(), layers.FrameUnstacking(2), layers.Linear(make(4, 6))),
+        layers.LayerNorm(torch.randn(4), torch.randn(4), 1e-3, "rms", 2),
+        layers.LayerNorm(torch.randn(4), torch.randn(4), groups=2),
+        *(layers.Activation("reciprocal"), layers.Softmax("time"), layers.Softmax()),
     )
+    model = chain(8, *stack)
+    ends = [f"end{i}" for i in range(4)]
+    last = model.output
+    nodes = (
+        *(
+            Node(end, layers.Reduce(kind), (last,))
+            for end, kind in zip(ends, layers.REDUCTIONS[4:], strict=True)
+        ),
+        Node("both", layers.Add(), tuple(ends)),
+        Node("spread", layers.Spread(), ("both", last)),
+        Node("out", layers.Multiply(), ("spread", last)),
+    )
+    return Model(8, (*model.nodes, *nodes))
 
 
 MODELS = {

@@ -386,13 +386,13 @@ def test_units_that_are_normalized_in_groups_or_picked_by_their_place_stay() -> 
         b=linear(8, 8),
         groups=layers.LayerNorm(*vectors, groups=2),
         c=linear(8, 8),
-        picked=layers.Strided(7, (1, 1, 8), (0, 0, 7)),
+        picked=layers.Take(tuple(range(7, -1, -1))),
         out=linear(4, 8),
     )
     assert [group.name for group in groups(model)] == ["a"]
     bound = {group.name: group.bound for group in all_groups(model)}
     assert bound["b"] == "'groups' scales its units in groups"
-    assert bound["c"] == "'picked' takes some of its units by their place"
+    assert bound["c"] == "'picked' takes some of its units"
 
 
 def test_units_of_a_layer_that_is_used_twice_stay() -> None:

@@ -1,6 +1,7 @@
 """A model as a torch module, and back."""
 
 from tinyvox.executor.activations import ELEMENTWISE
+from tinyvox.executor.counts import span_of
 from tinyvox.executor.executor import Executor, output_frames
 from tinyvox.executor.frames import Frames
 from tinyvox.executor.parametrize import DenseWeight, ProductWeight, Rounding
@@ -15,4 +16,5 @@ __all__ = [
     "Rounding",
     "output_frames",
     "quick_products",
+    "span_of",
 ]

@@ -6,12 +6,12 @@ import functools
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tinyvox.executor.counts import frames_after
 from tinyvox.executor.frames import Frames
-from tinyvox.executor.modules import LayerModule, OnTensor, frames_after
+from tinyvox.executor.modules import LayerModule, OnTensor
 from tinyvox.executor.parametrize import (
     DenseWeight,
     Factors,
@@ -39,8 +39,7 @@ def output_frames(model: Model, lengths: Tensor) -> Tensor:
     that `Executor.run` gives."""
     found = {INPUT: lengths}
     for node in model.nodes:
-        shortest = torch.stack([found[name] for name in node.inputs]).amin(0)
-        found[node.name] = frames_after(node.layer, shortest)
+        found[node.name] = frames_after(node.layer, *(found[name] for name in node.inputs))
     return found[model.output]
 
 

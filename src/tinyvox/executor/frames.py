@@ -25,12 +25,13 @@ class Frames:
         """The batch with `function` applied to its values; lengths do not change."""
         return Frames(function(self.values), self.lengths)
 
-    def padded(self, before: int, after: int) -> Tensor:
-        """Values with zeros past the end of each utterance, and zero frames before and after."""
+    def padded(self, before: int, after: int, value: float = 0.0) -> Tensor:
+        """Values with `value` past the end of each utterance, and in frames before and after."""
         values = self.values
         if self.lengths is not None and int(self.lengths.min()) < values.shape[1]:
-            values = values * self.inside()
-        return F.pad(values, [0, 0] * (values.ndim - 2) + [before, after])
+            inside = self.inside()
+            values = values * inside if value == 0 else values.masked_fill(~inside, value)
+        return F.pad(values, [0, 0] * (values.ndim - 2) + [before, after], value=value)
 
     def alive(self) -> Tensor:
         """The frames inside the utterances, one utterance after the other, [total, ...shape]."""
@@ -65,14 +66,20 @@ class Frames:
         # An utterance without frames gives a frame past its end, which has no meaning.
         lengths = self.lengths.to(values.device).clamp(min=1)
         lengths = lengths.view(-1, *[1] * (values.ndim - 1))
-        if kind == "last":
-            values = values.take_along_dim(lengths - 1, 1)
-        elif kind == "mean":
-            values = self.padded(0, 0).sum(1, keepdim=True) / lengths
+        if kind in ("last", "middle"):
+            values = values.take_along_dim(lengths - 1 if kind == "last" else lengths // 2, 1)
+        elif kind in ("sum", "mean"):
+            values = self._sum() / (lengths if kind == "mean" else 1)
+        elif kind.startswith("variance"):
+            apart = Frames((values - self._sum() / lengths).square(), self.lengths)._sum()
+            values = apart / (lengths - int(kind == "variance_unbiased")).clamp(min=1)
         elif kind == "max":
             values = values.masked_fill(~self.inside(), -math.inf).amax(1, keepdim=True)
             values = values.nan_to_num(neginf=0.0)
         return Frames(values[:, :1], self.lengths.clamp(max=1))
+
+    def _sum(self) -> Tensor:
+        return self.padded(0, 0).sum(1, keepdim=True)
 
 
 _REDUCED: dict[str, Callable[[Tensor], Tensor]] = {
@@ -80,7 +87,16 @@ _REDUCED: dict[str, Callable[[Tensor], Tensor]] = {
     "first": lambda values: values[:, :1],
     "mean": lambda values: values.mean(1, keepdim=True),
     "max": lambda values: values.amax(1, keepdim=True),
+    "sum": lambda values: values.sum(1, keepdim=True),
+    "variance": lambda values: values.var(1, correction=0, keepdim=True),
+    "variance_unbiased": lambda values: _spread(values) / torch.sym_max(values.shape[1] - 1, 1),
+    "middle": lambda values: values[:, values.shape[1] // 2 :][:, :1],
 }
+
+
+def _spread(values: Tensor) -> Tensor:
+    """The sum of squares around the mean, for which one frame is enough."""
+    return (values - values.mean(1, keepdim=True)).square().sum(1, keepdim=True)
 
 
 def combined(function: Callable[[Tensor, Tensor], Tensor], inputs: tuple[Frames, ...]) -> Frames:

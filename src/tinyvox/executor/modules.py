@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tinyvox.executor import windows
 from tinyvox.executor.activations import activated
+from tinyvox.executor.counts import frames_after
 from tinyvox.executor.frames import Frames, combined, shortest
 from tinyvox.executor.parametrize import Factors, Weight, WeightModule, weight_module
 from tinyvox.executor.recurrent import recurrent
@@ -160,23 +162,6 @@ def _lengths(layer: layers.Layer, x: Frames) -> Tensor | None:
     return None if x.lengths is None else frames_after(layer, x.lengths)
 
 
-def frames_after(layer: layers.Layer, lengths: Tensor) -> Tensor:
-    """Frames that a layer with one input makes of utterances of so many frames, int64."""
-    if isinstance(layer, layers.Reduce):
-        return lengths.clamp(max=1)
-    reach, stride, padding = 1, 1, 0
-    if isinstance(layer, layers.Conv1d):
-        reach, stride = layer.dilation * (layer.kernel - 1) + 1, layer.stride
-        padding = sum(layer.padding)
-    elif isinstance(layer, layers.Conv2d):
-        reach, stride, padding = layer.reach[0], layer.stride[0], sum(layer.padding[:2])
-    elif isinstance(layer, layers.FrameStacking):
-        reach, stride = layer.count, layer.stride
-    elif isinstance(layer, layers.Subsample):
-        stride = layer.factor
-    return torch.clamp((lengths + padding - reach) // stride + 1, min=0)
-
-
 def _batch_norm(module: LayerModule, x: Frames) -> Frames:
     layer = module.layer
     assert isinstance(layer, layers.BatchNorm)
@@ -259,13 +244,6 @@ def _slice(module: LayerModule, x: Frames) -> Frames:
     return x.map(lambda values: values[..., layer.start : layer.stop])
 
 
-def _strided(module: LayerModule, x: Frames) -> Frames:
-    layer = module.layer
-    assert isinstance(layer, layers.Strided)
-    places = layer.places(x.values.shape[-1]).to(x.values.device)
-    return x.map(lambda values: values[..., places])
-
-
 def _flatten(module: LayerModule, x: Frames) -> Frames:
     return x.map(lambda values: values.flatten(2))
 
@@ -290,10 +268,6 @@ def _reduce(module: LayerModule, x: Frames) -> Frames:
     return x.reduced(layer.kind)
 
 
-def _softmax(module: LayerModule, x: Frames) -> Frames:
-    return x.map(lambda values: F.softmax(values, dim=-1))
-
-
 def _log_softmax(module: LayerModule, x: Frames) -> Frames:
     return x.map(lambda values: F.log_softmax(values, dim=-1))
 
@@ -310,13 +284,16 @@ _RUN: dict[type[Layer], Callable[..., Frames]] = {
     layers.FrameStacking: _frame_stacking,
     layers.Subsample: _subsample,
     layers.Slice: _slice,
-    layers.Strided: _strided,
     layers.Unflatten: _unflatten,
     layers.Flatten: _flatten,
     layers.Add: _add,
     layers.Multiply: _multiply,
     layers.Reduce: _reduce,
     layers.Concat: _concat,
-    layers.Softmax: _softmax,
+    layers.Softmax: windows.softmax,
     layers.LogSoftmax: _log_softmax,
+    layers.Pool: windows.pool,
+    layers.Take: windows.take,
+    layers.FrameUnstacking: windows.frame_unstacking,
+    layers.Spread: windows.spread,
 }

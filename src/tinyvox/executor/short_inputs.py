@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import torch
 
+from tinyvox.executor.counts import frames_needed
 from tinyvox.executor.frames import Frames
-from tinyvox.model import Layer, layers
+from tinyvox.model import Layer
 
 
 def too_short(layer: Layer, inputs: Sequence[Frames]) -> bool:
@@ -17,18 +18,10 @@ def too_short(layer: Layer, inputs: Sequence[Frames]) -> bool:
     """
     if torch.compiler.is_compiling():
         return False
-    return min(x.values.shape[1] for x in inputs) < max(1, _frames_needed(layer))
+    return min(x.values.shape[1] for x in inputs) < frames_needed(layer)
 
 
 def no_frames(like: Frames, shape: tuple[int, ...]) -> Frames:
     """As many utterances as `like` has, without a frame; frames would be of this shape."""
     lengths = None if like.lengths is None else torch.zeros_like(like.lengths)
     return Frames(like.values.new_zeros(like.values.shape[0], 0, *shape), lengths)
-
-
-def _frames_needed(layer: Layer) -> int:
-    if isinstance(layer, layers.Conv1d):
-        return layer.dilation * (layer.kernel - 1) + 1 - sum(layer.padding)
-    if isinstance(layer, layers.Conv2d):
-        return layer.reach[0] - sum(layer.padding[:2])
-    return layer.count if isinstance(layer, layers.FrameStacking) else 1

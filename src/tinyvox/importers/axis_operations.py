@@ -129,9 +129,10 @@ def cut(graph: LayerGraph, stream: Stream, dim: int, part: slice) -> Stream:
         span = (stream.span[0] + first, stream.span[1] + last - size)
         return dataclasses.replace(stream, axes=stream.with_size(dim, count), span=span)
     stream = graph.whole(stream)
-    if first or last != size or stream.backwards:
+    if step < 1 or stream.backwards:
         raise ImporterError(f"keeps frames {first}:{last}:{step}, expected all or every n-th")
-    return stream.becomes(graph.add(Subsample(step), stream.node), stream.with_size(dim, count))
+    node = graph.every(stream.node, first, first + size - last + 1, step)
+    return stream.becomes(node, stream.with_size(dim, count))
 
 
 def cut_features(graph: LayerGraph, stream: Stream, dim: int, part: range) -> Stream:

@@ -13,21 +13,26 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from tinyvox.errors import ImporterError
-from tinyvox.importers.picking import picking, runs, selection
 from tinyvox.importers.signal import Axis, Stream, in_order
 from tinyvox.model import (
     INPUT,
+    ZERO,
     Activation,
     Concat,
+    Conv1d,
+    Conv2d,
     Dense,
     Flatten,
+    FrameStacking,
     Layer,
     Model,
     Node,
+    Pool,
     Recurrent,
     Signal,
     Slice,
-    Strided,
+    Subsample,
+    Take,
     Unflatten,
 )
 
@@ -160,8 +165,33 @@ class LayerGraph:
         return dataclasses.replace(stream, node=node, axes=axes, window=None)
 
     def whole(self, stream: Stream) -> Stream:
-        """The stream finalized. Raises ImporterError also where it was padded or cut."""
-        return self.finalize(stream.unpadded())
+        """The stream finalized. Raises ImporterError also where it was padded."""
+        return self.finalize(self.uncut(stream).unpadded())
+
+    def uncut(self, stream: Stream) -> Stream:
+        """The same stream, of a node that gives no frames that were cut off from both ends.
+
+        A convolution or a pooling makes less of its padding; other frames are left out.
+        """
+        first, last = stream.span
+        if stream.span == (0, 0) or first < 0 or last > 0 or stream.window:
+            return stream
+        less = _less_padded(self.layer(stream.node), first, -last)
+        if less is not None:
+            node = self.replace(stream.node, less)
+        else:
+            node = self.every(stream.node, first, first - last + 1, 1)
+        return dataclasses.replace(stream, node=node, span=(0, 0))
+
+    def every(self, name: str, place: int, count: int, stride: int) -> str:
+        """The node that gives frame `place` of `count` frames in a row, every `stride` frames."""
+        shape = self.signals[name].shape
+        if count == 1:
+            return self.add(Subsample(stride), name)
+        size = math.prod(shape)
+        node = self.add(FrameStacking(count, stride), self.flatten(name))
+        node = self.add(Slice(place * size, (place + 1) * size), node)
+        return self.add(Unflatten(shape[0]), node) if len(shape) > 1 else node
 
     def image(self, stream: Stream, channel: int, band: int) -> str:
         """The node of shape (channels, bands) for a tensor that has them in these dimensions.
@@ -222,13 +252,10 @@ def picked(graph: LayerGraph, node: str, places: Sequence[int]) -> str:
     before = _behind(graph, node, places)
     if before is not None:
         return picked(graph, *before)
-    layer = picking(places, size)
-    if layer is not None:
-        return graph.add(layer, node)
-    parts = runs(places)
-    if parts is None:
-        return graph.add(selection(places, size), node)
-    return graph.add(Concat(), *(graph.add(Slice(p.start, p.stop), node) for p in parts))
+    start, stop = places[0], places[0] + len(places)
+    if list(places) == list(range(start, stop)):
+        return graph.add(Slice(start, stop), node)
+    return graph.add(Take(tuple(places)), node)
 
 
 def _behind(graph: LayerGraph, name: str, places: Sequence[int]) -> tuple[str, list[int]] | None:
@@ -239,9 +266,8 @@ def _behind(graph: LayerGraph, name: str, places: Sequence[int]) -> tuple[str, l
     layer = node.layer
     if isinstance(layer, Slice):
         return node.inputs[0], [layer.start + place for place in places]
-    if isinstance(layer, Strided):
-        behind = layer.places(graph.signals[node.inputs[0]].size).tolist()
-        return node.inputs[0], [behind[place] for place in places]
+    if isinstance(layer, Take) and ZERO not in layer.indices:
+        return node.inputs[0], [layer.indices[place] for place in places]
     start = 0
     for source in node.inputs if isinstance(layer, Concat) else ():
         size = graph.signals[source].size
@@ -254,6 +280,18 @@ def _behind(graph: LayerGraph, name: str, places: Sequence[int]) -> tuple[str, l
 def _inverse(order: Sequence[int]) -> list[int]:
     """For every feature in the tensor's order, its number in the node's."""
     return sorted(range(len(order)), key=order.__getitem__)
+
+
+def _less_padded(layer: Layer | None, before: int, after: int) -> Layer | None:
+    """The layer without frames of its padding, of which each makes a frame; None where it has no
+    such."""
+    if not isinstance(layer, Conv1d | Conv2d | Pool):
+        return None
+    stride = layer.stride if isinstance(layer, Conv1d) else layer.stride[0]
+    first, last, *bands = layer.padding
+    if stride > 1 or before > first or after > last:
+        return None
+    return dataclasses.replace(layer, padding=(first - before, last - after, *bands))
 
 
 def _same_weights(one: Layer, other: Layer) -> bool:

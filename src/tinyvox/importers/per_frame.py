@@ -6,9 +6,8 @@ only picks them, on each value alone where it is linear.
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -80,26 +79,6 @@ def scaling(weight: Tensor, bias: Tensor | None = None) -> BatchNorm:
 def in_order_of_dims(graph: LayerGraph, stream: Stream) -> Stream:
     """The stream of a node whose frames have the features in the order of the tensor."""
     return rearranged(graph, stream, lambda frame: frame)
-
-
-def spread(graph: LayerGraph, stream: Stream, shape: Sequence[int], outer: Axes) -> Stream:
-    """The stream with the features repeated to a shape, as torch broadcasts them.
-
-    `outer` are the batch and time axes that the result must have.
-    """
-    missing = len(shape) - len(stream.axes)
-    stream = dataclasses.replace(stream, axes=((),) * missing + stream.axes)
-    sizes = [1 if axes else size for axes, size in zip(outer, shape, strict=True)]
-    found = outside(stream)
-    if any(axes and axes != other for axes, other in zip(outer, found, strict=True)):
-        reason = "" if any(a.kind == "time" for dim in found for a in dim) else _WHOLE
-        raise ImporterError(f"combines {stream} with {list(shape)}, expected equal frames{reason}")
-    return rearranged(graph, stream, lambda frame: frame.expand(sizes), outer)
-
-
-_WHOLE = (
-    ": one frame of a whole utterance cannot go back to every frame, which would wait for the last"
-)
 
 
 def _frames(stream: Stream, values: Tensor) -> Tensor:

@@ -1,52 +1,14 @@
-"""One frame of a whole utterance: the last one, the mean over time, the final state of a cell."""
+"""One frame of a whole utterance: the last one, the mean over time."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from tinyvox.errors import ImporterError
 from tinyvox.importers.layer_graph import LayerGraph
-from tinyvox.importers.signal import Axis, Stream
-from tinyvox.model import Concat, Recurrent, Reduce
-
-
-@dataclass(frozen=True, eq=False)
-class States:
-    """The final hidden states of a recurrent layer, a tensor [cells, batch, size].
-
-    `nodes` give the hidden states of each cell over time, each alone; `batch` is what the batch
-    dimension is made of.
-    """
-
-    nodes: tuple[str, ...]
-    batch: tuple[Axis, ...]
-
-    def select(self, graph: LayerGraph, index: int) -> Stream:
-        """The final state of one cell, [batch, size]; negative indices count from the last one.
-
-        A cell that runs backwards in time ends at the first frame.
-        """
-        node = self.nodes[index]
-        layer, size = graph.layer(node), graph.signals[node].size
-        assert isinstance(layer, Recurrent)
-        kind = "last" if layer.backward is None else "first"
-        feature = (Axis("feature", size),) if size > 1 else ()
-        return Stream(graph.add(Reduce(kind), node), (self.batch, feature))
-
-    def cut(self, part: slice) -> States:
-        """The states of some of the cells."""
-        return States(self.nodes[part], self.batch)
-
-    def joined(self, graph: LayerGraph) -> Stream:
-        """The final states of all cells after one another, [batch, cells * size]."""
-        streams = [self.select(graph, index) for index in range(len(self.nodes))]
-        if len(streams) == 1:
-            return streams[0]
-        size = sum(graph.signals[stream.node].size for stream in streams)
-        node = graph.add(Concat(), *(stream.node for stream in streams))
-        return Stream(node, (self.batch, (Axis("feature", size),)))
+from tinyvox.importers.signal import Stream
+from tinyvox.model import Reduce
 
 
 def reduced(
@@ -70,9 +32,17 @@ def reduced(
 
 
 def frame(graph: LayerGraph, stream: Stream, dim: int, index: int, keep: bool = False) -> Stream:
-    """The first or the last frame of all."""
+    """One frame of all: the first, the last, the middle one, or one counted from either end."""
+    stream = graph.whole(stream)
     count = stream.shape[stream.dim(dim)]
-    if index % count not in (0, count - 1):
-        raise ImporterError(f"takes frame {index} of {count}, expected the first or the last one")
-    kind = "first" if index % count == 0 else "last"
-    return reduced(graph, stream, kind, (dim,), keep)
+    place = index % count
+    kind, node = "middle", stream.node
+    if place == 0 or place == count - 1:
+        kind = "first" if place == 0 else "last"
+    elif stream.backwards:
+        raise ImporterError(f"takes frame {index} of {count} that are reversed")
+    elif place < count // 2:
+        kind, node = "first", graph.every(node, place, place + 1, 1)
+    elif place > count // 2:
+        kind, node = "last", graph.every(node, 0, count - place, 1)
+    return reduced(graph, dataclasses.replace(stream, node=node), kind, (dim,), keep)

@@ -192,6 +192,32 @@ class Convolution:
         return tape.apply(aten.constant_pad_nd.default, value, amounts) if any(amounts) else value
 
 
+def pooled(
+    tape: Tape, source: Any, kind: str, kernel: Sequence[int], stride: Sequence[int], same: bool
+) -> Any:
+    """The pooling of [batch, height, width, channels], "max" or "mean", which leaves padding out.
+
+    Raises ImporterError for padding SAME of more after than before, but where there is none before.
+    """
+    value = tape.apply(aten.permute.default, source, [0, 3, 1, 2])
+    padding, ceil = [0, 0], False
+    for i in range(2 if same else 0):
+        size = value.shape[2 + i]
+        total = max((-(-size // stride[i]) - 1) * stride[i] + kernel[i] - size, 0)
+        if total > 1 and total % 2:
+            raise ImporterError(
+                f"pads windows of {kernel[i]} by {total // 2} before and {total - total // 2} "
+                "after, expected as much; take an odd window, or padding VALID"
+            )
+        padding[i], ceil = total // 2, ceil or total == 1
+    settings = [list(kernel), list(stride), padding]
+    if kind == "max":
+        value = tape.apply(aten.max_pool2d.default, value, *settings, [1, 1], ceil)
+    else:
+        value = tape.apply(aten.avg_pool2d.default, value, *settings, ceil, False)
+    return tape.apply(aten.permute.default, value, [0, 2, 3, 1])
+
+
 def place_of(name: str) -> Place:
     """A name for the layer that has a weight of this name: without the parts that name no layer."""
     parts = [part for part in name.split(";")[0].replace(":0", "").split("/") if part]

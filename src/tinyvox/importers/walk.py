@@ -11,10 +11,10 @@ from typing import Any
 from torch import Tensor
 
 from tinyvox.errors import ImporterError, ModelError
+from tinyvox.importers.final_states import States
 from tinyvox.importers.fusion import fused
 from tinyvox.importers.layer_graph import LayerGraph
 from tinyvox.importers.operators import OPERATORS, Call, Carried, Unusable, canonical
-from tinyvox.importers.reduction import States
 from tinyvox.importers.signal import Stream, input_stream
 from tinyvox.importers.tape import Step, Traced, Value, mapped, needed
 from tinyvox.model import INPUT, ContextWindow, Model
@@ -134,7 +134,7 @@ class Walk:
                 "wrap the module so that it returns its logits alone"
             )
         output = self.found[id(self.result)]
-        stream = self.graph.finalize(output)
+        stream = self.graph.finalize(self.graph.uncut(output))
         if stream.is_padded or stream.backwards:
             raise ImporterError(
                 "returns padded, cut or reversed frames, expected the frames of a layer"

@@ -8,6 +8,7 @@ columns of its matrix to the groups of the signal that it reads.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -314,18 +315,22 @@ class _Derivation:
         assert isinstance(layer, layers.ContextWindow)
         return self.segments[node.inputs[0]] * (layer.left + 1 + layer.right)
 
-    def _unflatten(self, node: Node) -> list[_Segment]:
-        reason = f"{node.name!r} makes channels of its units"
-        self._bind(self.segments[node.inputs[0]], reason)
-        signal = self.model.signals[node.name]
-        made = [self._new(node.name, *signal.shape)]
-        self._bind(made, reason)
-        return made
+    def _bands(self, node: Node) -> list[_Segment]:
+        """Channels stay as they are, with another number of bands each."""
+        before, after = self.model.signals[node.inputs[0]], self.model.signals[node.name]
+        incoming = self.segments[node.inputs[0]]
+        bands, made = before.size // before.shape[0], after.size // after.shape[0]
+        moved = isinstance(node.layer, layers.Take) and node.layer.axis == 0
+        if moved or any(segment.width % bands for segment in incoming):
+            return self._mixed(node)
+        return [_Segment(s.group, s.width // bands * made) for s in incoming]
 
-    def _slice(self, node: Node) -> list[_Segment]:
-        reason = f"{node.name!r} takes some of its units by their place"
+    def _mixed(self, node: Node) -> list[_Segment]:
+        """The units of the input have no units of the output of their own."""
+        reason = f"{node.name!r} {_MIXING[type(node.layer)]} of its units"
         self._bind(self.segments[node.inputs[0]], reason)
-        made = [self._new(node.name, self.model.signals[node.name].size)]
+        shape = self.model.signals[node.name].shape
+        made = [self._new(node.name, shape[0], math.prod(shape[1:]))]
         self._bind(made, reason)
         return made
 
@@ -359,6 +364,14 @@ class _Derivation:
         return [segment for name in node.inputs for segment in self.segments[name]]
 
 
+_MIXING: dict[type, str] = {
+    layers.Slice: "takes some",
+    layers.Take: "takes some",
+    layers.Unflatten: "makes channels",
+    layers.FrameUnstacking: "makes frames",
+    layers.Pool: "pools the values",
+}
+"""What layers do whose output has other units than their input."""
 _HANDLERS: dict[type, Callable[[_Derivation, Node], list[_Segment]]] = {
     layers.Linear: _Derivation._linear,
     layers.Conv1d: _Derivation._linear,
@@ -370,9 +383,8 @@ _HANDLERS: dict[type, Callable[[_Derivation, Node], list[_Segment]]] = {
     layers.ContextWindow: _Derivation._window,
     layers.FrameStacking: _Derivation._window,
     layers.Subsample: _Derivation._through,
-    layers.Slice: _Derivation._slice,
-    layers.Strided: _Derivation._slice,
-    layers.Unflatten: _Derivation._unflatten,
+    layers.Slice: _Derivation._mixed,
+    layers.Unflatten: _Derivation._mixed,
     layers.Flatten: _Derivation._through,
     layers.Add: _Derivation._combine,
     layers.Multiply: _Derivation._combine,
@@ -380,4 +392,8 @@ _HANDLERS: dict[type, Callable[[_Derivation, Node], list[_Segment]]] = {
     layers.Concat: _Derivation._concat,
     layers.Softmax: _Derivation._through,
     layers.LogSoftmax: _Derivation._through,
+    layers.Pool: _Derivation._bands,
+    layers.Take: _Derivation._bands,
+    layers.FrameUnstacking: _Derivation._mixed,
+    layers.Spread: _Derivation._through,
 }

@@ -232,11 +232,6 @@ def _slice(layer: Any, x: Normal) -> Normal:
     return x.map(lambda v: v[layer.start : layer.stop])
 
 
-def _strided(layer: Any, x: Normal) -> Normal:
-    places = layer.places(x.mean.numel())
-    return x.map(lambda v: v[places])
-
-
 def _unflatten(layer: Any, x: Normal) -> Normal:
     return x.map(lambda v: v.reshape(layer.channels, -1))
 
@@ -261,17 +256,55 @@ def _reduce(layer: Any, x: Normal) -> Normal:
     """As if an utterance had FRAMES frames that do not depend on each other."""
     if layer.kind == "mean":
         return Normal(x.mean, x.variance / FRAMES)
+    if layer.kind == "sum":
+        return Normal(x.mean * FRAMES, x.variance * FRAMES)
+    if layer.kind.startswith("variance"):
+        return Normal(x.variance, x.variance.square() * 2 / FRAMES)
+    return _max_of(x, FRAMES) if layer.kind == "max" else x
+
+
+def _max_of(x: Normal, count: int) -> Normal:
+    """The moments of the largest of so many values that do not depend on each other."""
+    mean, variance = _largest(count)
+    return Normal(x.mean + mean * x.variance.sqrt(), x.variance * variance)
+
+
+def _pool(layer: Any, x: Normal) -> Normal:
+    """Without padding in time, as if the values of a window did not depend on each other."""
+    count = math.prod(layer.kernel)
+    image = x if x.mean.ndim == 2 else x.map(lambda v: v[:, None])
+    mean, second = (
+        F.avg_pool1d(F.pad(v, layer.padding[2:])[None], layer.kernel[1], layer.stride[1])[0]
+        for v in (image.mean, image.variance + image.mean.square())
+    )
     if layer.kind == "max":
-        mean, variance = _largest()
-        return Normal(x.mean + mean * x.variance.sqrt(), x.variance * variance)
-    return x
+        found = _max_of(Normal(mean, (second - mean.square()).clamp(min=0)), count)
+    else:
+        found = Normal(mean, (second - mean.square()).clamp(min=0) / count)
+    return found.map(lambda v: v.view(-1)) if x.mean.ndim == 1 else found
+
+
+def _take(layer: Any, x: Normal) -> Normal:
+    places = torch.tensor(layer.indices)
+    inside = (places >= 0).view(-1, *[1] * (x.mean.ndim - 1 - layer.axis))
+    return x.map(lambda v: v.index_select(layer.axis, places.clamp(min=0)) * inside)
+
+
+def _frame_unstacking(layer: Any, x: Normal) -> Normal:
+    """Over all frames: their parts have moments of their own."""
+    mean, second = (v.view(layer.count, -1).mean(0) for v in (x.mean, x.variance + x.mean.square()))
+    return Normal(mean, (second - mean.square()).clamp(min=0))
+
+
+def _spread(layer: Any, one: Normal, other: Normal) -> Normal:
+    return one
 
 
 @functools.cache
-def _largest() -> tuple[float, float]:
-    """Mean and variance of the largest of FRAMES values of mean 0 and variance 1."""
+def _largest(count: int) -> tuple[float, float]:
+    """Mean and variance of the largest of so many values of mean 0 and variance 1."""
     points = torch.linspace(-8, 8, 4001, dtype=torch.float64)
-    density = FRAMES * _density(points) * _below(points).pow(FRAMES - 1)
+    density = count * _density(points) * _below(points).pow(count - 1)
     weights = density / density.sum()
     mean = float(weights @ points)
     return mean, float(weights @ points.square()) - mean**2
@@ -287,6 +320,8 @@ def _sum(parts: list[Tensor]) -> Tensor:
 
 def _softmax(layer: Any, x: Normal) -> Normal:
     """A rough estimate: the softmax of the means, and how steep it is there."""
+    if layer.over == "time":
+        return Normal(torch.full_like(x.mean, 1 / FRAMES), x.variance / FRAMES**2)
     mean = torch.softmax(x.mean, 0)
     return Normal(mean, x.variance * (mean * (1 - mean)).square())
 
@@ -308,7 +343,6 @@ _HANDLERS: dict[type, Callable[..., Normal]] = {
     layers.FrameStacking: _window,
     layers.Subsample: _same,
     layers.Slice: _slice,
-    layers.Strided: _strided,
     layers.Unflatten: _unflatten,
     layers.Flatten: _flatten,
     layers.Add: _add,
@@ -317,4 +351,8 @@ _HANDLERS: dict[type, Callable[..., Normal]] = {
     layers.Concat: _concat,
     layers.Softmax: _softmax,
     layers.LogSoftmax: _log_softmax,
+    layers.Pool: _pool,
+    layers.Take: _take,
+    layers.FrameUnstacking: _frame_unstacking,
+    layers.Spread: _spread,
 }

@@ -19,8 +19,7 @@ ALL = 2**62
 
 
 class Building:
-    """A graph, the model's tensors in it, and the length of every signal, and the values of one of
-    its frames, by its name in the graph.
+    """A graph, the model's tensors in it, and the length of every signal by its name in the graph.
 
     Signals are [1, frames, size], or [1, frames, channels, bands].
     """
@@ -29,8 +28,9 @@ class Building:
         self.graph = Graph()
         self.weights = Weights(self.graph)
         self.lengths: dict[str, Length] = {}
-        self.sizes: dict[str, int] = {}
         self.layer = ""
+        self.shape: tuple[int, ...] = ()
+        """The shape of the frames that the present layer puts out."""
 
     def vector(self, field: str, values: Tensor) -> str:
         """A vector of the present layer, by its dotted field name."""

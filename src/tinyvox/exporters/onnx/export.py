@@ -33,7 +33,7 @@ def onnx_model(model: Model) -> tuple[ModelProto, Sequence[Form]]:
     It takes features [1, frames, size], any number of frames, and gives [1, frames', ...size'].
     """
     build = Building()
-    build.lengths[INPUT], build.sizes[INPUT] = SAME, model.input_size
+    build.lengths[INPUT] = SAME
     names = {INPUT: INPUT}
     for node in model.nodes:
         signals = [names[name] for name in node.inputs]

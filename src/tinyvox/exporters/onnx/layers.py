@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tinyvox.executor import span_of
+from tinyvox.exporters.onnx import windows
 from tinyvox.exporters.onnx.building import ALL, Building, Length
 from tinyvox.exporters.onnx.recurrent import recurrent
 from tinyvox.model import Layer, Matrix, Product, Signal, layers
@@ -159,11 +161,6 @@ def _slice(build: Building, layer: layers.Slice, x: str) -> str:
     return build.graph.slice(x, layer.start, build.graph.integers(layer.stop), 2)
 
 
-def _strided(build: Building, layer: layers.Strided, x: str) -> str:
-    places = build.graph.integers(*layer.places(build.sizes[x]).tolist())
-    return build.graph.op("Gather", x, places, axis=2)
-
-
 def _unflatten(build: Building, layer: layers.Unflatten, x: str) -> str:
     return build.graph.reshape(x, 0, 0, layer.channels, -1)
 
@@ -191,19 +188,6 @@ def _concat(build: Building, layer: layers.Concat, *inputs: str) -> str:
     return build.graph.op("Concat", *inputs, axis=2)
 
 
-def _reduce(build: Building, layer: layers.Reduce, x: str) -> str:
-    if layer.kind == "last":
-        return build.frames(x, -1)
-    if layer.kind == "first":
-        return build.frames(x, 0, 1)
-    kind = {"mean": "ReduceMean", "max": "ReduceMax"}[layer.kind]
-    return build.graph.op(kind, x, build.graph.integers(1), keepdims=1)
-
-
-def _softmax(build: Building, layer: layers.Softmax, x: str) -> str:
-    return build.graph.op("Softmax", x, axis=-1)
-
-
 def _log_softmax(build: Building, layer: layers.LogSoftmax, x: str) -> str:
     return build.graph.op("LogSoftmax", x, axis=-1)
 
@@ -220,15 +204,18 @@ _EXPORT: dict[type[Layer], Callable[..., str]] = {
     layers.FrameStacking: _frame_stacking,
     layers.Subsample: _subsample,
     layers.Slice: _slice,
-    layers.Strided: _strided,
     layers.Unflatten: _unflatten,
     layers.Flatten: _flatten,
     layers.Add: _add,
     layers.Multiply: _multiply,
-    layers.Reduce: _reduce,
+    layers.Reduce: windows.reduce,
     layers.Concat: _concat,
-    layers.Softmax: _softmax,
+    layers.Softmax: windows.softmax,
     layers.LogSoftmax: _log_softmax,
+    layers.Pool: windows.pool,
+    layers.Take: windows.take,
+    layers.FrameUnstacking: windows.frame_unstacking,
+    layers.Spread: windows.spread,
 }
 _BY_SHAPE = (layers.BatchNorm, layers.Activation)
 """Layers whose vectors lie along another axis where frames have bands."""
@@ -237,25 +224,22 @@ _BY_SHAPE = (layers.BatchNorm, layers.Activation)
 def add_layer(build: Building, name: str, layer: Layer, inputs: list[str], signal: Signal) -> str:
     """Add a layer to the graph; returns the name of its output, a signal of this shape."""
     build.layer = build.graph.place = name
-    inputs, length = build.aligned(inputs)
+    build.shape = signal.shape
+    if isinstance(layer, layers.Spread):
+        length = build.lengths[inputs[1]]
+    else:
+        inputs, length = build.aligned(inputs)
     banded = [len(signal.shape) == 2] if isinstance(layer, _BY_SHAPE) else []
     output = _EXPORT[type(layer)](build, layer, *inputs, *banded)
-    build.lengths[output], build.sizes[output] = _length_after(layer, length), signal.size
+    build.lengths[output] = _length_after(layer, length)
     return output
 
 
 def _length_after(layer: Layer, length: Length) -> Length:
     if isinstance(layer, layers.Reduce):
         return ("one frame",)
-    reach, stride, padding = 1, 1, 0
-    if isinstance(layer, layers.Conv1d):
-        reach, stride = layer.dilation * (layer.kernel - 1) + 1, layer.stride
-        padding = sum(layer.padding)
-    elif isinstance(layer, layers.Conv2d):
-        reach, stride, padding = layer.reach[0], layer.stride[0], sum(layer.padding[:2])
-    elif isinstance(layer, layers.FrameStacking):
-        reach, stride = layer.count, layer.stride
-    elif isinstance(layer, layers.Subsample):
-        stride = layer.factor
+    if isinstance(layer, layers.FrameUnstacking):
+        return (*length, ("apart", layer.count))
+    reach, stride, padding = span_of(layer)
     change = padding - reach + 1, stride
     return length if change == (0, 1) else (*length, change)

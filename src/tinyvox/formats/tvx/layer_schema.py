@@ -22,6 +22,9 @@ OLDEST, SHARING, PROJECTING, GATING, VARYING, SIGNALS = 2, 3, 4, 5, 6, 7
 """The oldest version of the format that is still written and read; the first versions with products
 that share a factor, with projected LSTMs, and, three times, with what the layers and kinds below
 say."""
+LIST = 0
+"""The count of a field of any number of places, from -1 on: the record has how many they are, then
+each of them plus 1. It is the last field."""
 REPEAT = 255
 """The kind of a record in the file that stands for the very layer of an earlier record."""
 
@@ -33,7 +36,7 @@ class LayerSchema:
     layer: type[Layer]
     tensors: tuple[str, ...] = ()
     ints: Mapping[str, int] = field(default_factory=dict)
-    """How many numbers each field holds. A field of more than one is a tuple."""
+    """How many numbers each field holds, or LIST. A field of other than one is a tuple."""
     floats: tuple[str, ...] = ()
     values: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
     """The values that the numbers in a field stand for, where it does not hold the numbers
@@ -115,10 +118,33 @@ LAYER_SCHEMAS = (
     LayerSchema(layers.Concat),
     LayerSchema(layers.LogSoftmax),
     LayerSchema(layers.Multiply, version=GATING),
-    LayerSchema(layers.Reduce, (), {"kind": 1}, values={"kind": layers.REDUCTIONS}, version=GATING),
-    LayerSchema(layers.Softmax, version=GATING),
+    LayerSchema(
+        layers.Reduce,
+        (),
+        {"kind": 1},
+        values={"kind": layers.REDUCTIONS},
+        since=dict.fromkeys(layers.REDUCTIONS[4:], SIGNALS),
+        version=GATING,
+    ),
+    LayerSchema(
+        layers.Softmax,
+        (),
+        {"over": 1},
+        values={"over": layers.SOFTMAX_AXES},
+        since={"over": SIGNALS},
+        version=GATING,
+    ),
     LayerSchema(layers.Slice, (), {"start": 1, "stop": 1}, version=VARYING),
-    LayerSchema(layers.Strided, (), {"start": 1, "sizes": 3, "strides": 3}, version=SIGNALS),
+    LayerSchema(
+        layers.Pool,
+        (),
+        {"kind": 1, "kernel": 2, "stride": 2, "padding": 4},
+        values={"kind": layers.POOLINGS},
+        version=SIGNALS,
+    ),
+    LayerSchema(layers.Take, (), {"axis": 1, "indices": LIST}, version=SIGNALS),
+    LayerSchema(layers.FrameUnstacking, (), {"count": 1}, version=SIGNALS),
+    LayerSchema(layers.Spread, version=SIGNALS),
 )
 """The schema of every layer. Its place in this tuple is the layer's kind in the file."""
 KIND_OF = {schema.layer: kind for kind, schema in enumerate(LAYER_SCHEMAS)}

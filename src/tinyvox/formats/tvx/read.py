@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from tinyvox.formats.tvx.fields import decimal
-from tinyvox.formats.tvx.layer_schema import LAYER_SCHEMAS
+from tinyvox.formats.tvx.layer_schema import LAYER_SCHEMAS, LIST
 from tinyvox.formats.tvx.tensors import tensor_of
 from tinyvox.model import INPUT, Cell, Features, Layer, Matrix, Model, Node, SpeechCard
 
@@ -49,6 +49,9 @@ def _layer(record: Mapping[str, Any], factors: list[Matrix]) -> Layer:
     numbers = iter(record["ints"])
     fields: dict[str, Any] = {}
     for name, count in schema.ints.items():
+        if count == LIST:
+            fields[name] = tuple(number - 1 for number in numbers)
+            continue
         found = tuple(next(numbers) for _ in range(count))
         fields[name] = found if count > 1 else found[0]
     fields |= {name: known[fields[name]] for name, known in schema.values.items()}

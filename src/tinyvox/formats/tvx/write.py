@@ -19,11 +19,13 @@ from tinyvox.formats.tvx.layer_schema import (
     GATING,
     KIND_OF,
     LAYER_SCHEMAS,
+    LIST,
     LOG_PROBABILITIES,
     NORMALIZED,
     OLDEST,
     REPEAT,
     SHARING,
+    LayerSchema,
 )
 from tinyvox.formats.tvx.tensors import tensor_record
 from tinyvox.model import INPUT, Matrix, Model, Node, SpeechCard
@@ -100,10 +102,8 @@ def _node(
     for name in schema.ints:
         if schema.since.get(name, OLDEST) > version:
             continue
-        value, known = getattr(layer, name), schema.values.get(name)
-        numbers = np.ravel(value).tolist() if known is None else [known.index(value)]
         try:
-            parts += [varint(number) for number in numbers]
+            parts += [varint(number) for number in _numbers(schema, name, getattr(layer, name))]
         except ModelError as error:
             raise ModelError(f"layer {node.name!r}: {name}: {error}") from None
     parts += [struct.pack("<f", getattr(layer, name) or 0.0) for name in schema.floats]
@@ -116,6 +116,16 @@ def _node(
         except ModelError as error:
             raise ModelError(f"layer {node.name!r}: {name}: {error}") from None
     return b"".join(parts)
+
+
+def _numbers(schema: LayerSchema, name: str, value: Any) -> list[int]:
+    """What the record has for a setting."""
+    if name in schema.values:
+        return [schema.values[name].index(value)]
+    if schema.ints[name] == LIST:
+        return [len(value), *(place + 1 for place in value)]
+    numbers: list[int] = np.ravel(value).tolist()
+    return numbers
 
 
 def _speech_section(card: SpeechCard) -> bytes:

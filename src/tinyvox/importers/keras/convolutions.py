@@ -10,9 +10,10 @@ from torch import Tensor
 from tinyvox.errors import ImporterError
 from tinyvox.importers.axis_operations import pad
 from tinyvox.importers.keras.activations import activate
-from tinyvox.importers.keras.call import Call, Outputs, filled
-from tinyvox.importers.keras.settings import pair, shown
+from tinyvox.importers.keras.call import Call, Outputs
+from tinyvox.importers.keras.settings import Settings, pair, shown
 from tinyvox.importers.layer_graph import ColumnOrder
+from tinyvox.importers.pooling import pool
 from tinyvox.importers.signal import Axes, Axis, Stream
 from tinyvox.model import Conv1d, Conv2d, Dense, Linear
 
@@ -246,21 +247,31 @@ def zero_padding(call: Call) -> Outputs:
     return [stream]
 
 
-def average_pooling(call: Call) -> Outputs:
-    """`AveragePooling1D(pool_size, strides)`: a convolution of each channel by itself."""
-    size = call.config.counts("pool_size", 1, 2)[0]
-    kernel = Kernel(size, call.config.counts("strides", 1, size)[0])
-    if call.config.text("padding", "valid") != "valid":
-        raise ImporterError("averages fewer frames at the edges, expected padding='valid'")
-    stream, node, order, channels = _input(call, 1)
-    if order is not None:
-        raise ImporterError("takes channels in the order of the layer before")
+def _strides(config: Settings) -> bool:
+    return "strides" in config and config.get("strides") is not None
 
-    def build() -> Conv1d:
-        weight = filled(channels * size, 1 / size).view(channels, 1, size)
-        return _conv1d(call, kernel, stream.unpadded(), weight, None, channels, None)
 
-    return [_add_conv1d(call, stream, node, kernel, call.once(build, channels))]
+def pooling(kind: str, rank: int) -> Callable[[Call], Outputs]:
+    """The handler of `MaxPooling1D(pool_size, strides, padding)` and the like."""
+
+    def handler(call: Call) -> Outputs:
+        config = call.config
+        if config.text("data_format", "channels_last") != "channels_last":
+            raise ImporterError("data_format is channels_first, expected channels_last")
+        kernel = config.counts("pool_size", rank, 2)
+        stride = config.counts("strides", rank) if _strides(config) else kernel
+        same = config.text("padding", "valid") == "same"
+        if same and kernel != stride:
+            raise ImporterError(
+                f"pools {kernel} every {stride} with padding 'same', expected equal"
+            )
+        padding = [(0, size - 1 if same else 0) for size in kernel]
+        call.place()
+        inside = "mean_inside" if same and kind == "mean" else kind
+        dims = range(1, 1 + rank)
+        return [pool(call.graph, call.stream, inside, dims, kernel, stride, padding)]
+
+    return handler
 
 
 CONVOLUTIONS: dict[str, Callable[[Call], Outputs]] = {
@@ -268,6 +279,7 @@ CONVOLUTIONS: dict[str, Callable[[Call], Outputs]] = {
     **dict.fromkeys(("DepthwiseConv1D", "SeparableConv1D"), depthwise),
     "Conv2D": conv2d,
     **dict.fromkeys(("ZeroPadding1D", "ZeroPadding2D"), zero_padding),
-    "AveragePooling1D": average_pooling,
+    **{f"AveragePooling{n}D": pooling("mean", n) for n in (1, 2)},
+    **{f"MaxPooling{n}D": pooling("max", n) for n in (1, 2)},
 }
 """The handler of every convolution, by its class."""

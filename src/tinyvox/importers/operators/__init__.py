@@ -14,6 +14,9 @@ from tinyvox.importers.operators.call import Call, Carried, Unusable, canonical
 from tinyvox.importers.operators.features import FEATURE_OPERATORS
 from tinyvox.importers.operators.layers import LAYER_OPERATORS
 from tinyvox.importers.operators.norms import NORM_OPERATORS
+from tinyvox.importers.operators.pooling import POOLING
+from tinyvox.importers.operators.time import TIME_OPERATORS
+from tinyvox.importers.operators.transposed import TRANSPOSED
 
 OPERATORS: dict[str, Callable[[Call], Any]] = {
     **AXIS_OPERATORS,
@@ -22,6 +25,9 @@ OPERATORS: dict[str, Callable[[Call], Any]] = {
     **NORM_OPERATORS,
     **ARITHMETIC,
     **ACTIVATIONS,
+    **TIME_OPERATORS,
+    **POOLING,
+    **TRANSPOSED,
 }
 """The handler of every operator on signals, by the operator's name without overload."""
 

@@ -31,7 +31,7 @@ def activation(kind: str, limit: float | None = None) -> Callable[[Call], Stream
 def _activated(call: Call, layer: Activation) -> Stream:
     """An activation. One that maps 0 to 0 may stand before or after padding and windows."""
     stream = call.whole("self") if layer.kind in MOVING_ZERO else call.stream("self")
-    stream = call.graph.finalize(stream)
+    stream = call.graph.finalize(call.graph.uncut(stream))
     if layer.kind == "relu" and _is_positive(call.graph.layer(stream.node)):
         return stream
     node = call.graph.add(layer, stream.node)

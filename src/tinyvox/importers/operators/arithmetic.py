@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from tinyvox.errors import ImporterError
+from tinyvox.importers.broadcasting import alike, repeated
 from tinyvox.importers.operators.call import Call, canonical
-from tinyvox.importers.per_frame import outside, scaling, spread
+from tinyvox.importers.per_frame import scaling
 from tinyvox.importers.signal import Stream
 from tinyvox.model import (
     Activation,
@@ -71,15 +72,7 @@ def multiply(call: Call) -> Stream:
 
 def _alike(call: Call) -> tuple[Stream, Stream]:
     """Two signals of one layout; features are repeated as torch broadcasts them."""
-    one, two = call.whole("self"), call.whole("other")
-    if one.backwards != two.backwards:
-        raise ImporterError(f"combines {one} with reversed frames {two}, expected equal layouts")
-    if one.axes == two.axes:
-        return one, two
-    shape = tuple(torch.broadcast_shapes(one.shape, two.shape))
-    frames = [((),) * (len(shape) - len(each.axes)) + outside(each) for each in (one, two)]
-    outer = tuple(max(pair, key=len) for pair in zip(*frames, strict=True))
-    return spread(call.graph, one, shape, outer), spread(call.graph, two, shape, outer)
+    return alike(call.graph, call.whole("self"), call.whole("other"))
 
 
 def largest(call: Call) -> Stream:
@@ -150,7 +143,7 @@ def scaled_by(call: Call, node: str, factor: float, offset: float = 0.0) -> str:
 
 def _affine(call: Call, factor: Any, offset: Any) -> Stream:
     """A signal times a constant factor plus a constant offset."""
-    stream = _repeated(call, call.whole("self"))
+    stream = repeated(call.graph, call.whole("self"), tuple(call.result.shape))
     weight, bias = (_per_value(call, stream, value) for value in (factor, offset))
     channels, flat = call.graph.signals[stream.node].shape[0], call.graph.flatten(stream.node)
     if not (_is_each(weight, channels) and _is_each(bias, channels)):
@@ -165,15 +158,6 @@ def _affine(call: Call, factor: Any, offset: Any) -> Stream:
     else:
         node = call.graph.add(scaling(weight, bias), stream.node)
     return stream.becomes(node, stream.axes)
-
-
-def _repeated(call: Call, stream: Stream) -> Stream:
-    """The stream with features repeated to the shape that it has with a constant."""
-    shape = tuple(call.result.shape)
-    if shape == stream.shape:
-        return stream
-    frames = ((),) * (len(shape) - len(stream.axes)) + outside(stream)
-    return spread(call.graph, stream, shape, frames)
 
 
 def _is_each(values: Tensor, channels: int) -> bool:

@@ -5,6 +5,7 @@ What each does to a stream is in `importers.axis_operations`; here are ATen's na
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,18 +15,22 @@ from torch import Tensor
 from tinyvox.errors import ImporterError
 from tinyvox.importers import axis_operations as operations
 from tinyvox.importers.axis_operations import Zeros
-from tinyvox.importers.layer_graph import LayerGraph
+from tinyvox.importers.broadcasting import alike, repeated
+from tinyvox.importers.final_states import States, gathered
 from tinyvox.importers.operators.activations import maximum, minimum
+from tinyvox.importers.operators.arithmetic import scaled_by
 from tinyvox.importers.operators.call import Call, Unusable
 from tinyvox.importers.operators.features import averaged, is_features, largest_of, summed
-from tinyvox.importers.per_frame import outside, spread
-from tinyvox.importers.reduction import States, frame, reduced
-from tinyvox.importers.signal import Axis, Stream
-from tinyvox.model import Concat, Conv2d, Dense, Linear, Slice
+from tinyvox.importers.operators.pooling import padded_by
+from tinyvox.importers.pooling import adapted, is_band, of_bands_and_time
+from tinyvox.importers.reduction import frame, reduced
+from tinyvox.importers.signal import Stream
 
 
-def unchanged(call: Call) -> Stream:
+def unchanged(call: Call) -> Stream | States:
     """An operator that changes nothing: copies, and types that are float32 already."""
+    if isinstance(states := next(iter(call.arguments.values())), States):
+        return states
     stream = call.stream(next(iter(call.arguments)))
     return _checked(call, stream)
 
@@ -35,9 +40,9 @@ def expand(call: Call) -> Stream:
     stream, shape = call.stream("self"), tuple(call.result.shape)
     if shape == stream.shape:
         return _checked(call, stream)
-    outer = ((),) * (len(shape) - len(stream.axes)) + outside(stream)
-    other = call.arguments.get("other")
-    return spread(call.graph, stream, shape, outside(other) if isinstance(other, Stream) else outer)
+    if isinstance(other := call.arguments.get("other"), Stream):
+        return alike(call.graph, call.graph.whole(stream), call.graph.whole(other))[0]
+    return repeated(call.graph, call.graph.whole(stream), shape)
 
 
 def _checked(call: Call, stream: Stream) -> Stream:
@@ -50,7 +55,7 @@ def _checked(call: Call, stream: Stream) -> Stream:
     return stream
 
 
-def dropout(call: Call) -> Stream:
+def dropout(call: Call) -> Stream | States:
     """Dropout, which does nothing in evaluation mode."""
     if call["train"] and call["p"]:
         raise ImporterError(
@@ -60,15 +65,20 @@ def dropout(call: Call) -> Stream:
     return unchanged(call)
 
 
-def permute(call: Call) -> Stream:
-    """`permute(dims)`; of final states, the batch before the cells."""
-    if isinstance(states := call["self"], States) and list(call["dims"]) == [1, 0, 2]:
-        return operations.reshape(call.graph, states.joined(call.graph), call.result.shape)
+def permute(call: Call) -> Stream | States:
+    """`permute(dims)`."""
+    if isinstance(states := call["self"], States):
+        return states.permute(call["dims"])
     return operations.permute(call.stream("self"), call["dims"])
 
 
-def transpose(call: Call) -> Stream:
+def transpose(call: Call) -> Stream | States:
     """`transpose(dim0, dim1)`."""
+    if isinstance(states := call["self"], States):
+        order = list(range(len(states.dims)))
+        one, two = call["dim0"], call["dim1"]
+        order[one], order[two] = order[two], order[one]
+        return states.permute(order)
     return operations.transpose(call.stream("self"), call["dim0"], call["dim1"])
 
 
@@ -78,17 +88,17 @@ def transpose_last(call: Call) -> Stream:
     return operations.transpose(stream, -2, -1) if len(stream.axes) > 1 else stream
 
 
-def reshape(call: Call) -> Stream:
+def reshape(call: Call) -> Stream | States:
     """Any view of the same values; the shape is the one that torch computes."""
-    if isinstance(states := call["self"], States) and len(states.nodes) == 1:
-        return operations.reshape(call.graph, states.select(call.graph, 0), call.result.shape)
+    if isinstance(states := call["self"], States):
+        return states.reshape(call.graph, tuple(call.result.shape))
     return operations.reshape(call.graph, call.stream("self"), tuple(call.result.shape))
 
 
-def select(call: Call) -> Stream:
+def select(call: Call) -> Stream | States:
     """`select(dim, index)`: of a dimension of size 1, of frames, or of final states."""
-    if isinstance(call["self"], States) and call["dim"] in (0, -3):
-        return call["self"].select(call.graph, call["index"])
+    if isinstance(states := call["self"], States):
+        return states.select(call.graph, call["dim"], call["index"])
     stream = call.stream("self")
     if stream.is_time(call["dim"]):
         return frame(call.graph, stream, call["dim"], call["index"])
@@ -98,8 +108,8 @@ def select(call: Call) -> Stream:
 def cut(call: Call) -> Stream | States:
     """`slice(dim, start, end, step)`."""
     part = slice(call["start"], call["end"], call["step"])
-    if isinstance(call["self"], States) and call["dim"] == 0:
-        return call["self"].cut(part)
+    if isinstance(states := call["self"], States):
+        return states.cut(call.graph, call["dim"], part)
     stream = call.stream("self")
     index = _only_frame(stream, call["dim"], part)
     if index is not None:
@@ -129,34 +139,14 @@ def flip(call: Call) -> Stream:
 
 def pad(call: Call) -> Stream:
     """`pad(pad)`: amounts before and after for each dimension, the last dimension first."""
-    stream = call.stream("self")
-    if call.arguments.get("mode", "constant") != "constant" or call["value"]:
+    stream, amounts = call.stream("self"), list(call["pad"])
+    if (mode := call.arguments.get("mode", "constant")) != "constant":
+        return padded_by(call, mode, amounts)
+    if call["value"]:
         raise ImporterError("pads with something else than zeros; pad with zeros")
-    amounts = list(call["pad"])
     for i, (before, after) in enumerate(zip(amounts[::2], amounts[1::2], strict=True)):
         stream = operations.pad(stream, -1 - i, before, after)
     return stream
-
-
-def reflect(call: Call) -> Stream:
-    """`reflection_pad1d(padding)` of the features of a frame: a part of them, turned round by a
-    matrix, is joined to each end."""
-    stream, (before, after) = call.whole("self"), call["padding"]
-    if stream.feature_dim() != stream.dim(-1) or len(call.graph.signals[stream.node].shape) != 1:
-        raise ImporterError(f"reflects the last dimension of {stream}, expected features")
-    size = stream.shape[-1]
-    left = _turned(call.graph, stream.node, 1, before + 1)
-    right = _turned(call.graph, stream.node, size - 1 - after, size - 1)
-    node = call.graph.add(Concat(), *left, stream.node, *right)
-    return stream.becomes(node, stream.with_axis(-1, Axis("feature", before + size + after)))
-
-
-def _turned(graph: LayerGraph, node: str, start: int, stop: int) -> tuple[str, ...]:
-    """The node of features in a row, the last one first; none where there are none."""
-    if start == stop:
-        return ()
-    mirror = Linear(Dense(torch.eye(stop - start).flip(0)))
-    return (graph.add(mirror, graph.add(Slice(start, stop), node)),)
 
 
 def unfold(call: Call) -> Stream:
@@ -167,24 +157,15 @@ def unfold(call: Call) -> Stream:
 
 def concatenate(call: Call) -> Stream | States:
     """`cat(tensors, dim)`; final states of several layers along the cells."""
-    states = [t for t in call["tensors"] if isinstance(t, States)]
-    if states and len(states) == len(call["tensors"]) and call["dim"] in (0, -3):
-        return States(tuple(node for each in states for node in each.nodes), states[0].batch)
-    tensors = [_of_one_cell(call.graph, tensor) for tensor in call["tensors"]]
+    if (states := gathered(call.graph, call["tensors"], call["dim"])) is not None:
+        return states
+    tensors = [t.final(call.graph) if isinstance(t, States) else t for t in call["tensors"]]
     streams = [t for t in tensors if isinstance(t, Stream)]
     if any(isinstance(t, States) for t in tensors) or not streams:
         raise ImporterError("joins the final states of recurrent layers with something else")
     dim = streams[0].dim(call["dim"])
     parts = [t if isinstance(t, Stream) else _zeros(t, dim) for t in tensors]
     return operations.concatenate(call.graph, parts, dim)
-
-
-def _of_one_cell(graph: LayerGraph, given: Any) -> Any:
-    """The final state of a single cell as a stream [1, batch, size]; anything else as it is."""
-    if not isinstance(given, States) or len(given.nodes) != 1:
-        return given
-    state = given.select(graph, 0)
-    return operations.reshape(graph, state, (1, *state.shape))
 
 
 def _zeros(values: Any, dim: int) -> Zeros:
@@ -197,17 +178,42 @@ def _zeros(values: Any, dim: int) -> Zeros:
     return Zeros(values.shape[dim])
 
 
-def stack(call: Call) -> Stream:
+def stack(call: Call) -> Stream | States:
     """`stack(tensors, dim)`."""
+    if (states := gathered(call.graph, call["tensors"], call["dim"], new=True)) is not None:
+        return states
     streams = [t for t in call["tensors"] if isinstance(t, Stream)]
     if len(streams) != len(call["tensors"]):
         raise ImporterError("stacks signals and constants, expected signals alone")
     return operations.stack(call.graph, streams, call["dim"])
 
 
+def unbind(call: Call) -> tuple[Any, ...]:
+    """`unbind(dim)`."""
+    dim = call.arguments.get("dim", 0)
+    parts = range(len(call.result))
+    if isinstance(states := call["self"], States):
+        return tuple(states.select(call.graph, dim, i) for i in parts)
+    return tuple(operations.select(call.graph, call.stream("self"), dim, i) for i in parts)
+
+
+def _combined(call: Call, states: States, mean: bool) -> Stream:
+    """The sum or the mean of the final states of cells."""
+    dims = call.arguments.get("dim") or ()
+    if len(dims) != 1:
+        raise ImporterError(f"adds up dimensions {list(dims)} of final states, expected one")
+    keep = call.arguments.get("keepdim", False)
+    stream, factor = states.combined(call.graph, dims[0], mean, keep)
+    return dataclasses.replace(stream, node=scaled_by(call, stream.node, factor))
+
+
 def total(call: Call) -> Stream:
-    """`sum(dim, keepdim)`."""
+    """`sum(dim, keepdim)`: over time, or of the two directions of a recurrent layer."""
+    if isinstance(call["self"], States):
+        return _combined(call, call["self"], mean=False)
     stream, dims = call.stream("self"), call["dim"] or ()
+    if len(dims) == 1 and stream.is_time(dims[0]):
+        return reduced(call.graph, stream, "sum", dims, call["keepdim"])
     if is_features(stream, dims) and not operations.has_directions(call.graph, stream, dims):
         return summed(call, stream, dims, call["keepdim"])
     return operations.sum_directions(call.graph, stream, dims, call["keepdim"])
@@ -219,50 +225,31 @@ def reduction(kind: str) -> Callable[[Call], Stream]:
     def handler(call: Call) -> Stream:
         dims: Sequence[int] = call.arguments.get("dim") or ()
         keep = call.arguments.get("keepdim", False)
-        if kind == "mean" and len(dims) == 1 and _is_band(call.stream("self"), dims[0]):
-            return _mean_of_bands(call, call.whole("self"), dims[0])
-        if is_features(call.stream("self"), dims):
-            stream = call.whole("self")
+        if isinstance(call["self"], States) and kind == "mean":
+            return _combined(call, call["self"], mean=True)
+        stream = call.stream("self")
+        if is_features(stream, dims) and not all(is_band(stream, dim) for dim in dims):
             found = averaged if kind == "mean" else largest_of
-            return found(call, stream, dims, keep)
-        return reduced(call.graph, call.stream("self"), kind, dims, keep)
+            return found(call, call.graph.whole(stream), dims, keep)
+        return of_bands_and_time(call.graph, stream, kind, dims, keep)
 
     return handler
-
-
-def _is_band(stream: Stream, dim: int) -> bool:
-    """Whether a dimension is the bands of frames of shape (channels, bands)."""
-    axes = stream.axes[stream.dim(dim)]
-    return [(axis.kind, axis.index) for axis in axes] == [("feature", 1)]
-
-
-def _mean_of_bands(call: Call, stream: Stream, dim: int) -> Stream:
-    """The mean over bands: a convolution of each channel with equal weights."""
-    channels, bands = call.graph.signals[stream.node].shape
-    weight = Dense(torch.full((channels, bands), 1 / bands))
-    node = call.graph.add(Conv2d(weight, None, (1, bands), groups=channels), stream.node)
-    return operations.reshape(
-        call.graph, stream.becomes(node, stream.with_axis(dim)), call.result.shape
-    )
 
 
 def largest(call: Call) -> Stream | tuple[Stream, Unusable]:
     """`max(dim, keepdim)`: the values alone; of two signals, the larger one."""
     if "other" in call.arguments:
         return maximum(call)
-    if is_features(call.stream("self"), (call["dim"],)):
-        return largest_of(call, call.stream("self"), (call["dim"],), call["keepdim"]), _WHERE
-    stream = reduced(call.graph, call.stream("self"), "max", (call["dim"],), call["keepdim"])
-    return stream, _WHERE
+    dims = (call["dim"],) if "dim" in call.arguments else ()
+    of = {"self": call["self"], "dim": dims, "keepdim": call.arguments.get("keepdim", False)}
+    return reduction("max")(call.given(**of)), _WHERE
 
 
 def pooled(kind: str) -> Callable[[Call], Any]:
-    """The handler of `adaptive_avg_pool1d` and `adaptive_max_pool1d`, to one frame."""
+    """The handler of `adaptive_avg_pool2d` and the like."""
 
     def handler(call: Call) -> Any:
-        if list(call["output_size"]) != [1]:
-            raise ImporterError(f"pools to {list(call['output_size'])} frames, expected one")
-        stream = reduced(call.graph, call.stream("self"), kind, (-1,), keep=True)
+        stream = adapted(call.graph, call.stream("self"), kind, call["output_size"])
         return (stream, _WHERE) if isinstance(call.result, tuple) else stream
 
     return handler
@@ -286,7 +273,6 @@ AXIS_OPERATORS: dict[str, Callable[[Call], Any]] = {
     "slice": cut,
     "flip": flip,
     **dict.fromkeys(("pad", "constant_pad_nd"), pad),
-    "reflection_pad1d": reflect,
     "unfold": unfold,
     **dict.fromkeys(("cat", "concat"), concatenate),
     "stack": stack,
@@ -295,7 +281,8 @@ AXIS_OPERATORS: dict[str, Callable[[Call], Any]] = {
     "amax": reduction("max"),
     "max": largest,
     "min": minimum,
-    "adaptive_avg_pool1d": pooled("mean"),
-    "adaptive_max_pool1d": pooled("max"),
+    **{f"adaptive_avg_pool{n}d": pooled("mean") for n in (1, 2)},
+    **{f"adaptive_max_pool{n}d": pooled("max") for n in (1, 2)},
+    "unbind": unbind,
 }
 """The handler of every operator that is no layer, by the operator's name without overload."""

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from tinyvox.errors import ImporterError
+from tinyvox.importers.final_states import States
 from tinyvox.importers.layer_graph import LayerGraph
-from tinyvox.importers.reduction import States
 from tinyvox.importers.signal import Axes, Stream, rearrangement
 
 
@@ -50,10 +50,7 @@ class Call:
         """An argument that is a stream. Raises ImporterError where it is a constant."""
         value = self[name]
         if isinstance(value, States):
-            raise ImporterError(
-                "the final states of a recurrent layer can be taken one by one only: write h[-1], "
-                "h.squeeze(0), or torch.cat((h[-2], h[-1]), 1) for two directions"
-            )
+            return value.stream(self.graph)
         if not isinstance(value, Stream):
             raise ImporterError(
                 f"argument {name!r} is a constant, expected a tensor that depends on the "

@@ -32,13 +32,6 @@ def parts(call: Call) -> tuple[Stream, ...]:
     )
 
 
-def steps(call: Call) -> tuple[Stream, ...]:
-    """`unbind(dim)`: each step of a dimension of features."""
-    stream, dim = call.stream("self"), call["dim"]
-    count = stream.shape[stream.dim(dim)]
-    return tuple(operations.select(call.graph, stream, dim, index) for index in range(count))
-
-
 def narrow(call: Call) -> Stream:
     """`narrow(dim, start, length)`."""
     start = int(call["start"])
@@ -197,12 +190,6 @@ def variance(call: Call) -> Stream:
     return total.becomes(scaled_by(call, total.node, 1 / divisor), total.axes)
 
 
-def deviation(call: Call) -> Stream:
-    """`std(dim, correction, keepdim)` over features."""
-    found = variance(call)
-    return found.becomes(call.graph.add(Activation("sqrt"), found.node), found.axes)
-
-
 def matmul(call: Call) -> Stream:
     """A product of tensors of which one is a constant: a linear function of each frame."""
     one, two = [key for key in call.arguments if key != "out"][:2]
@@ -304,7 +291,6 @@ def tensordot(call: Call) -> Stream:
 
 FEATURE_OPERATORS: dict[str, Callable[[Call], Any]] = {
     **dict.fromkeys(("chunk", "split", "split_with_sizes", "tensor_split"), parts),
-    "unbind": steps,
     "narrow": narrow,
     "index_select": select_places,
     "index": index,
@@ -313,9 +299,6 @@ FEATURE_OPERATORS: dict[str, Callable[[Call], Any]] = {
     "repeat_interleave": repeat_each,
     "glu": glu,
     **dict.fromkeys(("linalg_vector_norm", "linalg_norm", "norm"), norm),
-    "var": variance,
-    "std": deviation,
-    **dict.fromkeys(("bmm", "mv"), matmul),
     "einsum": einsum,
     "tensordot": tensordot,
 }

@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 
 from tinyvox.errors import ImporterError
+from tinyvox.importers.final_states import States
 from tinyvox.importers.layer_graph import ColumnOrder
 from tinyvox.importers.operators.call import Call, Carried, Unusable
+from tinyvox.importers.operators.convolutions import conv1d, conv2d, dense
 from tinyvox.importers.operators.features import matmul as any_matmul
-from tinyvox.importers.reduction import States
-from tinyvox.importers.signal import Axes, Axis, Stream, feature_dims
+from tinyvox.importers.operators.time import over_time, weighted_sum
+from tinyvox.importers.signal import Axis, Stream, feature_dims
 from tinyvox.model import (
     Cell,
     Concat,
-    Conv1d,
     Conv2d,
-    Dense,
     Layer,
     Linear,
     LogSoftmax,
@@ -31,19 +31,12 @@ from tinyvox.model import (
 )
 
 
-def _dense(weight: Tensor, order: ColumnOrder = None) -> Dense:
-    """The weight [out, in, ...] as a matrix, its columns in the order of the node's features."""
-    if order is not None:
-        weight = weight[:, list(order)]
-    return Dense(weight.flatten(1).contiguous())
-
-
 def _linear(call: Call, name: str, weight: Tensor, bias: Tensor | None) -> Stream:
-    stream = call.stream(name).unpadded()
+    stream = call.graph.uncut(call.stream(name)).unpadded()
     if stream.feature_dim() is None and len(feature_dims(stream)) == 2 and not stream.window:
         return _of_each_band(call, stream, weight, bias)
     node, order = call.graph.flat(stream, -1)
-    layer = Linear(_dense(weight, order), bias)
+    layer = Linear(dense(weight, order), bias)
     axes = stream.with_axis(-1, Axis("feature", weight.shape[0]))
     return stream.becomes(call.graph.add(layer, node), axes)
 
@@ -53,7 +46,7 @@ def _of_each_band(call: Call, stream: Stream, weight: Tensor, bias: Tensor | Non
     last = stream.dim(-1)
     other = next(dim for dim in feature_dims(stream) if dim != last)
     node = call.graph.image(stream, last, other)
-    node = call.graph.add(Conv2d(_dense(weight), bias, (1, 1)), node)
+    node = call.graph.add(Conv2d(dense(weight), bias, (1, 1)), node)
     axes = stream.with_image(last, other)
     return stream.becomes(node, (*axes[:-1], (Axis("feature", len(weight), 0),)))
 
@@ -67,6 +60,8 @@ def matmul(call: Call) -> Stream:
     """A signal times a constant matrix: a linear layer without bias."""
     name, other = [key for key in call.arguments if key != "out"][:2]
     weight = call[other]
+    if isinstance(call[name], Stream) and isinstance(weight, Stream):
+        return weighted_sum(call, call.stream(name), call.stream(other))
     if not isinstance(call[name], Stream) or not isinstance(weight, Tensor) or weight.ndim != 2:
         return any_matmul(call)
     weight = call.tensor(other)
@@ -89,13 +84,13 @@ def recurrent(kind: str) -> Callable[[Call], tuple[Stream, States, *tuple[Unusab
 
     def handler(call: Call) -> tuple[Stream, States, *tuple[Unusable, ...]]:
         _check_recurrent(call)
-        stream = call.stream("input").unpadded()
+        stream = call.graph.uncut(call.stream("input")).unpadded()
         node, order = call.graph.flat(stream, -1)
         alone: list[str] = []
         for cells in _cells(call, kind):
             if order is not None:
                 cells = [
-                    dataclasses.replace(c, weight_ih=_dense(c.weight_ih.decode(), order))
+                    dataclasses.replace(c, weight_ih=dense(c.weight_ih.decode(), order))
                     for c in cells
                 ]
                 order = None
@@ -117,7 +112,7 @@ def recurrent_layer(call: Call) -> tuple[Stream, States | Stream, Unusable]:
     for state in call["states"]:
         if not isinstance(state, Carried) and (not isinstance(state, Tensor) or state.any()):
             raise ImporterError("the initial state is not zero; start from the default state")
-    stream = call.stream("input").unpadded()
+    stream = call.graph.uncut(call.stream("input")).unpadded()
     one_frame = call.result[0].shape[1] == 1
     if not stream.is_batch(0) or not (one_frame or stream.is_time(1)):
         raise ImporterError(f"runs along dimension 1 of {stream}, which is not time")
@@ -197,7 +192,7 @@ def _cell(kind: str, weights: list[Tensor], projected: bool) -> Cell:
     torch's GRU adds both biases of its reset and update gates, so they become one.
     """
     ih, hh, *biases = weights[: len(weights) - projected]
-    cell = Cell(_dense(ih), _dense(hh), weight_hr=_dense(weights[-1]) if projected else None)
+    cell = Cell(dense(ih), dense(hh), weight_hr=dense(weights[-1]) if projected else None)
     if not biases:
         return cell
     bias_ih, bias_hh = biases
@@ -214,125 +209,14 @@ def _layer(kind: str, cells: list[Cell], backwards: bool) -> Recurrent:
     return Recurrent(kind, cells[0], cells[1] if len(cells) > 1 else None)
 
 
-def _padding(call: Call, index: int, reach: int) -> tuple[int, int]:
-    """Zeros before and after along one axis of a convolution whose kernel reaches so far."""
-    padding = call["padding"]
-    if padding == "valid":
-        return 0, 0
-    if padding == "same":
-        return (reach - 1) // 2, reach - 1 - (reach - 1) // 2
-    amount = padding[index % len(padding)]
-    return amount, amount
-
-
-def _around(span: tuple[int, int], padding: tuple[int, int]) -> tuple[int, int]:
-    """The convolution's own padding along time, and that of its input."""
-    if span[0] > 0 or span[1] < 0:
-        raise ImporterError(
-            f"a convolution over cut or shifted frames {span} is not supported, expected all"
-        )
-    return padding[0] - span[0], padding[1] + span[1]
-
-
-def conv1d(call: Call) -> Stream:
-    """`conv1d(input, weight, bias, stride, padding, dilation, groups)`, along time or bands."""
-    stream, weight = call.stream("input"), call.tensor("weight")
-    if all(axis.kind == "feature" for axis in stream.axes[-1]):
-        return _along_bands(call, stream, weight)
-    if not stream.is_time(-1) or stream.backwards:
-        raise ImporterError(f"runs along the last dimension of {stream}, expected time")
-    node, order = call.graph.flat(stream, -2)
-    groups = call["groups"]
-    if order is not None and groups > 1:
-        raise ImporterError("a grouped convolution takes channels in the order of the layer before")
-    kernel, dilation = weight.shape[2], call["dilation"][0]
-    padding = _around(stream.span, _padding(call, 0, dilation * (kernel - 1) + 1))
-    layer = Conv1d(
-        _dense(weight, order),
-        call.optional("bias"),
-        kernel,
-        call["stride"][0],
-        dilation,
-        padding,
-        groups,
-    )
-    return stream.becomes(call.graph.add(layer, node), _convolved(call, stream, -2))
-
-
-def _along_bands(call: Call, stream: Stream, weight: Tensor) -> Stream:
-    """A one-dimensional convolution within each frame."""
-    if stream.span != (0, 0):
-        raise ImporterError(f"convolves bands of cut or shifted frames {stream.span}")
-    kernel, dilation = weight.shape[2], call["dilation"][0]
-    below, above = _padding(call, 0, dilation * (kernel - 1) + 1)
-    if stream.shape[-1] == call.result.shape[-1] == call["groups"] == 1 and not below % dilation:
-        return _of_one_band(call, stream, weight[:, :, below // dilation])
-    layer = Conv2d(
-        _dense(weight),
-        call.optional("bias"),
-        (1, kernel),
-        (1, call["stride"][0]),
-        (0, 0, below + stream.bands[0], above + stream.bands[1]),
-        (1, dilation),
-        call["groups"],
-    )
-    node = call.graph.add(layer, call.graph.image(stream, -2, -1))
-    return stream.becomes(node, _convolved(call, stream, -2, -1))
-
-
-def _of_one_band(call: Call, stream: Stream, weight: Tensor) -> Stream:
-    """A convolution of one band, and zeros around it: a linear layer of the channels."""
-    node, order = call.graph.flat(stream.unpadded(), -2)
-    node = call.graph.add(Linear(_dense(weight, order), call.optional("bias")), node)
-    return stream.becomes(node, stream.with_axis(-2, Axis("feature", len(weight))))
-
-
-def conv2d(call: Call) -> Stream:
-    """`conv2d(input, weight, bias, stride, padding, dilation, groups)`, along time and bands in
-    either order."""
-    stream, weight = call.stream("input"), call.tensor("weight")
-    channel, time = -3, (-2 if stream.is_time(-2) else -1)
-    band = -3 - time
-    if not stream.is_time(time) or stream.backwards:
-        raise ImporterError(f"runs along the last two dimensions of {stream}, expected time in one")
-    node = call.graph.image(stream, channel, band)
-    if time == -1:
-        weight = weight.transpose(2, 3)
-    kernel = (weight.shape[2], weight.shape[3])
-    first, second = time + 2, band + 2
-    dilation = (call["dilation"][first], call["dilation"][second])
-    reach = tuple(d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True))
-    frames = _around(stream.span, _padding(call, first, reach[0]))
-    bands = _padding(call, second, reach[1])
-    layer = Conv2d(
-        _dense(weight),
-        call.optional("bias"),
-        kernel,
-        (call["stride"][first], call["stride"][second]),
-        (*frames, bands[0] + stream.bands[0], bands[1] + stream.bands[1]),
-        dilation,
-        call["groups"],
-    )
-    return stream.becomes(call.graph.add(layer, node), _convolved(call, stream, channel, band))
-
-
-def _convolved(call: Call, stream: Stream, channel: int, band: int | None = None) -> Axes:
-    """The axes of a convolution's output."""
-    shape = tuple(call.result.shape)
-    axes = stream.with_axis(channel, Axis("feature", shape[channel], 0))
-    if band is not None:
-        axes = dataclasses.replace(stream, axes=axes).with_axis(
-            band, Axis("feature", shape[band], 1)
-        )
-    return dataclasses.replace(stream, axes=axes).resized(shape)
-
-
 def softmax(layer: Layer) -> Callable[[Call], Stream]:
     """The handler of `softmax(self, dim)` or `log_softmax(self, dim)`, over all features of a
     frame."""
 
     def handler(call: Call) -> Stream:
         stream = call.whole("self")
+        if stream.is_time(call["dim"]) and isinstance(layer, Softmax):
+            return over_time(call, stream)
         if stream.feature_dim() != stream.dim(call["dim"]):
             return _softmax_of_parts(call, stream, layer)
         return stream.becomes(call.graph.add(layer, stream.node), stream.axes)
@@ -365,7 +249,7 @@ def embedding(call: Call) -> Stream:
 
 LAYER_OPERATORS: dict[str, Callable[[Call], Any]] = {
     "linear": linear,
-    **dict.fromkeys(("matmul", "mm"), matmul),
+    **dict.fromkeys(("matmul", "mm", "mv", "bmm"), matmul),
     "addmm": addmm,
     "lstm": recurrent("lstm"),
     "gru": recurrent("gru"),

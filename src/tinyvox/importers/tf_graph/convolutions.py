@@ -49,6 +49,19 @@ def _sides(c: Context, name: str) -> tuple[int, int]:
     return given[1], given[2]
 
 
+def _pool(kind: str) -> Translator:
+    def translate(c: Context) -> Any:
+        padding, layout = c.attribute("padding").text, c.attribute("data_format").text
+        if layout not in ("", "NHWC") or padding not in ("SAME", "VALID"):
+            raise ImporterError(
+                f"has the layout {layout!r} and pads {padding!r}, expected NHWC, and SAME or VALID"
+            )
+        sides = _sides(c, "ksize"), _sides(c, "strides")
+        return shared.pooled(c.tape, c.given(0), kind, *sides, padding == "SAME")
+
+    return translate
+
+
 def _batch_norm(c: Context) -> Any:
     """Batch norm as it runs: a factor and an offset for each channel, which come last."""
     if c.attribute("data_format").text not in ("", "NHWC"):
@@ -65,6 +78,8 @@ def _batch_norm(c: Context) -> Any:
 CONVOLUTIONS: dict[str, Translator] = {
     "Conv2D": _convolution(depthwise=False),
     "DepthwiseConv2dNative": _convolution(depthwise=True),
+    "MaxPool": _pool("max"),
+    "AvgPool": _pool("mean"),
     "FusedBatchNorm": _batch_norm,
     "FusedBatchNormV2": _batch_norm,
     "FusedBatchNormV3": _batch_norm,

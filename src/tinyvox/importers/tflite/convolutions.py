@@ -33,7 +33,20 @@ def _convolved(
     return c.activated(value, options.FusedActivationFunction())
 
 
+def _pool(kind: str) -> Translator:
+    def translate(c: Context) -> Any:
+        options = c.options("Pool2DOptions")
+        kernel = (options.FilterHeight(), options.FilterWidth())
+        stride = (options.StrideH(), options.StrideW())
+        value = shared.pooled(c.tape, c.given(0), kind, kernel, stride, options.Padding() == 0)
+        return c.activated(value, options.FusedActivationFunction())
+
+    return translate
+
+
 CONVOLUTIONS: dict[str, Translator] = {
+    "MAX_POOL_2D": _pool("max"),
+    "AVERAGE_POOL_2D": _pool("mean"),
     "CONV_2D": _conv2d,
     "DEPTHWISE_CONV_2D": _depthwise,
 }

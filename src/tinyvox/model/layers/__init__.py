@@ -14,7 +14,6 @@ from tinyvox.model.layers.frames import (
     Multiply,
     Reduce,
     Slice,
-    Strided,
     Subsample,
     Unflatten,
 )
@@ -23,6 +22,7 @@ from tinyvox.model.layers.pointwise import (
     MOVING_ZERO,
     NORMS,
     SCALING,
+    SOFTMAX_AXES,
     Activation,
     BatchNorm,
     LayerNorm,
@@ -39,6 +39,7 @@ from tinyvox.model.layers.recurrent import (
     is_projection,
 )
 from tinyvox.model.layers.weighted import Conv1d, Conv2d, Linear
+from tinyvox.model.layers.windows import POOLINGS, ZERO, FrameUnstacking, Pool, Spread, Take
 
 __all__ = [
     "ACTIVATIONS",
@@ -53,6 +54,7 @@ __all__ = [
     "Conv2d",
     "Flatten",
     "FrameStacking",
+    "FrameUnstacking",
     "GATES",
     "GATE_FUNCTIONS",
     "Layer",
@@ -63,16 +65,21 @@ __all__ = [
     "NORMS",
     "Multiply",
     "PEEPHOLES",
+    "POOLINGS",
+    "Pool",
     "REDUCTIONS",
     "Recurrent",
     "Reduce",
     "SCALING",
+    "SOFTMAX_AXES",
     "Signal",
     "Slice",
     "Softmax",
-    "Strided",
+    "Spread",
     "Subsample",
+    "Take",
     "Tensors",
     "Unflatten",
+    "ZERO",
     "is_projection",
 ]

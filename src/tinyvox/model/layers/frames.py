@@ -3,13 +3,9 @@ reductions."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
-
-import torch
-from torch import Tensor
 
 from tinyvox.errors import ModelError
 from tinyvox.model.layers.base import Layer, Signal, flat_size
@@ -125,42 +121,9 @@ class Slice(Layer):
         return Signal((self.stop - self.start,), inputs[0].stride)
 
 
-Triple = tuple[int, int, int]
-
-
-@dataclass(frozen=True, eq=False)
-class Strided(Layer):
-    """The values of each frame at `start + i * strides[0] + j * strides[1] + k * strides[2]`.
-
-    Here i is below `sizes[0]`, j below `sizes[1]` and k below `sizes[2]`; k varies fastest. Places
-    are counted modulo the size of the frame, so that a stride of size - 1 goes backwards. This is
-    features in another order, every n-th of them, or each of them several times.
-    """
-
-    start: int
-    sizes: Triple
-    strides: Triple
-
-    def _infer(self, *inputs: Signal) -> Signal:
-        size = flat_size(inputs[0])
-        if not all(0 <= place < size for place in (self.start, *self.strides)):
-            raise ModelError(
-                f"begins at {self.start} with strides {self.strides}, expected 0 to {size - 1}"
-            )
-        if min(self.sizes) < 1:
-            raise ModelError(f"sizes are {self.sizes}, expected 1 or more")
-        return Signal((math.prod(self.sizes),), inputs[0].stride)
-
-    def places(self, size: int) -> Tensor:
-        """The places of the values in a frame of this size, int64 [values]."""
-        steps = (torch.arange(n) * s for n, s in zip(self.sizes, self.strides, strict=True))
-        first, second, third = steps
-        places = self.start + first[:, None, None] + second[:, None] + third
-        return places.flatten() % size
-
-
-REDUCTIONS = ("last", "first", "mean", "max")
-"""The kinds of reduction over time."""
+REDUCTIONS = ("last", "first", "mean", "max", "sum", "variance", "variance_unbiased", "middle")
+"""The kinds of reduction over time. `middle` is frame `count // 2`; `variance_unbiased` divides by
+`count - 1`, and is 0 for one frame."""
 
 
 @dataclass(frozen=True, eq=False)

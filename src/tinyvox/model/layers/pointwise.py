@@ -110,11 +110,21 @@ class Activation(Layer):
             )
 
 
+SOFTMAX_AXES = ("features", "time")
+"""What a softmax may run over."""
+
+
 @dataclass(frozen=True, eq=False)
 class Softmax(Layer):
-    """The softmax of each frame."""
+    """The softmax of each frame, or of each value over the frames of the whole utterance."""
+
+    over: str = "features"
 
     def _infer(self, *inputs: Signal) -> Signal:
+        if self.over not in SOFTMAX_AXES:
+            raise ModelError(f"over is {self.over!r}, expected {' or '.join(SOFTMAX_AXES)}")
+        if inputs[0].stride == 0 and self.over == "time":
+            raise ModelError("runs over time, found one frame an utterance")
         flat_size(inputs[0])
         return inputs[0]
 

@@ -53,7 +53,8 @@ equal, and biases and limits stay within float16."""
 
 _LINEAR = (
     layers.BatchNorm, layers.ContextWindow, layers.FrameStacking, layers.Subsample,
-    layers.Flatten, layers.Add, layers.Concat, layers.Reduce,
+    layers.Flatten, layers.Add, layers.Concat, layers.Reduce, layers.Pool, layers.Take,
+    layers.Spread,
 )  # fmt: skip
 """Layers that give s y for s x, where their own offsets are scaled as well."""
 
@@ -154,6 +155,8 @@ def _reason_against(model: Model, group: Group, chosen: Callable[[Group], bool])
         layer = model.node(name).layer
         if isinstance(layer, Activation) and layer.kind not in SCALING:
             return f"its units are bent by {name!r} ({layer.kind})"
+        if isinstance(layer, layers.Reduce) and layer.kind.startswith("variance"):
+            return f"its units are squared by {name!r} ({layer.kind})"
         if isinstance(layer, layers.LayerNorm):
             return f"its units are normalized together by {name!r}"
     if group.bound is not None:

@@ -168,6 +168,32 @@ def pooled(kind: str) -> Translator:
     return translate
 
 
+def windowed(kind: str) -> Translator:
+    """`MaxPool` or `AveragePool(auto_pad, ceil_mode, count_include_pad, kernel_shape, pads,
+    strides)`, of one or two dimensions."""
+
+    def translate(op: Operation) -> Given:
+        given, kernel = op.input(0), op.integers("kernel_shape") or []
+        rank = len(kernel)
+        if rank not in (1, 2) or any(n != 1 for n in op.get("dilations", [])):
+            raise ImporterError(
+                f"pools windows of {kernel}, expected one or two sizes, no dilation"
+            )
+        strides = _each(op, "strides", rank, 1)
+        pads = _pads(op, given, torch.empty(1, 1, *kernel, device="meta"), strides, [1] * rank)
+        if any(before != after for before, after in pads):
+            raise ImporterError(f"pads {pads} around windows, expected as much after as before")
+        ceil = bool(op.get("ceil_mode", 0))
+        settings = [kernel, strides, [before for before, _ in pads]]
+        if kind == "max":
+            target = aten.max_pool1d.default if rank == 1 else aten.max_pool2d.default
+            return op.apply(target, given, *settings, [1] * rank, ceil)
+        target = aten.avg_pool1d.default if rank == 1 else aten.avg_pool2d.default
+        return op.apply(target, given, *settings, ceil, bool(op.get("count_include_pad", 0)))
+
+    return translate
+
+
 def over_time(op: Operation) -> Given:
     """Normalization with statistics of the utterance itself."""
     raise ImporterError(
@@ -207,6 +233,8 @@ LAYERS: dict[str, Translator] = {
     "LayerNormalization": layer_norm,
     "GlobalAveragePool": pooled("mean"),
     "GlobalMaxPool": pooled("max"),
+    "MaxPool": windowed("max"),
+    "AveragePool": windowed("mean"),
     **dict.fromkeys(("InstanceNormalization", "GroupNormalization"), over_time),
     **dict.fromkeys(("Loop", "Scan"), not_yet),
 }
