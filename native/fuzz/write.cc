@@ -91,10 +91,26 @@ size_t oldest_settings(LayerKind kind) {
   return kind == LayerKind::conv2d ? 8 : max_settings;
 }
 
+size_t settings_in(uint32_t version, LayerKind kind) {
+  if (version < varying_version) return oldest_settings(kind);
+  return version < signals_version && kind == LayerKind::recurrent ? 3 : max_settings;
+}
+
+// Whether a node needs what came in signals_version, beside tensors.
+bool is_new(const Node& node) {
+  if (static_cast<uint32_t>(node.kind) >= varying_kinds) return true;
+  if (node.kind != LayerKind::recurrent || node.repeats) return false;
+  if (node.ints[0] > 4 || node.ints[3]) return true;
+  for (size_t slot : {size_t{0}, cell_tensors})
+    if (!node.tensors[slot] && node.tensors[slot + 1]) return true;
+  return false;
+}
+
 // The first version with a tensor.
 uint32_t since(LayerKind kind, size_t slot) {
   if (kind == LayerKind::activation && slot == 1) return gating_version;
   if (kind != LayerKind::recurrent || slot % cell_tensors < 4) return 0;
+  if (slot % cell_tensors > 5) return signals_version;
   return slot % cell_tensors == 4 ? projecting_version : varying_version;
 }
 
@@ -120,9 +136,10 @@ class Writer {
     put_varint(out_, static_cast<uint32_t>(node.kind));
     if (joins(node.kind)) put_varint(out_, static_cast<uint32_t>(node.inputs.size()));
     for (uint32_t input : node.inputs) put_varint(out_, input);
-    const size_t settings = version_ < varying_version ? oldest_settings(node.kind) : max_settings;
-    for (uint32_t setting : std::views::take(node.ints, settings)) put_varint(out_, setting);
-    put_floats(out_, node.floats);
+    for (uint32_t setting : std::views::take(node.ints, settings_in(version_, node.kind)))
+      put_varint(out_, setting);
+    if (node.kind != LayerKind::recurrent || version_ >= signals_version)
+      put_floats(out_, node.floats);
     for (size_t slot = 0; slot < node.tensors.size(); ++slot)
       if (version_ >= since(node.kind, slot)) put_tensor(node.tensors[slot], 0);
   }
@@ -201,6 +218,7 @@ class Writer {
 
 // The first version that knows the kind of a node and its settings.
 uint32_t since(const Node& node) {
+  if (is_new(node)) return signals_version;
   const auto kind = static_cast<uint32_t>(node.kind);
   const uint32_t first = node.ints.empty() ? 0 : node.ints[0];
   const bool activates = node.kind == LayerKind::activation;

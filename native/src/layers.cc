@@ -240,6 +240,10 @@ std::unique_ptr<Layer> make_layer(const Node& node, std::span<const Signal> inpu
       return std::make_unique<Softmax>(input);
     case LayerKind::reduce:
       return make_reduction(node, input);
+    case LayerKind::embedding:
+      return make_embedding(node, packer);
+    case LayerKind::elementwise_recurrence:
+      return make_elementwise_recurrence(node, input);
   }
   throw FormatError("layer '" + node.name + "': kind of layer is unknown");
 }

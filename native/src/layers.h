@@ -35,6 +35,7 @@ class Layer {
   virtual size_t bytes() const { return 0; }         // memory of the weights
   virtual size_t products() const { return 0; }      // to compute one frame
   virtual void reserve(MatrixWork&) const {}
+  virtual size_t ids() const { return 0; }  // that the input may hold, if it holds token ids
 
   // Takes frames into `state`: of a layer that reduces, which then `run` once, without inputs, when
   // the utterance ends.
@@ -57,6 +58,8 @@ std::unique_ptr<Layer> make_conv2d(const Node& node, const Signal& input, Packer
 
 std::unique_ptr<Layer> make_activation(const Node& node, const Signal& input);
 std::unique_ptr<Layer> make_reduction(const Node& node, const Signal& input);
+std::unique_ptr<Layer> make_embedding(const Node& node, const Packer& packer);
+std::unique_ptr<Layer> make_elementwise_recurrence(const Node& node, const Signal& input);
 
 // Adds a bias to each frame, if there is one.
 void add_bias(const std::vector<float>& bias, size_t frames, float* y);

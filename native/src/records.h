@@ -25,13 +25,15 @@ inline constexpr uint64_t max_weights = 1ull << 29;  // weights of one file
 
 // The first versions with products that share a factor, with projected LSTMs, and with repeated
 // layers, products of signals, reductions over time, softmax, most activations and a noise floor;
-// and with slices, more activations, and cells with other functions and with peepholes.
+// and with slices, more activations, and cells with other functions and with peepholes; and with
+// token ids and cells that normalize.
 inline constexpr uint32_t sharing_version = 3, projecting_version = 4, gating_version = 5,
-                          varying_version = 6;
-inline constexpr uint32_t newest_version = varying_version;
-// Kinds of layers before gating_version, and before varying_version.
-inline constexpr uint32_t oldest_kinds = 15, gating_kinds = 18;
+                          varying_version = 6, signals_version = 7;
+inline constexpr uint32_t newest_version = signals_version;
+// Kinds of layers before gating_version, before varying_version, and before signals_version.
+inline constexpr uint32_t oldest_kinds = 15, gating_kinds = 18, varying_kinds = 19;
 inline constexpr uint32_t repeat_kind = 255;  // the record of a repeated layer
+inline constexpr uint32_t tied_kind = 254;    // of a linear layer with the weight of an embedding
 
 // Reads the nodes of a file of this version, one by one. `earlier` are those read so far.
 class NodeReader {
@@ -46,6 +48,7 @@ class NodeReader {
  private:
   void read_body(Node& node, std::span<const Signal> signals);
   void read_repeat(Node& node, std::span<const Signal> signals);
+  void read_tied(Node& node, std::span<const Signal> signals);
   uint32_t read_input(std::span<const Signal> signals);
   Tensor read_tensor(uint32_t depth);
   void read_product(Tensor& tensor, uint32_t depth);

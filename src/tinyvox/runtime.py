@@ -108,6 +108,11 @@ class Session:
         return self._native.input_size
 
     @property
+    def ids(self) -> int | None:
+        """How many token ids there are, where the model takes ids; None for features."""
+        return self._native.ids or None
+
+    @property
     def output_size(self) -> int:
         """Values in a frame of the model's output."""
         return self._native.output_size
@@ -145,7 +150,7 @@ class Session:
     def run(self, features: ArrayLike, chunk: int = 16) -> NDArray[np.float32]:
         """Outputs [frames', output_size] for features [frames, input_size] of an utterance.
 
-        `chunk` frames are given to the stream at a time; the result does not depend on it. Raises
+        A model of token ids takes these: whole numbers, [frames] or [frames, 1]. `chunk` frames are given to the stream at a time; the result does not depend on it. Raises
         ValueError on features of another shape or value.
         """
         if chunk < 1:
@@ -200,7 +205,10 @@ def open(path: Path | str, threads: int = 1, max_memory: int | None = None) -> S
 
 def as_frames(features: ArrayLike) -> NDArray[np.float32]:
     """Contiguous float32 frames. Raises ValueError naming what was found."""
-    frames: NDArray[np.float32] = np.ascontiguousarray(features, dtype=np.float32)
+    given = np.asarray(features)
+    if given.ndim == 1 and given.dtype.kind in "iu":  # token ids
+        given = given[:, None]
+    frames: NDArray[np.float32] = np.ascontiguousarray(given, dtype=np.float32)
     if frames.ndim != 2:
         raise ValueError(f"features of shape {frames.shape}, expected [frames, size]")
     if not np.isfinite(frames).all():

@@ -73,6 +73,7 @@ nb::dict to_python(Node node) {
   result["kind"] = static_cast<int>(node.kind);
   result["inputs"] = node.inputs;
   result["repeats"] = node.repeats ? nb::object(nb::int_(*node.repeats)) : nb::none();
+  result["tied"] = node.tied ? nb::object(nb::int_(*node.tied)) : nb::none();
   result["ints"] = node.ints;
   result["floats"] = node.floats;
   nb::list tensors;

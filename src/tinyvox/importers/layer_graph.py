@@ -18,8 +18,10 @@ from tinyvox.model import (
     INPUT,
     Activation,
     Dense,
+    Embedding,
     Flatten,
     Layer,
+    Linear,
     Model,
     Node,
     Recurrent,
@@ -103,7 +105,10 @@ class LayerGraph:
         """
         found = self._needed(output)
         names = self._names(found)
-        renamed = (Node(names[n.name], n.layer, tuple(names[i] for i in n.inputs)) for n in found)
+        tied = {node.name: _tied(node.layer, found) for node in found}
+        renamed = (
+            Node(names[n.name], tied[n.name], tuple(names[i] for i in n.inputs)) for n in found
+        )
         return Model(self.signals[INPUT].size, tuple(renamed))
 
     def flatten(self, name: str) -> str:
@@ -193,6 +198,16 @@ class LayerGraph:
             title = _title(place, node, groups)
             names[node.name] = _unique(title, set(names.values()))
         return names
+
+
+def _tied(layer: Layer, nodes: Sequence[Node]) -> Layer:
+    """The layer; an embedding whose table lies in the same memory as the weight of a linear layer
+    has the very same matrix."""
+    if not isinstance(layer, Embedding):
+        return layer
+    linear = [node.layer for node in nodes if isinstance(node.layer, Linear)]
+    alike = [other.weight for other in linear if _memory(other) == _memory(layer)]
+    return dataclasses.replace(layer, weight=alike[0]) if alike else layer
 
 
 def _same_weights(one: Layer, other: Layer) -> bool:

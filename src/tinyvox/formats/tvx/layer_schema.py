@@ -18,11 +18,12 @@ FEATURE_KINDS: tuple[FeatureKind, ...] = ("log_mel", "mfcc", "deepspeech_mfcc")
 """The kinds of features, by their number in the file."""
 
 
-OLDEST, SHARING, PROJECTING, GATING, VARYING = 2, 3, 4, 5, 6
+OLDEST, SHARING, PROJECTING, GATING, VARYING, SIGNALS = 2, 3, 4, 5, 6, 7
 """The oldest version of the format that is still written and read; the first versions with products
-that share a factor, with projected LSTMs, and, twice, with what the layers and kinds below say."""
-REPEAT = 255
-"""The kind of a record in the file that stands for the very layer of an earlier record."""
+that share a factor, with projected LSTMs, and, three times, with what the layers and kinds below say."""
+REPEAT, TIED = 255, 254
+"""The kinds of records in the file that stand for the very layer of an earlier record, and for a
+linear layer with the matrix of an earlier embedding."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class LayerSchema:
     ints: Mapping[str, int] = field(default_factory=dict)
     """How many numbers each field holds. A field of more than one is a tuple."""
     floats: tuple[str, ...] = ()
-    values: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
+    values: Mapping[str, tuple[str | bool | None, ...]] = field(default_factory=dict)
     """The values that the numbers in a field stand for, where it does not hold the numbers
     themselves."""
     since: Mapping[str, int] = field(default_factory=dict)
@@ -47,13 +48,22 @@ class LayerSchema:
         """The lowest version that can hold this layer."""
         defaults = {field.name: field.default for field in dataclasses.fields(layer)}
         settings = layer.settings()
-        chosen = [name for name in self.ints if settings[name] != defaults[name]]
+        names = (*self.ints, *(name for name in self.floats if name in self.since))
+        chosen = [name for name in names if settings[name] != defaults[name]]
         fields = [*layer.matrices(), *layer.vectors(), *chosen, str(settings.get("kind"))]
+        fields += [_ALL_SUMS] if _takes_sums(layer) else []
         return max([self.version, *(self.since.get(name, OLDEST) for name in fields)])
 
 
+def _takes_sums(layer: Layer) -> bool:
+    cells = layer.cells().values() if isinstance(layer, layers.Recurrent) else ()
+    return any(cell.weight_ih is None for cell in cells)
+
+
+_ALL_SUMS = "no weight_ih"
 _CELL = {"weight_ih": OLDEST, "weight_hh": OLDEST, "bias": OLDEST, "bias_hn": OLDEST,
-         "weight_hr": PROJECTING, "peepholes": VARYING}  # fmt: skip
+         "weight_hr": PROJECTING, "peepholes": VARYING,
+         "norm_hh": SIGNALS, "bias_hh": SIGNALS, "norm_cell": SIGNALS}  # fmt: skip
 _CELLS = {f"{side}.{name}": _CELL[name] for side in ("forward", "backward") for name in _CELL}
 _BENDS = (None, *layers.CELL_ACTIVATIONS[1:])
 LAYER_SCHEMAS = (
@@ -61,15 +71,18 @@ LAYER_SCHEMAS = (
     LayerSchema(
         layers.Recurrent,
         tuple(_CELLS),
-        {"kind": 1, "gates": 1, "activation": 1},
+        {"kind": 1, "gates": 1, "activation": 1, "carries_norm": 1},
+        ("eps",),
         values={
             "kind": tuple(layers.GATES),
             "gates": layers.GATE_FUNCTIONS,
             "activation": _BENDS,
+            "carries_norm": (True, False),
         },
         since={
             **_CELLS,
             **dict.fromkeys(("gates", "activation", "gru_reset_before"), VARYING),
+            **dict.fromkeys(("carries_norm", "eps", "li_gru", _ALL_SUMS), SIGNALS),
         },
     ),
     LayerSchema(
@@ -109,6 +122,14 @@ LAYER_SCHEMAS = (
     LayerSchema(layers.Reduce, (), {"kind": 1}, values={"kind": layers.REDUCTIONS}, version=GATING),
     LayerSchema(layers.Softmax, version=GATING),
     LayerSchema(layers.Slice, (), {"start": 1, "stop": 1}, version=VARYING),
+    LayerSchema(layers.Embedding, ("weight",), version=SIGNALS),
+    LayerSchema(
+        layers.ElementwiseRecurrence,
+        ("weight",),
+        {"reverse": 1},
+        values={"reverse": (False, True)},
+        version=SIGNALS,
+    ),
 )
 """The schema of every layer. Its place in this tuple is the layer's kind in the file."""
 KIND_OF = {schema.layer: kind for kind, schema in enumerate(LAYER_SCHEMAS)}

@@ -16,11 +16,13 @@ from tinyvox.importers.operators.call import Call, Carried, Unusable
 from tinyvox.importers.reduction import States
 from tinyvox.importers.signal import Axes, Axis, Stream
 from tinyvox.model import (
+    INPUT,
     BatchNorm,
     Cell,
     Conv1d,
     Conv2d,
     Dense,
+    Embedding,
     Layer,
     LayerNorm,
     Linear,
@@ -372,11 +374,12 @@ def softmax(layer: Layer) -> Callable[[Call], Stream]:
 
 
 def embedding(call: Call) -> Stream:
-    """An embedding of token ids, which are no features."""
-    raise ImporterError(
-        "embeds token ids, expected features; wrap the module so that it takes the embedded "
-        "frames [batch, frames, size]"
-    )
+    """`embedding(weight, indices)`: the rows of a table for token ids, which are the input."""
+    weight, stream = call.tensor("weight"), call.stream("indices").unpadded()
+    if stream.node != INPUT or stream.features():
+        raise ImporterError("looks up values that are computed, expected the input: token ids")
+    node = call.graph.add(Embedding(Dense(weight)), stream.node)
+    return stream.becomes(node, (*stream.axes, (Axis("feature", weight.shape[1]),)))
 
 
 LAYER_OPERATORS: dict[str, Callable[[Call], Any]] = {

@@ -33,10 +33,11 @@ from tinyvox.model.layers.recurrent import (
     GATES,
     PEEPHOLES,
     Cell,
+    ElementwiseRecurrence,
     Recurrent,
     is_projection,
 )
-from tinyvox.model.layers.weighted import Conv1d, Conv2d, Linear
+from tinyvox.model.layers.weighted import Conv1d, Conv2d, Embedding, Linear
 
 __all__ = [
     "ACTIVATIONS",
@@ -49,6 +50,8 @@ __all__ = [
     "ContextWindow",
     "Conv1d",
     "Conv2d",
+    "ElementwiseRecurrence",
+    "Embedding",
     "Flatten",
     "FrameStacking",
     "GATES",
