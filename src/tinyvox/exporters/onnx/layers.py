@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tinyvox.exporters.onnx.building import ALL, Building, Length
 from tinyvox.exporters.onnx.recurrent import recurrent
+from tinyvox.exporters.onnx.scanning import elementwise_recurrence
 from tinyvox.model import Layer, Matrix, Product, Signal, layers
 
 TINY = float(torch.finfo(torch.float32).tiny)
@@ -189,6 +190,11 @@ def _log_softmax(build: Building, layer: layers.LogSoftmax, x: str) -> str:
     return build.graph.op("LogSoftmax", x, axis=-1)
 
 
+def _embedding(build: Building, layer: layers.Embedding, x: str) -> str:
+    ids = build.graph.cast(build.graph.reshape(x, 0, 0), "int64")
+    return build.graph.op("Gather", build.values("weight", layer.weight), ids, axis=0)
+
+
 _EXPORT: dict[type[Layer], Callable[..., str]] = {
     layers.Linear: _linear,
     layers.Recurrent: recurrent,
@@ -209,6 +215,8 @@ _EXPORT: dict[type[Layer], Callable[..., str]] = {
     layers.Concat: _concat,
     layers.Softmax: _softmax,
     layers.LogSoftmax: _log_softmax,
+    layers.Embedding: _embedding,
+    layers.ElementwiseRecurrence: elementwise_recurrence,
 }
 _BY_SHAPE = (layers.BatchNorm, layers.Activation)
 """Layers whose vectors lie along another axis where frames have bands."""
@@ -218,8 +226,9 @@ def add_layer(build: Building, name: str, layer: Layer, inputs: list[str], signa
     """Add a layer to the graph; returns the name of its output, a signal of this shape."""
     build.layer = build.graph.place = name
     inputs, length = build.aligned(inputs)
-    banded = [len(signal.shape) == 2] if isinstance(layer, _BY_SHAPE) else []
-    output = _EXPORT[type(layer)](build, layer, *inputs, *banded)
+    facts: list[int] = [len(signal.shape) == 2] if isinstance(layer, _BY_SHAPE) else []
+    facts += [signal.size] if isinstance(layer, layers.ElementwiseRecurrence) else []
+    output = _EXPORT[type(layer)](build, layer, *inputs, *facts)
     build.lengths[output] = _length_after(layer, length)
     return output
 
