@@ -93,6 +93,10 @@ class LayerGraph:
         known = (node.layer for node in self.nodes.values())
         return next((other for other in known if _same_weights(layer, other)), layer)
 
+    def place_of(self, name: str) -> Place:
+        """Where the layer of a node stands in the source."""
+        return self._places[name]
+
     def layer(self, name: str) -> Layer | None:
         """The layer of a node; None for the model's input."""
         return self.nodes[name].layer if name in self.nodes else None

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tinyvox.errors import ImporterError
+from tinyvox.importers.gate_sums import absorbed
 from tinyvox.importers.layer_graph import ColumnOrder
 from tinyvox.importers.operators.call import Call, Carried, Unusable
 from tinyvox.importers.reduction import States
@@ -111,6 +112,9 @@ def recurrent_layer(call: Call) -> tuple[Stream, States | Stream, Unusable]:
         raise ImporterError(f"runs along dimension 1 of {stream}, which is not time")
     node, order = call.graph.flat(stream, -1)
     cells = {name: _ordered(cell, order) for name, cell in call["layer"].cells().items()}
+    if len(cells) == 1 and call.only_use:
+        side, cell = next(iter(cells.items()))
+        cells[side], node = absorbed(call.graph, cell, node)
     if stream.backwards:
         cells = _turned(cells)
     layer = dataclasses.replace(call["layer"], **{"forward": None, "backward": None, **cells})
@@ -130,7 +134,7 @@ def recurrent_layer(call: Call) -> tuple[Stream, States | Stream, Unusable]:
 
 def _ordered(cell: Cell, order: ColumnOrder) -> Cell:
     """A cell that takes the features as the node gives them."""
-    if order is None:
+    if order is None or cell.weight_ih is None:
         return cell
     return dataclasses.replace(cell, weight_ih=cell.weight_ih.take(columns=torch.tensor(order)))
 

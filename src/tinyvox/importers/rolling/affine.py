@@ -35,8 +35,21 @@ class Part:
 
 
 @dataclass(frozen=True, eq=False)
+class Norm:
+    """Rows from `first` on of a layer norm of a sum: times weight [n], plus bias [n]."""
+
+    inner: Affine
+    value: Value
+    weight: Tensor
+    bias: Tensor
+    eps: float
+    first: int = 0
+
+
+@dataclass(frozen=True, eq=False)
 class Affine:
-    """The sum of matrices times values, of vectors times values, of products, and of a bias.
+    """The sum of matrices times values, of vectors times values, of products, of norms, and of a
+    bias.
 
     Each has so many `rows`.
     """
@@ -46,6 +59,7 @@ class Affine:
     diagonals: tuple[tuple[Tensor, Value], ...] = ()
     products: tuple[tuple[Value, Value], ...] = ()
     bias: Tensor | None = None
+    norms: tuple[Norm, ...] = ()
 
     def __add__(self, other: Affine) -> Affine:
         biases = [b for b in (self.bias, other.bias) if b is not None]
@@ -55,6 +69,7 @@ class Affine:
             self.diagonals + other.diagonals,
             self.products + other.products,
             sum(biases[1:], biases[0]) if biases else None,
+            self.norms + other.norms,
         )
 
     def take(self, first: int, last: int) -> Affine | None:
@@ -67,11 +82,12 @@ class Affine:
             tuple((vector[first:last], value) for vector, value in self.diagonals),
             (),
             None if self.bias is None else self.bias[first:last],
+            tuple(replace(norm, first=norm.first + first) for norm in self.norms),
         )
 
     def scaled(self, factor: float) -> Affine | None:
-        """The sum times a number; None where it has products of values."""
-        if self.products:
+        """The sum times a number; None where it has products of values, or norms."""
+        if self.products or self.norms:
             return None
         return Affine(
             self.rows,
@@ -87,6 +103,7 @@ class Sources:
 
     def __init__(self, tape: Tape) -> None:
         self._steps = {id(v): (step, i) for step in tape.steps for i, v in enumerate(step.results)}
+        self._identities: dict[int, Tensor] = {}
 
     def step(self, value: object) -> Step | None:
         """The step that gives a value; None for an input or a constant."""
@@ -148,9 +165,31 @@ class Sources:
             case "add" if given.get("alpha", 1) == 1:
                 one, two = (self._term(given[name], root) for name in ("self", "other"))
                 return None if one is None or two is None else one + two
+            case "layer_norm":
+                return self._normalized(root, step)
             case operator if operator in PARTS:
                 return self._rows(root)
         return None
+
+    def itself(self, value: Value) -> Affine:
+        """A value as a sum of itself alone: once the identity times it."""
+        rows = value.shape[-1]
+        if rows not in self._identities:
+            self._identities[rows] = torch.eye(rows)
+        return Affine(rows, (Part(self._identities[rows], value),))
+
+    def _normalized(self, value: Value, step: Step) -> Affine | None:
+        """A layer norm of a sum over its rows."""
+        given, rows = step.arguments, value.shape[-1]
+        inner = self.affine(given["input"])
+        if list(given["normalized_shape"]) != [rows] or inner is None or not inner.parts:
+            return None
+        weight, bias = given["weight"], given["bias"]
+        if isinstance(weight, Value) or isinstance(bias, Value):
+            return None
+        weight = torch.ones(rows) if weight is None else weight
+        bias = torch.zeros(rows) if bias is None else bias
+        return Affine(rows, norms=(Norm(inner, value, weight, bias, given["eps"]),))
 
     def _term(self, value: object, whole: Value) -> Affine | None:
         """One term of a sum of this shape."""
@@ -164,7 +203,8 @@ class Sources:
             return known
         step = self.made_by(value, "mul")
         if step is None:
-            return None
+            root = self.root(value)
+            return self.itself(root if isinstance(root, Value) else value)
         one, two = step.arguments["self"], step.arguments["other"]
         if isinstance(one, Value) and isinstance(two, Value):
             return Affine(rows, products=((one, two),))
@@ -214,7 +254,10 @@ class Sources:
         cut = self.range_of(value)
         if cut is None or cut[1] != len(cut[0].shape) - 1:
             return None
+        root = self.root(cut[0])
         whole = self.affine(cut[0])
+        if whole is None and isinstance(root, Value) and root.shape[-1] == cut[0].shape[-1]:
+            whole = self.itself(root)
         return None if whole is None else whole.take(cut[2], cut[3])
 
 

@@ -23,7 +23,7 @@ _PURE = frozenset((
     "_to_copy", "_weight_norm", "_weight_norm_interface", "abs", "add", "alias",
     "arange", "cat", "ceil", "chunk", "clamp", "clone", "concat", "contiguous", "detach", "div",
     "dot", "exp", "expand", "expand_as", "eye", "flatten", "flip", "floor", "full", "full_like",
-    "index", "lift_fresh", "lift_fresh_copy", "linear", "linspace", "log", "mT", "matmul",
+    "index", "layer_norm", "lift_fresh", "lift_fresh_copy", "linear", "linspace", "log", "mT", "matmul",
     "maximum", "mean", "minimum", "mm", "movedim", "mul", "mv", "neg", "new_full", "new_ones",
     "new_zeros", "norm", "numpy_T", "ones", "ones_like", "permute", "pow", "reciprocal", "relu",
     "repeat", "reshape", "rsqrt", "scalar_tensor", "select", "sigmoid", "slice", "split",
