@@ -7,6 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+def parts(x: Tensor, count: int) -> list[Tensor]:
+    """As many parts of the features."""
+    size = x.shape[-1] // count
+    return [x[..., i * size : (i + 1) * size] for i in range(count)]
+
+
 class UnbindLoop(nn.Module):
     """Over `x.unbind(1)`, from the zeros of the cell itself."""
 
@@ -206,7 +212,7 @@ class QRNN(nn.Module):
         if self.window == 2:
             before = torch.cat([torch.zeros_like(x[:, :1]), x[:, :-1]], 1)
             x = torch.cat([x, before], 2)
-        z, f, o = self.linear(x).chunk(3, 2)
+        z, f, o = parts(self.linear(x), 3)
         z, f = torch.tanh(z), torch.sigmoid(f)
         c, states = None, []
         for t in range(z.size(1)):
@@ -227,7 +233,7 @@ class SRU(nn.Module):
         self.highway = highway
 
     def forward(self, x: Tensor) -> Tensor:
-        u0, u1, u2 = self.u(x).chunk(3, 2)
+        u0, u1, u2 = parts(self.u(x), 3)
         c, outputs = x.new_zeros(x.size(0), u0.size(2)), []
         for t in range(x.size(1)):
             seen = (0, 0) if self.v is None else (self.v[0] * c, self.v[1] * c)

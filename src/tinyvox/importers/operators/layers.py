@@ -132,6 +132,17 @@ def recurrent_layer(call: Call) -> tuple[Stream, States | Stream, Unusable]:
     return found, States(tuple(alone), stream.axes[0]), _MEMORY
 
 
+def elementwise_recurrence(call: Call) -> Stream:
+    """`Tape.elementwise_recurrence(layer, gate, input)`, over frames [batch, time, size]."""
+    gate, stream = call.whole("gate"), call.whole("input")
+    if stream.axes != gate.axes or stream.backwards != gate.backwards or not stream.is_time(1):
+        raise ImporterError(f"runs over {gate} and {stream}, expected frames of the same kind")
+    layer = call["layer"]
+    if stream.backwards:
+        layer = dataclasses.replace(layer, reverse=not layer.reverse)
+    return stream.becomes(call.graph.add(layer, gate.node, stream.node), stream.axes)
+
+
 def _ordered(cell: Cell, order: ColumnOrder) -> Cell:
     """A cell that takes the features as the node gives them."""
     if order is None or cell.weight_ih is None:
@@ -395,6 +406,7 @@ LAYER_OPERATORS: dict[str, Callable[[Call], Any]] = {
     "rnn_tanh": recurrent("rnn_tanh"),
     "rnn_relu": recurrent("rnn_relu"),
     "recurrent": recurrent_layer,
+    "elementwise_recurrence": elementwise_recurrence,
     "conv1d": conv1d,
     "conv2d": conv2d,
     "batch_norm": batch_norm,

@@ -104,6 +104,7 @@ class Sources:
     def __init__(self, tape: Tape) -> None:
         self._steps = {id(v): (step, i) for step in tape.steps for i, v in enumerate(step.results)}
         self._identities: dict[int, Tensor] = {}
+        self._diagonals: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
 
     def step(self, value: object) -> Step | None:
         """The step that gives a value; None for an input or a constant."""
@@ -148,6 +149,16 @@ class Sources:
         first = sum(v.shape[dim] for v in step.results[: self.index(value)])
         return source, dim, first, first + size
 
+    def is_rest(self, step: Step, gate: object) -> bool:
+        """Whether a difference is 1 minus a gate."""
+        if step.arguments.get("alpha", 1) != 1:
+            return False
+        one, other = step.arguments["self"], step.arguments["other"]
+        if step.operator == "rsub":
+            one, other = other, one
+        is_one = not isinstance(one, Value) and bool((torch.as_tensor(one) == 1).all())
+        return is_one and self.root(other) is self.root(gate)
+
     def affine(self, value: object) -> Affine | None:
         """What a value is a sum of; None where it is something else."""
         root = self.root(value)
@@ -177,6 +188,13 @@ class Sources:
         if rows not in self._identities:
             self._identities[rows] = torch.eye(rows)
         return Affine(rows, (Part(self._identities[rows], value),))
+
+    def diagonal(self, vector: Tensor, value: Value) -> Part:
+        """A vector times a value, as the product of a matrix."""
+        key = vector.data_ptr(), len(vector)
+        if key not in self._diagonals:
+            self._diagonals[key] = torch.diag(vector), vector
+        return Part(self._diagonals[key][0], value)
 
     def _normalized(self, value: Value, step: Step) -> Affine | None:
         """A layer norm of a sum over its rows."""
@@ -209,7 +227,7 @@ class Sources:
         if isinstance(one, Value) and isinstance(two, Value):
             return Affine(rows, products=((one, two),))
         vector, other = (two, one) if isinstance(one, Value) else (one, two)
-        spread = _vector(vector, rows)
+        spread = as_vector(vector, rows)
         return None if spread is None else Affine(rows, diagonals=((spread, other),))
 
     def _product(self, weight: object, operand: object, bias: object) -> Affine | None:
@@ -244,7 +262,7 @@ class Sources:
         """Columns of a matrix times what they see."""
         if isinstance(piece, Value):
             return self._joined(columns, piece)
-        seen = _vector(piece, columns.shape[1])
+        seen = as_vector(piece, columns.shape[1])
         if seen is None:
             return None
         rows = len(columns)
@@ -266,12 +284,12 @@ def _turned(weight: object) -> object:
 
 
 def _constant(value: object, rows: int) -> Affine | None:
-    vector = _vector(value, rows)
+    vector = as_vector(value, rows)
     return None if vector is None else Affine(rows, bias=vector)
 
 
-def _vector(value: object, rows: int) -> Tensor | None:
-    """A constant as a vector; None where it is not the same for all frames."""
+def as_vector(value: object, rows: int) -> Tensor | None:
+    """A constant as a vector of so many values; None where it is not the same for all frames."""
     spread = torch.as_tensor(value, dtype=torch.float32)
     if not spread.numel() or (spread.ndim and spread.shape[-1] not in (1, rows)):
         return None

@@ -114,7 +114,10 @@ class Matcher:
         found = self._squashed(value)
         if found is None or found.kind == "sigmoid" or not found.inner.parts:
             return None
-        return CellStep(f"rnn_{found.kind}", (found.inner,), None, value, value)
+        inner = found.inner
+        own = tuple(self._sources.diagonal(vector, seen) for vector, seen in inner.diagonals)
+        inner = replace(inner, parts=inner.parts + own, diagonals=())
+        return CellStep(f"rnn_{found.kind}", (inner,), None, value, value)
 
     def _interpolated(self, value: Value) -> Iterator[tuple[Activated, object, object]]:
         """The forms of `z * h + (1 - z) * n`: z, h and n."""
@@ -146,13 +149,7 @@ class Matcher:
     def _is_rest(self, value: object, gate: object) -> bool:
         """Whether a value is 1 minus a gate."""
         step = self._sources.made_by(value, "rsub", "sub")
-        if step is None or step.arguments.get("alpha", 1) != 1:
-            return False
-        one, other = step.arguments["self"], step.arguments["other"]
-        if step.operator == "rsub":
-            one, other = other, one
-        is_one = not isinstance(one, Value) and bool((_numbers(one) == 1).all())
-        return is_one and self._sources.root(other) is self._sources.root(gate)
+        return step is not None and self._sources.is_rest(step, gate)
 
     def _candidate(
         self, value: object, state: object

@@ -68,7 +68,10 @@ class _Finder:
             return matcher.gru(value)
         if step.operator not in ("tanh", "relu"):
             return None
-        gated = any(user.operator == "mul" for user in self._users.get(id(value), []))
+        gated = any(
+            user.operator == "mul" and sum(1 for _ in user.inputs()) > 1
+            for user in self._users.get(id(value), [])
+        )
         return None if gated else matcher.plain(value)
 
     def rows(self) -> Iterator[list[CellStep]]:
@@ -134,7 +137,7 @@ class _Finder:
             inputs, outputs, states = [opening, *inputs], [states[0], *outputs], []
         return Chain(
             layer, inputs, [o for o in outputs if o is not None],
-            states, step.after, self._place_of(seen),
+            states, step.after, self._place_of(seen, step),
         )  # fmt: skip
 
     def _opening(self, layer: Recurrent, state: Value) -> list[Value] | None:
@@ -167,15 +170,21 @@ class _Finder:
             yield step
             waiting += step.inputs()
 
-    def _place_of(self, seen: Value) -> Place:
-        """Where the first matrix stands that a state is multiplied by."""
-        users = list(self._users.get(id(seen), []))
+    def _place_of(self, seen: Value, step: CellStep) -> Place:
+        """Where the matrix stands that the cell multiplies its state by; where its weights were
+        changed, the first that the state is multiplied by."""
+        parts = [part for part in _parts(self._all(step)) if part.operand is seen]
+        own = {part.weight.untyped_storage().data_ptr() for part in parts}
+        users, found = list(self._users.get(id(seen), [])), []
         for user in users:
             if user.operator in ("linear", "addmm", "mm", "matmul"):
-                return user.place
+                weights = [v for v in user.arguments.values() if isinstance(v, Tensor)]
+                if any(weight.untyped_storage().data_ptr() in own for weight in weights):
+                    return user.place
+                found.append(user.place)
             if user.operator == "cat":
                 users += self._users.get(id(user.results[0]), [])
-        return Place()
+        return found[0] if found else Place()
 
     def _settled(self, row: list[CellStep]) -> list[CellStep]:
         """The steps with the norms of what sees no state as inputs."""
