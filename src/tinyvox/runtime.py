@@ -64,7 +64,8 @@ class FeatureStream:
     def push(self, features: ArrayLike) -> NDArray[np.float32]:
         """Outputs [frames', output_size] that features [frames, input_size] have made ready.
 
-        Raises ValueError on features of another shape or value, and after `finish`.
+        Token ids as `Session.run` takes them. Raises ValueError on features of another shape or
+        value, on ids out of range, and after `finish`.
         """
         return self._native.push(as_frames(features))
 
@@ -150,8 +151,9 @@ class Session:
     def run(self, features: ArrayLike, chunk: int = 16) -> NDArray[np.float32]:
         """Outputs [frames', output_size] for features [frames, input_size] of an utterance.
 
-        A model of token ids takes these: whole numbers, [frames] or [frames, 1]. `chunk` frames are given to the stream at a time; the result does not depend on it. Raises
-        ValueError on features of another shape or value.
+        A model of token ids takes these: whole numbers, [frames] or [frames, 1]. `chunk` frames are
+        given to the stream at a time; the result does not depend on it. Raises ValueError on
+        features of another shape or value, and on ids out of range.
         """
         if chunk < 1:
             raise ValueError(f"chunk is {chunk}, expected 1 frame or more")

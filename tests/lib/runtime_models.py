@@ -239,7 +239,7 @@ def sliced() -> Model:
 
 def embedded(table: Matrix, *, tied: bool = False) -> Model:
     """Token ids to scores of the next ones."""
-    ids, size = table.shape
+    size = table.shape[1]
     out = table if tied else dense(5, size)
     return network(
         1,

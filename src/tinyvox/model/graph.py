@@ -39,8 +39,9 @@ class Model:
     """Nodes in topological order; the last one's signal is the output.
 
     Nodes may have the very same layer. If it has matrices, these are stored once, and called after
-    the first of the nodes; passes change them for all. An embedding may have the very same matrix as
-    a linear layer. That is tied: stored once, and called after the linear layer alone.
+    the first of the nodes; passes change them for all. An embedding may have the very same matrix
+    as a linear layer. It is then tied: the matrix is stored once, and called after the linear layer
+    alone.
 
     Raises ModelError, naming the layer, where shapes, names or values do not fit.
     """

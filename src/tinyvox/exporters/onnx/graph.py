@@ -118,7 +118,9 @@ class Graph:
         from onnx import helper
 
         return [
-            helper.make_node(o.kind, list(o.inputs), list(o.outputs), domain=o.domain, **o.attributes)
+            helper.make_node(
+                o.kind, list(o.inputs), list(o.outputs), domain=o.domain, **o.attributes
+            )
             for o in self.operators[start:]
         ]
 

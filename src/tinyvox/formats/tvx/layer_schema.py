@@ -20,7 +20,8 @@ FEATURE_KINDS: tuple[FeatureKind, ...] = ("log_mel", "mfcc", "deepspeech_mfcc")
 
 OLDEST, SHARING, PROJECTING, GATING, VARYING, SIGNALS = 2, 3, 4, 5, 6, 7
 """The oldest version of the format that is still written and read; the first versions with products
-that share a factor, with projected LSTMs, and, three times, with what the layers and kinds below say."""
+that share a factor, with projected LSTMs, and, three times, with what the layers and kinds below
+say."""
 REPEAT, TIED = 255, 254
 """The kinds of records in the file that stand for the very layer of an earlier record, and for a
 linear layer with the matrix of an earlier embedding."""

@@ -72,9 +72,7 @@ class Matcher:
             if len({kept.kind, added.kind, out.kind}) == 1 and new.kind == step.operator:
                 gates = (added.inner, kept.inner, new.inner, out.inner)
                 assert isinstance(state, Value)
-                return CellStep(
-                    "lstm", gates, before, state, value, out.kind, new.kind, norm=norm
-                )
+                return CellStep("lstm", gates, before, state, value, out.kind, new.kind, norm=norm)
         return None
 
     def _memory(self, value: object) -> tuple[Activated, object, Activated, Activated] | None:

@@ -29,7 +29,19 @@ _EACH_FRAME = frozenset(
     (
         *("relu", "tanh", "sigmoid", "silu", "gelu", "elu", "leaky_relu", "hardsigmoid"),
         *("clamp", "clamp_min", "clamp_max", "hardtanh", "relu6", "minimum", "maximum", "neg"),
-        *("embedding", "linear", "addmm", "mm", "matmul", "add", "sub", "rsub", "mul", "div", "layer_norm"),
+        *(
+            "embedding",
+            "linear",
+            "addmm",
+            "mm",
+            "matmul",
+            "add",
+            "sub",
+            "rsub",
+            "mul",
+            "div",
+            "layer_norm",
+        ),
         "hardswish",
     )
 )
@@ -213,8 +225,10 @@ class _Rewriting:
             found = self._frames(column)
             if found is None or found.reverse != new.reverse:
                 return None
-            total = found.value if total is None else self.tape.apply(
-                aten.add.Tensor, total, found.value
+            total = (
+                found.value
+                if total is None
+                else self.tape.apply(aten.add.Tensor, total, found.value)
             )
         if total is None:
             total = self.tape.apply(aten.mul.Tensor, new.value, 0.0)

@@ -23,8 +23,8 @@ GATES = {
 }
 """Gates of each kind of cell. `gru_reset_before` is the GRU of Cho et al., "Learning phrase
 representations using RNN encoder-decoder", 2014: its reset gate multiplies the hidden state before
-the recurrent matrix does, not the product of both as in `gru`. `li_gru` is a GRU without a reset gate: Ravanelli et al.,
-"Light gated recurrent units for speech recognition", 2018."""
+the recurrent matrix does, not the product of both as in `gru`. `li_gru` is a GRU without a reset
+gate: Ravanelli et al., "Light gated recurrent units for speech recognition", 2018."""
 
 GATE_FUNCTIONS = ("sigmoid", "hardsigmoid", "hard_sigmoid_keras")
 """The functions of gates: hardsigmoid is `min(max(x / 6 + 0.5, 0), 1)`, and hard_sigmoid_keras
@@ -45,8 +45,8 @@ class Cell(Tensors):
 
     weight_ih [gates * hidden, in], weight_hh [gates * hidden, size], bias [gates * hidden] (the
     input bias plus the hidden bias). Gates are in PyTorch's order: i f g o (LSTM), r z n (GRU), z n
-    (light GRU). The new gate of a GRU keeps its hidden bias apart, in bias_hn [hidden], because the reset gate
-    multiplies it.
+    (light GRU). The new gate of a GRU keeps its hidden bias apart, in bias_hn [hidden], because the
+    reset gate multiplies it.
 
     An LSTM may project the output of its units: its hidden state is then weight_hr [size, hidden]
     times that output. Source: Sak et al., "Long short-term memory recurrent neural network
