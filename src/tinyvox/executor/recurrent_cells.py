@@ -55,9 +55,8 @@ class Functions:
         own = "relu" if layer.kind == "rnn_relu" else "tanh"
         bend = BENDS[layer.activation or own]
         names = ("peepholes", "norm_hh", "bias_hh", "norm_cell")
-        vectors = {name: vector(name) for name in names}
-        settings = {"carries_norm": layer.carries_norm, "eps": layer.eps}
-        return cls(layer.kind, GATES[layer.gates], bend, **vectors, **settings)
+        vectors = [vector(name) for name in names]
+        return cls(layer.kind, GATES[layer.gates], bend, *vectors, layer.carries_norm, layer.eps)
 
     def from_state(self, state: Tensor, weight: Tensor, added: Tensor) -> Tensor:
         """The product of a recurrent matrix and a hidden state, plus what is added to it,
@@ -71,7 +70,8 @@ class Functions:
         """The state of an LSTM's cell, normalized where it does so."""
         if self.norm_cell is None:
             return cell
-        return F.layer_norm(cell, cell.shape[-1:], *self.norm_cell.chunk(2), self.eps)
+        weight, bias = self.norm_cell.chunk(2)
+        return F.layer_norm(cell, cell.shape[-1:], weight, bias, self.eps)
 
 
 def in_torch(layer: Recurrent) -> bool:

@@ -185,19 +185,16 @@ def _embedding(layer: Any, x: Normal) -> Normal:
 def _elementwise_recurrence(layer: Any, gate: Normal, x: Normal) -> Normal:
     """The moments of the states for synthetic signals that drift as features do."""
     size = x.mean.numel()
-    nodes = (
+    nodes = [
         Node("gate", layers.Slice(0, size), (INPUT,)),
         Node("values", layers.Slice(size, 2 * size), (INPUT,)),
-        Node("states", layer, ("gate", "values")),
-    )
+    ]
+    gate_node = "gate"
     if layer.weight is None:  # a gate is between 0 and 1, so that states do not explode
-        nodes = (
-            nodes[0],
-            Node("open", layers.Activation("clipped_relu", 1.0), ("gate",)),
-            *nodes[1:],
-        )
-        nodes = (*nodes[:-1], Node("states", layer, ("open", "values")))
-    return _states(Model(2 * size, nodes), _concat(layer, gate, x))
+        nodes.append(Node("open", layers.Activation("clipped_relu", 1.0), ("gate",)))
+        gate_node = "open"
+    nodes.append(Node("states", layer, (gate_node, "values")))
+    return _states(Model(2 * size, tuple(nodes)), _concat(layer, gate, x))
 
 
 def _batch_norm(layer: Any, x: Normal) -> Normal:

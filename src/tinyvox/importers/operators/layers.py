@@ -83,10 +83,7 @@ def recurrent(kind: str) -> Callable[[Call], tuple[Stream, States, *tuple[Unusab
         alone: list[str] = []
         for cells in _cells(call, kind):
             if order is not None:
-                cells = [
-                    dataclasses.replace(c, weight_ih=_dense(c.weight_ih.decode(), order))
-                    for c in cells
-                ]
+                cells = [_ordered(c, order) for c in cells]
                 order = None
             sides = [[cell] for cell in cells] if len(cells) > 1 else [cells]
             backwards = [stream.backwards, True]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tinyvox.importers.layer_graph import Place
-from tinyvox.importers.rolling.affine import Affine, Part, Sources
+from tinyvox.importers.rolling.affine import Affine, Norm, Part, Sources
 from tinyvox.importers.rolling.cells import CellStep, Matcher
 from tinyvox.importers.tape import Step, Value, run_layer
 from tinyvox.model import Cell, Dense, Recurrent
@@ -191,7 +191,8 @@ class _Finder:
         outputs = {id(step.output) for step in row}
 
         def settled(gate: Affine) -> Affine:
-            of_state, others = [], []
+            of_state: list[Norm] = []
+            others: list[Norm] = []
             for norm in gate.norms:
                 sees = any(id(part.operand) in outputs for part in norm.inner.parts)
                 sees = sees or any(self._carried(part.operand) for part in norm.inner.parts)

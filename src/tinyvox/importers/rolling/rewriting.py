@@ -214,13 +214,17 @@ class _Rewriting:
         known = [terms for terms in chain.gates if terms is not None]
         if len({len(terms) for terms in known}) != 1 or (chain.weight is not None and chain.turned):
             return None
-        constant, total = 0, None
+        size = new.value.shape[-1]
+        constant, total = torch.zeros(size), None
         for i in range(len(known[0])):
             column = [None if terms is None else terms[i] for terms in chain.gates]
             if not isinstance(column[-1], Value):
                 if any(not _same(each, column[-1]) for each in column if each is not None):
                     return None
-                constant = constant + as_vector(column[-1], new.value.shape[-1])
+                vector = as_vector(column[-1], size)
+                if vector is None:
+                    return None
+                constant = constant + vector
                 continue
             found = self._frames(column)
             if found is None or found.reverse != new.reverse:
@@ -232,8 +236,8 @@ class _Rewriting:
             )
         if total is None:
             total = self.tape.apply(aten.mul.Tensor, new.value, 0.0)
-        if isinstance(constant, torch.Tensor):
-            total = self.tape.apply(aten.add.Tensor, total, constant.clone())
+        if constant.any():
+            total = self.tape.apply(aten.add.Tensor, total, constant)
         return _Frames(total, new.reverse)
 
     def _run(self, chain: Chain) -> tuple[_Frames, Value]:
