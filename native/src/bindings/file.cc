@@ -77,6 +77,7 @@ nb::dict to_python(Node node) {
   result["ints"] = node.ints;
   result["floats"] = node.floats;
   nb::list tensors;
+  if (node.tied) node.tensors[0] = {};  // it shares factors with that of the embedding
   for (Tensor& tensor : node.tensors) tensors.append(to_python(std::move(tensor)));
   result["tensors"] = tensors;
   result["signal"] = nb::make_tuple(node.signal.channels, node.signal.bands, node.signal.stride);

@@ -49,8 +49,6 @@ def _node_rows(node: Mapping[str, Any]) -> Iterator[Row]:
     rows: list[Row] = []
     total = node["file_bytes"]
     for name, tensor in zip(LAYER_SCHEMAS[node["kind"]].tensors, node["tensors"], strict=True):
-        if node["tied"] is not None and name == "weight":
-            continue  # a row of the embedding
         total += tensor["file_bytes"]
         rows += _tensor_rows(f"{node['name']}.{name}", tensor)
     yield Row(node["name"], "layer", (), None, total - sum(row.bytes for row in rows))
