@@ -159,9 +159,12 @@ void check_fields(const Node& node, uint32_t version) {
   if (node.kind == LayerKind::embedding && node.inputs[0] != 0)
     fail("reads another layer, expected the input: token ids");
   if (node.kind != LayerKind::recurrent || version >= signals_version) return;
-  for (size_t slot : {size_t{0}, cell_tensors})
-    if (!node.tensors[slot] && node.tensors[slot + 1])
-      fail("a cell needs both weight_ih and weight_hh");
+  if (node.tensors.empty() || node.repeats) return;
+  for (size_t slot : {size_t{0}, cell_tensors}) {
+    const auto cell = std::span(node.tensors).subspan(slot, cell_tensors);
+    const bool any = std::any_of(cell.begin(), cell.end(), [](const Tensor& t) { return bool{t}; });
+    if (any && !(cell[0] && cell[1])) fail("a cell needs both weight_ih and weight_hh");
+  }
 }
 
 // The shape of a product from the shapes of its factors.
