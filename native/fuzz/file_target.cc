@@ -77,6 +77,22 @@ Values make_features(size_t count, Random& random) {
   return features;
 }
 
+// Ids of all embeddings, if the model takes token ids.
+uint32_t ids_of(const File& file) {
+  uint32_t ids = 0;
+  for (const Node& node : file.nodes)
+    if (node.kind == LayerKind::embedding && !node.repeats)
+      ids = ids ? std::min(ids, node.tensors[0].rows) : node.tensors[0].rows;
+  return ids;
+}
+
+Values make_inputs(const File& file, size_t count, Random& random) {
+  Values inputs = make_features(count, random);
+  if (const uint32_t ids = ids_of(file))
+    for (float& id : inputs) id = static_cast<float>(random.below(ids));
+  return inputs;
+}
+
 // Every instruction set of this machine, and again with the float product of the reference: so all
 // else must be equal to the last bit. The last one is the reference.
 struct Set {
@@ -233,7 +249,7 @@ Reached try_input(std::span<const uint8_t> bytes) {
       return Reached::read;
     }
     const Values features =
-        make_features((cost.span + random.below(frames_beyond)) * file.input_size, random);
+        make_inputs(file, (cost.span + random.below(frames_beyond)) * file.input_size, random);
     check_sets(bytes, features, check_floats(file, random), random);
     check_c_api(bytes, file, cost, random);
     return Reached::ran;

@@ -17,10 +17,11 @@ constexpr uint32_t most_stride = 32;   // input frames for a frame
 struct Fields {
   size_t ints, floats, tensors;
 };
-constexpr Fields fields[] = {{0, 0, 2}, {3, 0, 12}, {6, 0, 2}, {11, 0, 2}, {0, 1, 4}, {2, 1, 2},
+constexpr Fields fields[] = {{0, 0, 2}, {4, 1, 18}, {6, 0, 2}, {11, 0, 2}, {0, 1, 4}, {2, 1, 2},
                              {1, 1, 2}, {2, 0, 0},  {2, 0, 0}, {1, 0, 0},  {1, 0, 0}, {0, 0, 0},
                              {0, 0, 0}, {0, 0, 0},  {0, 0, 0}, {0, 0, 0},  {1, 0, 0}, {1, 0, 0},
-                             {2, 0, 0}, {9, 0, 0},  {2, 0, 0}, {1, 0, 0},  {0, 0, 0}};
+                             {2, 0, 0}, {9, 0, 0},  {2, 0, 0}, {1, 0, 0},  {0, 0, 0}, {0, 0, 1},
+                             {1, 0, 1}};
 static_assert(std::size(fields) == layer_kinds);
 constexpr uint32_t activation_kinds = static_cast<uint32_t>(ActivationKind::reciprocal) + 1;
 
@@ -77,6 +78,7 @@ class Fitter {
     uint32_t from = std::min<uint32_t>(node.inputs[0], static_cast<uint32_t>(at));
     if (signals_[from].channels != expected.channels || signals_[from].bands != expected.bands)
       from = first.inputs[0];
+    if (first.kind == LayerKind::embedding) from = 0;
     node.kind = first.kind;
     node.inputs = {from};
     node.ints = first.ints;
@@ -113,6 +115,8 @@ class Fitter {
       if (input >= count) input = count - 1;
     if (node.kind == LayerKind::conv2d && !input(node).bands) node.kind = LayerKind::unflatten;
     if (node.kind == LayerKind::unflatten) complete(node);
+    if (node.kind == LayerKind::embedding) node.inputs = {0};
+    if (node.kind == LayerKind::elementwise_recurrence) node.inputs.resize(2);
     const bool flat = !reads_bands(node.kind) && node.kind != LayerKind::conv2d;
     for (uint32_t& input : node.inputs) {
       if (flat && signals_[input].bands) input = 0;
@@ -154,6 +158,12 @@ class Fitter {
         return fit_variance(node);
       case LayerKind::activation:
         return fit_limits(node, from);
+      case LayerKind::embedding:
+        return fit_matrix(node.tensors[0], std::max(1u, node.tensors[0].rows),
+                          node.tensors[0].columns ? node.tensors[0].columns : random_.size(24));
+      case LayerKind::elementwise_recurrence:
+        node.ints[0] %= 2;
+        return fit_optional(node.tensors[0], from.channels);
       case LayerKind::reduce:
         node.ints[0] %= 8;
         return;
@@ -218,7 +228,9 @@ class Fitter {
   }
 
   void fit_recurrent(Node& node, const Signal& from) {
-    node.ints[0] %= 5;
+    node.ints[0] %= 6;
+    node.ints[3] %= 2;
+    node.floats[0] = std::abs(node.floats[0]);
     const auto kind = static_cast<RecurrentKind>(node.ints[0]);
     const bool plain = kind == RecurrentKind::rnn_tanh || kind == RecurrentKind::rnn_relu;
     node.ints[1] = plain ? 0 : node.ints[1] % 3;
@@ -232,17 +244,24 @@ class Fitter {
   }
 
   void fit_cell(uint32_t kind, std::span<Tensor> cell, uint32_t inputs) {
-    constexpr uint32_t gates[] = {4, 3, 1, 1, 3};
-    if (kind != static_cast<uint32_t>(RecurrentKind::lstm)) cell[4] = {}, cell[5] = {};
+    constexpr uint32_t gates[] = {4, 3, 1, 1, 3, 2};
+    if (kind != static_cast<uint32_t>(RecurrentKind::lstm))
+      cell[4] = {}, cell[5] = {}, cell[8] = {};
     if (kind != static_cast<uint32_t>(RecurrentKind::gru)) cell[3] = {};
+    if (kind == static_cast<uint32_t>(RecurrentKind::gru_reset_before)) cell[6] = {};
+    if (!cell[6]) cell[7] = {};
+    if (cell[6]) cell[3] = {};
     const uint32_t size = cell[1].columns ? cell[1].columns : random_.size(24);
     const uint32_t hidden = cell[4].columns ? cell[4].columns : size, rows = gates[kind] * hidden;
-    fit_matrix(cell[0], rows, inputs);
+    if (cell[0] || inputs != rows) fit_matrix(cell[0], rows, inputs);
     fit_matrix(cell[1], rows, size);
     fit_optional(cell[2], rows);
     fit_optional(cell[3], hidden);
     if (cell[4]) fit_matrix(cell[4], size, hidden);
     fit_optional(cell[5], 3 * hidden);
+    fit_optional(cell[6], rows);
+    fit_optional(cell[7], rows);
+    fit_optional(cell[8], 2 * hidden);
   }
 
   void fit_conv1d(Node& node, const Signal& from) {
@@ -311,7 +330,8 @@ void fit_features(FeatureConfig& features, uint32_t size, Random& random) {
 // A card cannot describe frames of several bands, nor more features than bands may be.
 void fit_speech(File& file, Random& random) {
   const Signal& output = file.nodes.back().signal;
-  if (output.bands || file.input_size > 256) {
+  const auto takes_ids = [](const Node& node) { return node.kind == LayerKind::embedding; };
+  if (output.bands || file.input_size > 256 || std::ranges::any_of(file.nodes, takes_ids)) {
     file.speech.reset();
     return;
   }

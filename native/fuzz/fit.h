@@ -9,7 +9,7 @@ namespace tinyvox::fuzz {
 // Whether a layer of this kind reads several inputs.
 inline bool joins(LayerKind kind) {
   using enum LayerKind;
-  return kind == add || kind == concat || kind == multiply;
+  return kind == add || kind == concat || kind == multiply || kind == elementwise_recurrence;
 }
 
 // Goes through the layers in order: takes inputs that exist and that the layer can read, gives

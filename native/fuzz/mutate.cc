@@ -115,7 +115,8 @@ void toggle_tensor(Context c) {
     return;
   }
   const size_t slot = static_cast<size_t>(&tensor - node.tensors.data()) % cell_tensors;
-  const bool matrix = node.kind == LayerKind::recurrent && (slot < 2 || slot == 4);
+  const bool of_cell = node.kind == LayerKind::recurrent && (slot < 2 || slot == 4);
+  const bool matrix = of_cell || node.kind == LayerKind::embedding;
   tensor = matrix ? make_matrix(1, c.random.size(24), c.random) : make_vector(1, c.random);
 }
 

@@ -87,6 +87,7 @@ constexpr size_t max_settings = 11;
 
 // The settings of a record before signals_version.
 size_t settings_before_signals(LayerKind kind) {
+  if (kind == LayerKind::recurrent) return 3;
   return kind == LayerKind::layer_norm || kind == LayerKind::softmax ? 0 : max_settings;
 }
 
@@ -102,10 +103,21 @@ size_t settings_of(LayerKind kind, uint32_t version) {
                                      : max_settings;
 }
 
+// Whether a node needs what came in signals_version, beside tensors.
+bool is_new(const Node& node) {
+  if (static_cast<uint32_t>(node.kind) >= varying_kinds) return true;
+  if (node.kind != LayerKind::recurrent || node.repeats) return false;
+  if (node.ints[0] > 4 || node.ints[3]) return true;
+  for (size_t slot : {size_t{0}, cell_tensors})
+    if (!node.tensors[slot] && node.tensors[slot + 1]) return true;
+  return false;
+}
+
 // The first version with a tensor.
 uint32_t since(LayerKind kind, size_t slot) {
   if (kind == LayerKind::activation && slot == 1) return gating_version;
   if (kind != LayerKind::recurrent || slot % cell_tensors < 4) return 0;
+  if (slot % cell_tensors > 5) return signals_version;
   return slot % cell_tensors == 4 ? projecting_version : varying_version;
 }
 
@@ -137,7 +149,8 @@ class Writer {
       const size_t settings = settings_of(node.kind, version_);
       for (uint32_t setting : std::views::take(node.ints, settings)) put_varint(out_, setting);
     }
-    put_floats(out_, node.floats);
+    if (node.kind != LayerKind::recurrent || version_ >= signals_version)
+      put_floats(out_, node.floats);
     for (size_t slot = 0; slot < node.tensors.size(); ++slot)
       if (version_ >= since(node.kind, slot)) put_tensor(node.tensors[slot], 0);
   }
@@ -222,6 +235,7 @@ class Writer {
 
 // The first version that knows the kind of a node and its settings.
 uint32_t since(const Node& node) {
+  if (is_new(node)) return signals_version;
   const auto kind = static_cast<uint32_t>(node.kind);
   const uint32_t first = node.ints.empty() ? 0 : node.ints[0];
   const bool activates = node.kind == LayerKind::activation;

@@ -177,6 +177,32 @@ void Tensor::weights_of(uint32_t row, float* to) const {
   for (size_t i = 0; i < columns; ++i) to[i] = of_code[codes[begin + i]] * scale[row];
 }
 
+Tensor Tensor::copy() const {
+  Tensor result;
+  result.kind = kind;
+  result.rows = rows;
+  result.columns = columns;
+  result.values = values;
+  result.codebook = codebook;
+  result.entries = entries;
+  result.groups = groups;
+  result.group = group;
+  result.levels = levels;
+  result.zero = zero;
+  result.scale = scale;
+  result.codes = codes;
+  if (left) result.left = std::make_unique<Tensor>(left->copy());
+  result.right = right;
+  result.shares_with = shares_with;
+  return result;
+}
+
+uint64_t Tensor::copy_bytes() const {
+  const uint64_t numbers = values.size() + levels.size() + scale.size();
+  const uint64_t own = numbers * sizeof(float) + group.size() + zero.size() + codes.size();
+  return own + (left ? left->copy_bytes() : 0);
+}
+
 bool Tensor::one_codebook() const {
   return codebook != CodebookKind::binary && levels.size() <= entries && zero.size() <= 1;
 }

@@ -125,6 +125,8 @@ void read_model(Reader& reader, File& file, uint32_t version, Budget& budget) {
 }
 
 void check_speech(const File& file) {
+  for (const Node& node : file.nodes)
+    if (node.kind == LayerKind::embedding) fail("a model that takes token ids has no speech card");
   const Signal& output = file.nodes.back().signal;
   if (file.speech->features.size() != file.input_size)
     fail("features of " + std::to_string(file.speech->features.size()) +

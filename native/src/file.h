@@ -55,8 +55,10 @@ enum class LayerKind : uint8_t {
   take = 20,
   frame_unstacking = 21,
   spread = 22,
+  embedding = 23,
+  elementwise_recurrence = 24,
 };
-inline constexpr uint32_t layer_kinds = 23;
+inline constexpr uint32_t layer_kinds = 25;
 
 enum class RecurrentKind : uint8_t {
   lstm = 0,
@@ -64,6 +66,7 @@ enum class RecurrentKind : uint8_t {
   rnn_tanh = 2,
   rnn_relu = 3,
   gru_reset_before = 4,  // since version 6
+  li_gru = 5,            // since version 7
 };
 // Of the gates of an LSTM or a GRU.
 enum class GateFunction : uint8_t { sigmoid = 0, hardsigmoid = 1, hard_sigmoid_keras = 2 };
@@ -152,10 +155,15 @@ struct Tensor {
 
   // Dense or coded: the weights of a row; `columns` of them.
   void weights_of(uint32_t row, float* to) const;
+
+  // The same matrix again, without its place in the file. A right factor is shared.
+  Tensor copy() const;
+  // The bytes that a copy takes.
+  uint64_t copy_bytes() const;
 };
 
 // The tensors of a cell, by their place.
-inline constexpr size_t cell_tensors = 6;
+inline constexpr size_t cell_tensors = 9;
 
 struct Signal {
   uint32_t channels = 0;  // the size of a flat frame
@@ -167,9 +175,11 @@ struct Signal {
 
 // The fields of each kind of layer, in the order of `ints`, `floats` and `tensors`:
 //   linear          tensors: weight, bias?
-//   recurrent       ints: RecurrentKind, GateFunction, CellActivation;
+//   recurrent       ints: RecurrentKind, GateFunction, CellActivation, 1 if an LSTM carries the
+//                   state of its cell as it is before its norm; floats: eps;
 //                   tensors: forward weight_ih?, weight_hh?, bias?, bias_hn?, weight_hr?,
-//                   peepholes?, then the same six of the backward cell
+//                   peepholes?, norm_hh?, bias_hh?, norm_cell?, then the same nine of the
+//                   backward cell
 //   conv1d          ints: kernel, stride, dilation, padding before, after, groups;
 //                   tensors: weight, bias?
 //   conv2d          ints: kernel t, b, stride t, b, padding before, after, below, above,
@@ -185,6 +195,8 @@ struct Signal {
 //   unflatten       ints: channels
 //   reduce          ints: ReductionKind
 //   slice           ints: start, stop
+//   embedding       tensors: weight
+//   elementwise_recurrence  ints: 1 if it runs backwards; tensors: weight?
 //   softmax         ints: SoftmaxAxis
 //   pool            ints: PoolKind, kernel t, b, stride t, b, padding before, after, below, above
 //   take            ints: axis, then for each value of the output 0 (a zero) or 1 + its place
@@ -201,6 +213,7 @@ struct Node {
   std::optional<uint32_t> repeats;  // the earlier node whose layer it is, which has the tensors
   Signal signal;                    // of the output
   uint64_t file_bytes = 0;          // in the file, without its tensors
+  std::optional<uint32_t> tied;     // of a linear layer: the embedding that has its weight
 };
 
 // The speech card: how audio becomes features, and outputs become text.

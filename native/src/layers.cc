@@ -260,6 +260,10 @@ std::unique_ptr<Layer> make_layer(const Node& node, std::span<const Signal> inpu
     }
     case LayerKind::spread:
       return make_spread(input);
+    case LayerKind::embedding:
+      return make_embedding(node, packer);
+    case LayerKind::elementwise_recurrence:
+      return make_elementwise_recurrence(node, input);
   }
   throw FormatError("layer '" + node.name + "': kind of layer is unknown");
 }

@@ -39,6 +39,7 @@ class Layer {
   virtual size_t bytes() const { return 0; }         // memory of the weights
   virtual size_t products() const { return 0; }      // to compute one frame
   virtual void reserve(MatrixWork&) const {}
+  virtual size_t ids() const { return 0; }  // that the input may hold, if it holds token ids
 
   // Takes frames into `state`: of a layer that reduces, which then `run` once, without inputs, when
   // the utterance ends. One that needs the whole utterance gets it in `run` instead.
@@ -65,6 +66,8 @@ std::unique_ptr<Layer> make_pool(const Node& node, const Signal& input);
 std::unique_ptr<Layer> make_take(const Node& node, const Signal& input);
 std::unique_ptr<Layer> make_spread(const Signal& one);
 std::unique_ptr<Layer> make_time_softmax(const Signal& input);
+std::unique_ptr<Layer> make_embedding(const Node& node, const Packer& packer);
+std::unique_ptr<Layer> make_elementwise_recurrence(const Node& node, const Signal& input);
 
 // Adds a bias to each frame, if there is one.
 void add_bias(const std::vector<float>& bias, size_t frames, float* y);

@@ -45,6 +45,7 @@ void Model::add(const Node& node, Packer& packer) {
   for (uint32_t input : node.inputs) inputs.push_back(signal(input));
   std::shared_ptr<const Layer> layer =
       node.repeats ? steps_[*node.repeats].layer : make_layer(node, inputs, packer);
+  if (const size_t ids = layer->ids(); ids && (!ids_ || ids < ids_)) ids_ = ids;
   steps_.push_back({std::move(layer), node.inputs, node.signal});
 }
 

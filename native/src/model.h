@@ -27,6 +27,8 @@ class Model {
   Model(const File& file, const Kernels& kernels, Measured);
 
   size_t input_size() const { return input_size_; }
+  // How many token ids there are, if the input is ids; else 0.
+  size_t ids() const { return ids_; }
   size_t output_size() const { return steps_.back().signal.size(); }
   const std::vector<Step>& steps() const { return steps_; }
   const Kernels& kernels() const { return kernels_; }
@@ -47,7 +49,7 @@ class Model {
   void add(const Node& node, Packer& packer);
   Signal signal(uint32_t which) const;
 
-  size_t input_size_;
+  size_t input_size_, ids_ = 0;
   std::vector<Step> steps_;
   std::optional<Speech> speech_;
   std::shared_ptr<const FeatureTables> features_;

@@ -38,6 +38,7 @@ struct Form {
   uint32_t most_inputs = 1;  // if above one, at least two
   uint32_t inputs = 1;       // if the record does not say how many
   bool places = false;       // whether a list of places follows the settings
+  uint32_t floats_since = 0;  // version; before it, the usual eps
 };
 
 constexpr Slot weight_and_bias[] = {{"weight", false, false}, {"bias", true, true}};
@@ -47,20 +48,27 @@ constexpr Slot cells[] = {{"forward.weight_ih", false, true},
                           {"forward.bias_hn", true, true},
                           {"forward.weight_hr", false, true, projecting_version},
                           {"forward.peepholes", true, true, varying_version},
+                          {"forward.norm_hh", true, true, signals_version},
+                          {"forward.bias_hh", true, true, signals_version},
+                          {"forward.norm_cell", true, true, signals_version},
                           {"backward.weight_ih", false, true},
                           {"backward.weight_hh", false, true},
                           {"backward.bias", true, true},
                           {"backward.bias_hn", true, true},
                           {"backward.weight_hr", false, true, projecting_version},
-                          {"backward.peepholes", true, true, varying_version}};
+                          {"backward.peepholes", true, true, varying_version},
+                          {"backward.norm_hh", true, true, signals_version},
+                          {"backward.bias_hh", true, true, signals_version},
+                          {"backward.norm_cell", true, true, signals_version}};
 static_assert(std::size(cells) == 2 * cell_tensors);
 constexpr Slot normalization[] = {{"mean", true, false},
                                   {"variance", true, false},
                                   {"weight", true, false},
                                   {"bias", true, false}};
-constexpr Setting cell[] = {{"kind", 0, 4, 3, 3},
+constexpr Setting cell[] = {{"kind", 0, 5, 3, 3, 0, 4},
                             {"gates", 0, 2, 0, 0, varying_version},
-                            {"activation", 0, 3, 0, 0, varying_version}};
+                            {"activation", 0, 3, 0, 0, varying_version},
+                            {"whether the norm is not carried", 0, 1, 0, 0, signals_version}};
 constexpr Setting conv1d[] = {{"kernel", 1, max_span},        {"stride", 1, max_span},
                               {"dilation", 1, max_span},      {"padding before", 0, max_span},
                               {"padding after", 0, max_span}, {"groups", 1, max_dimension}};
@@ -96,12 +104,15 @@ constexpr Setting pool[] = {{"kind", 0, 2},
                             {"padding above", 0, max_span}};
 constexpr Setting take[] = {{"axis", 0, 1}};
 constexpr Setting unstacking[] = {{"count", 1, max_span}};
+constexpr Setting direction[] = {{"whether it runs backwards", 0, 1}};
+constexpr Slot table[] = {{"weight", false, false}};
+constexpr Slot self_weight[] = {{"weight", true, true}};
 constexpr Setting slice[] = {{"start", 0, max_dimension}, {"stop", 1, max_dimension}};
 
 // In the order of LayerKind.
 const std::array<Form, layer_kinds> forms{{
     {{}, weight_and_bias},                        // linear
-    {cell, cells},                                // recurrent
+    {cell, cells, 1, 1, 1, false, signals_version},  // recurrent
     {conv1d, weight_and_bias},                    // conv1d
     {conv2d, weight_and_bias},                    // conv2d
     {{}, normalization, 1},                       // batch_norm
@@ -123,6 +134,8 @@ const std::array<Form, layer_kinds> forms{{
     {take, {}, 0, 1, 1, true},                    // take
     {unstacking, {}},                             // frame_unstacking
     {{}, {}, 0, 1, 2},                            // spread
+    {{}, table},                                  // embedding
+    {direction, self_weight, 0, 2},               // elementwise_recurrence
 }};
 
 // How many kinds of layers a version knows.
@@ -132,6 +145,8 @@ uint32_t kinds_in(uint32_t version) {
          : version < signals_version ? varying_kinds
                                      : layer_kinds;
 }
+
+constexpr float usual_eps = 1e-5f;  // of cells that cannot normalize
 
 // The first byte of a tensor's record. A flag that the kind does not use is 0:
 //
@@ -157,6 +172,19 @@ void check_slot(const Slot& slot, const Tensor& tensor) {
   if (!tensor && !slot.optional) fail("is absent");
   if (tensor && slot.is_vector != (tensor.kind == TensorKind::vector))
     fail(slot.is_vector ? "is a matrix, expected a vector" : "is a vector, expected a matrix");
+}
+
+// What only some versions allow.
+void check_fields(const Node& node, uint32_t version) {
+  if (node.kind == LayerKind::embedding && node.inputs[0] != 0)
+    fail("reads another layer, expected the input: token ids");
+  if (node.kind != LayerKind::recurrent || version >= signals_version) return;
+  if (node.tensors.empty() || node.repeats) return;
+  for (size_t slot : {size_t{0}, cell_tensors}) {
+    const auto cell = std::span(node.tensors).subspan(slot, cell_tensors);
+    const bool any = std::any_of(cell.begin(), cell.end(), [](const Tensor& t) { return bool{t}; });
+    if (any && !(cell[0] && cell[1])) fail("a cell needs both weight_ih and weight_hh");
+  }
 }
 
 // The shape of a product from the shapes of its factors.
@@ -195,6 +223,7 @@ void NodeReader::read_body(Node& node, std::span<const Signal> signals) {
   const uint32_t most = version_ < gating_version ? oldest_kinds - 1 : repeat_kind;
   const uint32_t kind = reader_.varint("kind of layer", 0, most);
   if (kind == repeat_kind) return read_repeat(node, signals);
+  if (kind == tied_kind && version_ >= signals_version) return read_tied(node, signals);
   if (kind >= kinds_in(version_))
     fail("kind of layer is " + std::to_string(kind) + ", which is unknown");
   node.kind = static_cast<LayerKind>(kind);
@@ -212,7 +241,8 @@ void NodeReader::read_body(Node& node, std::span<const Signal> signals) {
     node.ints.push_back(there ? reader_.varint(setting.name, setting.least, most) : setting.least);
   }
   if (form.places) read_places(node);
-  node.floats = reader_.floats(form.floats, false);
+  node.floats = form.floats_since <= version_ ? reader_.floats(form.floats, false)
+                                              : std::vector<float>(form.floats, usual_eps);
   for (const Slot& slot : form.tensors) {
     if (slot.since > version_) {
       node.tensors.emplace_back();
@@ -225,7 +255,28 @@ void NodeReader::read_body(Node& node, std::span<const Signal> signals) {
       fail_within(slot.name);
     }
   }
+  check_fields(node, version_);
   node.signal = infer(node, found);
+}
+
+// A linear layer whose weight is the table of an earlier embedding.
+void NodeReader::read_tied(Node& node, std::span<const Signal> signals) {
+  if (earlier_.empty()) fail("is tied to a layer, but no layer comes before it");
+  const uint32_t which =
+      reader_.varint("layer that it is tied to", 0, static_cast<uint32_t>(earlier_.size() - 1));
+  const Node& first = earlier_[which];
+  if (first.kind != LayerKind::embedding || first.repeats)
+    fail("is tied to layer '" + first.name + "', which is no embedding");
+  node.inputs.push_back(read_input(signals));
+  node.kind = LayerKind::linear;
+  node.tied = which;
+  const Tensor& weight = first.tensors[0];
+  spend(weights_of(weight));
+  budget_.spend(weight.copy_bytes());
+  node.tensors.push_back(weight.copy());
+  node.tensors.push_back(read_tensor(0));
+  check_slot(weight_and_bias[1], node.tensors[1]);
+  node.signal = infer(node, {&signals[node.inputs[0]], 1});
 }
 
 uint32_t NodeReader::read_input(std::span<const Signal> signals) {
@@ -258,6 +309,7 @@ void NodeReader::read_repeat(Node& node, std::span<const Signal> signals) {
   node.floats = first.floats;
   node.tensors.resize(first.tensors.size());
   node.repeats = which;
+  check_fields(node, version_);
   node.signal = infer(first, {&input, 1});
 }
 

@@ -27,13 +27,15 @@ inline constexpr uint64_t max_weights = 1ull << 29;  // weights of one file
 // layers, products of signals, reductions over time, softmax, most activations and a noise floor;
 // with slices, more activations, and cells with other functions and with peepholes; and with
 // pooling, values by their places, frames taken apart, one frame for all, more reductions, softmax
-// over time, reciprocals, and norms of groups and by the root of the mean square.
+// over time, reciprocals, norms of groups and by the root of the mean square, token ids, and cells
+// that normalize.
 inline constexpr uint32_t sharing_version = 3, projecting_version = 4, gating_version = 5,
                           varying_version = 6, signals_version = 7;
 inline constexpr uint32_t newest_version = signals_version;
 // Kinds of layers before gating_version, before varying_version, and before signals_version.
 inline constexpr uint32_t oldest_kinds = 15, gating_kinds = 18, varying_kinds = 19;
 inline constexpr uint32_t repeat_kind = 255;  // the record of a repeated layer
+inline constexpr uint32_t tied_kind = 254;    // of a linear layer with the weight of an embedding
 
 // Reads the nodes of a file of this version, one by one. `earlier` are those read so far.
 class NodeReader {
@@ -49,6 +51,7 @@ class NodeReader {
   void read_body(Node& node, std::span<const Signal> signals);
   void read_places(Node& node);
   void read_repeat(Node& node, std::span<const Signal> signals);
+  void read_tied(Node& node, std::span<const Signal> signals);
   uint32_t read_input(std::span<const Signal> signals);
   Tensor read_tensor(uint32_t depth);
   void read_product(Tensor& tensor, uint32_t depth);

@@ -10,22 +10,28 @@ namespace tinyvox {
 namespace {
 
 struct Cell {
-  PackedMatrix weight_ih, weight_hh;
-  PackedMatrix weight_hn;        // of a GRU that resets before: the rows of the new gate
-  PackedMatrix weight_hr;        // of a projected LSTM
-  std::vector<float> bias;       // [gates * hidden], or empty
-  std::vector<float> bias_hn;    // [hidden], of a GRU
-  std::vector<float> peepholes;  // [3 * hidden], or empty
+  PackedMatrix weight_ih;  // absent if the input is what it would give
+  PackedMatrix weight_hh;
+  PackedMatrix weight_hn;               // of a GRU that resets before: the rows of the new gate
+  PackedMatrix weight_hr;               // of a projected LSTM
+  std::vector<float> bias;              // [gates * hidden], or empty
+  std::vector<float> bias_hn;           // [hidden], of a GRU
+  std::vector<float> peepholes;         // [3 * hidden], or empty
+  std::vector<float> norm_hh, bias_hh;  // [gates * hidden], or empty
+  std::vector<float> norm_cell;         // [2 * hidden], or empty
 
   Cell(const Node& node, size_t slot, Packer& packer) {
-    if (!node.tensors[slot]) return;
-    weight_ih = packer.pack(node.tensors[slot]);
+    if (!node.tensors[slot + 1]) return;
+    if (node.tensors[slot]) weight_ih = packer.pack(node.tensors[slot]);
     pack_recurrent(node, node.tensors[slot + 1], packer);
     bias = node.tensors[slot + 2].values;
     bias_hn = node.tensors[slot + 3].values;
     if (node.tensors[slot + 4]) weight_hr = packer.pack(node.tensors[slot + 4]);
     bias_hn.resize(hidden(), 0.0f);
     peepholes = node.tensors[slot + 5].values;
+    norm_hh = node.tensors[slot + 6].values;
+    bias_hh = node.tensors[slot + 7].values;
+    norm_cell = node.tensors[slot + 8].values;
   }
 
   void pack_recurrent(const Node& node, const Tensor& matrix, Packer& packer) {
@@ -42,9 +48,13 @@ struct Cell {
   explicit operator bool() const { return static_cast<bool>(weight_hh); }
   size_t hidden() const { return weight_hr ? weight_hr.columns() : size(); }
   size_t size() const { return weight_hh ? weight_hh.columns() : 0; }  // of the hidden state
-  size_t rows() const { return weight_ih ? weight_ih.rows() : 0; }
+  size_t rows() const {
+    return weight_hh ? weight_hh.rows() + (weight_hn ? weight_hn.rows() : 0) : 0;
+  }
   size_t bytes() const {
-    size_t total = (bias.size() + bias_hn.size() + peepholes.size()) * sizeof(float);
+    size_t total = 0;
+    for (const auto* vector : {&bias, &bias_hn, &peepholes, &norm_hh, &bias_hh, &norm_cell})
+      total += vector->size() * sizeof(float);
     for (const PackedMatrix* matrix : matrices()) total += matrix->bytes();
     return total;
   }
@@ -110,22 +120,32 @@ class Recurrent : public Layer {
     float* from_input = work.scratch.data();
     float* from_hidden = from_input + max_frames * cell.rows();
     float* between = from_hidden + cell.rows();  // the unprojected or the reset state
-    cell.weight_ih.apply(frames_in + first * size_, frames, from_input, work.matrix);
+    if (cell.weight_ih)
+      cell.weight_ih.apply(frames_in + first * size_, frames, from_input, work.matrix);
+    else
+      std::copy_n(frames_in + first * size_, frames * size_, from_input);
     add_bias(cell.bias, frames, from_input);
     for (size_t i = 0; i < frames; ++i) {
       const size_t frame = reverse ? frames - 1 - i : i;
       cell.weight_hh.apply(state, 1, from_hidden, work.matrix);
+      if (!cell.norm_hh.empty()) steps_.normalize(cell.bias_hh, cell.norm_hh, from_hidden);
       float* units = cell.weight_hr ? between : state;
       const float* x = from_input + frame * cell.rows();
       if (cell.weight_hn)
         step_after_reset(cell, x, from_hidden, between, state, work);
-      else if (steps_.plain() && cell.peepholes.empty())
+      else if (plain(cell))
         step(cell, x, from_hidden, state + cell.size(), units, work.kernels);
       else
         step_by_parts(cell, x, from_hidden, state + cell.size(), units, work.kernels);
       if (cell.weight_hr) cell.weight_hr.apply(units, 1, state, work.matrix);
       std::copy_n(state, cell.size(), out + (first + frame) * stride);
     }
+  }
+
+  // Whether a kernel computes the whole step.
+  bool plain(const Cell& cell) const {
+    return steps_.plain() && cell.peepholes.empty() && cell.norm_cell.empty() &&
+           kind_ != RecurrentKind::li_gru;
   }
 
   // `memory` is the LSTM's cell state. `state` is the hidden state before the step, if the layer
@@ -145,17 +165,21 @@ class Recurrent : public Layer {
         return;
       case RecurrentKind::gru_reset_before:
         return;  // step_after_reset
+      case RecurrentKind::li_gru:
+        return;  // step_by_parts
     }
   }
 
-  // The same with other functions or peepholes.
+  // The same with other functions, peepholes or norms.
   void step_by_parts(const Cell& cell, const float* x, float* h, float* memory, float* state,
                      const Kernels& kernels) const {
     const size_t hidden = cell.hidden();
     if (kind_ == RecurrentKind::lstm)
-      steps_.lstm(x, h, cell.peepholes, hidden, memory, state, kernels);
+      steps_.lstm(x, h, cell.peepholes, cell.norm_cell, hidden, memory, state, kernels);
     else if (kind_ == RecurrentKind::gru)
       steps_.gru(x, h, cell.bias_hn.data(), hidden, state, kernels);
+    else if (kind_ == RecurrentKind::li_gru)
+      steps_.li_gru(x, h, hidden, state, kernels);
     else
       steps_.rnn(x, h, hidden, state, kernels);
   }

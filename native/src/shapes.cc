@@ -66,18 +66,40 @@ Signal infer_linear(const Node& node, const Signal& input) {
   return make_signal(weight.rows, 0, input.stride);
 }
 
+void check_eps(const Node& node) {
+  if (node.floats[0] < 0) fail("eps is below 0");
+}
+
+// What normalizes in a cell: norm_hh, bias_hh, norm_cell.
+void check_norms(std::span<const Tensor> cell, RecurrentKind kind, uint64_t rows, uint64_t hidden) {
+  const Tensor &bias_hn = cell[3], &norm_hh = cell[6], &bias_hh = cell[7], &norm_cell = cell[8];
+  if (norm_hh && kind == RecurrentKind::gru_reset_before)
+    fail("a GRU that resets before has no norm_hh");
+  if (norm_hh && bias_hn) fail("a cell with norm_hh has no bias_hn");
+  if (bias_hh && !norm_hh) fail("a cell with bias_hh needs norm_hh");
+  if (norm_cell && kind != RecurrentKind::lstm) fail("only an LSTM has norm_cell");
+  expect_length("norm_hh", norm_hh, rows);
+  expect_length("bias_hh", bias_hh, rows);
+  expect_length("norm_cell", norm_cell, 2 * hidden);
+}
+
 // The size of the hidden state of the cell whose tensors begin at `slot`; 0 if there is no cell.
 uint64_t check_cell(const Node& node, size_t slot, uint64_t size) {
-  constexpr uint64_t gates[] = {4, 3, 1, 1, 3};  // by RecurrentKind
+  constexpr uint64_t gates[] = {4, 3, 1, 1, 3, 2};  // by RecurrentKind
   const Tensor &weight_ih = node.tensors[slot], &weight_hh = node.tensors[slot + 1];
   const Tensor &bias = node.tensors[slot + 2], &bias_hn = node.tensors[slot + 3];
   const Tensor &weight_hr = node.tensors[slot + 4], &peepholes = node.tensors[slot + 5];
-  if (!weight_ih && !weight_hh && !bias && !bias_hn && !weight_hr && !peepholes) return 0;
-  if (!weight_ih || !weight_hh) fail("a cell needs both weight_ih and weight_hh");
+  const auto tensors = std::span(node.tensors).subspan(slot, cell_tensors);
+  if (std::none_of(tensors.begin(), tensors.end(), [](const Tensor& t) { return bool{t}; }))
+    return 0;
+  if (!weight_hh) fail("a cell needs weight_hh");
   const auto kind = static_cast<RecurrentKind>(node.ints[0]);
   const uint64_t hidden = (weight_hr ? weight_hr : weight_hh).columns;
   const uint64_t rows = gates[node.ints[0]] * hidden;
-  expect_shape("weight_ih", weight_ih, rows, size);
+  if (weight_ih)
+    expect_shape("weight_ih", weight_ih, rows, size);
+  else
+    expect("input size of a cell without weight_ih", size, rows);
   expect_shape("weight_hh", weight_hh, rows, weight_hh.columns);
   expect_length("bias", bias, rows);
   expect_length("bias_hn", bias_hn, hidden);
@@ -86,6 +108,7 @@ uint64_t check_cell(const Node& node, size_t slot, uint64_t size) {
   if (weight_hr) expect_shape("weight_hr", weight_hr, weight_hh.columns, hidden);
   if (peepholes && kind != RecurrentKind::lstm) fail("only an LSTM has peepholes");
   expect_length("peepholes", peepholes, 3 * hidden);
+  check_norms(tensors, kind, rows, hidden);
   return weight_hh.columns;
 }
 
@@ -99,6 +122,7 @@ void check_functions(const Node& node) {
 
 Signal infer_recurrent(const Node& node, const Signal& input) {
   check_functions(node);
+  check_eps(node);
   const uint64_t forward = check_cell(node, 0, flat(input));
   const uint64_t backward = check_cell(node, cell_tensors, flat(input));
   if (forward + backward == 0) fail("has no cell, expected one forward, one backward, or both");
@@ -127,10 +151,6 @@ Signal infer_conv2d(const Node& node, const Signal& input) {
   const uint64_t bands = static_cast<uint64_t>(input.bands) + node.ints[6] + node.ints[7];
   return make_signal(weight.rows, bands_after(bands, reach, node.ints[3]),
                      stride_of(input, node.ints[2]));
-}
-
-void check_eps(const Node& node) {
-  if (node.floats[0] < 0) fail("eps is below 0");
 }
 
 Signal infer_batch_norm(const Node& node, const Signal& input) {
@@ -243,6 +263,19 @@ Signal infer_softmax(const Node& node, const Signal& input) {
   return make_signal(flat(input), 0, input.stride);
 }
 
+Signal infer_embedding(const Node& node, const Signal& input) {
+  expect("values in a frame of token ids", flat(input), 1);
+  return make_signal(node.tensors[0].columns, 0, input.stride);
+}
+
+Signal infer_elementwise(const Node& node, std::span<const Signal> inputs) {
+  expect("number of inputs", inputs.size(), 2);
+  check_rates(inputs);
+  expect("size of the second input", flat(inputs[1]), flat(inputs[0]));
+  expect_length("weight", node.tensors[0], inputs[0].channels);
+  return inputs[0];
+}
+
 Signal infer_unflatten(const Node& node, const Signal& input) {
   const uint64_t channels = node.ints[0];
   expect("input size modulo channels", flat(input) % channels, 0);
@@ -279,6 +312,10 @@ Signal infer(const Node& node, std::span<const Signal> inputs) {
       return infer_unflatten(node, input);
     case LayerKind::slice:
       return infer_slice(node, input);
+    case LayerKind::embedding:
+      return infer_embedding(node, input);
+    case LayerKind::elementwise_recurrence:
+      return infer_elementwise(node, inputs);
     case LayerKind::flatten:
       return make_signal(input.size(), 0, input.stride);
     case LayerKind::add:

@@ -1,6 +1,8 @@
 #include "stream.h"
 
 #include <algorithm>
+#include <stdexcept>
+#include <string>
 
 #include "budget.h"
 
@@ -146,7 +148,20 @@ void Stream::pad(Edge& edge, size_t frames, size_t size, float value) {
   if (!counting_) std::fill_n(space, frames * size, value);
 }
 
+// No id is larger than 2^20, so floats hold them all.
+void Stream::check_ids(std::span<const float> ids) const {
+  const float count = static_cast<float>(model_->ids());
+  const auto wrong = std::find_if(ids.begin(), ids.end(), [&](float id) {
+    return !(id >= 0 && id < count && static_cast<float>(static_cast<uint32_t>(id)) == id);
+  });
+  if (wrong == ids.end()) return;
+  throw std::invalid_argument(
+      "token id " + std::to_string(*wrong) + " at frame " + std::to_string(wrong - ids.begin()) +
+      ", expected a whole number from 0 to " + std::to_string(model_->ids() - 1));
+}
+
 void Stream::push(const float* features, size_t frames) {
+  if (model_->ids()) check_ids({features, frames * model_->input_size()});
   started_ |= frames > 0;
   const size_t size = model_->input_size();
   for (size_t done = 0; done < frames; done += max_frames) {

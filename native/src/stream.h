@@ -24,7 +24,8 @@ class Stream {
   // Raises LimitError as the constructor does.
   static size_t bytes_of(std::shared_ptr<const Model> model);
 
-  // Takes any number of frames, [frames, input size].
+  // Takes any number of frames, [frames, input size]. Raises std::invalid_argument, and takes none,
+  // if the model takes token ids and one is out of range.
   void push(const float* features, size_t frames);
 
   // Ends the utterance: computes the outputs that waited for later frames.
@@ -53,6 +54,7 @@ class Stream {
   void check_span() const;
   size_t counted_bytes() const;
   void allocate();
+  void check_ids(std::span<const float> ids) const;
   void advance_all();
   void advance(size_t step);
   void reduce(size_t step);

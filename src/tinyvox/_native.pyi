@@ -129,6 +129,8 @@ class Session:
         self, path: str | PathLike[str], threads: int = 1, max_memory: int = 0
     ) -> None: ...
     @property
+    def ids(self) -> int: ...
+    @property
     def input_size(self) -> int:
         """Features of a frame."""
     @property

@@ -64,7 +64,8 @@ class FeatureStream:
     def push(self, features: ArrayLike) -> NDArray[np.float32]:
         """Outputs [frames', output_size] that features [frames, input_size] have made ready.
 
-        Raises ValueError on features of another shape or value, and after `finish`.
+        Token ids as `Session.run` takes them. Raises ValueError on features of another shape or
+        value, on ids out of range, and after `finish`.
         """
         return self._native.push(as_frames(features))
 
@@ -108,6 +109,11 @@ class Session:
         return self._native.input_size
 
     @property
+    def ids(self) -> int | None:
+        """How many token ids there are, where the model takes ids; None for features."""
+        return self._native.ids or None
+
+    @property
     def output_size(self) -> int:
         """Values in a frame of the model's output."""
         return self._native.output_size
@@ -145,8 +151,9 @@ class Session:
     def run(self, features: ArrayLike, chunk: int = 16) -> NDArray[np.float32]:
         """Outputs [frames', output_size] for features [frames, input_size] of an utterance.
 
-        `chunk` frames are given to the stream at a time; the result does not depend on it. Raises
-        ValueError on features of another shape or value.
+        A model of token ids takes these: whole numbers, [frames] or [frames, 1]. `chunk` frames are
+        given to the stream at a time; the result does not depend on it. Raises ValueError on
+        features of another shape or value, and on ids out of range.
         """
         if chunk < 1:
             raise ValueError(f"chunk is {chunk}, expected 1 frame or more")
@@ -200,7 +207,10 @@ def open(path: Path | str, threads: int = 1, max_memory: int | None = None) -> S
 
 def as_frames(features: ArrayLike) -> NDArray[np.float32]:
     """Contiguous float32 frames. Raises ValueError naming what was found."""
-    frames: NDArray[np.float32] = np.ascontiguousarray(features, dtype=np.float32)
+    given = np.asarray(features)
+    if given.ndim == 1 and given.dtype.kind in "iu":  # token ids
+        given = given[:, None]
+    frames: NDArray[np.float32] = np.ascontiguousarray(given, dtype=np.float32)
     if frames.ndim != 2:
         raise ValueError(f"features of shape {frames.shape}, expected [frames, size]")
     if not np.isfinite(frames).all():

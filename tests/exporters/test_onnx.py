@@ -13,7 +13,7 @@ import yaml
 from codings import CODINGS, coded
 from hypothesis import given
 from hypothesis import strategies as st
-from runtime_models import build, by_torch, models, noise
+from runtime_models import build, by_torch, inputs_of, models
 from shared_models import joined
 from small_models import chain, linear, speech_model
 
@@ -41,7 +41,7 @@ def by_onnx(opened: onnxruntime.InferenceSession, features: np.ndarray) -> np.nd
 def assert_equal(model: Model, *frames: int) -> None:
     opened = session(model)
     for count in frames:
-        x = noise(count, model.input_size, count)
+        x = inputs_of(model, count, count)
         np.testing.assert_allclose(by_onnx(opened, x), by_torch(model, x), rtol=0, atol=1e-4)
 
 
@@ -67,7 +67,7 @@ def test_the_bundled_models_are_small_and_keep_their_card(name: str, tmp_path: P
     forms = export_onnx(model, tmp_path / "m.onnx")
     opened = onnxruntime.InferenceSession(tmp_path / "m.onnx")
     for frames in (1, 200):
-        x = noise(frames, model.input_size)
+        x = inputs_of(model, frames)
         np.testing.assert_allclose(by_onnx(opened, x), by_torch(model, x), rtol=0, atol=1e-4)
     card = yaml.safe_load(opened.get_modelmeta().custom_metadata_map["speech_card"])
     assert card == model.card.model_dump(mode="json")

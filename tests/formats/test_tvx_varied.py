@@ -146,6 +146,6 @@ def test_a_plain_cell_beside_them_comes_back() -> None:
     plain = recurrent_model(dense)
     both = chain(6, *(node.layer for node in plain.nodes[:2]), layers.Slice(0, 3))
     content = _native.parse_file(encode(both))
-    assert [node["ints"] for node in content["nodes"][:2]] == [[0, 0, 0], [1, 0, 0]]
+    assert [node["ints"] for node in content["nodes"][:2]] == [[0, 0, 0, 0], [1, 0, 0, 0]]
     again = model_of(content)
     assert encode(again) == encode(both)

@@ -24,6 +24,14 @@ def noise(frames: int, size: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((frames, size)).astype(np.float32)
 
 
+def inputs_of(model: Model | runtime.Session, frames: int, seed: int = 0) -> np.ndarray:
+    """Random features for a model or its session; token ids where it takes these."""
+    if model.ids is None:
+        return noise(frames, model.input_size, seed)
+    ids = np.random.default_rng(seed).integers(0, model.ids, (frames, 1))
+    return ids.astype(np.float32)
+
+
 def open_model(model: Model, folder: Path) -> runtime.Session:
     tvx.save(model, folder / "model.tvx")
     return tv.open(folder / "model.tvx")
@@ -308,6 +316,53 @@ def excited() -> Model:
     )
 
 
+def embedded(table: Matrix, *, tied: bool = False) -> Model:
+    """Token ids to scores of the next ones."""
+    size = table.shape[1]
+    out = table if tied else dense(5, size)
+    return network(
+        1,
+        ("table", layers.Embedding(table), (INPUT,)),
+        ("rnn", recurrent(nn.LSTM(size, size)), ("table",)),
+        ("out", layers.Linear(out, torch.randn(out.shape[0])), ("rnn",)),
+    )
+
+
+def elementwise(*, weight: bool = False, reverse: bool = False) -> Model:
+    """Gates of the input, a recurrence value by value, an output gate and a highway."""
+    return network(
+        10,
+        ("forget", linear(10, 10), (INPUT,)),
+        ("gate", layers.Activation("hardsigmoid"), ("forget",)),
+        ("new", linear(10, 10), (INPUT,)),
+        (
+            "states",
+            layers.ElementwiseRecurrence(torch.randn(10) if weight else None, reverse),
+            ("forget" if weight else "gate", "new"),
+        ),
+        ("open", layers.Multiply(), ("states", "gate")),
+        ("sum", layers.Add(), ("open", INPUT)),
+        ("out", linear(4, 10), ("sum",)),
+    )
+
+
+def normalizing(kind: str, *, carries: bool = True, sums: bool = False, eps: float = 1e-5) -> Model:
+    """A cell that normalizes the products of its state, after a norm of those of its input."""
+    rows = layers.GATES[kind] * 9
+
+    def cell() -> layers.Cell:
+        lstm = {"norm_cell": torch.rand(18)} if kind == "lstm" else {}
+        own = None if sums else dense(rows, 10)
+        vectors = {"norm_hh": torch.rand(rows), "bias_hh": torch.randn(rows)}
+        return layers.Cell(own, dense(rows, 9), torch.randn(rows), **vectors, **lstm)
+
+    layer = layers.Recurrent(kind, cell(), cell(), carries_norm=carries, eps=eps)
+    if not sums:
+        return chain(10, rnn=layer, out=linear(3, 18))
+    norm = layers.LayerNorm(torch.rand(rows), torch.randn(rows))
+    return chain(10, product=linear(rows, 10), norm=norm, rnn=layer)
+
+
 MODELS = {
     "linear": lambda: chain(10, out=linear(7, 10)),
     "product": lambda: chain(
@@ -357,6 +412,29 @@ MODELS = {
         name: functools.partial(lambda make: chain(10, rnn=make()), make)
         for name, make in VARIED.items()
     },
+    "embedding": lambda: embedded(dense(11, 6)),
+    "embedding_product": lambda: embedded(
+        Product(Product(dense(11, 3), dense(3, 2)), Product(dense(2, 4), dense(4, 6)))
+    ),
+    "embedding_tied": lambda: embedded(dense(11, 6), tied=True),
+    "elementwise": elementwise,
+    "elementwise_reverse": lambda: elementwise(reverse=True),
+    "elementwise_weight": lambda: elementwise(weight=True),
+    "elementwise_weight_reverse": lambda: elementwise(weight=True, reverse=True),
+    "norm_lstm": lambda: normalizing("lstm"),
+    "norm_lstm_sums": lambda: normalizing("lstm", carries=False, sums=True, eps=1e-3),
+    "norm_gru": lambda: normalizing("gru"),
+    "norm_rnn": lambda: normalizing("rnn_tanh", sums=True),
+    "norm_li_gru": lambda: normalizing("li_gru"),
+    "li_gru_sums": lambda: chain(
+        18,
+        rnn=layers.Recurrent(
+            "li_gru", layers.Cell(None, Dense(dense(18, 9).values / 3)), activation="relu"
+        ),
+    ),
+    "gru_reset_before_sums": lambda: chain(
+        27, rnn=layers.Recurrent("gru_reset_before", layers.Cell(None, dense(27, 9)))
+    ),
     "sliced": sliced,
     "layer_norm_groups": lambda: normed("layer", 3),
     "rms_norm": lambda: normed("rms", 1),

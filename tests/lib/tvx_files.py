@@ -265,6 +265,41 @@ def signals_model(make: Make) -> Model:
     return Model(8, (*model.nodes, *nodes))
 
 
+def token_model(make: Make) -> Model:
+    """Token ids to scores of the next: a linear layer with the matrix of the embedding."""
+    table = make(9, 5)
+    return chain(
+        1,
+        layers.Embedding(table),
+        layers.Recurrent("lstm", cell(make, "lstm", 5, 5)),
+        layers.Linear(table, torch.randn(9)),
+        layers.LogSoftmax(),
+    )
+
+
+def cell_model(make: Make) -> Model:
+    """The recurrent layers that version 7 brought."""
+
+    def normed(kind: str, inputs: int | None, hidden: int) -> Cell:
+        rows = layers.GATES[kind] * hidden
+        weight = None if inputs is None else make(rows, inputs)
+        vectors = {"norm_hh": torch.rand(rows), "bias_hh": torch.randn(rows)}
+        if kind == "lstm":
+            vectors["norm_cell"] = torch.rand(2 * hidden)
+        return Cell(weight, make(rows, hidden), torch.randn(rows), **vectors)
+
+    return chain(
+        6,
+        layers.Recurrent("lstm", normed("lstm", 6, 4), None, eps=1e-3),
+        layers.Recurrent("lstm", None, normed("lstm", 4, 4), carries_norm=False),
+        layers.Recurrent("li_gru", normed("li_gru", 4, 2), activation="relu"),
+        layers.Recurrent("rnn_relu", Cell(None, make(2, 2)), normed("rnn_relu", None, 2)),
+        layers.ElementwiseRecurrence(),
+        layers.ElementwiseRecurrence(torch.randn(4), reverse=True),
+        layers.Recurrent("gru", Cell(make(6, 4), make(6, 2))),
+    )
+
+
 MODELS = {
     "recurrent": recurrent_model,
     "projected": projected_model,
@@ -273,6 +308,8 @@ MODELS = {
     "gated": gated_model,
     "varied": varied_model,
     "signals": signals_model,
+    "tokens": token_model,
+    "cells": cell_model,
 }
 
 

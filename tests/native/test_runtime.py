@@ -9,7 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from runtime_models import VARIED, build, by_torch, code, models, network, noise, open_model
+from runtime_models import (
+    VARIED,
+    build,
+    by_torch,
+    code,
+    inputs_of,
+    models,
+    network,
+    noise,
+    open_model,
+)
 from small_models import chain, dense, linear, recurrent
 from torch import nn
 
@@ -26,7 +36,7 @@ pytestmark = pytest.mark.runtime
 @models
 def test_layers_agree_with_torch(name: str, tmp_path: Path) -> None:
     model = build(name)
-    features = noise(301, model.input_size)
+    features = inputs_of(model, 301)
     expected = by_torch(model, features)
     found = open_model(model, tmp_path).run(features)
     assert found.shape == expected.reshape(len(expected), -1).shape
@@ -36,7 +46,7 @@ def test_layers_agree_with_torch(name: str, tmp_path: Path) -> None:
 @models
 def test_the_result_does_not_depend_on_the_pieces(name: str, tmp_path: Path) -> None:
     session = open_model(build(name), tmp_path)
-    features = noise(67, session.input_size)
+    features = inputs_of(session, 67)
     whole = session.run(features, 67)
     for chunk in (1, 2, 3, 5, 16, 17, 50, 1000):
         np.testing.assert_array_equal(session.run(features, chunk), whole)
@@ -46,7 +56,7 @@ def test_the_result_does_not_depend_on_the_pieces(name: str, tmp_path: Path) -> 
 @pytest.mark.parametrize("frames", [0, 1, 2, 3, 6, 9, 16, 40])
 def test_short_utterances_agree_with_torch(name: str, frames: int, tmp_path: Path) -> None:
     model = build(name)
-    features = noise(frames, model.input_size)
+    features = inputs_of(model, frames)
     expected = by_torch(model, features)
     found = open_model(model, tmp_path).run(features)
     assert len(found) == len(expected)
@@ -57,7 +67,7 @@ def test_short_utterances_agree_with_torch(name: str, frames: int, tmp_path: Pat
 @models
 def test_no_frames_give_no_frames(name: str, tmp_path: Path) -> None:
     session = open_model(build(name), tmp_path)
-    assert session.run(noise(0, session.input_size)).shape == (0, session.output_size)
+    assert session.run(inputs_of(session, 0)).shape == (0, session.output_size)
 
 
 CODED = [
@@ -77,7 +87,7 @@ CODED = [
 @pytest.mark.parametrize("name", CODED)
 def test_coded_models_lie_close_to_torch(name: str, entries: int, tmp_path: Path) -> None:
     model = build(name).map_matrices(lambda _, matrix: code(matrix, entries))
-    features = noise(200, model.input_size)
+    features = inputs_of(model, 200)
     expected = by_torch(model, features)
     found = open_model(model, tmp_path).run(features)
     error = np.sqrt(np.mean((found - expected) ** 2) / np.mean(expected**2))
@@ -89,7 +99,7 @@ def test_instruction_sets_agree_on_a_coded_model(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = build(name).map_matrices(lambda _, matrix: code(matrix, 8))
-    features = noise(100, model.input_size)
+    features = inputs_of(model, 100)
     results = []
     for isa in tv.runtime._native.isas():
         monkeypatch.setenv("TINYVOX_ISA", isa)
@@ -114,7 +124,7 @@ def test_a_model_coded_by_any_method_lies_close_to_torch(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = build("speech").map_matrices(lambda _, matrix: coded_by(matrix, method))
-    features = noise(100, model.input_size)
+    features = inputs_of(model, 100)
     expected = by_torch(model, features)
     results = []
     for isa in tv.runtime._native.isas():
@@ -156,6 +166,8 @@ NEW = (
     *("clipped_each", "gated", "repeated", "reduce_mean", "sliced", "conv2d_groups"),
     *layers.ACTIVATIONS[4:],
     *VARIED,
+    *("embedding_product", "elementwise_weight", "elementwise_reverse"),
+    *("norm_lstm", "norm_lstm_sums", "norm_gru", "norm_li_gru", "li_gru_sums"),
 )
 
 
@@ -164,7 +176,7 @@ def test_instruction_sets_agree_with_torch(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = build(name)
-    features = noise(100, model.input_size)
+    features = inputs_of(model, 100)
     expected = by_torch(model, features)
     expected = expected.reshape(len(expected), -1)
     for isa in tv.runtime._native.isas():

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from c_library import on_linux
-from runtime_models import build, by_torch, code, models, noise, open_model
+from runtime_models import build, by_torch, code, inputs_of, models, noise, open_model
 from small_models import chain, linear, recurrent
 from torch import nn
 
@@ -210,7 +210,7 @@ def test_features_of_another_shape_are_refused(tmp_path: Path) -> None:
 @models
 def test_outputs_come_as_features_are_pushed(name: str, tmp_path: Path) -> None:
     session = open_model(build(name), tmp_path)
-    features = noise(67, session.input_size)
+    features = inputs_of(session, 67)
     whole = session.run(features)
     stream = session.feature_stream()
     for chunk in (1, 7, 50):

@@ -73,9 +73,11 @@ nb::dict to_python(Node node) {
   result["kind"] = static_cast<int>(node.kind);
   result["inputs"] = node.inputs;
   result["repeats"] = node.repeats ? nb::object(nb::int_(*node.repeats)) : nb::none();
+  result["tied"] = node.tied ? nb::object(nb::int_(*node.tied)) : nb::none();
   result["ints"] = node.ints;
   result["floats"] = node.floats;
   nb::list tensors;
+  if (node.tied) node.tensors[0] = {};  // it shares factors with that of the embedding
   for (Tensor& tensor : node.tensors) tensors.append(to_python(std::move(tensor)));
   result["tensors"] = tensors;
   result["signal"] = nb::make_tuple(node.signal.channels, node.signal.bands, node.signal.stride);

@@ -177,6 +177,7 @@ size_t resident_bytes(const Session& self) {
 void bind_session(nb::module_& m) {
   nb::class_<Session>(m, "Session", "An open model, which any number of streams share.")
       .def("__init__", &open, nb::arg("path"), nb::arg("threads") = 1, nb::arg("max_memory") = 0)
+      .def_prop_ro("ids", [](const Session& s) { return s.model->ids(); })
       .def_prop_ro("input_size", [](const Session& s) { return s.model->input_size(); })
       .def_prop_ro("output_size", [](const Session& s) { return s.model->output_size(); })
       .def_prop_ro("has_speech", [](const Session& s) { return s.model->speech() != nullptr; })

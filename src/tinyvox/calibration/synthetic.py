@@ -51,11 +51,11 @@ class SyntheticSource:
 
     def __init__(self, seed: int, amount: SyntheticAmount = SYNTHETIC_AMOUNT) -> None:
         self.seed, self.amount = seed, amount
-        self._last: tuple[SpeechCard | None, int, list[Batch]] | None = None
+        self._last: tuple[SpeechCard | None, tuple[int, int | None], list[Batch]] | None = None
 
     def batches(self, model: Model, progress: Progress = silent) -> Iterator[Batch]:
         """Features for the model. They are kept for other models of the same card."""
-        wanted = model.card, model.input_size
+        wanted = model.card, (model.input_size, model.ids)
         if self._last is None or self._last[:2] != wanted:
             self._last = *wanted, synthetic_batches(model, self.seed, self.amount)
         done, total = 0, sum(len(batch.lengths) for batch in self._last[2])
@@ -80,14 +80,28 @@ class SyntheticSource:
 def synthetic_batches(
     model: Model, seed: int, amount: SyntheticAmount = SYNTHETIC_AMOUNT
 ) -> list[Batch]:
-    """Features of synthetic speech; for a model without a card, random features alone."""
+    """Features of synthetic speech; for a model without a card, random features, or random token
+    ids, alone."""
     found: list[Tensor] = []
+    if model.ids is not None:
+        frames = round(FRAMES * amount.seconds)
+        return _batches(list(_random_ids(amount.features, model.ids, seed, frames)))
     if model.card is not None:
         found = _sounds(model.card, amount, seed)
     if model.card is None or model.card.features.mean:
         frames = round(FRAMES * amount.seconds)
         found += synthetic_features(amount.features, model.input_size, seed, frames)
+    return _batches(found)
+
+
+def _batches(found: list[Tensor]) -> list[Batch]:
     return [Batch.of(found[start : start + BATCH]) for start in range(0, len(found), BATCH)]
+
+
+def _random_ids(utterances: int, ids: int, seed: int, frames: int) -> Tensor:
+    """Random token ids, [utterances, frames, 1]."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(ids, (utterances, frames, 1), generator=generator).float()
 
 
 def _sounds(card: SpeechCard, amount: SyntheticAmount, seed: int) -> list[Tensor]:

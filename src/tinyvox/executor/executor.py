@@ -153,8 +153,11 @@ class Executor(nn.Module):
                     yield name, leaf
 
     def weights(self) -> Iterator[tuple[str, WeightModule]]:
-        """Every trainable matrix under its full name."""
+        """Every trainable matrix under its full name; a tied one is called after its linear
+        layer."""
         for node, module in self._by_node():
+            if node.name in self.source.ties():
+                continue
             for key, weight in module.weights.items():
                 yield f"{node.name}.{key.replace('/', '.')}", weight  # type: ignore[misc]
 

@@ -9,12 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tinyvox.errors import ModelError
 from tinyvox.executor import windows
 from tinyvox.executor.activations import activated
 from tinyvox.executor.counts import frames_after
 from tinyvox.executor.frames import Frames, combined, shortest
 from tinyvox.executor.parametrize import Factors, Weight, WeightModule, weight_module
-from tinyvox.executor.recurrent import recurrent
+from tinyvox.executor.recurrent import elementwise_recurrence, recurrent
 from tinyvox.model import Layer, Matrix, layers
 
 OnTensor = Callable[[str, Tensor], None]
@@ -272,6 +273,23 @@ def _log_softmax(module: LayerModule, x: Frames) -> Frames:
     return x.map(lambda values: F.log_softmax(values, dim=-1))
 
 
+def _embedding(module: LayerModule, x: Frames) -> Frames:
+    layer, ids = module.layer, x.values[..., 0]
+    assert isinstance(layer, layers.Embedding)
+    if not torch.compiler.is_compiling():
+        _check_ids(ids, layer.ids)
+    return Frames(F.embedding(ids.long(), module.weight("weight")()), x.lengths)
+
+
+def _check_ids(ids: Tensor, count: int) -> None:
+    """Raise ModelError for what is no id."""
+    wrong = ids[(ids < 0) | (ids >= count) | (ids != ids.floor())]
+    if wrong.numel():
+        raise ModelError(
+            f"token id {float(wrong[0]):g}, expected a whole number from 0 to {count - 1}"
+        )
+
+
 _RUN: dict[type[Layer], Callable[..., Frames]] = {
     layers.Linear: _linear,
     layers.Recurrent: recurrent,
@@ -296,4 +314,6 @@ _RUN: dict[type[Layer], Callable[..., Frames]] = {
     layers.Take: windows.take,
     layers.FrameUnstacking: windows.frame_unstacking,
     layers.Spread: windows.spread,
+    layers.Embedding: _embedding,
+    layers.ElementwiseRecurrence: elementwise_recurrence,
 }

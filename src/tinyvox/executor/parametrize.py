@@ -273,9 +273,7 @@ class ProductWeight(nn.Module):
     def __init__(self, product: Product, factors: Factors) -> None:
         super().__init__()
         self.left = weight_module(product.left, factors)
-        if product.right not in factors:
-            factors[product.right] = weight_module(product.right, factors)
-        self.right = factors[product.right]
+        self.right = weight_module(product.right, factors)
 
     def forward(self) -> Tensor:
         """The product of the factors, float32 [out, in]."""
@@ -294,14 +292,19 @@ class ProductWeight(nn.Module):
 WeightModule = DenseWeight | CodedWeight | ProductWeight
 """What a matrix becomes."""
 Factors = dict[Matrix, WeightModule]
-"""The module of each right factor; products that share a factor share its module."""
+"""The module of each matrix; layers and products that share a matrix share its module."""
 
 
 def weight_module(matrix: Matrix, factors: Factors) -> WeightModule:
-    """The trainable form of a matrix. `factors` are those of the model so far; it adds its own."""
-    if isinstance(matrix, Product):
-        return ProductWeight(matrix, factors)
-    return CodedWeight(matrix) if isinstance(matrix, Coded) else DenseWeight(matrix)
+    """The trainable form of a matrix: the same module for the very same matrix. `factors` are the
+    modules of the model so far; it adds its own."""
+    if matrix not in factors:
+        if isinstance(matrix, Product):
+            factors[matrix] = ProductWeight(matrix, factors)
+        else:
+            made = CodedWeight(matrix) if isinstance(matrix, Coded) else DenseWeight(matrix)
+            factors[matrix] = made
+    return factors[matrix]
 
 
 def leaf_modules(weight: WeightModule) -> Iterator[DenseWeight | CodedWeight]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tinyvox.executor.frames import Frames
+from tinyvox.executor.frames import Frames, shortest
 from tinyvox.executor.lstm import lstm
 from tinyvox.executor.recurrent_cells import Functions, in_torch, unroll
 from tinyvox.model import Cell, layers
@@ -34,7 +35,8 @@ def recurrent(module: LayerModule, x: Frames) -> Frames:
         own = module.truncation is not None or (_reduced(x) and not torch.is_grad_enabled())
         run = _unroll_cell if apart else _run_truncated if own else _run_cell
         states = Frames(run(module, side, inputs), x.lengths)
-        module.report_inputs(f"{side}.weight_ih", inputs)
+        if cell.weight_ih is not None:
+            module.report_inputs(f"{side}.weight_ih", inputs)
         if not layer.resets_before():
             before = states.map(lambda v: F.pad(v[:, :-1], (0, 0, 1, 0)))
             module.report_inputs(f"{side}.weight_hh", before)
@@ -122,8 +124,10 @@ def _unroll_cell(module: LayerModule, side: str, inputs: Frames) -> Tensor:
     of a projection."""
     layer = module.layer
     assert isinstance(layer, layers.Recurrent)
-    product = inputs.map(module.weight(f"{side}.weight_ih").apply_to)
-    module.report_gradients(f"{side}.weight_ih", product)
+    cell, product = layer.cells()[side], inputs
+    if cell.weight_ih is not None:
+        product = inputs.map(module.weight(f"{side}.weight_ih").apply_to)
+        module.report_gradients(f"{side}.weight_ih", product)
     bias, bias_hn = module.vector(f"{side}.bias"), module.vector(f"{side}.bias_hn")
     from_input = product.values if bias is None else product.values + bias
     from_state = product.map(lambda values: torch.zeros_like(values, requires_grad=True))
@@ -133,15 +137,41 @@ def _unroll_cell(module: LayerModule, side: str, inputs: Frames) -> Tensor:
     if bias_hn is not None:
         added = added + F.pad(bias_hn, (added.shape[2] - len(bias_hn), 0))
     projection = None
-    if (cell := layer.cells()[side]).weight_hr is not None:
+    if cell.weight_hr is not None:
         zeros = inputs.map(lambda v: v.new_zeros(*v.shape[:2], cell.size, requires_grad=True))
         module.report_gradients(f"{side}.weight_hr", zeros)
         projection = module.weight(f"{side}.weight_hr")(), zeros.values
     weight = module.weight(f"{side}.weight_hh")()
     if _reduced(inputs):  # once, instead of in every step
         weight = weight.to(torch.get_autocast_dtype(weight.device.type))
-    functions = Functions.of(layer, module.vector(f"{side}.peepholes"))
+    functions = Functions.of(layer, functools.partial(_vector, module, side))
     outputs, states = unroll(functions, from_input, weight, added, projection, module.truncation)
     if projection:
         module.report_inputs(f"{side}.weight_hr", Frames(outputs, inputs.lengths))
     return states
+
+
+def _vector(module: LayerModule, side: str, name: str) -> Tensor | None:
+    """A vector of the cell of one direction."""
+    return module.vector(f"{side}.{name}")
+
+
+def elementwise_recurrence(module: LayerModule, gate: Frames, x: Frames) -> Frames:
+    """The states of a recurrence of each value by itself, step by step."""
+    layer = module.layer
+    assert isinstance(layer, layers.ElementwiseRecurrence)
+    frames = min(gate.values.shape[1], x.values.shape[1])
+    lengths = shortest((gate, x))
+    both = [Frames(each.values[:, :frames], lengths) for each in (gate, x)]
+    if layer.reverse:
+        both = [each.reversed() for each in both]
+    weight = module.vector("weight")
+    state, states = torch.zeros_like(both[0].values[:, 0]), []
+    for f, u in zip(*(each.values.unbind(1) for each in both), strict=True):
+        if weight is None:
+            state = f * state + u
+        else:
+            state = u + torch.sigmoid(f + weight * state) * (state - u)
+        states.append(state)
+    found = Frames(torch.stack(states, dim=1), lengths)
+    return found.reversed() if layer.reverse else found

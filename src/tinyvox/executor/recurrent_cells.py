@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tinyvox.model import Recurrent
+from tinyvox.model import Cell, Recurrent
 
 State = tuple[Tensor, Tensor]
 """Hidden state, [batch, size], and cell state, [batch, hidden], which only an LSTM uses."""
@@ -37,26 +37,54 @@ BENDS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class Functions:
-    """The functions of a cell, and its peepholes, [3 * hidden], or none."""
+    """The functions of a cell, and the vectors that they take, or none."""
 
     kind: str
     gate: Callable[[Tensor], Tensor]
     bend: Callable[[Tensor], Tensor]
     peepholes: Tensor | None = None
+    norm_hh: Tensor | None = None
+    bias_hh: Tensor | None = None
+    norm_cell: Tensor | None = None
+    carries_norm: bool = True
+    eps: float = 0.0
 
     @classmethod
-    def of(cls, layer: Recurrent, peepholes: Tensor | None = None) -> Functions:
-        """Those of the cells of a layer."""
+    def of(cls, layer: Recurrent, vector: Callable[[str], Tensor | None]) -> Functions:
+        """Those of a cell of a layer, whose vectors `vector` gives by name."""
         own = "relu" if layer.kind == "rnn_relu" else "tanh"
         bend = BENDS[layer.activation or own]
-        return cls(layer.kind, GATES[layer.gates], bend, peepholes)
+        names = ("peepholes", "norm_hh", "bias_hh", "norm_cell")
+        vectors = [vector(name) for name in names]
+        return cls(layer.kind, GATES[layer.gates], bend, *vectors, layer.carries_norm, layer.eps)
+
+    def from_state(self, state: Tensor, weight: Tensor, added: Tensor) -> Tensor:
+        """The product of a recurrent matrix and a hidden state, plus what is added to it,
+        normalized where a cell does so."""
+        product = F.linear(state, weight, self.bias_hh) + added
+        if self.norm_hh is None:
+            return product
+        return F.layer_norm(product, product.shape[-1:], self.norm_hh, None, self.eps)
+
+    def normalized(self, cell: Tensor) -> Tensor:
+        """The state of an LSTM's cell, normalized where it does so."""
+        if self.norm_cell is None:
+            return cell
+        weight, bias = self.norm_cell.chunk(2)
+        return F.layer_norm(cell, cell.shape[-1:], weight, bias, self.eps)
 
 
 def in_torch(layer: Recurrent) -> bool:
     """Whether torch has the cells of a layer."""
     plain = layer.gates == "sigmoid" and layer.activation is None
-    peep = any(cell.peepholes is not None for cell in layer.cells().values())
-    return plain and not peep and layer.kind != "gru_reset_before"
+    more = any(_has_more(cell) for cell in layer.cells().values())
+    return plain and not more and layer.kind not in ("gru_reset_before", "li_gru")
+
+
+def _has_more(cell: Cell) -> bool:
+    """Whether a cell has tensors that torch's have not, or lacks one of theirs."""
+    more = (cell.peepholes, cell.norm_hh, cell.norm_cell)
+    return cell.weight_ih is None or any(each is not None for each in more)
 
 
 def unroll(
@@ -100,20 +128,24 @@ def _lstm(
     functions: Functions, from_input: Tensor, weight_hh: Tensor, added: Tensor, state: State
 ) -> State:
     gate, bend = functions.gate, functions.bend
-    i, f, g, o = (from_input + F.linear(state[0], weight_hh) + added).chunk(4, dim=1)
+    i, f, g, o = (from_input + functions.from_state(state[0], weight_hh, added)).chunk(4, dim=1)
     if functions.peepholes is None:
         cell = gate(f) * state[1] + gate(i) * bend(g)
-        return gate(o) * bend(cell), cell
+        normal = functions.normalized(cell)
+        return gate(o) * bend(normal), normal if functions.carries_norm else cell
     to_i, to_f, to_o = functions.peepholes.chunk(3)
     cell = gate(f + to_f * state[1]) * state[1] + gate(i + to_i * state[1]) * bend(g)
-    return gate(o + to_o * cell) * bend(cell), cell
+    normal = functions.normalized(cell)
+    cell = normal if functions.carries_norm else cell
+    return gate(o + to_o * cell) * bend(normal), cell
 
 
 def _gru(
     functions: Functions, from_input: Tensor, weight_hh: Tensor, added: Tensor, state: State
 ) -> State:
     r_in, z_in, n_in = from_input.chunk(3, dim=1)
-    r_state, z_state, n_state = (F.linear(state[0], weight_hh) + added).chunk(3, dim=1)
+    by_state = functions.from_state(state[0], weight_hh, added)
+    r_state, z_state, n_state = by_state.chunk(3, dim=1)
     new = functions.bend(n_in + functions.gate(r_in + r_state) * n_state)
     update = functions.gate(z_in + z_state)
     return new + update * (state[0] - new), state[1]
@@ -133,7 +165,17 @@ def _gru_reset_before(
 def _rnn(
     functions: Functions, from_input: Tensor, weight_hh: Tensor, added: Tensor, state: State
 ) -> State:
-    return functions.bend(from_input + F.linear(state[0], weight_hh) + added), state[1]
+    by_state = functions.from_state(state[0], weight_hh, added)
+    return functions.bend(from_input + by_state), state[1]
+
+
+def _li_gru(
+    functions: Functions, from_input: Tensor, weight_hh: Tensor, added: Tensor, state: State
+) -> State:
+    by_state = functions.from_state(state[0], weight_hh, added)
+    update, new = (from_input + by_state).chunk(2, dim=1)
+    new = functions.bend(new)
+    return new + functions.gate(update) * (state[0] - new), state[1]
 
 
 _STEPS: dict[str, Callable[[Functions, Tensor, Tensor, Tensor, State], State]] = {
@@ -142,4 +184,5 @@ _STEPS: dict[str, Callable[[Functions, Tensor, Tensor, Tensor, State], State]] =
     "rnn_tanh": _rnn,
     "rnn_relu": _rnn,
     "gru_reset_before": _gru_reset_before,
+    "li_gru": _li_gru,
 }

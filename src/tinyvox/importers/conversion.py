@@ -27,6 +27,12 @@ LAYOUTS: dict[int, tuple[Layout, ...]] = {
 """What the dimensions of an input may mean, by their number, in the order of the tries. A window
 holds frames around the present one: such an input is tried with windows that belong together."""
 
+TOKEN_LAYOUTS: dict[int, tuple[Layout, ...]] = {
+    1: (("time",),),
+    2: (("batch", "time"), ("time", "batch")),
+}
+"""The same of an input that holds token ids."""
+
 _TOLERANCE, _ROUNDING = 1e-3, 1e-5
 """How much the outputs of model and source may differ, relative to how far the outputs differ from
 their mean over the frames, and relative to the largest output."""
@@ -48,7 +54,8 @@ def convert(traced: Traced) -> tuple[Model, Walk]:
             weighted = sum(bool(n.layer.matrices()) for n in walk.graph.nodes.values())
             failed.append((weighted, -len(failed), error))
     shape = traced.entry.shape
-    first = LAYOUTS[len(shape)][0] if len(shape) in LAYOUTS else ()
+    layouts = _meanings(traced)
+    first = layouts[0] if layouts else ()
     one_frame = "time" in first and shape[first.index("time")] == 1 and not traced.states
     if not failed or one_frame:
         raise ImporterError(
@@ -61,12 +68,18 @@ def convert(traced: Traced) -> tuple[Model, Walk]:
 def _layouts(traced: Traced) -> Iterator[Layout]:
     """The possible meanings of the input's dimensions; a model with states takes frame by frame."""
     shape = traced.entry.shape
-    for layout in LAYOUTS.get(len(shape), ()):
+    for layout in _meanings(traced):
         frames = shape[layout.index("time")]
         odd = "" in layout and shape[layout.index("")] != 1
         odd = odd or traced.time not in (None, layout.index("time"))
         if not odd and (frames > 1 or traced.states) and ("window" in layout) == traced.windowed:
             yield layout
+
+
+def _meanings(traced: Traced) -> tuple[Layout, ...]:
+    """What the dimensions may mean by their number, and by whether they hold features."""
+    known = LAYOUTS if traced.entry.tensor.is_floating_point() else TOKEN_LAYOUTS
+    return known.get(len(traced.entry.shape), ())
 
 
 def compare(model: Model, walk: Walk, features: Tensor, outputs: Tensor) -> None:

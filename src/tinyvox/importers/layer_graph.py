@@ -22,9 +22,11 @@ from tinyvox.model import (
     Conv1d,
     Conv2d,
     Dense,
+    Embedding,
     Flatten,
     FrameStacking,
     Layer,
+    Linear,
     Model,
     Node,
     Pool,
@@ -100,6 +102,10 @@ class LayerGraph:
         known = (node.layer for node in self.nodes.values())
         return next((other for other in known if _same_weights(layer, other)), layer)
 
+    def place_of(self, name: str) -> Place:
+        """Where the layer of a node stands in the source."""
+        return self._places[name]
+
     def layer(self, name: str) -> Layer | None:
         """The layer of a node; None for the model's input."""
         return self.nodes[name].layer if name in self.nodes else None
@@ -112,7 +118,10 @@ class LayerGraph:
         """
         found = self._needed(output)
         names = self._names(found)
-        renamed = (Node(names[n.name], n.layer, tuple(names[i] for i in n.inputs)) for n in found)
+        tied = {node.name: _tied(node.layer, found) for node in found}
+        renamed = (
+            Node(names[n.name], tied[n.name], tuple(names[i] for i in n.inputs)) for n in found
+        )
         return Model(self.signals[INPUT].size, tuple(renamed))
 
     def flatten(self, name: str) -> str:
@@ -292,6 +301,16 @@ def _less_padded(layer: Layer | None, before: int, after: int) -> Layer | None:
     if stride > 1 or before > first or after > last:
         return None
     return dataclasses.replace(layer, padding=(first - before, last - after, *bands))
+
+
+def _tied(layer: Layer, nodes: Sequence[Node]) -> Layer:
+    """The layer; an embedding whose table lies in the same memory as the weight of a linear layer
+    has the very same matrix."""
+    if not isinstance(layer, Embedding):
+        return layer
+    linear = [node.layer for node in nodes if isinstance(node.layer, Linear)]
+    alike = [other.weight for other in linear if _memory(other) == _memory(layer)]
+    return dataclasses.replace(layer, weight=alike[0]) if alike else layer
 
 
 def _same_weights(one: Layer, other: Layer) -> bool:

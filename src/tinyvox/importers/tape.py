@@ -27,7 +27,15 @@ from torch.utils import _pytree
 from tinyvox.errors import ImporterError
 from tinyvox.executor import Executor
 from tinyvox.importers.layer_graph import Place
-from tinyvox.model import INPUT, Activation, Model, Node, Recurrent
+from tinyvox.model import (
+    INPUT,
+    Activation,
+    ElementwiseRecurrence,
+    Model,
+    Node,
+    Recurrent,
+    Slice,
+)
 
 SHAPE_ALONE = frozenset(("sym_size", "new_zeros", "new_ones", "new_full", "zeros_like"))
 """Operators whose result depends on the shape of their input alone, and so is a constant."""
@@ -152,6 +160,19 @@ class Tape:
         self.steps.append(step)
         return results[0], results[1], results[2]
 
+    def elementwise_recurrence(
+        self, layer: ElementwiseRecurrence, gate: Value, frames: Value
+    ) -> Value:
+        """A recurrence of each value by itself, over a gate and frames, [batch, time, size]."""
+        arguments = {"gate": gate, "input": frames, "layer": layer}
+        result = Value(_run_elementwise(**tensors_of(arguments)))
+        step = Step(
+            "elementwise_recurrence", arguments, (result,), False, self.place, self.where,
+            _run_elementwise,
+        )  # fmt: skip
+        self.steps.append(step)
+        return result
+
     def _spend(self, target: OpOverload, args: Any, kwargs: Any) -> None:
         """Take the size of a result, known without its values, from the budget."""
         found = computed(target, *_without_values(target, args, kwargs))
@@ -205,6 +226,16 @@ def _run(input: Tensor, layer: Recurrent, states: Sequence[Tensor]) -> tuple[Ten
     parts = zip(torch.split(outputs, sizes, dim=-1), ends, strict=True)
     hidden = torch.stack([part[:, end] for part, end in parts])
     return outputs, hidden, torch.zeros_like(hidden)
+
+
+def _run_elementwise(gate: Tensor, input: Tensor, layer: ElementwiseRecurrence) -> Tensor:
+    size = input.shape[-1]
+    halves = Slice(0, size), Slice(size, 2 * size)
+    nodes = [Node(f"half{i}", half, (INPUT,)) for i, half in enumerate(halves)]
+    nodes.append(Node("states", layer, ("half0", "half1")))
+    with torch.no_grad():
+        outputs: Tensor = Executor(Model(2 * size, tuple(nodes)))(torch.cat([gate, input], -1))
+    return outputs
 
 
 def _without_values(target: OpOverload, args: Any, kwargs: Any) -> tuple[Any, Any]:

@@ -33,7 +33,8 @@ class Walk:
         self._others, self._carries = traced.others, bool(traced.states)
         self.steps = fused(traced.tape.steps, [traced.output, *traced.others])
         self._required = set(map(id, needed(self.steps, [traced.output])))
-        self.graph = LayerGraph(self.entry.shape[layout.index("feature")])
+        size = self.entry.shape[layout.index("feature")] if "feature" in layout else 1  # an id
+        self.graph = LayerGraph(size)
         self.features = input_stream(layout, self.entry.shape)
         if "window" in layout:
             before, after = context_of(self.entry.shape[layout.index("window")])

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tinyvox.errors import ModelError
 from tinyvox.model.card import SpeechCard
-from tinyvox.model.layers import Layer, Signal
+from tinyvox.model.layers import Embedding, Layer, Linear, Signal
 from tinyvox.model.matrix import Coded, Dense, Matrix, Product, leaf_map, leaves
 
 LARGE = 20_000_000
@@ -39,7 +39,9 @@ class Model:
     """Nodes in topological order; the last one's signal is the output.
 
     Nodes may have the very same layer. If it has matrices, these are stored once, and called after
-    the first of the nodes; passes change them for all.
+    the first of the nodes; passes change them for all. An embedding may have the very same matrix
+    as a linear layer. It is then tied: the matrix is stored once, and called after the linear layer
+    alone.
 
     Raises ModelError, naming the layer, where shapes, names or values do not fit.
     """
@@ -71,6 +73,12 @@ class Model:
     def signals(self) -> Mapping[str, Signal]:
         """The signal of every node, and of INPUT."""
         return self._signals  # type: ignore[attr-defined,no-any-return]
+
+    @property
+    def ids(self) -> int | None:
+        """How many token ids there are, where the input is ids, one a frame; None for features."""
+        counts = [n.layer.ids for n in self.nodes if isinstance(n.layer, Embedding)]
+        return min(counts) if counts else None
 
     @property
     def original_parameters(self) -> int:
@@ -128,8 +136,13 @@ class Model:
     def matrices(self) -> Iterator[tuple[str, Matrix]]:
         """Every weight matrix with its full name, `layer.field`."""
         for node in self.holders():
-            for name, matrix in node.layer.matrices().items():
-                yield f"{node.name}.{name}", matrix
+            if node.name not in self.ties():
+                for name, matrix in node.layer.matrices().items():
+                    yield f"{node.name}.{name}", matrix
+
+    def ties(self) -> Mapping[str, str]:
+        """The embeddings that are tied, each with the linear layer that has its matrix."""
+        return self._ties
 
     def dequantized(self, names: Container[str] | None = None) -> Model:
         """The model with the codes of these matrices, or of all, as the values that they stand for,
@@ -212,6 +225,10 @@ class Model:
             mine = {k.removeprefix(prefix): v for k, v in new.items() if k.startswith(prefix)}
             layer = node.layer.with_tensors(mine) if mine else node.layer
             changed.update(dict.fromkeys(self.uses(node.name), layer))
+        for table, linear in self.ties().items():
+            weight = changed[linear].matrices()["weight"]
+            tied = changed[table].with_tensors({"weight": weight})
+            changed.update(dict.fromkeys(self.uses(table), tied))
         nodes = (dataclasses.replace(node, layer=changed[node.name]) for node in self.nodes)
         return dataclasses.replace(self, nodes=tuple(nodes))
 
@@ -253,6 +270,19 @@ class Model:
             names[self._key(node)].append(node.name)
         return {key: tuple(found) for key, found in names.items()}
 
+    @functools.cached_property
+    def _ties(self) -> dict[str, str]:
+        linear = {
+            id(node.layer.weight): node.name
+            for node in self.holders()
+            if isinstance(node.layer, Linear)
+        }
+        return {
+            node.name: linear[id(node.layer.weight)]
+            for node in self.holders()
+            if isinstance(node.layer, Embedding) and id(node.layer.weight) in linear
+        }
+
     @staticmethod
     def _key(node: Node) -> int | str:
         """What nodes with the same weights have in common."""
@@ -265,6 +295,7 @@ class Model:
             f"{node.name}.{name}": (node, tensor)
             for node in self.holders()
             for name, tensor in (*node.layer.matrices().items(), *node.layer.vectors().items())
+            if node.name not in self.ties()
         }
 
     def _found(self, name: str) -> tuple[Node, Matrix | Tensor]:
@@ -283,6 +314,8 @@ class Model:
     def _check_card(self, output: Signal) -> None:
         if self.card is None:
             return
+        if self.ids is not None:
+            raise ModelError("the model takes token ids, so it can have no speech card")
         if self.card.features.size != self.input_size:
             raise ModelError(
                 f"the speech card describes {self.card.features.size} features a frame, "
@@ -304,6 +337,8 @@ def _infer(node: Node, signals: Mapping[str, Signal]) -> Signal:
     if unknown:
         raise ModelError(f"layer {node.name!r}: input {unknown[0]!r} is no earlier layer")
     try:
+        if isinstance(node.layer, Embedding) and node.inputs != (INPUT,):
+            raise ModelError(f"reads {node.inputs}, expected the input: token ids")
         _check_finite(node.layer)
         return node.layer.infer(*(signals[name] for name in node.inputs))
     except ModelError as error:

@@ -180,6 +180,8 @@ class _Derivation:
                 self._draft(segment).through.append(node.name)
         known = len(self.drafts)
         uses = self.model.uses(node.name)
+        if node.name in self.model.ties().values():
+            self._bind(self.segments[node.inputs[0]], f"{node.name!r} is tied to an embedding")
         # Its tensors are called after the first node that has them.
         made = _HANDLERS[type(node.layer)](self, dataclasses.replace(node, name=uses[0]))
         if len(uses) > 1:
@@ -265,13 +267,21 @@ class _Derivation:
         assert isinstance(layer, layers.Recurrent)
         result = []
         for side, cell in layer.cells().items():
-            self._read(node, f"{side}.weight_ih", 1)
+            self._read_input(node, side, cell)
             name = node.name if len(layer.cells()) == 1 else f"{node.name}.{side}"
             projected = cell.weight_hr is not None
             state = self._new(f"{name}.units" if projected else name, cell.hidden)
             units = self._draft(state)
-            for tensor in ("weight_ih", "weight_hh", *(("bias",) if cell.bias is not None else ())):
-                self._rows(units, node, f"{side}.{tensor}", GATES[layer.kind])
+            present = {**cell.matrices(), **cell.vectors()}
+            for tensor in ("weight_ih", "weight_hh", "bias", "norm_hh", "bias_hh"):
+                if tensor in present:
+                    self._rows(units, node, f"{side}.{tensor}", GATES[layer.kind])
+            if cell.weight_ih is None:
+                units.bind(f"{node.name!r} takes the sums in its gates from another layer")
+            if cell.norm_hh is not None or cell.norm_cell is not None:
+                units.bind(f"{node.name!r} normalizes its units together")
+            if cell.norm_cell is not None:
+                self._rows(units, node, f"{side}.norm_cell", 2)
             if cell.bias_hn is not None:
                 self._rows(units, node, f"{side}.bias_hn")
             if cell.peepholes is not None:
@@ -283,6 +293,25 @@ class _Derivation:
             self._draft(state).members.append(Member(f"{node.name}.{side}.weight_hh", 1, 0))
             result.append(state)
         return result
+
+    def _read_input(self, node: Node, side: str, cell: layers.Cell) -> None:
+        if cell.weight_ih is not None:
+            self._read(node, f"{side}.weight_ih", 1)
+            return
+        reason = f"{node.name!r} takes them as the sums in its gates"
+        self._bind(self.segments[node.inputs[0]], reason)
+
+    def _embedding(self, node: Node) -> list[_Segment]:
+        """Its units are columns of the table, which no pass removes."""
+        made = self._new(node.name, self.model.signals[node.name].size)
+        self._draft(made).bind(f"{node.name!r} looks them up in a table")
+        return [made]
+
+    def _elementwise(self, node: Node) -> list[_Segment]:
+        made = self._combine(node)
+        if node.layer.vectors():
+            self._normalize(node)
+        return made
 
     def _normalize(self, node: Node) -> list[_Segment]:
         incoming = self.segments[node.inputs[0]]
@@ -396,4 +425,6 @@ _HANDLERS: dict[type, Callable[[_Derivation, Node], list[_Segment]]] = {
     layers.Take: _Derivation._bands,
     layers.FrameUnstacking: _Derivation._mixed,
     layers.Spread: _Derivation._through,
+    layers.Embedding: _Derivation._embedding,
+    layers.ElementwiseRecurrence: _Derivation._elementwise,
 }

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tinyvox.calibration import NO_STATISTICS, Moments
 from tinyvox.errors import ModelError
-from tinyvox.model import GATES, Matrix, Model, Node, Recurrent, is_projection
+from tinyvox.model import GATES, Embedding, Matrix, Model, Node, Recurrent, is_projection
 from tinyvox.passes.moment_propagation import (
     UNKNOWN,
     Known,
@@ -57,6 +57,8 @@ def correct_biases(
     shifts: dict[str, list[_Shift]] = defaultdict(list)
     alone: list[Note] = []
     for node in changed.holders():
+        if isinstance(node.layer, Embedding):
+            continue  # a table has no bias
         for name, matrix in node.layer.matrices().items():
             full = f"{node.name}.{name}"
             if matrix is before[full]:
@@ -160,6 +162,9 @@ def _shifts(node: Node, matrix: str, amount: Tensor, source: str) -> Iterator[_S
         yield _Shift(f"{node.name}.bias", amount, source)
         return
     side, _, field = matrix.partition(".")
+    if field == "weight_hh" and node.layer.cells()[side].norm_hh is not None:
+        yield _Shift(f"{node.name}.{side}.bias_hh", amount, source)
+        return
     if node.layer.kind == "gru" and field == "weight_hh":
         # The reset gate multiplies the hidden side of the new gate, its bias included.
         hidden = amount.numel() // 3

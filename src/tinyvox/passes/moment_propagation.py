@@ -163,13 +163,38 @@ def _linear(layer: Any, x: Normal) -> Normal:
 
 def _recurrent(layer: Any, x: Normal) -> Normal:
     """The moments of the hidden states for synthetic inputs that drift as features do."""
-    model = Model(x.mean.numel(), (Node("cell", layer, (INPUT,)),))
+    return _states(Model(x.mean.numel(), (Node("cell", layer, (INPUT,)),)), x)
+
+
+def _states(model: Model, x: Normal) -> Normal:
+    """The moments of a model's outputs for synthetic features with these moments."""
     features = synthetic_features(SAMPLES, model.input_size, seed=0)
     features = torch.cat([features, -features])
     features = features * x.variance.sqrt().float() + x.mean.float()
     with torch.no_grad():
         states = Executor(model).eval()(features).flatten(0, 1).double()
     return Normal(states.mean(0), states.var(0, correction=0))
+
+
+def _embedding(layer: Any, x: Normal) -> Normal:
+    """As if every id were as frequent."""
+    table = layer.weight.decode().double()
+    return Normal(table.mean(0), table.var(0, correction=0))
+
+
+def _elementwise_recurrence(layer: Any, gate: Normal, x: Normal) -> Normal:
+    """The moments of the states for synthetic signals that drift as features do."""
+    size = x.mean.numel()
+    nodes = [
+        Node("gate", layers.Slice(0, size), (INPUT,)),
+        Node("values", layers.Slice(size, 2 * size), (INPUT,)),
+    ]
+    gate_node = "gate"
+    if layer.weight is None:  # a gate is between 0 and 1, so that states do not explode
+        nodes.append(Node("open", layers.Activation("clipped_relu", 1.0), ("gate",)))
+        gate_node = "open"
+    nodes.append(Node("states", layer, (gate_node, "values")))
+    return _states(Model(2 * size, tuple(nodes)), _concat(layer, gate, x))
 
 
 def _batch_norm(layer: Any, x: Normal) -> Normal:
@@ -355,4 +380,6 @@ _HANDLERS: dict[type, Callable[..., Normal]] = {
     layers.Take: _take,
     layers.FrameUnstacking: _frame_unstacking,
     layers.Spread: _spread,
+    layers.Embedding: _embedding,
+    layers.ElementwiseRecurrence: _elementwise_recurrence,
 }

@@ -24,7 +24,7 @@ class Operator:
 
     kind: str
     inputs: tuple[str, ...]
-    output: str
+    outputs: tuple[str, ...]
     domain: str
     attributes: dict[str, Any]
 
@@ -44,22 +44,39 @@ class Graph:
         """Bytes of all arrays."""
         return sum(array.nbytes for array in self.arrays.values())
 
-    def op(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
-        """Add an operator and return the name of its first output."""
-        output = self._name()
-        self.operators.append(Operator(kind, inputs, output, domain, attributes))
-        return output
+    def op(
+        self, kind: str, *inputs: str, domain: str = "", results: int = 1, **attributes: Any
+    ) -> str:
+        """Add an operator with so many outputs, and return the name of the last."""
+        outputs = tuple(self.name() for _ in range(results))
+        self.operators.append(Operator(kind, inputs, outputs, domain, attributes))
+        return outputs[-1]
+
+    def subgraph(self, start: int, inputs: Sequence[str], results: Sequence[str]) -> Any:
+        """The operators from one on, taken out of the graph, as a graph that another operator
+        runs: from these inputs to these results, the first of which comes once more at the end.
+        It sees the tensors of the graph around it."""
+        from onnx import helper
+
+        again = self.op("Identity", results[0])
+        nodes = self.nodes(start)
+        del self.operators[start:]
+        given, made = (
+            [helper.make_tensor_value_info(name, TYPES["float"], None) for name in names]
+            for names in (inputs, [*results, again])
+        )
+        return helper.make_graph(nodes, f"{self.place}/step", given, made)
 
     def output(self, name: str, source: str) -> None:
         """Give a tensor the name of an output of the graph."""
-        self.operators.append(Operator("Identity", (source,), name, "", {}))
+        self.operators.append(Operator("Identity", (source,), (name,), "", {}))
 
     def constant(self, values: Array) -> str:
         """The name of an array, which is stored once, however often it is asked for."""
         values = np.ascontiguousarray(values)
         key = values.dtype.str, values.shape, hashlib.sha256(values.tobytes()).digest()
         if key not in self._constants:
-            self._constants[key] = self._name()
+            self._constants[key] = self.name()
             self.arrays[self._constants[key]] = values
         return self._constants[key]
 
@@ -101,7 +118,9 @@ class Graph:
         from onnx import helper
 
         return [
-            helper.make_node(o.kind, list(o.inputs), [o.output], domain=o.domain, **o.attributes)
+            helper.make_node(
+                o.kind, list(o.inputs), list(o.outputs), domain=o.domain, **o.attributes
+            )
             for o in self.operators[start:]
         ]
 
@@ -115,6 +134,7 @@ class Graph:
         """The domains of the operators."""
         return sorted({operator.domain for operator in self.operators} | {""})
 
-    def _name(self) -> str:
+    def name(self) -> str:
+        """A name that nothing has yet."""
         self._count += 1
         return f"{self.place}/{self._count}"

@@ -13,6 +13,7 @@ from tinyvox.executor import span_of
 from tinyvox.exporters.onnx import windows
 from tinyvox.exporters.onnx.building import ALL, Building, Length
 from tinyvox.exporters.onnx.recurrent import recurrent
+from tinyvox.exporters.onnx.scanning import elementwise_recurrence
 from tinyvox.model import Layer, Matrix, Product, Signal, layers
 
 TINY, NEAREST = float(torch.finfo(torch.float32).tiny), 2.0**-63
@@ -192,6 +193,11 @@ def _log_softmax(build: Building, layer: layers.LogSoftmax, x: str) -> str:
     return build.graph.op("LogSoftmax", x, axis=-1)
 
 
+def _embedding(build: Building, layer: layers.Embedding, x: str) -> str:
+    ids = build.graph.cast(build.graph.reshape(x, 0, 0), "int64")
+    return build.graph.op("Gather", build.values("weight", layer.weight), ids, axis=0)
+
+
 _EXPORT: dict[type[Layer], Callable[..., str]] = {
     layers.Linear: _linear,
     layers.Recurrent: recurrent,
@@ -216,6 +222,8 @@ _EXPORT: dict[type[Layer], Callable[..., str]] = {
     layers.Take: windows.take,
     layers.FrameUnstacking: windows.frame_unstacking,
     layers.Spread: windows.spread,
+    layers.Embedding: _embedding,
+    layers.ElementwiseRecurrence: elementwise_recurrence,
 }
 _BY_SHAPE = (layers.BatchNorm, layers.Activation)
 """Layers whose vectors lie along another axis where frames have bands."""
@@ -229,8 +237,9 @@ def add_layer(build: Building, name: str, layer: Layer, inputs: list[str], signa
         length = build.lengths[inputs[1]]
     else:
         inputs, length = build.aligned(inputs)
-    banded = [len(signal.shape) == 2] if isinstance(layer, _BY_SHAPE) else []
-    output = _EXPORT[type(layer)](build, layer, *inputs, *banded)
+    facts: list[int] = [len(signal.shape) == 2] if isinstance(layer, _BY_SHAPE) else []
+    facts += [signal.size] if isinstance(layer, layers.ElementwiseRecurrence) else []
+    output = _EXPORT[type(layer)](build, layer, *inputs, *facts)
     build.lengths[output] = _length_after(layer, length)
     return output
 

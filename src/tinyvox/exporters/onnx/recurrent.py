@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from tinyvox.exporters.onnx.building import Building
+from tinyvox.exporters.onnx.scanning import needs_scan, scanned_cell
 from tinyvox.model import GATES, Cell, Recurrent
 
 OPERATORS = {
@@ -35,8 +36,10 @@ FUNCTIONS: dict[str, Function] = {
 
 def recurrent(build: Building, layer: Recurrent, x: str) -> str:
     """One operator for each direction: ONNX has one for both only where they have equal sizes."""
-    x = build.graph.transpose(x, 1, 0, 2)
-    outputs = [_direction(build, layer, side, cell, x) for side, cell in layer.cells().items()]
+    outputs = [
+        (scanned_cell if needs_scan(layer, cell) else _direction)(build, layer, side, cell, x)
+        for side, cell in layer.cells().items()
+    ]
     joined = outputs[0] if len(outputs) == 1 else build.graph.op("Concat", *outputs, axis=2)
     return joined
 
@@ -44,6 +47,8 @@ def recurrent(build: Building, layer: Recurrent, x: str) -> str:
 def _direction(build: Building, layer: Recurrent, side: str, cell: Cell, x: str) -> str:
     """Hidden states of one direction, [1, frames, size]."""
     graph, operator = build.graph, OPERATORS[layer.kind]
+    x = graph.transpose(x, 1, 0, 2)
+    assert cell.weight_ih is not None
     rows = _rows(ORDER[operator], cell.hidden)
     weight = build.values(f"{side}.weight_ih", cell.weight_ih.take(rows=rows))
     state = build.values(f"{side}.weight_hh", cell.weight_hh.take(rows=rows))

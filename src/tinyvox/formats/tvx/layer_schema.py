@@ -25,8 +25,9 @@ say."""
 LIST = 0
 """The count of a field of any number of places, from -1 on: the record has how many they are, then
 each of them plus 1. It is the last field."""
-REPEAT = 255
-"""The kind of a record in the file that stands for the very layer of an earlier record."""
+REPEAT, TIED = 255, 254
+"""The kinds of records in the file that stand for the very layer of an earlier record, and for a
+linear layer with the matrix of an earlier embedding."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class LayerSchema:
     ints: Mapping[str, int] = field(default_factory=dict)
     """How many numbers each field holds, or LIST. A field of other than one is a tuple."""
     floats: tuple[str, ...] = ()
-    values: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
+    values: Mapping[str, tuple[str | bool | None, ...]] = field(default_factory=dict)
     """The values that the numbers in a field stand for, where it does not hold the numbers
     themselves."""
     since: Mapping[str, int] = field(default_factory=dict)
@@ -51,13 +52,22 @@ class LayerSchema:
         """The lowest version that can hold this layer."""
         defaults = {field.name: field.default for field in dataclasses.fields(layer)}
         settings = layer.settings()
-        chosen = [name for name in self.ints if settings[name] != defaults[name]]
+        names = (*self.ints, *(name for name in self.floats if name in self.since))
+        chosen = [name for name in names if settings[name] != defaults[name]]
         fields = [*layer.matrices(), *layer.vectors(), *chosen, str(settings.get("kind"))]
+        fields += [_ALL_SUMS] if _takes_sums(layer) else []
         return max([self.version, *(self.since.get(name, OLDEST) for name in fields)])
 
 
+def _takes_sums(layer: Layer) -> bool:
+    cells = layer.cells().values() if isinstance(layer, layers.Recurrent) else ()
+    return any(cell.weight_ih is None for cell in cells)
+
+
+_ALL_SUMS = "no weight_ih"
 _CELL = {"weight_ih": OLDEST, "weight_hh": OLDEST, "bias": OLDEST, "bias_hn": OLDEST,
-         "weight_hr": PROJECTING, "peepholes": VARYING}  # fmt: skip
+         "weight_hr": PROJECTING, "peepholes": VARYING,
+         "norm_hh": SIGNALS, "bias_hh": SIGNALS, "norm_cell": SIGNALS}  # fmt: skip
 _CELLS = {f"{side}.{name}": _CELL[name] for side in ("forward", "backward") for name in _CELL}
 _BENDS = (None, *layers.CELL_ACTIVATIONS[1:])
 LAYER_SCHEMAS = (
@@ -65,15 +75,18 @@ LAYER_SCHEMAS = (
     LayerSchema(
         layers.Recurrent,
         tuple(_CELLS),
-        {"kind": 1, "gates": 1, "activation": 1},
+        {"kind": 1, "gates": 1, "activation": 1, "carries_norm": 1},
+        ("eps",),
         values={
             "kind": tuple(layers.GATES),
             "gates": layers.GATE_FUNCTIONS,
             "activation": _BENDS,
+            "carries_norm": (True, False),
         },
         since={
             **_CELLS,
             **dict.fromkeys(("gates", "activation", "gru_reset_before"), VARYING),
+            **dict.fromkeys(("carries_norm", "eps", "li_gru", _ALL_SUMS), SIGNALS),
         },
     ),
     LayerSchema(
@@ -145,6 +158,14 @@ LAYER_SCHEMAS = (
     LayerSchema(layers.Take, (), {"axis": 1, "indices": LIST}, version=SIGNALS),
     LayerSchema(layers.FrameUnstacking, (), {"count": 1}, version=SIGNALS),
     LayerSchema(layers.Spread, version=SIGNALS),
+    LayerSchema(layers.Embedding, ("weight",), version=SIGNALS),
+    LayerSchema(
+        layers.ElementwiseRecurrence,
+        ("weight",),
+        {"reverse": 1},
+        values={"reverse": (False, True)},
+        version=SIGNALS,
+    ),
 )
 """The schema of every layer. Its place in this tuple is the layer's kind in the file."""
 KIND_OF = {schema.layer: kind for kind, schema in enumerate(LAYER_SCHEMAS)}

@@ -26,6 +26,8 @@ def model_of(content: Mapping[str, Any]) -> Model:
     for record in content["nodes"]:
         first = record["repeats"]
         layer = _layer(record, factors) if first is None else nodes[first].layer
+        if record["tied"] is not None:
+            layer = layer.with_tensors(nodes[record["tied"]].layer.matrices())
         nodes.append(Node(record["name"], layer, tuple(names[i] for i in record["inputs"])))
     card = _card(content["speech"]) if content["speech"] else None
     return Model(content["input_size"], tuple(nodes), card, _provenance(content["metadata"]))

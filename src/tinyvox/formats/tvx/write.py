@@ -25,6 +25,8 @@ from tinyvox.formats.tvx.layer_schema import (
     OLDEST,
     REPEAT,
     SHARING,
+    SIGNALS,
+    TIED,
     LayerSchema,
 )
 from tinyvox.formats.tvx.tensors import tensor_record
@@ -58,6 +60,7 @@ def _version(model: Model) -> int:
     repeats = any(len(model.uses(node.name)) > 1 for node in model.nodes)
     floored = model.card is not None and model.card.features.noise_floor_db is not None
     needed += [SHARING] if model.shared_factors() else []
+    needed += [SIGNALS] if model.ties() else []
     return max([OLDEST, *needed, GATING if repeats or floored else OLDEST])
 
 
@@ -77,16 +80,27 @@ def _metadata(provenance: Mapping[str, Any]) -> bytes:
 
 def _model_section(model: Model, version: int) -> bytes:
     indices = {INPUT: 0} | {node.name: i + 1 for i, node in enumerate(model.nodes)}
+    tables = {linear: table for table, linear in model.ties().items()}
     factors: dict[Matrix, int] = {}
     nodes = []
     for node in model.nodes:
         first = model.uses(node.name)[0]
-        if node.name == first:
-            nodes.append(_node(node, indices, factors, version))
-        else:
+        if node.name != first:
             numbers = (REPEAT, indices[first] - 1, indices[node.inputs[0]])
             nodes.append(text(node.name) + b"".join(map(varint, numbers)))
+        elif node.name in tables:
+            nodes.append(_tied(node, indices[tables[node.name]] - 1, indices))
+        else:
+            nodes.append(_node(node, indices, factors, version))
     return b"".join([varint(model.input_size), varint(len(model.nodes)), *nodes])
+
+
+def _tied(node: Node, table: int, indices: Mapping[str, int]) -> bytes:
+    """A linear layer whose weight is that of an embedding, the layer of this number."""
+    bias = node.layer.vectors().get("bias")
+    numbers = (TIED, table, indices[node.inputs[0]])
+    record = b"\0" if bias is None else tensor_record(bias, {})
+    return text(node.name) + b"".join(map(varint, numbers)) + record
 
 
 def _node(
@@ -106,7 +120,8 @@ def _node(
             parts += [varint(number) for number in _numbers(schema, name, getattr(layer, name))]
         except ModelError as error:
             raise ModelError(f"layer {node.name!r}: {name}: {error}") from None
-    parts += [struct.pack("<f", getattr(layer, name) or 0.0) for name in schema.floats]
+    floats = [name for name in schema.floats if schema.since.get(name, OLDEST) <= version]
+    parts += [struct.pack("<f", getattr(layer, name) or 0.0) for name in floats]
     tensors: dict[str, Matrix | Tensor] = {**layer.matrices(), **layer.vectors()}
     for name in schema.tensors:
         if schema.since.get(name, OLDEST) > version:

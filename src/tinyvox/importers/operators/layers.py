@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tinyvox.errors import ImporterError
 from tinyvox.importers.final_states import States
+from tinyvox.importers.gate_sums import absorbed
 from tinyvox.importers.layer_graph import ColumnOrder
 from tinyvox.importers.operators.call import Call, Carried, Unusable
 from tinyvox.importers.operators.convolutions import conv1d, conv2d, dense
@@ -18,9 +19,12 @@ from tinyvox.importers.operators.features import matmul as any_matmul
 from tinyvox.importers.operators.time import over_time, weighted_sum
 from tinyvox.importers.signal import Axis, Stream, feature_dims
 from tinyvox.model import (
+    INPUT,
     Cell,
     Concat,
     Conv2d,
+    Dense,
+    Embedding,
     Layer,
     Linear,
     LogSoftmax,
@@ -89,10 +93,7 @@ def recurrent(kind: str) -> Callable[[Call], tuple[Stream, States, *tuple[Unusab
         alone: list[str] = []
         for cells in _cells(call, kind):
             if order is not None:
-                cells = [
-                    dataclasses.replace(c, weight_ih=dense(c.weight_ih.decode(), order))
-                    for c in cells
-                ]
+                cells = [_ordered(c, order) for c in cells]
                 order = None
             sides = [[cell] for cell in cells] if len(cells) > 1 else [cells]
             backwards = [stream.backwards, True]
@@ -118,6 +119,9 @@ def recurrent_layer(call: Call) -> tuple[Stream, States | Stream, Unusable]:
         raise ImporterError(f"runs along dimension 1 of {stream}, which is not time")
     node, order = call.graph.flat(stream, -1)
     cells = {name: _ordered(cell, order) for name, cell in call["layer"].cells().items()}
+    if len(cells) == 1 and call.only_use:
+        side, cell = next(iter(cells.items()))
+        cells[side], node = absorbed(call.graph, cell, node)
     if stream.backwards:
         cells = _turned(cells)
     layer = dataclasses.replace(call["layer"], **{"forward": None, "backward": None, **cells})
@@ -135,9 +139,20 @@ def recurrent_layer(call: Call) -> tuple[Stream, States | Stream, Unusable]:
     return found, States(tuple(alone), stream.axes[0]), _MEMORY
 
 
+def elementwise_recurrence(call: Call) -> Stream:
+    """`Tape.elementwise_recurrence(layer, gate, input)`, over frames [batch, time, size]."""
+    gate, stream = call.whole("gate"), call.whole("input")
+    if stream.axes != gate.axes or stream.backwards != gate.backwards or not stream.is_time(1):
+        raise ImporterError(f"runs over {gate} and {stream}, expected frames of the same kind")
+    layer = call["layer"]
+    if stream.backwards:
+        layer = dataclasses.replace(layer, reverse=not layer.reverse)
+    return stream.becomes(call.graph.add(layer, gate.node, stream.node), stream.axes)
+
+
 def _ordered(cell: Cell, order: ColumnOrder) -> Cell:
     """A cell that takes the features as the node gives them."""
-    if order is None:
+    if order is None or cell.weight_ih is None:
         return cell
     return dataclasses.replace(cell, weight_ih=cell.weight_ih.take(columns=torch.tensor(order)))
 
@@ -240,11 +255,12 @@ def _softmax_of_parts(call: Call, stream: Stream, layer: Layer) -> Stream:
 
 
 def embedding(call: Call) -> Stream:
-    """An embedding of token ids, which are no features."""
-    raise ImporterError(
-        "embeds token ids, expected features; wrap the module so that it takes the embedded "
-        "frames [batch, frames, size]"
-    )
+    """`embedding(weight, indices)`: the rows of a table for token ids, which are the input."""
+    weight, stream = call.tensor("weight"), call.stream("indices").unpadded()
+    if stream.node != INPUT or stream.features():
+        raise ImporterError("looks up values that are computed, expected the input: token ids")
+    node = call.graph.add(Embedding(Dense(weight)), stream.node)
+    return stream.becomes(node, (*stream.axes, (Axis("feature", weight.shape[1]),)))
 
 
 LAYER_OPERATORS: dict[str, Callable[[Call], Any]] = {
@@ -256,6 +272,7 @@ LAYER_OPERATORS: dict[str, Callable[[Call], Any]] = {
     "rnn_tanh": recurrent("rnn_tanh"),
     "rnn_relu": recurrent("rnn_relu"),
     "recurrent": recurrent_layer,
+    "elementwise_recurrence": elementwise_recurrence,
     "conv1d": conv1d,
     "conv2d": conv2d,
     **dict.fromkeys(("softmax", "_softmax"), softmax(Softmax())),

@@ -35,8 +35,21 @@ class Part:
 
 
 @dataclass(frozen=True, eq=False)
+class Norm:
+    """Rows from `first` on of a layer norm of a sum: times weight [n], plus bias [n]."""
+
+    inner: Affine
+    value: Value
+    weight: Tensor
+    bias: Tensor
+    eps: float
+    first: int = 0
+
+
+@dataclass(frozen=True, eq=False)
 class Affine:
-    """The sum of matrices times values, of vectors times values, of products, and of a bias.
+    """The sum of matrices times values, of vectors times values, of products, of norms, and of a
+    bias.
 
     Each has so many `rows`.
     """
@@ -46,6 +59,7 @@ class Affine:
     diagonals: tuple[tuple[Tensor, Value], ...] = ()
     products: tuple[tuple[Value, Value], ...] = ()
     bias: Tensor | None = None
+    norms: tuple[Norm, ...] = ()
 
     def __add__(self, other: Affine) -> Affine:
         biases = [b for b in (self.bias, other.bias) if b is not None]
@@ -55,6 +69,7 @@ class Affine:
             self.diagonals + other.diagonals,
             self.products + other.products,
             sum(biases[1:], biases[0]) if biases else None,
+            self.norms + other.norms,
         )
 
     def take(self, first: int, last: int) -> Affine | None:
@@ -67,11 +82,12 @@ class Affine:
             tuple((vector[first:last], value) for vector, value in self.diagonals),
             (),
             None if self.bias is None else self.bias[first:last],
+            tuple(replace(norm, first=norm.first + first) for norm in self.norms),
         )
 
     def scaled(self, factor: float) -> Affine | None:
-        """The sum times a number; None where it has products of values."""
-        if self.products:
+        """The sum times a number; None where it has products of values, or norms."""
+        if self.products or self.norms:
             return None
         return Affine(
             self.rows,
@@ -87,6 +103,8 @@ class Sources:
 
     def __init__(self, tape: Tape) -> None:
         self._steps = {id(v): (step, i) for step in tape.steps for i, v in enumerate(step.results)}
+        self._identities: dict[int, Tensor] = {}
+        self._diagonals: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
 
     def step(self, value: object) -> Step | None:
         """The step that gives a value; None for an input or a constant."""
@@ -131,6 +149,16 @@ class Sources:
         first = sum(v.shape[dim] for v in step.results[: self.index(value)])
         return source, dim, first, first + size
 
+    def is_rest(self, step: Step, gate: object) -> bool:
+        """Whether a difference is 1 minus a gate."""
+        if step.arguments.get("alpha", 1) != 1:
+            return False
+        one, other = step.arguments["self"], step.arguments["other"]
+        if step.operator == "rsub":
+            one, other = other, one
+        is_one = not isinstance(one, Value) and bool((torch.as_tensor(one) == 1).all())
+        return is_one and self.root(other) is self.root(gate)
+
     def affine(self, value: object) -> Affine | None:
         """What a value is a sum of; None where it is something else."""
         root = self.root(value)
@@ -148,9 +176,38 @@ class Sources:
             case "add" if given.get("alpha", 1) == 1:
                 one, two = (self._term(given[name], root) for name in ("self", "other"))
                 return None if one is None or two is None else one + two
+            case "layer_norm":
+                return self._normalized(root, step)
             case operator if operator in PARTS:
                 return self._rows(root)
         return None
+
+    def itself(self, value: Value) -> Affine:
+        """A value as a sum of itself alone: once the identity times it."""
+        rows = value.shape[-1]
+        if rows not in self._identities:
+            self._identities[rows] = torch.eye(rows)
+        return Affine(rows, (Part(self._identities[rows], value),))
+
+    def diagonal(self, vector: Tensor, value: Value) -> Part:
+        """A vector times a value, as the product of a matrix."""
+        key = vector.data_ptr(), len(vector)
+        if key not in self._diagonals:
+            self._diagonals[key] = torch.diag(vector), vector
+        return Part(self._diagonals[key][0], value)
+
+    def _normalized(self, value: Value, step: Step) -> Affine | None:
+        """A layer norm of a sum over its rows."""
+        given, rows = step.arguments, value.shape[-1]
+        inner = self.affine(given["input"])
+        if list(given["normalized_shape"]) != [rows] or inner is None or not inner.parts:
+            return None
+        weight, bias = given["weight"], given["bias"]
+        if isinstance(weight, Value) or isinstance(bias, Value):
+            return None
+        weight = torch.ones(rows) if weight is None else weight
+        bias = torch.zeros(rows) if bias is None else bias
+        return Affine(rows, norms=(Norm(inner, value, weight, bias, given["eps"]),))
 
     def _term(self, value: object, whole: Value) -> Affine | None:
         """One term of a sum of this shape."""
@@ -164,12 +221,13 @@ class Sources:
             return known
         step = self.made_by(value, "mul")
         if step is None:
-            return None
+            root = self.root(value)
+            return self.itself(root if isinstance(root, Value) else value)
         one, two = step.arguments["self"], step.arguments["other"]
         if isinstance(one, Value) and isinstance(two, Value):
             return Affine(rows, products=((one, two),))
         vector, other = (two, one) if isinstance(one, Value) else (one, two)
-        spread = _vector(vector, rows)
+        spread = as_vector(vector, rows)
         return None if spread is None else Affine(rows, diagonals=((spread, other),))
 
     def _product(self, weight: object, operand: object, bias: object) -> Affine | None:
@@ -204,7 +262,7 @@ class Sources:
         """Columns of a matrix times what they see."""
         if isinstance(piece, Value):
             return self._joined(columns, piece)
-        seen = _vector(piece, columns.shape[1])
+        seen = as_vector(piece, columns.shape[1])
         if seen is None:
             return None
         rows = len(columns)
@@ -214,7 +272,10 @@ class Sources:
         cut = self.range_of(value)
         if cut is None or cut[1] != len(cut[0].shape) - 1:
             return None
+        root = self.root(cut[0])
         whole = self.affine(cut[0])
+        if whole is None and isinstance(root, Value) and root.shape[-1] == cut[0].shape[-1]:
+            whole = self.itself(root)
         return None if whole is None else whole.take(cut[2], cut[3])
 
 
@@ -223,12 +284,12 @@ def _turned(weight: object) -> object:
 
 
 def _constant(value: object, rows: int) -> Affine | None:
-    vector = _vector(value, rows)
+    vector = as_vector(value, rows)
     return None if vector is None else Affine(rows, bias=vector)
 
 
-def _vector(value: object, rows: int) -> Tensor | None:
-    """A constant as a vector; None where it is not the same for all frames."""
+def as_vector(value: object, rows: int) -> Tensor | None:
+    """A constant as a vector of so many values; None where it is not the same for all frames."""
     spread = torch.as_tensor(value, dtype=torch.float32)
     if not spread.numel() or (spread.ndim and spread.shape[-1] not in (1, rows)):
         return None

@@ -38,6 +38,8 @@ class CellStep:
     activation: str = "tanh"
     reset: Affine | None = None
     """Of a GRU whose reset gate multiplies a product: that product, which sees the state."""
+    norm: Step | None = None
+    """Of an LSTM: the layer norm of the state of its cell."""
 
 
 class Activated(NamedTuple):
@@ -60,6 +62,9 @@ class Matcher:
             if out is None or step is None:
                 continue
             state = self._sources.root(step.arguments["self"])
+            norm = self._sources.made_by(state, "layer_norm")
+            if norm is not None:
+                state = self._sources.root(norm.arguments["input"])
             found = self._memory(state)
             if found is None:
                 continue
@@ -67,7 +72,7 @@ class Matcher:
             if len({kept.kind, added.kind, out.kind}) == 1 and new.kind == step.operator:
                 gates = (added.inner, kept.inner, new.inner, out.inner)
                 assert isinstance(state, Value)
-                return CellStep("lstm", gates, before, state, value, out.kind, new.kind)
+                return CellStep("lstm", gates, before, state, value, out.kind, new.kind, norm=norm)
         return None
 
     def _memory(self, value: object) -> tuple[Activated, object, Activated, Activated] | None:
@@ -84,8 +89,13 @@ class Matcher:
         return None
 
     def gru(self, value: Value) -> CellStep | None:
-        """The step of a GRU whose output is this value: `z * h + (1 - z) * n`."""
+        """The step of a GRU whose output is this value: `z * h + (1 - z) * n`; one without a reset
+        gate is light."""
         for z, state, new in self._interpolated(value):
+            light = self._squashed(new)
+            if light is not None and _sees(light.inner, state) and _sees(z.inner, state):
+                inner = (z.inner, light.inner)
+                return CellStep("li_gru", inner, state, value, value, z.kind, light.kind)
             found = self._candidate(new, state)
             if found is not None:
                 reset, inner, product, kind = found
@@ -102,7 +112,10 @@ class Matcher:
         found = self._squashed(value)
         if found is None or found.kind == "sigmoid" or not found.inner.parts:
             return None
-        return CellStep(f"rnn_{found.kind}", (found.inner,), None, value, value)
+        inner = found.inner
+        own = tuple(self._sources.diagonal(vector, seen) for vector, seen in inner.diagonals)
+        inner = replace(inner, parts=inner.parts + own, diagonals=())
+        return CellStep(f"rnn_{found.kind}", (inner,), None, value, value)
 
     def _interpolated(self, value: Value) -> Iterator[tuple[Activated, object, object]]:
         """The forms of `z * h + (1 - z) * n`: z, h and n."""
@@ -134,13 +147,7 @@ class Matcher:
     def _is_rest(self, value: object, gate: object) -> bool:
         """Whether a value is 1 minus a gate."""
         step = self._sources.made_by(value, "rsub", "sub")
-        if step is None or step.arguments.get("alpha", 1) != 1:
-            return False
-        one, other = step.arguments["self"], step.arguments["other"]
-        if step.operator == "rsub":
-            one, other = other, one
-        is_one = not isinstance(one, Value) and bool((_numbers(one) == 1).all())
-        return is_one and self._sources.root(other) is self._sources.root(gate)
+        return step is not None and self._sources.is_rest(step, gate)
 
     def _candidate(
         self, value: object, state: object
@@ -225,6 +232,12 @@ class Matcher:
             one, two = (self._sources.root(step.arguments[n]) for n in ("self", "other"))
             yield one, two
             yield two, one
+
+
+def _sees(inner: Affine, state: object) -> bool:
+    """Whether a sum is of matrices alone, one of which takes the state."""
+    parts = [*inner.parts, *(part for norm in inner.norms for part in norm.inner.parts)]
+    return not inner.products and any(part.operand is state for part in parts)
 
 
 def _is_zero(value: object) -> bool:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from tinyvox.importers.layer_graph import Place
-from tinyvox.importers.rolling.affine import Affine, Part, Sources
+from tinyvox.importers.rolling.affine import Affine, Norm, Part, Sources
 from tinyvox.importers.rolling.cells import CellStep, Matcher
 from tinyvox.importers.tape import Step, Value, run_layer
 from tinyvox.model import Cell, Dense, Recurrent
@@ -68,7 +68,10 @@ class _Finder:
             return matcher.gru(value)
         if step.operator not in ("tanh", "relu"):
             return None
-        gated = any(user.operator == "mul" for user in self._users.get(id(value), []))
+        gated = any(
+            user.operator == "mul" and sum(1 for _ in user.inputs()) > 1
+            for user in self._users.get(id(value), [])
+        )
         return None if gated else matcher.plain(value)
 
     def rows(self) -> Iterator[list[CellStep]]:
@@ -81,17 +84,19 @@ class _Finder:
                 row = []
             row.append(step)
             last[id(step.after)] = row
+            if step.norm is not None:  # the next step may see either
+                last[id(step.norm.results[0])] = row
         for row in {id(row): row for row in last.values()}.values():
             if len(row) > 1 or self._is_carried(row[0]):
                 yield row
 
     def _is_carried(self, step: CellStep) -> bool:
-        states = [step.before, *(part.operand for gate in step.gates for part in gate.parts)]
+        states = [step.before, *(part.operand for part in _parts(step.gates))]
         return any(isinstance(each, Value) and self._carried(each) for each in states)
 
     def _before(self, step: CellStep, last: dict[int, list[CellStep]]) -> list[CellStep] | None:
         """The row that a step goes on."""
-        if step.kind in ("lstm", "gru", "gru_reset_before"):
+        if step.kind in ("lstm", "gru", "gru_reset_before", "li_gru"):
             return last.pop(id(step.before), None)
         for part in step.gates[0].parts:  # a plain cell sees its own output
             row = last.get(id(part.operand))
@@ -104,11 +109,12 @@ class _Finder:
 
     def chain(self, row: list[CellStep]) -> Chain | None:
         """The chain of a row; None where the weights or the states do not fit together."""
+        row = self._settled(row)
         step = row[-1]
         seen, projection = self._seen(row)
         if seen is None:
             return None
-        hidden_keys = {p.key for gate in self._all(step) for p in gate.parts if p.operand is seen}
+        hidden_keys = {p.key for p in _parts(self._all(step)) if p.operand is seen}
         cell = self._cell(step, seen, projection)
         outputs = [self._output(each, projection) for each in row]
         if cell is None or any(output is None for output in outputs):
@@ -117,7 +123,7 @@ class _Finder:
         alike = {tuple(p.key for p in self._input_parts(each, hidden_keys)) for each in row}
         if len(alike) != 1 or not all(inputs):
             return None
-        settings: dict[str, Any] = {}
+        settings: dict[str, Any] = _norm_settings(row)
         if step.gate != "sigmoid":
             settings["gates"] = step.gate
         if step.activation != "tanh" and not step.kind.startswith("rnn"):
@@ -131,7 +137,7 @@ class _Finder:
             inputs, outputs, states = [opening, *inputs], [states[0], *outputs], []
         return Chain(
             layer, inputs, [o for o in outputs if o is not None],
-            states, step.after, self._place_of(seen),
+            states, step.after, self._place_of(seen, step),
         )  # fmt: skip
 
     def _opening(self, layer: Recurrent, state: Value) -> list[Value] | None:
@@ -145,6 +151,7 @@ class _Finder:
                 continue
             frame = torch.cat(rows, dim=1)[:, None]
             assert layer.forward is not None
+            assert layer.forward.weight_ih is not None
             if frame.shape[2] == layer.forward.weight_ih.shape[1]:
                 found = run_layer(layer, frame)[0].reshape(state.shape)
                 if torch.allclose(found, state.tensor, rtol=1e-4, atol=1e-5):
@@ -163,22 +170,47 @@ class _Finder:
             yield step
             waiting += step.inputs()
 
-    def _place_of(self, seen: Value) -> Place:
-        """Where the first matrix stands that a state is multiplied by."""
-        users = list(self._users.get(id(seen), []))
+    def _place_of(self, seen: Value, step: CellStep) -> Place:
+        """Where the matrix stands that the cell multiplies its state by; where its weights were
+        changed, the first that the state is multiplied by."""
+        parts = [part for part in _parts(self._all(step)) if part.operand is seen]
+        own = {part.weight.untyped_storage().data_ptr() for part in parts}
+        users, found = list(self._users.get(id(seen), [])), []
         for user in users:
             if user.operator in ("linear", "addmm", "mm", "matmul"):
-                return user.place
+                weights = [v for v in user.arguments.values() if isinstance(v, Tensor)]
+                if any(weight.untyped_storage().data_ptr() in own for weight in weights):
+                    return user.place
+                found.append(user.place)
             if user.operator == "cat":
                 users += self._users.get(id(user.results[0]), [])
-        return Place()
+        return found[0] if found else Place()
+
+    def _settled(self, row: list[CellStep]) -> list[CellStep]:
+        """The steps with the norms of what sees no state as inputs."""
+        outputs = {id(step.output) for step in row}
+
+        def settled(gate: Affine) -> Affine:
+            of_state: list[Norm] = []
+            others: list[Norm] = []
+            for norm in gate.norms:
+                sees = any(id(part.operand) in outputs for part in norm.inner.parts)
+                sees = sees or any(self._carried(part.operand) for part in norm.inner.parts)
+                (of_state if sees else others).append(norm)
+            for norm in others:
+                whole = self._sources.itself(norm.value)
+                part = whole.take(norm.first, norm.first + gate.rows)
+                gate = gate if part is None else gate + part
+            return replace(gate, norms=tuple(of_state))
+
+        return [replace(step, gates=tuple(map(settled, step.gates))) for step in row]
 
     def _all(self, step: CellStep) -> tuple[Affine, ...]:
         return step.gates if step.reset is None else (*step.gates, step.reset)
 
     def _seen(self, row: list[CellStep]) -> tuple[Value | None, Tensor | None]:
         """What the last step sees of the one before, and the projection that it went through."""
-        operands = [p.operand for gate in self._all(row[-1]) for p in gate.parts]
+        operands = [p.operand for p in _parts(self._all(row[-1]))]
         if len(row) == 1:
             carried = [value for value in operands if self._carried(value)]
             if not carried:
@@ -217,7 +249,7 @@ class _Finder:
 
     def _states(self, first: CellStep, hidden_keys: set[tuple[object, ...]]) -> list[Value]:
         """What the first step starts from, where that is no constant."""
-        seen = [p.operand for gate in self._all(first) for p in gate.parts if p.key in hidden_keys]
+        seen = [p.operand for p in _parts(self._all(first)) if p.key in hidden_keys]
         memory = [first.before] if first.kind == "lstm" else []
         states = [*seen[:1], *memory]
         return [state for state in states if isinstance(state, Value)]
@@ -231,15 +263,19 @@ class _Finder:
     def _cell(self, step: CellStep, seen: Value, projection: Tensor | None) -> Cell | None:
         """The weights of the cell, from a step that sees a state."""
         inputs = [p.operand for p in step.gates[0].parts if p.operand is not seen]
+        vectors = _norm_vectors(step)
+        if vectors is None:
+            return None
+        normed = "norm_hh" in vectors
         by_input = [_weights(gate, inputs) for gate in step.gates]
         last = step.gates[-1] if step.reset is None else step.reset
-        by_state = [_weights(gate, [seen]) for gate in (*step.gates[:-1], last)]
+        gates = [norm_of(gate) for gate in step.gates] if normed else [*step.gates[:-1], last]
+        by_state = [_weights(gate, [seen]) for gate in gates]
         if any(w is None for w in (*by_input, *by_state)):
             return None
-        others = {id(p.operand) for gate in self._all(step) for p in gate.parts} - {id(seen)}
+        others = {id(p.operand) for p in _parts(self._all(step))} - {id(seen)}
         if others != set(map(id, inputs)):
             return None
-        vectors: dict[str, Tensor] = {}
         if step.reset is not None and step.reset.bias is not None:
             vectors["bias_hn"] = step.reset.bias.clone()
         peepholes = _peepholes(step)
@@ -247,7 +283,7 @@ class _Finder:
             return None
         if peepholes.numel():
             vectors["peepholes"] = peepholes
-        biases = [torch.zeros(g.rows) if g.bias is None else g.bias for g in step.gates]
+        biases = [_bias(gate) for gate in step.gates]
         return Cell(
             Dense(torch.cat([w for w in by_input if w is not None])),
             Dense(torch.cat([w for w in by_state if w is not None])),
@@ -257,10 +293,66 @@ class _Finder:
         )
 
 
+def _parts(gates: Sequence[Affine]) -> Iterator[Part]:
+    """The products in sums, those inside norms too."""
+    for gate in gates:
+        yield from gate.parts
+        for norm in gate.norms:
+            yield from norm.inner.parts
+
+
+def norm_of(gate: Affine) -> Affine:
+    """The rows of a gate before the norm of what sees the state."""
+    (norm,) = gate.norms
+    inner = norm.inner.take(norm.first, norm.first + gate.rows)
+    return Affine(gate.rows) if inner is None else inner
+
+
+def _bias(gate: Affine) -> Tensor:
+    """What is added to a gate in the end."""
+    total = torch.zeros(gate.rows) if gate.bias is None else gate.bias
+    for norm in gate.norms:
+        total = total + norm.bias[norm.first : norm.first + gate.rows]
+    return total
+
+
+def _norm_vectors(step: CellStep) -> dict[str, Tensor] | None:
+    """The tensors of a cell's norms; None for norms that no cell has."""
+    found: dict[str, Tensor] = {}
+    norms = [norm for gate in step.gates for norm in gate.norms]
+    if norms:
+        firsts = [norm.first for norm in norms]
+        wanted = [sum(gate.rows for gate in step.gates[:i]) for i in range(len(step.gates))]
+        together = len({id(norm.value) for norm in norms}) == 1 and step.reset is None
+        if not together or sorted(firsts) != wanted:
+            return None
+        rows = [slice(n.first, n.first + g.rows) for n, g in zip(norms, step.gates, strict=True)]
+        found["norm_hh"] = torch.cat([norms[0].weight[each] for each in rows])
+        if norms[0].inner.bias is not None:
+            found["bias_hh"] = torch.cat([norms[0].inner.bias[each] for each in rows])
+    if step.norm is not None:
+        given, size = step.norm.arguments, step.gates[0].rows
+        weight = torch.ones(size) if given["weight"] is None else given["weight"]
+        bias = torch.zeros(size) if given["bias"] is None else given["bias"]
+        found["norm_cell"] = torch.cat([weight, bias])
+    return found
+
+
+def _norm_settings(row: list[CellStep]) -> dict[str, Any]:
+    """How the cells of a row normalize."""
+    step, settings = row[-1], {}
+    eps = [norm.eps for gate in step.gates for norm in gate.norms]
+    if step.norm is not None:
+        eps.append(step.norm.arguments["eps"])
+        before = row[-2].norm if len(row) > 1 else None
+        settings["carries_norm"] = before is not None and step.before is before.results[0]
+    return {**settings, "eps": eps[0]} if eps else settings
+
+
 def _projects(known: Affine, output: Value) -> bool:
     """Whether a sum is one matrix times an output, and nothing else."""
     bare = known.bias is None or not known.bias.any()
-    only = not known.diagonals and not known.products
+    only = not known.diagonals and not known.products and not known.norms
     return bare and only and [part.operand for part in known.parts] == [output]
 
 

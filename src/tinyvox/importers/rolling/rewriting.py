@@ -13,9 +13,15 @@ from typing import Any
 
 import torch
 
-from tinyvox.importers.rolling.affine import Sources
+from tinyvox.importers.rolling.affine import PARTS, Sources, as_vector
 from tinyvox.importers.rolling.chains import Chain, find_chains
+from tinyvox.importers.rolling.elementwise import (
+    ElementChain,
+    find_element_chains,
+    is_zero,
+)
 from tinyvox.importers.tape import Step, Tape, Traced, Value, mapped
+from tinyvox.model import ElementwiseRecurrence
 
 aten = torch.ops.aten
 
@@ -23,11 +29,24 @@ _EACH_FRAME = frozenset(
     (
         *("relu", "tanh", "sigmoid", "silu", "gelu", "elu", "leaky_relu", "hardsigmoid"),
         *("clamp", "clamp_min", "clamp_max", "hardtanh", "relu6", "minimum", "maximum", "neg"),
-        *("linear", "addmm", "mm", "matmul", "add", "sub", "rsub", "mul", "div", "layer_norm"),
+        *(
+            "embedding",
+            "linear",
+            "addmm",
+            "mm",
+            "matmul",
+            "add",
+            "sub",
+            "rsub",
+            "mul",
+            "div",
+            "layer_norm",
+        ),
         "hardswish",
     )
 )
 """Operators that do the same to each frame, along the last dimension."""
+_ARITHMETIC = frozenset(("add", "sub", "rsub", "mul", "div", "minimum", "maximum"))
 _JOINING = frozenset(("cat", "stack"))
 
 
@@ -46,9 +65,13 @@ def rolled(traced: Traced) -> Traced:
     sources = Sources(traced.tape)
     carried = _carried(steps, traced.states)
     chains = find_chains(steps, sources, lambda value: id(value) in carried)
-    if not chains:
+    elements: list[ElementChain] = []
+    for chain in find_element_chains(steps, sources):
+        if _Rewriting(traced, sources, [*chains, *elements, chain]).runs(chain):
+            elements.append(chain)
+    if not chains and not elements:
         return traced
-    rewriting = _Rewriting(traced, sources, chains)
+    rewriting = _Rewriting(traced, sources, [*chains, *elements])
     output, *others = (rewriting.resolved(value) for value in outputs)
     return replace(
         traced,
@@ -73,17 +96,24 @@ def _carried(steps: Sequence[Step], states: Sequence[Value]) -> set[int]:
 class _Rewriting:
     """The new tape, and the new value of each old one that was asked for."""
 
-    def __init__(self, traced: Traced, sources: Sources, chains: list[Chain]) -> None:
+    def __init__(
+        self, traced: Traced, sources: Sources, chains: Sequence[Chain | ElementChain]
+    ) -> None:
         self.tape = Tape()
         self._sources = sources
         self._known: dict[int, Any] = {
             id(value): self.tape.input(value.name, value.tensor) for value in traced.tape.inputs
         }
-        self._place: dict[int, tuple[Chain, int]] = {
+        self._place: dict[int, tuple[Chain | ElementChain, int]] = {
             id(value): (chain, i) for chain in chains for i, value in enumerate(chain.outputs)
         }
-        self._final = {id(chain.final): chain for chain in chains if chain.layer.kind == "lstm"}
+        self._final = {
+            id(chain.final): chain
+            for chain in chains
+            if isinstance(chain, Chain) and chain.layer.kind == "lstm"
+        }
         self._layers: dict[int, tuple[_Frames, Value]] = {}
+        self._elements: dict[int, _Frames | None] = {}
 
     def resolved(self, value: Value) -> Value:
         """The new value that stands for an old one."""
@@ -138,7 +168,7 @@ class _Rewriting:
     def _one_frame(self, value: Value) -> Value:
         """The output of a layer at one frame."""
         chain, index = self._place[id(value)]
-        frames, _ = self._run(chain)
+        frames = self._states(chain)
         if frames.reverse:
             index = len(chain.outputs) - 1 - index
         picked: Value = self.tape.apply(aten.select.int, frames.value, 1, index)
@@ -146,6 +176,69 @@ class _Rewriting:
             return picked
         reshaped: Value = self.tape.apply(aten.reshape.default, picked, list(value.shape))
         return reshaped
+
+    def runs(self, chain: ElementChain) -> bool:
+        """Whether the gates and the new values of a recurrence are frames of something."""
+        return self._run_elements(chain) is not None
+
+    def _states(self, chain: Chain | ElementChain) -> _Frames:
+        """The outputs of a chain's layer."""
+        if isinstance(chain, Chain):
+            return self._run(chain)[0]
+        found = self._run_elements(chain)
+        assert found is not None  # `runs`
+        return found
+
+    def _run_elements(self, chain: ElementChain) -> _Frames | None:
+        if id(chain) not in self._elements:
+            self._elements[id(chain)] = self._made_elements(chain)
+        return self._elements[id(chain)]
+
+    def _made_elements(self, chain: ElementChain) -> _Frames | None:
+        new = self._frames(chain.news)
+        gate = self._gate(chain, new) if new is not None else None
+        if new is None or gate is None or gate.reverse != new.reverse:
+            return None
+        step = self._step(chain.outputs[-1])
+        self.tape.place, self.tape.where = chain.place, step.where
+        kept, value = gate.value, new.value
+        if chain.weight is None and chain.mixes:
+            rest = self.tape.apply(aten.rsub.Scalar, kept, 1)
+            kept, taken = (rest, kept) if chain.turned else (kept, rest)
+            value = self.tape.apply(aten.mul.Tensor, taken, value)
+        layer = ElementwiseRecurrence(chain.weight, new.reverse)
+        return _Frames(self.tape.elementwise_recurrence(layer, kept, value), new.reverse)
+
+    def _gate(self, chain: ElementChain, new: _Frames) -> _Frames | None:
+        """The gate of a recurrence at all frames, or what stands inside its sigmoid."""
+        known = [terms for terms in chain.gates if terms is not None]
+        if len({len(terms) for terms in known}) != 1 or (chain.weight is not None and chain.turned):
+            return None
+        size = new.value.shape[-1]
+        constant, total = torch.zeros(size), None
+        for i in range(len(known[0])):
+            column = [None if terms is None else terms[i] for terms in chain.gates]
+            if not isinstance(column[-1], Value):
+                if any(not _same(each, column[-1]) for each in column if each is not None):
+                    return None
+                vector = as_vector(column[-1], size)
+                if vector is None:
+                    return None
+                constant = constant + vector
+                continue
+            found = self._frames(column)
+            if found is None or found.reverse != new.reverse:
+                return None
+            total = (
+                found.value
+                if total is None
+                else self.tape.apply(aten.add.Tensor, total, found.value)
+            )
+        if total is None:
+            total = self.tape.apply(aten.mul.Tensor, new.value, 0.0)
+        if constant.any():
+            total = self.tape.apply(aten.add.Tensor, total, constant)
+        return _Frames(total, new.reverse)
 
     def _run(self, chain: Chain) -> tuple[_Frames, Value]:
         """The outputs of a chain's layer, and its final cell state."""
@@ -184,64 +277,116 @@ class _Rewriting:
         rows: Value = self.tape.apply(aten.reshape.default, found, [-1, value.shape[-1]])
         return rows
 
-    def _frames(self, values: list[Value]) -> _Frames | None:
-        """Values at all frames as one, where they are frames of something; else None."""
-        roots = [self._sources.root(value) for value in values]
-        if not all(isinstance(root, Value) for root in roots):
-            return None
-        known = [root for root in roots if isinstance(root, Value)]
-        return self._outputs_of(known) or self._cut_from(known) or self._lifted(known)
+    def _frames(self, values: Sequence[object]) -> _Frames | None:
+        """Values at all frames as one, where they are frames of something; else None.
 
-    def _outputs_of(self, values: list[Value]) -> _Frames | None:
+        The first may be None, where it does not matter, or 0, as a state before the first frame is.
+        """
+        roots = [None if value is None else self._sources.root(value) for value in values]
+        head, known = roots[0], [root for root in roots if isinstance(root, Value)]
+        missing = len(values) - len(known)
+        if not known or missing > 1 or (missing and isinstance(head, Value)):
+            return None
+        if missing and head is not None:
+            return (self._delayed(known) or self._lifted(roots)) if is_zero(head) else None
+        return self._outputs_of(roots) or self._cut_from(roots) or self._lifted(roots)
+
+    def _outputs_of(self, values: Sequence[Any]) -> _Frames | None:
         """The outputs of one layer."""
+        places = [self._place.get(id(value)) for value in _known(values)]
+        if places[0] is None or any(p is None or p[0] is not places[0][0] for p in places):
+            return None
+        indices = _completed([p[1] for p in places if p is not None], len(values))
+        order = _order(indices, len(places[0][0].outputs))
+        if order is None:
+            return None
+        frames = self._states(places[0][0])
+        return _Frames(frames.value, frames.reverse != order)
+
+    def _delayed(self, values: list[Value]) -> _Frames | None:
+        """The outputs of one layer a step later, from 0: all but the last."""
         places = [self._place.get(id(value)) for value in values]
         if places[0] is None or any(p is None or p[0] is not places[0][0] for p in places):
             return None
-        order = _order([p[1] for p in places if p is not None], len(places[0][0].outputs))
-        if order is None:
+        chain, indices = places[0][0], [p[1] for p in places if p is not None]
+        if indices != list(range(len(chain.outputs) - 1)):
             return None
-        frames, _ = self._run(places[0][0])
-        return _Frames(frames.value, frames.reverse != order)
+        frames = self._states(chain)
+        before, size = int(not frames.reverse), frames.value.shape[-1]
+        padding = [0, 0, before, 1 - before]
+        padded = self.tape.apply(aten.constant_pad_nd.default, frames.value, padding)
+        pairs = self.tape.apply(aten.unfold.default, padded, 1, 2, 1)
+        flat = self.tape.apply(aten.transpose.int, pairs, 2, 3)
+        flat = self.tape.apply(aten.reshape.default, flat, [*frames.value.shape[:2], 2 * size])
+        first = 0 if before else size
+        part = self.tape.apply(aten.slice.Tensor, flat, 2, first, first + size)
+        return _Frames(part, frames.reverse)
 
-    def _cut_from(self, values: list[Value]) -> _Frames | None:
+    def _cut_from(self, values: Sequence[Any]) -> _Frames | None:
         """The frames of one value: [frames, size], with a batch before or after the frames."""
-        cuts = [self._sources.range_of(value) for value in values]
+        cuts = [self._sources.range_of(value) for value in _known(values)]
         if cuts[0] is None or any(
             cut is None or cut[0] is not cuts[0][0] or cut[1] != cuts[0][1] or cut[3] - cut[2] != 1
             for cut in cuts
         ):
             return None
         source, dim = cuts[0][:2]
-        order = _order([cut[2] for cut in cuts if cut is not None], source.shape[dim])
-        if order is None or len(source.shape) not in (2, 3) or dim == len(source.shape) - 1:
+        indices = _completed([cut[2] for cut in cuts if cut is not None], len(values))
+        order = _order(indices, source.shape[dim])
+        rank, ids = len(source.shape), not source.tensor.is_floating_point()
+        last = rank - 1 if not ids else rank  # ids have no features
+        if order is None or rank not in ((2,) if ids else (2, 3)) or dim == last:
             return None
         found = self.resolved(source)
-        if len(source.shape) == 2:
+        if rank == 2 and not ids:
             found = self.tape.apply(aten.unsqueeze.default, found, 0)
         elif dim == 0:
             found = self.tape.apply(aten.transpose.int, found, 0, 1)
         return _Frames(found, order)
 
-    def _lifted(self, values: list[Value]) -> _Frames | None:
+    def _part(self, values: Sequence[Any], first: Step) -> _Frames | None:
+        """The same features of each frame."""
+        cuts = [self._sources.range_of(value) for value in _known(values)]
+        same = {None if cut is None else (cut[1] - len(cut[0].shape), *cut[2:]) for cut in cuts}
+        if len(same) != 1 or cuts[0] is None or cuts[0][1] != len(cuts[0][0].shape) - 1:
+            return None
+        head = [] if isinstance(values[0], Value) else [values[0]]
+        inner = self._frames([*head, *(cut[0] for cut in cuts if cut is not None)])
+        if inner is None:
+            return None
+        part = self.tape.apply(aten.slice.Tensor, inner.value, 2, *cuts[0][2:])
+        return _Frames(part, inner.reverse)
+
+    def _lifted(self, values: Sequence[Any]) -> _Frames | None:
         """What one operator gives for each frame alone."""
-        steps = [self._sources.step(value) for value in values]
-        first = steps[0]
+        steps = [self._sources.step(value) for value in _known(values)]
+        first = steps[-1]
+        if first is not None and first.operator in PARTS:
+            return self._part(values, first)
         if first is None or first.operator not in _EACH_FRAME or len(values) < 2:
             return None
-        if any(s is None or not _alike(s, first) for s in steps):
+        if any(s is None or not _alike(s, first) for s in steps[1:]):
+            return None
+        missing = len(steps) < len(values)
+        if not missing and (steps[0] is None or not _alike_from_zero(steps[0], first)):
+            return None
+        if missing and values[0] is not None and not _keeps_zero(first):
             return None
         arguments = dict(first.arguments)
         reverse = set()
         for name, given in first.arguments.items():
             if not isinstance(given, Value):
+                arguments[name] = _spread(given, first)
                 continue
-            inner = self._frames([s.arguments[name] for s in steps if s is not None])
+            head = [values[0]] if missing else []
+            inner = self._frames([*head, *(s.arguments[name] for s in steps if s is not None)])
             if inner is None:
                 return None
             arguments[name] = inner.value
             reverse.add(inner.reverse)
         if len(reverse) != 1:
             return None
+        self.tape.place, self.tape.where = first.place, first.where
         if first.operator == "addmm":
             weight = arguments["mat2"].T.contiguous()
             given = (arguments["mat1"], weight, arguments["self"])
@@ -277,6 +422,38 @@ class _Rewriting:
             return value
         laid: Value = self.tape.apply(aten.reshape.default, value, shape)
         return laid
+
+
+def _known(values: Sequence[Any]) -> list[Value]:
+    return [value for value in values if isinstance(value, Value)]
+
+
+def _completed(indices: list[int], count: int) -> list[int]:
+    """The indices of frames with that of the first, where it is missing."""
+    if len(indices) == count or len(indices) < 2:
+        return indices
+    return [2 * indices[0] - indices[1], *indices]
+
+
+def _keeps_zero(step: Step) -> bool:
+    """Whether an operator gives 0 where its only value is 0."""
+    return step.operator in ("mul", "neg") and sum(1 for _ in step.inputs()) == 1
+
+
+def _alike_from_zero(first: Step, other: Step) -> bool:
+    """Whether a first step does the same as others, where it may have 0 in place of a value."""
+    if first.operator != other.operator or first.arguments.keys() != other.arguments.keys():
+        return False
+    pairs = ((first.arguments[name], other.arguments[name]) for name in other.arguments)
+    return all(_same(a, b) or (isinstance(b, Value) and is_zero(a)) for a, b in pairs)
+
+
+def _spread(given: object, step: Step) -> object:
+    """A constant of a step of [batch, size], for frames [batch, time, size]."""
+    if step.operator not in _ARITHMETIC or not isinstance(given, torch.Tensor) or given.ndim < 2:
+        return given
+    vector = as_vector(given, step.results[0].shape[-1])
+    return given if vector is None else vector.clone()
 
 
 def _alike(one: Step, other: Step) -> bool:

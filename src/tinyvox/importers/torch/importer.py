@@ -25,6 +25,7 @@ from tinyvox.importers.rolling import rolled
 from tinyvox.importers.tape import Traced
 from tinyvox.importers.torch.archive import first_line, open_program
 from tinyvox.importers.torch.program import needed_nodes, read_program
+from tinyvox.importers.torch.tokens import are_ids, check_embeddings, random_ids
 from tinyvox.importers.walk import Walk
 from tinyvox.model import Model, SpeechCard
 
@@ -35,7 +36,7 @@ def from_torch(module: nn.Module, example: Any, card: SpeechCard | None = None) 
     Other orders of these dimensions are tried too: [frames, batch, size], [batch, size, frames],
     [frames, size], [batch, 1, size, frames] and [batch, 1, frames, size]. A tuple of inputs is
     taken where the module uses only one of them. The example's values have no meaning, but for
-    their mean and spread.
+    their mean and spread. Integers are token ids, [batch, frames], which an embedding looks up.
 
     The module is not changed. A copy of it, in evaluation mode and in float32, is traced for the
     example's number of frames. Then the outputs of copy and model are compared on random inputs,
@@ -51,7 +52,7 @@ def from_torch(module: nn.Module, example: Any, card: SpeechCard | None = None) 
         entry = _input(program)
         which = program.graph_signature.user_inputs.index(entry.name)
         leaves, structure = _pytree.tree_flatten(inputs)
-        model, walk = convert(_rolled(program, entry, _random_like(leaves[which])))
+        model, walk = convert(_rolled(program, entry, _random_input(program, entry, leaves[which])))
 
         def run(features: Tensor) -> Any:
             changed = [*leaves[:which], features, *leaves[which + 1 :]]
@@ -77,7 +78,7 @@ def load_pt2(path: Path) -> Model:
     program = open_program(path)
     try:
         entry = _input(program)
-        model, walk = convert(_rolled(program, entry, _example(entry)))
+        model, walk = convert(_rolled(program, entry, _example(program, entry)))
         facts = {"source": path.name, **_facts(program, entry)}
         if isinstance(entry.meta["val"].shape[walk.layout.index("time")], int):
             facts |= {"exported_frames": walk.frames, **_length_in_graph(walk)}
@@ -100,12 +101,7 @@ def _check_module(module: nn.Module, inputs: tuple[Any, ...]) -> None:
         raise ImporterError("is a TorchScript module; pass the nn.Module that it was made from")
     if not isinstance(module, nn.Module):
         raise ImporterError("is no nn.Module; build the module and load its weights into it")
-    tensors = [each for each in inputs if isinstance(each, Tensor)]
-    if tensors and not any(each.is_floating_point() for each in tensors):
-        raise ImporterError(
-            f"the example holds {tensors[0].dtype} values (token ids?), and tinyvox takes "
-            "features; wrap the module so that it takes the embedded frames [batch, frames, size]"
-        )
+    check_embeddings(module)
 
 
 def _copied(module: nn.Module) -> nn.Module:
@@ -162,10 +158,17 @@ def _packing_place(error: BaseException) -> str | None:
 
 def _facts(program: ExportedProgram, entry: fx.Node) -> dict[str, Any]:
     """What the provenance says of a program."""
-    total = sum(parameter.numel() for parameter in program.parameters())
+    own = {parameter.data_ptr(): parameter for parameter in program.parameters()}  # tied once
+    total = sum(parameter.numel() for parameter in own.values())
     others = [n for n in program.graph_signature.user_inputs if n != entry.name]
     unused = {"unused_inputs": list(map(str, others))} if others else {}
     return ({"original_parameters": total} if total else {}) | unused
+
+
+def _random_input(program: ExportedProgram, entry: fx.Node, example: Tensor) -> Tensor:
+    if are_ids(example):
+        return random_ids(program, entry, example.shape)
+    return _random_like(example)
 
 
 def _random_like(example: Tensor) -> Tensor:
@@ -177,9 +180,11 @@ def _random_like(example: Tensor) -> Tensor:
     return values * spread + example.mean()
 
 
-def _example(entry: fx.Node) -> Tensor:
+def _example(program: ExportedProgram, entry: fx.Node) -> Tensor:
     """A random input for the program. A free size gets the value that it was traced with."""
     sizes = [s if isinstance(s, int) else int(s.node.hint or 16) for s in entry.meta["val"].shape]
+    if are_ids(entry.meta["val"]):
+        return random_ids(program, entry, sizes)
     return torch.randn(sizes, generator=torch.Generator().manual_seed(0))
 
 
@@ -195,11 +200,11 @@ def _input(program: ExportedProgram) -> fx.Node:
             f"takes inputs {found}; wrap the module so that it takes features alone"
         )
     value = nodes[0].meta["val"]
-    if not isinstance(value, Tensor) or not value.is_floating_point():
+    if not are_ids(value) and not (isinstance(value, Tensor) and value.is_floating_point()):
         found = str(value.dtype) if isinstance(value, Tensor) else type(value).__name__
         raise ImporterError(
-            f"takes {found} values, expected features; wrap the module so that it takes features "
-            "or embedded frames [batch, frames, size]"
+            f"takes {found} values, expected features or token ids; wrap the module so that it "
+            "takes features [batch, frames, size]"
         )
     return nodes[0]
 

@@ -35,10 +35,11 @@ from tinyvox.model.layers.recurrent import (
     GATES,
     PEEPHOLES,
     Cell,
+    ElementwiseRecurrence,
     Recurrent,
     is_projection,
 )
-from tinyvox.model.layers.weighted import Conv1d, Conv2d, Linear
+from tinyvox.model.layers.weighted import Conv1d, Conv2d, Embedding, Linear
 from tinyvox.model.layers.windows import POOLINGS, ZERO, FrameUnstacking, Pool, Spread, Take
 
 __all__ = [
@@ -52,6 +53,8 @@ __all__ = [
     "ContextWindow",
     "Conv1d",
     "Conv2d",
+    "ElementwiseRecurrence",
+    "Embedding",
     "Flatten",
     "FrameStacking",
     "FrameUnstacking",

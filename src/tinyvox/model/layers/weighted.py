@@ -1,4 +1,4 @@
-"""Layers that multiply by one matrix: linear layers and convolutions."""
+"""Layers with one matrix: linear layers, convolutions, and tables of embeddings."""
 
 from __future__ import annotations
 
@@ -94,3 +94,22 @@ class Conv2d(Layer):
             raise ModelError(f"a kernel of {self.reach[1]} bands does not fit {bands} bands")
         out = room // self.stride[1] + 1
         return Signal((rows, out), inputs[0].stride * self.stride[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding(Layer):
+    """Row `id` of a table for each frame: weight [ids, out]. A frame of the input holds one id.
+
+    The layer reads the model's input, which are ids alone: whole numbers from 0, below `ids`.
+    """
+
+    weight: Matrix
+
+    @property
+    def ids(self) -> int:
+        """The number of ids."""
+        return self.weight.shape[0]
+
+    def _infer(self, *inputs: Signal) -> Signal:
+        expect("values in a frame of token ids", flat_size(inputs[0]), 1)
+        return Signal((self.weight.shape[1],), inputs[0].stride)

@@ -85,7 +85,7 @@ class SequentialFit:
         if known is None or len(self.model.uses(node.name)) > 1:
             return matrix, known
         self._advance(node)
-        partner = _partner(name) if isinstance(node.layer, Recurrent) else None
+        partner = _partner(node, name)
         sums = self._cross_moments(node, [name, *([partner] if partner else [])])
         self.model = begun
         wanted_mean = self._weights_before(name) @ sums[name].mean_before
@@ -263,9 +263,14 @@ def _some(statistics: Statistics, parameters: int) -> Iterator[Batch]:
         left -= int(batches[i].lengths.sum())
 
 
-def _partner(name: str) -> str | None:
-    """The input matrix whose outputs are added to those of a recurrent matrix."""
-    return name.removesuffix("hh") + "ih" if name.endswith(".weight_hh") else None
+def _partner(node: Node, name: str) -> str | None:
+    """The input matrix whose outputs are added to those of a recurrent matrix; None where there is
+    none, or where the latter are normalized first."""
+    if not isinstance(node.layer, Recurrent) or not name.endswith(".weight_hh"):
+        return None
+    cell = node.layer.cells()[name.split(".")[-2]]
+    alone = cell.weight_ih is None or cell.norm_hh is not None
+    return None if alone else name.removesuffix("hh") + "ih"
 
 
 def _added(layer: object, left: Tensor) -> Tensor:
