@@ -12,12 +12,14 @@ from tinyvox.importers.operators.arithmetic import ARITHMETIC
 from tinyvox.importers.operators.axes import AXIS_OPERATORS
 from tinyvox.importers.operators.call import Call, Carried, Unusable, canonical
 from tinyvox.importers.operators.layers import LAYER_OPERATORS
+from tinyvox.importers.operators.masks import MASKS
 
 OPERATORS: dict[str, Callable[[Call], Any]] = {
     **AXIS_OPERATORS,
     **LAYER_OPERATORS,
     **ARITHMETIC,
     **ACTIVATIONS,
+    **MASKS,
 }
 """The handler of every operator on signals, by the operator's name without overload."""
 
