@@ -125,7 +125,9 @@ def test_the_comparison_depends_on_no_example_and_no_size(
 ) -> None:
     dense = nn.Linear(FEATURES, 5, bias=False)
     dense.weight.data *= size
-    with pytest.raises(ImporterError, match="that an operation changes in place through another view"):
+    with pytest.raises(
+        ImporterError, match="that an operation changes in place through another view"
+    ):
         from_torch(Function(in_place, dense=dense), example(1, FRAMES, FEATURES))
 
 
@@ -134,7 +136,9 @@ def test_small_outputs_beside_a_large_constant_are_compared() -> None:
     dense.weight.data *= 1e-3
     dense.bias.data += 1.0
     assert from_torch(Function(lambda x, dense: dense(x), dense=dense), speech())
-    with pytest.raises(ImporterError, match="that an operation changes in place through another view"):
+    with pytest.raises(
+        ImporterError, match="that an operation changes in place through another view"
+    ):
         from_torch(Function(in_place, dense=dense), speech())
 
 

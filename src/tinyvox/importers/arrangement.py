@@ -69,7 +69,7 @@ def _notes(carried: list[Value], states: list[Value], left: list[str]) -> tuple[
         names = ", ".join(each.name for each in carried)
         notes.append(f"the states in {names} are those of the recurrent layers, kept by the model")
     if started := [each.name for each in states if each not in carried]:
-        notes.append(f"starts from zero states; {', '.join(started)} are left out")
+        notes.append(f"starts from zero states; left out: {', '.join(started)}")
     if left and not carried:
-        notes.append(f"outputs {', '.join(left)} are left out")
+        notes.append(f"outputs left out: {', '.join(left)}")
     return tuple(notes)

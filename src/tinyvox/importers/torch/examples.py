@@ -61,7 +61,9 @@ class Example:
             (one, two) for one, two in zip(before.shape, features.shape, strict=True) if one != two
         ]
         sizes = changed[0] if changed else (0, 0)
-        others = {n: _grown(t, *sizes) for n, t in self.tensors().items() if n not in self.signals()}
+        others = {
+            n: _grown(t, *sizes) for n, t in self.tensors().items() if n not in self.signals()
+        }
         return self.replaced({**others, entry: features})
 
     def notes(self, read: Iterable[str], frames: int) -> list[str]:
@@ -129,10 +131,12 @@ def _parameters(module: nn.Module) -> list[str]:
 
 def _name(path: tuple[Any, ...], parameters: list[str]) -> str:
     """A leaf's name: that of its argument, with the keys to it."""
-    first, *keys = (str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key)))) for key in path[1:])
+    first, *keys = (
+        str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key)))) for key in path[1:]
+    )
     if path[0].idx == 0:
         index = int(first)
-        first = parameters[index] if index < len(parameters) else f"input {index}"
+        first = parameters[index] if index < len(parameters) else f"input{index}"
     return ".".join([first, *keys])
 
 

@@ -68,7 +68,7 @@ def _imported(module: nn.Module, given: Example, output: str | int | None) -> Mo
     model, walk = convert(rolled(run.found.traced))
     facts = {**_parameters(module), **run.facts(walk)}
     lengths = [_compared(model, walk, run, features) for features in _other_lengths(walk)]
-    if not lengths[0]:
+    if lengths and not lengths[0]:
         facts["fixed_frames"] = walk.frames
     return dataclasses.replace(model, provenance=facts)
 
@@ -146,7 +146,10 @@ def _without_values(example: Example, run: _Run) -> Example:
 
 
 def _other_lengths(walk: Walk) -> Iterator[Tensor]:
-    """Inputs of twice as many frames, and of a few more."""
+    """Inputs of twice as many frames, and of a few more; none of a module that takes single ones,
+    of which no dimension is known to be time."""
+    if walk.frames == 1:
+        return
     twice, time = longer(walk), walk.layout.index("time")
     yield twice
     if (frames := walk.frames + _MORE) < twice.shape[time]:

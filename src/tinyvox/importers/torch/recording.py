@@ -101,7 +101,9 @@ class Recorder(TorchDispatchMode):
             )
         given, named = _pytree.tree_map(self._taken, (args, kwargs))
         found = func(*args, **kwargs)
-        if name in SHAPE_ALONE or not any(isinstance(t, Tensor) for t in _pytree.tree_leaves(found)):
+        if name in SHAPE_ALONE or not any(
+            isinstance(t, Tensor) for t in _pytree.tree_leaves(found)
+        ):
             return found
         if is_packing(func):
             self.notes.append(PACKED_NOTE)

@@ -61,7 +61,7 @@ def _padded(
     frames, lengths = _unpacked(tape, data, sizes), torch.full((int(sizes[0]),), len(sizes))
     if total > len(sizes):
         raise ImporterError(
-            f"pads {len(sizes)} frames to {total}; give an example of as many frames as total_length"
+            f"pads {len(sizes)} frames to {total}; give an example of as many frames"
         )
     turned = tape.apply(aten.transpose.int, frames, 0, 1) if batch_first else frames
     return turned, lengths
