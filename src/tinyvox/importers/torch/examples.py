@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import inspect
 import math
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +39,9 @@ class Example:
     def run(self, module: nn.Module) -> Any:
         """What the module gives for it."""
         args, kwargs = _pytree.tree_unflatten(self.leaves, self.structure)
-        return module(*args, **kwargs)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the module's own matters, as it is often run
+            return module(*args, **kwargs)
 
     def tensors(self) -> dict[str, Tensor]:
         """The leaves that are tensors."""
@@ -100,21 +103,14 @@ def random_like(example: Tensor) -> Tensor:
 def _arguments(
     module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    if len(given) == 1 and isinstance(given[0], list | tuple) and not _is_packed(given[0]):
-        given = tuple(given[0])
-    elif len(given) == 1 and isinstance(given[0], Mapping) and set(given[0]) <= _keywords(module):
-        given, named = (), {**given[0], **named}
+    only = given[0] if len(given) == 1 else None
+    if isinstance(only, list | tuple) and not isinstance(only, PackedSequence):
+        given = tuple(only)
+    elif isinstance(only, Mapping) and set(only) <= set(_parameters(module)):
+        given, named = (), {**only, **named}
     if not given and not named:
         raise ImporterError("has no example; give an input for it: features [batch, frames, size]")
     return given, named
-
-
-def _is_packed(value: Any) -> bool:
-    return isinstance(value, PackedSequence)
-
-
-def _keywords(module: nn.Module) -> set[str]:
-    return set(_parameters(module))
 
 
 def _parameters(module: nn.Module) -> list[str]:

@@ -62,9 +62,9 @@ class _Program:
                 "features or embedded frames [batch, frames, size]"
             )
         self._examples = {name: _random(value) for name, value in floats.items()}
-        found = self._read({})
-        self._entry = found.traced.entry.name
-        for state in found.traced.states:
+        traced = self._read({}).traced
+        self._entry = traced.entry.name
+        for state in traced.states:
             self._examples[state.name] = torch.zeros_like(self._examples[state.name])
 
     def model(self) -> Model:
@@ -99,13 +99,11 @@ class _Program:
 
     def _facts(self, found: Arrangement) -> dict[str, Any]:
         total = sum(parameter.numel() for parameter in self._program.parameters())
-        given = self._program.graph_signature.user_inputs
-        used = {self._entry, *(s.name for s in found.traced.states)} | (
-            set(self._inputs) - set(self._examples)
-        )
-        unused = [str(name) for name in given if name not in used]
-        lengths = [n for n in self._inputs if n not in self._examples]
-        notes = [f"input {n!r} is taken to be the number of frames" for n in lengths]
+        lengths = [name for name in self._inputs if name not in self._examples]
+        used = {self._entry, *lengths, *(state.name for state in found.traced.states)}
+        given = map(str, self._program.graph_signature.user_inputs)
+        unused = [name for name in given if name not in used]
+        notes = [f"input {name!r} is taken to be the number of frames" for name in lengths]
         notes += found.notes
         facts: dict[str, Any] = {"original_parameters": total} if total else {}
         facts |= {"unused_inputs": unused} if unused else {}

@@ -127,7 +127,7 @@ class Reading:
             raise ImporterError(
                 f"changes the buffer {changed}; call .eval() on the module before export"
             )
-        found = [self._values.get(o, o) if isinstance(o, fx.Node) else o for o in node.args[0]]
+        (found,) = self._known(node.args)
         return dict(named(_pytree.tree_unflatten(found, self._program.call_spec.out_spec)))
 
     def _known(self, arguments: Any) -> Any:

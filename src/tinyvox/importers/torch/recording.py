@@ -28,11 +28,11 @@ _DECIDES = frozenset(("item", "_local_scalar_dense", "is_nonzero", "equal", "all
 """Operators that give Python a value of a tensor."""
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Records what a module does with its inputs, while this is the active mode."""
 
     def __init__(self, module: nn.Module) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.tape = Tape()
         self.notes: list[str] = []
         self.failure: ImporterError | None = None
@@ -75,15 +75,14 @@ class Recorder(TorchDispatchMode):
         self._note_watched(func, tensors)
         if not any(id(each) in self._known or self._is_stale(each) for each in tensors):
             found = func(*args, **kwargs)
-            if func._schema.is_mutable:
+            if func._schema.is_mutable and args:
                 self._constants.pop(id(args[0]), None)
             return found
         self.tape.place, self.tape.where = self._sources.find(func, tensors)
         try:
             return self._recorded(func, args, kwargs, tensors)
         except ImporterError as error:
-            text = str(error)
-            self.failure = ImporterError(f"{self.tape.where}: {text}")
+            self.failure = ImporterError(f"{self.tape.where}: {error}")
             raise self.failure from error
 
     def _recorded(
