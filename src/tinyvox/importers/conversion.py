@@ -43,6 +43,7 @@ def convert(traced: Traced) -> tuple[Model, Walk]:
 
     Where none does, the error is that of the meaning with which most weights were understood.
     """
+    _check_spectrum(traced)
     failed: list[tuple[int, int, ImporterError]] = []
     for layout in _layouts(traced):
         walk = Walk(traced, layout)
@@ -63,6 +64,22 @@ def convert(traced: Traced) -> tuple[Model, Walk]:
             "with two frames or more, so that frames can be told from the rest"
         )
     raise max(failed, key=lambda failure: failure[:2])[2]
+
+
+_SPECTRUM = frozenset(
+    ("stft", "istft", "fft_rfft", "fft_fft", "fft_irfft", "fft_ifft", "_fft_r2c", "_fft_c2c")
+)
+"""Operators that are a spectrum, or the way back."""
+
+
+def _check_spectrum(traced: Traced) -> None:
+    """Raise ImporterError where the source computes its features from a waveform."""
+    for step in traced.tape.needed([traced.output]):
+        if step.operator in _SPECTRUM:
+            raise ImporterError(
+                f"{step.where}: computes a spectrum, and tinyvox takes features, not waveforms; "
+                "import the part of the module after this line, with its features as the example"
+            )
 
 
 def _layouts(traced: Traced) -> Iterator[Layout]:

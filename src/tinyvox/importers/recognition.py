@@ -51,7 +51,10 @@ def _pickled(path: Path, start: bytes) -> str | None:
     if not zipped and not re.match(rb"\x80[\x01-\x05]", start):
         return None
     if zipped and _has(path, "/constants.pkl"):
-        return f"holds a TorchScript module, not an exported program; {_EXPORT}"
+        return (
+            "holds a TorchScript module, not an exported program; "
+            f"tinyvox.from_torch(torch.jit.load({path.name!r}), example) imports it"
+        )
     return (
         "holds what torch.save wrote (a state dict, a checkpoint or a module), not an exported "
         f"program; {_EXPORT}"

@@ -16,6 +16,7 @@ from tinyvox.importers.fusion import fused
 from tinyvox.importers.layer_graph import LayerGraph
 from tinyvox.importers.operators import OPERATORS, Call, Carried, Unusable, canonical
 from tinyvox.importers.signal import Stream, input_stream
+from tinyvox.importers.states import RECURRENT
 from tinyvox.importers.tape import Step, Traced, Value, mapped, needed
 from tinyvox.model import INPUT, ContextWindow, Model
 
@@ -167,7 +168,7 @@ def _check_inputs(operator: str, inputs: Sequence[Any]) -> None:
     for each in inputs:
         if isinstance(each, Unusable):
             raise ImporterError(each.reason)
-        if isinstance(each, Carried) and operator != "recurrent":
+        if isinstance(each, Carried) and operator not in RECURRENT:
             raise ImporterError(
                 f"joins the signal with the states in {each.name!r}, which only recurrent layers "
                 "can take"

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from tinyvox.errors import ImporterError, ModelError
+from tinyvox.importers.arrangement import Arrangement, arranged
 from tinyvox.importers.coded import coded
 from tinyvox.importers.conversion import compare_longer, convert
-from tinyvox.importers.onnx.arrangement import Arrangement, arranged
 from tinyvox.importers.onnx.file import read_model
 from tinyvox.importers.onnx.graph import Reading
 from tinyvox.importers.onnx.inputs import (
@@ -26,6 +26,7 @@ from tinyvox.importers.onnx.inputs import (
     inputs_of,
     is_batch,
     is_rate,
+    is_windowed,
     lengths,
 )
 from tinyvox.importers.onnx.samples import frame_sizes, probes
@@ -171,8 +172,10 @@ class _Attempt:
         constants = {e.name: lengths(e, sizes, frames) for e in self.inputs if not e.is_float}
         self.tape = Tape()
         reading = Reading(self.source, signals, constants, self.tape)
-        found = arranged(reading)
-        traced = dataclasses.replace(found.traced, time=self._time(found.traced.entry.name))
+        found = arranged(reading.findings.tape, reading.inputs, reading.outputs)
+        entry = found.traced.entry
+        windowed, time = is_windowed(entry.shape), self._time(entry.name)
+        traced = dataclasses.replace(found.traced, time=time, windowed=windowed)
         return reading, dataclasses.replace(found, traced=rolled(traced))
 
     def _input_notes(self) -> list[str]:

@@ -13,6 +13,7 @@ from tinyvox.importers.operators.axes import AXIS_OPERATORS
 from tinyvox.importers.operators.call import Call, Carried, Unusable, canonical
 from tinyvox.importers.operators.features import FEATURE_OPERATORS
 from tinyvox.importers.operators.layers import LAYER_OPERATORS
+from tinyvox.importers.operators.masks import MASKS
 from tinyvox.importers.operators.norms import NORM_OPERATORS
 from tinyvox.importers.operators.pooling import POOLING
 from tinyvox.importers.operators.time import TIME_OPERATORS
@@ -28,6 +29,7 @@ OPERATORS: dict[str, Callable[[Call], Any]] = {
     **TIME_OPERATORS,
     **POOLING,
     **TRANSPOSED,
+    **MASKS,
 }
 """The handler of every operator on signals, by the operator's name without overload."""
 

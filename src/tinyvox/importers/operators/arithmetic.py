@@ -65,9 +65,17 @@ def multiply(call: Call) -> Stream:
     if not isinstance(call["self"], Stream):
         return multiply(_swapped(call))
     if not isinstance(call["other"], Stream):
-        return _affine(call, call["other"], 0.0)
+        return _unmasked(call) or _affine(call, call["other"], 0.0)
     one, two = _alike(call)
     return one.becomes(call.graph.add(Multiply(), one.node, two.node), one.axes)
+
+
+def _unmasked(call: Call) -> Stream | None:
+    """The signal of a product with ones alone, as a mask of utterances with all frames is."""
+    stream, mask = call["self"], call["other"]
+    is_mask = isinstance(mask, Tensor) and mask.ndim > 0 and bool((mask == 1).all())
+    is_mask = is_mask and isinstance(stream, Stream) and tuple(call.result.shape) == stream.shape
+    return stream if is_mask else None
 
 
 def _alike(call: Call) -> tuple[Stream, Stream]:

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from tinyvox.errors import ImporterError
 from tinyvox.importers import axis_operations as operations
+from tinyvox.importers.final_states import States
 from tinyvox.importers.operators.arithmetic import largest, multiply, scaled_by, subtract
 from tinyvox.importers.operators.call import Call
+from tinyvox.importers.operators.masks import all_of
 from tinyvox.importers.per_frame import linear_map, outside, rearranged
 from tinyvox.importers.signal import Axes, Stream
 from tinyvox.model import Activation, Add, Multiply
@@ -39,17 +41,21 @@ def narrow(call: Call) -> Stream:
     return operations.cut(call.graph, call.stream("self"), call["dim"], part)
 
 
-def select_places(call: Call) -> Stream:
+def select_places(call: Call) -> Stream | States:
     """`index_select(dim, index)` of features."""
+    if (same := all_of(call, call["dim"], call["index"])) is not None:
+        return same
     stream, places = call.stream("self"), call["index"]
     dim = _feature_dim(stream, call["dim"])
     return rearranged(call.graph, stream, lambda frame: frame.index_select(dim, places))
 
 
-def index(call: Call) -> Stream:
+def index(call: Call) -> Stream | States:
     """`x[..., places]`: features by a list of their places."""
-    stream, given = call.stream("self"), call["indices"]
-    used = [(dim, places) for dim, places in enumerate(given) if places is not None]
+    used = [(dim, places) for dim, places in enumerate(call["indices"]) if places is not None]
+    if len(used) == 1 and (same := all_of(call, *used[0])) is not None:
+        return same
+    stream = call.stream("self")
     if len(used) != 1 or not isinstance(used[0][1], Tensor) or used[0][1].ndim != 1:
         raise ImporterError("takes values by several lists of places, expected one, of features")
     dim, places = _feature_dim(stream, used[0][0]), used[0][1]

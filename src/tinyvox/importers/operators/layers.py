@@ -170,13 +170,14 @@ def _turned(cells: dict[str, Cell]) -> dict[str, Cell]:
 def _check_recurrent(call: Call) -> None:
     states = call["hx"] if isinstance(call["hx"], list | tuple) else [call["hx"]]
     for state in states:
-        if not isinstance(state, Tensor) or state.any():
+        if not isinstance(state, Carried) and (not isinstance(state, Tensor) or state.any()):
             raise ImporterError("the initial state is not zero; start from the default state")
     if call["train"] and call["dropout"]:
         raise ImporterError("dropout in training mode; call .eval() on the module before export")
     stream = call.stream("input")
     batch, time = (0, 1) if call["batch_first"] else (1, 0)
-    if not stream.is_batch(batch) or not stream.is_time(time):
+    one_frame = stream.shape[time] == 1 and isinstance(states[0], Carried)
+    if not stream.is_batch(batch) or not (stream.is_time(time) or one_frame):
         raise ImporterError(
             f"runs along dimension {time} of {stream}, which is not time; "
             "set batch_first or transpose the input"

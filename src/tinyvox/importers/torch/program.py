@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
+from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
@@ -11,11 +12,13 @@ import torch
 from torch import Tensor, fx
 from torch.export import ExportedProgram
 from torch.fx.node import map_aggregate
+from torch.utils import _pytree
 
 from tinyvox.errors import ImporterError
 from tinyvox.importers.layer_graph import Place
-from tinyvox.importers.tape import Tape, Traced, Value, computed, operator_name
-from tinyvox.importers.torch.cells import CELLS
+from tinyvox.importers.tape import Tape, Value, computed, operator_name
+from tinyvox.importers.torch.results import named
+from tinyvox.importers.torch.writing_out import applied
 
 # The operators that may compute constants. They have no side effects, so no file does harm by them.
 # fmt: off
@@ -44,22 +47,22 @@ _NUMBERS = frozenset(
 """Functions on sizes."""
 
 
-def read_program(program: ExportedProgram, entry: fx.Node, example: Tensor) -> Traced:
-    """A program run for an example of its input `entry`.
+class Reading:
+    """A program run for examples of its inputs that are signals, and constants for the others.
 
-    Raises ImporterError, with the operator, where torch cannot compute it, or where the program
-    gives something else than one signal.
+    Raises ImporterError, with the operator, where torch cannot compute it.
     """
-    reading = _Reading(program, entry, example)
-    return Traced(reading.tape, reading.entry, *reading.outputs)
 
-
-class _Reading:
-    """The nodes of a program, followed in order."""
-
-    def __init__(self, program: ExportedProgram, entry: fx.Node, example: Tensor) -> None:
-        self._program, self._entry, self._example = program, entry, example
+    def __init__(
+        self,
+        program: ExportedProgram,
+        examples: Mapping[str, Tensor],
+        constants: Mapping[str, Tensor],
+    ) -> None:
+        self._program, self._examples, self._constants = program, examples, constants
         self.tape = Tape()
+        self.outputs: dict[str, Any] = {}
+        """What the program gives: values and constants, by name."""
         self._values: dict[fx.Node, Any] = {}
         """What each node gives: a value, a constant, or a tuple of these."""
         for node in needed_nodes(program):
@@ -73,8 +76,10 @@ class _Reading:
 
     def _follow(self, node: fx.Node) -> None:
         """Find what a node gives."""
-        if node is self._entry:
-            self.entry = self._values[node] = self.tape.input(node.name, self._example.clone())
+        if node.name in self._examples and node.op == "placeholder":
+            self._values[node] = self.tape.input(node.name, self._examples[node.name].clone())
+        elif node.name in self._constants and node.op == "placeholder":
+            self._values[node] = self._constants[node.name]
         elif node.op == "placeholder":
             self._values[node] = self._stored(node)
         elif node.target is operator.getitem:
@@ -97,9 +102,7 @@ class _Reading:
             assert callable(target)
             return computed(target, args, kwargs)
         self.tape.place, self.tape.where = _place(node), _where(node)
-        if _name(node) in CELLS:
-            return CELLS[_name(node)](self.tape, *args, **kwargs)
-        result = self.tape.apply(target, *args, **kwargs)
+        result = applied(self.tape, target, args, kwargs)
         if _in_place(node):
             self._values[node.all_input_nodes[0]] = result
         return result
@@ -118,21 +121,15 @@ class _Reading:
             raise ImporterError("is no tensor of the program; export it again")
         return value.detach().float() if value.dtype in _FLOATS else value.detach()
 
-    def _outputs(self, node: fx.Node) -> tuple[Value, tuple[Value, ...]]:
+    def _outputs(self, node: fx.Node) -> dict[str, Any]:
         signature = self._program.graph_signature
         if signature.buffers_to_mutate:
             changed = next(iter(signature.buffers_to_mutate.values()))
             raise ImporterError(
                 f"changes the buffer {changed}; call .eval() on the module before export"
             )
-        outputs = [self._values.get(out) for out in node.all_input_nodes]
-        values = tuple(value for value in outputs if isinstance(value, Value))
-        if not outputs or not isinstance(outputs[0], Value):
-            raise ImporterError(
-                "returns a constant first, expected one signal; "
-                "wrap the module so that it returns its logits alone"
-            )
-        return values[0], values[1:]
+        (found,) = self._known(node.args)
+        return dict(named(_pytree.tree_unflatten(found, self._program.call_spec.out_spec)))
 
     def _known(self, arguments: Any) -> Any:
         """Arguments in which nodes are replaced by what they give, and types by float32."""
@@ -144,6 +141,13 @@ class _Reading:
             return torch.float32 if is_float else argument
 
         return map_aggregate(arguments, replaced)
+
+
+def needed_inputs(program: ExportedProgram) -> dict[str, Tensor]:
+    """The inputs that the outputs depend on, without values; sizes may be free."""
+    names = program.graph_signature.user_inputs
+    nodes = [n for n in needed_nodes(program) if n.op == "placeholder" and n.name in names]
+    return {n.name: n.meta["val"] for n in nodes if isinstance(n.meta["val"], Tensor)}
 
 
 def needed_nodes(program: ExportedProgram) -> list[fx.Node]:

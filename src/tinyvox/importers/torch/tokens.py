@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, fx, nn
@@ -17,24 +18,28 @@ def are_ids(values: object) -> bool:
     return isinstance(values, Tensor) and values.dtype in integers
 
 
-def random_ids(program: ExportedProgram, entry: fx.Node, shape: Sequence[int]) -> Tensor:
-    """Random ids that every embedding of a program has, of the type of its input `entry`.
-
-    Raises ImporterError where the program has no embedding.
-    """
-    tables = [
-        node.args[0].meta["val"].shape[0]
-        for node in program.graph.nodes
-        if node.op == "call_function" and node.target is torch.ops.aten.embedding.default
-    ]
-    if not tables:
-        raise ImporterError(
-            f"takes {entry.meta['val'].dtype} values without an embedding, expected features or "
-            "token ids; wrap the module so that it takes features [batch, frames, size]"
-        )
+def random_ids(tables: Sequence[int], shape: Sequence[int]) -> Tensor:
+    """Random ids, int64, that embeddings of so many rows have."""
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(int(min(tables)), tuple(shape), generator=generator)
-    return ids.to(entry.meta["val"].dtype)
+    return torch.randint(min(tables), tuple(shape), generator=generator)
+
+
+def embedded_inputs(program: ExportedProgram, names: Iterable[str]) -> dict[str, list[int]]:
+    """The inputs among these names that a program looks up, each with the rows of its tables."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for node in program.graph.nodes:
+        if node.op == "call_function" and node.target is torch.ops.aten.embedding.default:
+            source = _source(node.args[1])
+            if source in names:
+                found[source].append(int(node.args[0].meta["val"].shape[0]))
+    return dict(found)
+
+
+def _source(node: fx.Node) -> str:
+    """The input that a node moves the values of."""
+    while node.op == "call_function" and node.all_input_nodes:
+        node = node.all_input_nodes[0]
+    return node.name
 
 
 def check_embeddings(module: nn.Module) -> None:

@@ -1,9 +1,10 @@
-"""Inputs and outputs of a streaming graph that hold the states of recurrent layers."""
+"""Inputs and outputs of a streaming model that hold the states of recurrent layers."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +14,10 @@ from tinyvox.importers.tape import Step, Tape, Value, mapped, tensors_of, values
 
 _MOST_ORDERS = 1000
 """Orders of states of one shape that are tried."""
+_STARTS = {"recurrent": "states", **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), "hx")}
+"""The argument with the states that a recurrent layer starts from, by its operator."""
+RECURRENT = frozenset(_STARTS)
+"""The operators that are recurrent layers."""
 
 
 def sources(tape: Tape, values: Iterable[Value]) -> list[Value]:
@@ -24,18 +29,23 @@ def sources(tape: Tape, values: Iterable[Value]) -> list[Value]:
 
 
 def state_inputs(tape: Tape) -> list[Value]:
-    """The inputs from which recurrent layers take the states that they start from."""
-    taken = [state for step in recurrent_steps(tape) for state in _starts(step)]
-    return sources(tape, taken)
+    """The inputs from which recurrent layers take the states that they start from.
+
+    What another recurrent layer gave them, as the encoder gives it to a decoder, is from no input.
+    """
+    taken = [value for step in recurrent_steps(tape) for value in values_in(_starts(step))]
+    direct = [v for v in taken if not any(s.operator in RECURRENT for s in tape.needed([v]))]
+    return sources(tape, direct)
 
 
 def recurrent_steps(tape: Tape) -> list[Step]:
     """The steps that are recurrent layers."""
-    return [step for step in tape.steps if step.operator == "recurrent"]
+    return [step for step in tape.steps if step.operator in RECURRENT]
 
 
-def _starts(step: Step) -> list[Value]:
-    return list(values_in(step.arguments["states"]))
+def _starts(step: Step) -> list[Any]:
+    given = step.arguments[_STARTS[step.operator]]
+    return list(given) if isinstance(given, list | tuple) else [given]
 
 
 def follow(tape: Tape, known: Mapping[int, Tensor]) -> dict[int, Tensor]:
@@ -43,7 +53,7 @@ def follow(tape: Tape, known: Mapping[int, Tensor]) -> dict[int, Tensor]:
     found = dict(known)
     for step in tape.steps:
         inputs = list(step.inputs())
-        if step.operator == "recurrent" or not all(id(value) in found for value in inputs):
+        if step.operator in RECURRENT or not all(id(value) in found for value in inputs):
             continue
         arguments = tensors_of(mapped(lambda value: Value(found[id(value)]), step.arguments))
         results = step.target(**arguments)
@@ -81,7 +91,7 @@ def check_carried(tape: Tape, inputs: Sequence[Value], outputs: Sequence[Value])
 def _carries(tape: Tape, taken: Mapping[int, Tensor], finals: Mapping[int, Tensor]) -> bool:
     """Whether each recurrent layer starts from the states with which it ended."""
     for step in recurrent_steps(tape):
-        for state, final in zip(step.arguments["states"], step.results[1:], strict=False):
+        for state, final in zip(_starts(step), step.results[1:], strict=False):
             start = taken.get(id(state))
             if start is None or not torch.equal(start, finals[id(final)]):
                 return False

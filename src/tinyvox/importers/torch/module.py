@@ -1,0 +1,204 @@
+"""PyTorch modules as models."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tinyvox.errors import ImporterError, ModelError
+from tinyvox.importers.arrangement import Arrangement, arranged
+from tinyvox.importers.conversion import compare, convert, longer
+from tinyvox.importers.operators import canonical
+from tinyvox.importers.rolling import rolled
+from tinyvox.importers.states import final_states, follow
+from tinyvox.importers.torch.archive import first_line
+from tinyvox.importers.torch.examples import Example, example_of, random_like
+from tinyvox.importers.torch.recording import Recorder, run_recorded
+from tinyvox.importers.torch.results import chosen, named
+from tinyvox.importers.torch.tokens import are_ids, check_embeddings, random_ids
+from tinyvox.importers.walk import Walk
+from tinyvox.model import Model, SpeechCard
+
+_MORE = 3
+"""Frames that are added for a comparison of another length than a multiple of the example's."""
+
+
+def from_torch(
+    module: nn.Module,
+    *example: Any,
+    card: SpeechCard | None = None,
+    output: str | int | None = None,
+    **arguments: Any,
+) -> Model:
+    """Import a module as a model. `example` and `arguments` are what it is called with: features
+    [batch, frames, size], and what else it takes. A tuple or a list may hold them, or a dictionary
+    by the names of the arguments.
+
+    Other orders of the dimensions of the features are tried too: [frames, batch, size],
+    [batch, size, frames], [frames, size], [batch, 1, size, frames] and [batch, 1, frames, size].
+    Lengths and masks must be those of utterances with all frames. States from which recurrent
+    layers start, and which they give back, become the layers' own. The model's output is the first
+    one that is a signal, or `output`: its key or place, such as `"logits"`, `1` or `"1.0"`. What is
+    left out, or taken otherwise, is in the provenance under `import_notes`. The values of the
+    features have no meaning, but for their mean and spread. Integers that an embedding looks up are
+    token ids, [batch, frames].
+
+    The module, or ScriptModule, is not changed. A copy of it, in evaluation mode and in float32, is
+    run. Then the outputs of copy and model are compared on random inputs, for the example's number
+    of frames and for others. Raises ImporterError, with the operator and its place in the source,
+    where an operator is not supported or the outputs differ.
+    """
+    try:
+        _check_module(module)
+        taken = example_of(module, example, arguments)
+        model = _imported(_copied(module), taken, output)
+    except (ImporterError, ModelError) as error:
+        raise ImporterError(f"{type(module).__name__}: {error}") from error
+    facts = {"source": type(module).__name__, **model.provenance}
+    return dataclasses.replace(model, provenance=facts, card=card)
+
+
+def _imported(module: nn.Module, given: Example, output: str | int | None) -> Model:
+    """The model, with what its provenance says, compared with the module."""
+    example = _without_values(given, _Run(module, given, output))
+    run = _Run(module, example, output)
+    model, walk = convert(rolled(run.found.traced))
+    facts = {**_parameters(module), **run.facts(walk)}
+    lengths = [_compared(model, walk, run, features) for features in _other_lengths(walk)]
+    if lengths and not lengths[0]:
+        facts["fixed_frames"] = walk.frames
+    return dataclasses.replace(model, provenance=facts)
+
+
+class _Run:
+    """A module that was run for an example: what its inputs and outputs are."""
+
+    def __init__(self, module: nn.Module, example: Example, wanted: str | int | None) -> None:
+        self.module, self.example = module, example
+        self.recorder, outputs = _recorded(module, example, example.signals())
+        if ids := sorted(self.recorder.embedded):
+            self.recorder, outputs = _recorded(module, example, [*example.signals(), *ids])
+        tape = self.recorder.tape
+        if not tape.inputs:
+            raise ImporterError(_no_features(example))
+        finals = follow(tape, final_states(tape))
+        self.name = chosen(outputs, wanted, lambda value: id(value) in finals)
+        self.found: Arrangement = arranged(
+            tape, [each.name for each in tape.inputs], outputs, self.name
+        )
+
+    @property
+    def tables(self) -> list[int]:
+        """The rows of each embedding."""
+        steps = self.recorder.tape.steps
+        return [len(s.arguments["weight"]) for s in steps if s.operator == "embedding"]
+
+    @property
+    def entry(self) -> str:
+        """The name of the input that holds features."""
+        return self.found.traced.entry.name
+
+    def facts(self, walk: Walk) -> dict[str, Any]:
+        """What the provenance says of inputs and outputs."""
+        names = [each.name for each in self.recorder.tape.inputs]
+        unused = [
+            name
+            for name in self.example.tensors()
+            if name in self.found.unused or name not in (*names, *self.recorder.read)
+        ]
+        notes = [
+            *self.example.notes(self.recorder.read, walk.frames),
+            *dict.fromkeys(self.recorder.notes),
+            *self.found.notes,
+        ]
+        return ({"unused_inputs": unused} if unused else {}) | (
+            {"import_notes": notes} if notes else {}
+        )
+
+
+def _recorded(
+    module: nn.Module, example: Example, signals: list[str]
+) -> tuple[Recorder, dict[str, Any]]:
+    """The recorder of a run in which these inputs are signals, and the outputs."""
+    example, recorder = example.fresh(), Recorder(module)
+    for name, tensor in example.tensors().items():
+        (recorder.input if name in signals else recorder.watch)(name, tensor)
+    found = run_recorded(recorder, lambda: example.run(module))
+    return recorder, {name: recorder.value(each) for name, each in named(found)}
+
+
+def _no_features(example: Example) -> str:
+    kinds = [f"{name} of {tensor.dtype}" for name, tensor in example.tensors().items()]
+    return (
+        f"the example holds {', '.join(kinds) or 'no tensors'}, expected features, floats "
+        "[batch, frames, size], or token ids"
+    )
+
+
+def _without_values(example: Example, run: _Run) -> Example:
+    """The example with random features, and with states of zeros."""
+    tensors, states = example.tensors(), [each.name for each in run.found.traced.states]
+    zeros = {name: torch.zeros_like(tensors[name]) for name in states}
+    features = tensors[run.entry]
+    if are_ids(features):
+        features = random_ids(run.tables, features.shape).to(features.dtype)
+    else:
+        features = random_like(features)
+    return example.replaced({**zeros, run.entry: features})
+
+
+def _other_lengths(walk: Walk) -> Iterator[Tensor]:
+    """Inputs of twice as many frames, and of a few more; none of a module that takes single ones,
+    of which no dimension is known to be time."""
+    if walk.frames == 1:
+        return
+    twice, time = longer(walk), walk.layout.index("time")
+    yield twice
+    if (frames := walk.frames + _MORE) < twice.shape[time]:
+        yield twice.narrow(time, 0, frames).clone()
+
+
+def _compared(model: Model, walk: Walk, run: _Run, features: Tensor) -> bool:
+    """Compare for other features. False where the module takes no such number of frames."""
+    example = run.example.longer(run.entry, features).fresh()
+    try:
+        with torch.no_grad():
+            outputs = dict(named(example.run(run.module)))[run.name]
+    except Exception:  # a module may raise anything for a number of frames that it does not take
+        return False
+    compare(model, walk, canonical(walk.features.axes, features), outputs)
+    return True
+
+
+def _parameters(module: nn.Module) -> dict[str, int]:
+    total = sum(parameter.numel() for parameter in module.parameters())
+    return {"original_parameters": total} if total else {}
+
+
+def _check_module(module: nn.Module) -> None:
+    if not isinstance(module, nn.Module):
+        raise ImporterError("is no nn.Module; build the module and load its weights into it")
+    check_embeddings(module)
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    """A copy in float32 and in evaluation mode.
+
+    Weight norm and pruning keep computed weights in attributes, which torch does not copy; they
+    are computed again when the copy runs.
+    """
+    held = [value for part in module.modules() for value in vars(part).values()]
+    values = [v for each in held for v in (each if isinstance(each, list | tuple) else [each])]
+    computed = [v for v in values if isinstance(v, Tensor) and not v.is_leaf]
+    memo: dict[int, Any] = {id(value): value.detach().clone() for value in computed}
+    try:
+        return copy.deepcopy(module, memo).cpu().float().eval()
+    except Exception as error:  # a module may hold anything, with any error when it is copied
+        raise ImporterError(
+            f"cannot be copied: {first_line(error)}; save it with torch.export.save and load that"
+        ) from error
