@@ -27,8 +27,8 @@ from tinyvox.importers.torch.writing_out import PACKED_NOTE, applied, is_packing
 _DECIDES = frozenset(("item", "_local_scalar_dense", "is_nonzero", "equal", "allclose"))
 """Operators that give Python a value of a tensor."""
 _MOVES = frozenset(
-    ("_to_copy", "alias", "clone", "detach", "permute", "reshape", "select", "slice", "squeeze")
-    + ("t", "transpose", "unsqueeze", "view", "_unsafe_view")
+    "_to_copy _unsafe_view alias clone detach permute reshape select slice squeeze t transpose "
+    "unsqueeze view".split()
 )
 """Operators that give the values of a tensor in another shape, order or type, or some of them."""
 
