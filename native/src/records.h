@@ -25,10 +25,11 @@ inline constexpr uint64_t max_weights = 1ull << 29;  // weights of one file
 
 // The first versions with products that share a factor, with projected LSTMs, and with repeated
 // layers, products of signals, reductions over time, softmax, most activations and a noise floor;
-// and with slices, more activations, and cells with other functions and with peepholes.
+// with slices, more activations, and cells with other functions and with peepholes; and with inputs
+// of matrices in 16 bits.
 inline constexpr uint32_t sharing_version = 3, projecting_version = 4, gating_version = 5,
-                          varying_version = 6;
-inline constexpr uint32_t newest_version = varying_version;
+                          varying_version = 6, signals_version = 7;
+inline constexpr uint32_t newest_version = signals_version;
 // Kinds of layers before gating_version, and before varying_version.
 inline constexpr uint32_t oldest_kinds = 15, gating_kinds = 18;
 inline constexpr uint32_t repeat_kind = 255;  // the record of a repeated layer

@@ -18,9 +18,10 @@ FEATURE_KINDS: tuple[FeatureKind, ...] = ("log_mel", "mfcc", "deepspeech_mfcc")
 """The kinds of features, by their number in the file."""
 
 
-OLDEST, SHARING, PROJECTING, GATING, VARYING = 2, 3, 4, 5, 6
+OLDEST, SHARING, PROJECTING, GATING, VARYING, SIGNALS = 2, 3, 4, 5, 6, 7
 """The oldest version of the format that is still written and read; the first versions with products
-that share a factor, with projected LSTMs, and, twice, with what the layers and kinds below say."""
+that share a factor, with projected LSTMs, and, three times, with what the layers and kinds below
+say; the last has inputs of matrices in 16 bits too."""
 REPEAT = 255
 """The kind of a record in the file that stands for the very layer of an earlier record."""
 
