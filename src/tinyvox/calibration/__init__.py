@@ -1,5 +1,6 @@
 """Calibration: what speech, real or synthetic, tells about the matrices of a model."""
 
+from tinyvox.calibration.arrays import FeatureArrays, are_arrays, read_arrays
 from tinyvox.calibration.audio import Fisher, divergence_on_audio, features_of
 from tinyvox.calibration.calibration import Calibration, Source
 from tinyvox.calibration.divergence import OutputDivergence
@@ -24,6 +25,7 @@ __all__ = [
     "Calibration",
     "CrossMoments",
     "DAMPING",
+    "FeatureArrays",
     "Fisher",
     "Moments",
     "NO_STATISTICS",
@@ -31,10 +33,12 @@ __all__ = [
     "Source",
     "Statistics",
     "SyntheticAmount",
+    "are_arrays",
     "divergence_on_audio",
     "energy",
     "features_of",
     "gather",
+    "read_arrays",
     "synthesize_speech",
     "synthetic_batches",
     "synthetic_features",

@@ -227,6 +227,7 @@ def print_result(result: CompressResult, facts: dict[str, Any], model: Path, sma
         print_plan(result.plan, out)
     print_notes(result.notes, out)
     print_sizes(facts, out)
+    out.print(f"judged: {result.distance}", soft_wrap=True, highlight=False, markup=False)
     print_next_steps(model, small, result.model.card is not None, out)
 
 
