@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -135,17 +136,17 @@ def _of_path(path: Path) -> _Found:
 
 def _of_npy(path: Path) -> _Found:
     """The array stays on the disk until its values are read."""
+    _check_plain(path)
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-        if not isinstance(array, np.ndarray):
-            raise DataError(f"{path}: is an .npz file by the name of an .npy file; rename it")
-    except (OSError, ValueError, EOFError) as error:
+        array = np.lib.format.open_memmap(path, mode="r")
+    except _BROKEN as error:
         raise _unreadable(str(path), error) from error
     yield str(path), array.size, lambda: array
 
 
 def _of_npz(path: Path) -> _Found:
     """Members are read one by one, and none that its header says is too large."""
+    _check_plain(path)
     try:
         with zipfile.ZipFile(path) as archive:
             for member in archive.infolist():
@@ -165,9 +166,16 @@ def _of_npz(path: Path) -> _Found:
         raise _unreadable(str(path), error) from error
 
 
+def _check_plain(path: Path) -> None:
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path}: is a device or a pipe; expected a file")
+
+
 _BROKEN = (
-    OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError
+    OSError, ValueError, EOFError, TypeError, SyntaxError, tokenize.TokenError, RuntimeError,
+    NotImplementedError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
+"""What NumPy and zipfile raise for files that are no arrays, or damaged."""
 
 
 def _values_in(file: Any, name: str) -> int:
@@ -193,7 +201,8 @@ def _unreadable(name: str, error: Exception) -> DataError:
         return _pickled(name)
     if isinstance(error, OSError):
         said = error.strerror or said
-    return DataError(f"{name}: cannot be read as arrays of NumPy: {said.splitlines()[0]}")
+    said = said.splitlines()[0] if said else type(error).__name__
+    return DataError(f"{name}: cannot be read as arrays of NumPy: {said}")
 
 
 def _checked(name: str, array: Array, size: int) -> Tensor:

@@ -14,7 +14,7 @@ Effort = Literal["fast", "normal", "thorough"]
 
 BITS = (0.3, 0.4, 0.5, 0.65, 0.8, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0)
 """Coded bits for each weight that are tried."""
-STEEP_BITS = (7.0, 8.0, float(HALF_BITS))
+STEEP_BITS = (6.5, float(HALF_BITS))
 """Those that a matrix may have besides, where a little noise costs much."""
 STEEP = 10.0
 """A distance of so many times the relative squared error that makes it is much."""

@@ -20,17 +20,22 @@ from tinyvox.model import Model
 from tinyvox.passes import Finetune, Note, apply
 from tinyvox.planner import Judge, Plan, find_plan, settings_of
 from tinyvox.progress import Progress, silent
-from tinyvox.recipe import FinetuneSettings, save_recipe, with_finetune
+from tinyvox.recipe import FinetuneSettings, Recipe, save_recipe, with_finetune
 from tinyvox.training import finetune, load_audio
 from tinyvox.workflow.comparison import Comparison
 from tinyvox.workflow.description import left_float
-from tinyvox.workflow.fine_inputs import with_fine_inputs
 from tinyvox.workflow.finetuning import planned_settings
 from tinyvox.workflow.inputs import Inputs, read_inputs, untranscribed
+from tinyvox.workflow.precision import with_fine_inputs, with_halves
 from tinyvox.workflow.request import CompressRequest, CompressResult
 
 DIVERGENCE_UTTERANCES, DIVERGENCE_FRAMES = 60, 20_000
 """Of features, what plans are judged on at most."""
+
+RANDOM_ALONE = (
+    "judged on random features alone, as there is neither a speech card nor data; on what the "
+    "model really takes it may be far worse: give --data FEATURES.npz"
+)
 
 
 def run(request: CompressRequest, progress: Progress = silent) -> CompressResult:
@@ -79,18 +84,28 @@ def run(request: CompressRequest, progress: Progress = silent) -> CompressResult
 
 
 def _compared(request: CompressRequest, inputs: Inputs, result: CompressResult) -> CompressResult:
-    """The result with inputs as fine as it needs, and its distance from the original.
+    """The result with as much precision as it needs, and its distance from the original.
 
     Warns of a result that is too far. Raises RecipeError instead where the request is strict.
     """
     comparison = Comparison.on(inputs.model, inputs.judging, request.seed)
-    model, notes = with_fine_inputs(result.model, comparison)
+    model, notes = result.model, ()
+    if result.plan is None and result.recipe is not None and _only_quantizes(result.recipe):
+        model, notes = with_halves(model, inputs.model, comparison)
+    model, more = with_fine_inputs(model, comparison)
+    if not inputs.judging and model.card is None:
+        more = (*more, Note("all layers", RANDOM_ALONE))
     distance = comparison.distance(model)
     if distance.too_far and request.strict:
         raise RecipeError(f"{distance.warning()}; nothing was written")
     if distance.too_far:
         warnings.warn(distance.warning(), DataWarning, stacklevel=2)
-    return replace(result, model=model, notes=(*result.notes, *notes), distance=distance)
+    notes = (*result.notes, *notes, *more)
+    return replace(result, model=model, notes=notes, distance=distance)
+
+
+def _only_quantizes(recipe: Recipe) -> bool:
+    return all(step.name == "quantize" for step in recipe.steps)
 
 
 def _saved(request: CompressRequest, result: CompressResult) -> CompressResult:
