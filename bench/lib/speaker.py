@@ -6,7 +6,6 @@ import io
 import subprocess
 import sys
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from tinyvox.speech import Utterance, read_audio, read_manifest
+from tinyvox.speech import Utterance, read_audio
 
 Array = npt.NDArray[Any]
 WHEEL, WEIGHTS = "resemblyzer==0.1.4", "resemblyzer/pretrained.pt"
@@ -97,15 +96,6 @@ def _hertz(mel: Array) -> Array:
     return np.where(mel > 15, 1000 * 6.4 ** ((mel - 15) / 27), mel * 200 / 3)
 
 
-def by_speaker(manifest: Path, speakers: int, each: int, skip: int = 0) -> list[list[Utterance]]:
-    """The first utterances of some speakers of a manifest, in its order."""
-    found: dict[str, list[Utterance]] = {}
-    for utterance in read_manifest(manifest):
-        found.setdefault(utterance.speaker or "", []).append(utterance)
-    long_enough = [rows[:each] for rows in found.values()]
-    return long_enough[skip : skip + speakers]
-
-
 def last(outputs: Array) -> Array:
     """The embedding of an utterance, of length 1, from the outputs of all its frames."""
     embedding = outputs[-1].astype(np.float64)
@@ -113,7 +103,8 @@ def last(outputs: Array) -> Array:
     return found
 
 
-def partials(powers: Array) -> Sequence[Array]:
-    """Stretches of PARTIAL frames, each half over the one before."""
-    starts = range(0, max(1, len(powers) - PARTIAL + 1), PARTIAL // 2)
+def partials(powers: Array) -> list[Array]:
+    """The stretches of PARTIAL frames that the network is given, end to end; shorter speech as it
+    is."""
+    starts = range(0, max(1, len(powers) - PARTIAL + 1), PARTIAL)
     return [powers[start : start + PARTIAL] for start in starts]

@@ -114,7 +114,9 @@ def _run(name: str, place: Place, command: Command, asked: list[Command], before
 def _own_cache(name: str, place: Place) -> dict[str, str]:
     """An environment in which nothing is found that another file's command has measured, but for
     the files that this one is made of: their time counts for this one, too."""
-    return os.environ | {"XDG_CACHE_HOME": str(place.folder / "cache" / place.file(root(name)).stem)}
+    return os.environ | {
+        "XDG_CACHE_HOME": str(place.folder / "cache" / place.file(root(name)).stem)
+    }
 
 
 def _in_this_python(command: Command) -> Command:

@@ -16,6 +16,7 @@ from tinyvox.model.codebooks import (
     Codebook,
     Grid,
     Table,
+    in_bytes,
     on_grid,
     signs,
 )
@@ -131,6 +132,7 @@ __all__ = [
     "card_text",
     "load_card",
     "nearest",
+    "in_bytes",
     "on_grid",
     "save_card",
     "signs",
