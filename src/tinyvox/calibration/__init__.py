@@ -3,7 +3,7 @@
 from tinyvox.calibration.arrays import FeatureArrays, are_arrays, read_arrays
 from tinyvox.calibration.audio import Fisher, divergence_on_audio, features_of
 from tinyvox.calibration.calibration import Calibration, Source
-from tinyvox.calibration.divergence import OutputDivergence
+from tinyvox.calibration.divergence import OutputDivergence, outputs_of
 from tinyvox.calibration.gathering import CrossMoments, gather
 from tinyvox.calibration.statistics import (
     DAMPING,
@@ -38,6 +38,7 @@ __all__ = [
     "energy",
     "features_of",
     "gather",
+    "outputs_of",
     "read_arrays",
     "synthesize_speech",
     "synthetic_batches",

@@ -19,10 +19,10 @@ from tinyvox.calibration import (
     FeatureArrays,
     SyntheticAmount,
     features_of,
+    outputs_of,
     synthetic_batches,
 )
 from tinyvox.errors import FileError
-from tinyvox.executor import Executor
 from tinyvox.formats import tvx
 from tinyvox.model import LARGE, LogSoftmax, Model, Softmax
 from tinyvox.speech import spread
@@ -127,10 +127,7 @@ def _cosine(own: Array, other: Array) -> float:
 
 def by_torch(model: Model, features: Sequence[Array]) -> Array:
     """The outputs of all utterances, end to end, float64 [frames, size]."""
-    executor = Executor(model).eval()
-    with torch.inference_mode():
-        found = [executor(torch.from_numpy(each)[None])[0].flatten(1) for each in features]
-    return torch.cat(found).double().numpy()
+    return outputs_of(model, [torch.from_numpy(each) for each in features]).numpy()
 
 
 def by_runtime(model: Model, features: Sequence[Array]) -> Array | None:
