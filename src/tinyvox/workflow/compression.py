@@ -33,8 +33,8 @@ DIVERGENCE_UTTERANCES, DIVERGENCE_FRAMES = 60, 20_000
 """Of features, what plans are judged on at most."""
 
 RANDOM_ALONE = (
-    "judged on random features alone, as there is neither a speech card nor data; on what the "
-    "model really takes it may be far worse: give --data FEATURES.npz"
+    "JUDGED ON RANDOM FEATURES ALONE, as there is neither a speech card nor data; on what the "
+    "model really takes it may be far worse, so give --data FEATURES.npz"
 )
 
 
@@ -93,13 +93,13 @@ def _compared(request: CompressRequest, inputs: Inputs, result: CompressResult) 
     if result.plan is None and result.recipe is not None and _only_quantizes(result.recipe):
         model, notes = with_halves(model, inputs.model, comparison)
     model, more = with_fine_inputs(model, comparison)
-    if not inputs.judging and model.card is None:
-        more = (*more, Note("all layers", RANDOM_ALONE))
     distance = comparison.distance(model)
     if distance.too_far and request.strict:
         raise RecipeError(f"{distance.warning()}; nothing was written")
     if distance.too_far:
         warnings.warn(distance.warning(), DataWarning, stacklevel=2)
+    if not inputs.judging and model.card is None:
+        warnings.warn(f"{RANDOM_ALONE}: {distance}", DataWarning, stacklevel=2)
     notes = (*result.notes, *notes, *more)
     return replace(result, model=model, notes=notes, distance=distance)
 
