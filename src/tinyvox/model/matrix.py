@@ -262,13 +262,16 @@ def has_fine_input(matrix: Matrix) -> bool:
 def leaf_map(change: Callable[[Dense | Coded], Matrix]) -> Callable[[Matrix], Matrix]:
     """A function that replaces every leaf of an expression by `change(leaf)`.
 
-    It replaces equal objects by equal objects, so matrices that share a factor share the new one.
+    It replaces equal objects by equal objects, so matrices that share a factor share the new one. A
+    product whose leaves do not change stays the same object.
     """
 
     @functools.cache
     def changed(matrix: Matrix) -> Matrix:
         if isinstance(matrix, Product):
-            return Product(changed(matrix.left), changed(matrix.right))
+            left, right = changed(matrix.left), changed(matrix.right)
+            same = left is matrix.left and right is matrix.right
+            return matrix if same else Product(left, right)
         return change(matrix)
 
     return changed
