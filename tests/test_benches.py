@@ -264,6 +264,23 @@ def test_models_of_others(tmp_path: Path) -> None:
         assert row["small"] > (25 if row["asked"] == "8 bits" else 5)
 
 
+@needs_speech
+def test_a_speaker_encoder_without_a_card(tmp_path: Path) -> None:
+    cached = ROOT / ".cache" / "speaker"
+    if not any(cached.glob("*.whl")):
+        pytest.skip("the published weights are not in .cache/speaker: run bench/speaker.py once")
+    rows = run("speaker.py", tmp_path)
+    (original,) = rows["original"]
+    assert original["same_speaker"] > original["other_speaker"] + 0.1
+    assert [(row["asked"], row["data"]) for row in rows["small"]] == [
+        ("8 bits", True), ("8 bits", False)
+    ]  # fmt: skip
+    for row in rows["small"]:
+        assert row["cosine"] > 0.999
+        assert row["distance"]["runtime"] == "native"
+        assert not row["warned"]
+
+
 @needs_models
 @needs_speech
 def test_a_deepspeech_made_small_in_every_way(tmp_path: Path) -> None:
@@ -361,7 +378,7 @@ def lines_of(picture: Path) -> list[str]:
 MEASURED = {
     "commands", "curve", "deepspeech", "effort", "full_disk", "fuzz", "kill", "large_then_small",
     "limits", "lstm_lm", "planner_speed", "pruning", "quantized_wer", "quantizer_speed",
-    "quantizers", "robustness", "runtime", "third_party",
+    "quantizers", "robustness", "runtime", "speaker", "third_party",
 }  # fmt: skip
 
 

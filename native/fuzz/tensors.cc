@@ -78,6 +78,7 @@ Tensor make_coded(uint32_t rows, uint32_t columns, Random& random) {
   const bool binary = tensor.codebook == CodebookKind::binary;
   tensor.entries = binary ? 1u << random.between(1, 8) : random.pick(entries);
   tensor.groups = random.one_in(2) ? 1 : random.size(8);
+  tensor.fine_input = random.one_in(4);
   const bool several = random.one_in(2);
   if (several && tensor.codebook == CodebookKind::table) tensor.levels.resize(tensor.entries + 1);
   if (several && tensor.codebook == CodebookKind::grid) tensor.zero.resize(2);
@@ -146,6 +147,7 @@ Tensor copy(const Tensor& from) {
   to.zero = from.zero;
   to.scale = from.scale;
   to.codes = from.codes;
+  to.fine_input = from.fine_input;
   if (from.left) to.left = std::make_unique<Tensor>(copy(*from.left));
   to.right = from.right;
   return to;

@@ -17,7 +17,8 @@ namespace {
 
 constexpr uint8_t magic[] = {0x89, 'T', 'V', 'X', '\r', '\n', 0x1A, '\n'};
 constexpr size_t header = 24, entry = 24, checksum = 4;
-constexpr uint8_t half_values = 8, half_levels = 16, scale_a_group = 32, model_a_group = 64;
+constexpr uint8_t half_values = 8, half_levels = 16, scale_a_group = 32, model_a_group = 64,
+                  fine_input = 128;
 constexpr uint8_t log_probabilities = 1, normalized = 2, floored = 4;
 
 void put(Bytes& out, uint64_t value, size_t width) {
@@ -189,6 +190,7 @@ class Writer {
     if (levels && random_.one_in(4)) flags |= half_levels;
     if (grouped && random_.one_in(2)) flags |= scale_a_group;
     if (grouped && random_.one_in(2)) flags |= model_a_group;
+    if (coded && tensor.fine_input && version_ >= signals_version) flags |= fine_input;
     out_.push_back(static_cast<uint8_t>(tensor.kind) | flags);
     put_varint(out_, tensor.rows);
     put_varint(out_, tensor.columns);

@@ -138,6 +138,7 @@ struct Tensor {
   std::vector<float> scale;    // [rows]
   std::vector<uint8_t> codes;  // [rows, columns]
   uint64_t code_bytes = 0;     // in the file: the codes alone
+  bool fine_input = false;     // its input is rounded to 16 bits, not to 8; since version 7
 
   std::unique_ptr<Tensor> left;   // product, shared: [rows, rank]
   std::shared_ptr<Tensor> right;  // product, shared: [rank, columns]

@@ -117,18 +117,28 @@ void MatrixWork::reserve(size_t columns, size_t rows) {
   if (memory_ == Memory::taken) take();
 }
 
+void MatrixWork::reserve_fine(size_t columns, size_t rows) {
+  fine_columns_ = std::max(fine_columns_, columns);
+  fine_rows_ = std::max(fine_rows_, rows);
+  if (memory_ == Memory::taken) take();
+}
+
 void MatrixWork::take() {
   values_.resize(max_frames * columns_);
   for (auto& between : between_) between.resize(max_frames * rows_);
+  rest_.resize(max_frames * fine_columns_);
+  low_.resize(max_frames * fine_rows_);
 }
 
 size_t MatrixWork::bytes() const {
-  return max_frames * (columns_ * sizeof(int8_t) + 2 * rows_ * sizeof(float));
+  const size_t floats = 2 * rows_ + fine_columns_ + fine_rows_;
+  return max_frames * (columns_ * sizeof(int8_t) + floats * sizeof(float));
 }
 
 Leaf::Leaf(const Tensor& tensor, size_t first, size_t rows, const Kernels& kernels, Memory memory)
     : kernels_(kernels), form_(form_of(tensor, kernels)), rows_(rows), columns_(tensor.columns) {
   if (form_) {
+    fine_ = tensor.fine_input;
     chunks_ = packing_of(*form_).chunks(columns_);
     offset_ = packing_of(*form_).offset != 0 ? packing_of(*form_).offset : kernels.value_offset;
   }
@@ -228,20 +238,39 @@ size_t Leaf::bytes() const {
   return sizeof *this + arrays;
 }
 
+size_t Leaf::products() const { return (fine_ ? 2 : 1) * rows_ * columns_; }
+
 void Leaf::apply(const float* x, size_t frames, float* y, MatrixWork& work) const {
-  const Results results{y, rows_};
-  const size_t products = rows_ * columns_ * frames;
   if (!form_)
-    return work.threads_.share(rows_, 4, products, [&](size_t first, size_t last) {
-      multiply(first, last, x, frames, results);
+    return work.threads_.share(rows_, 4, rows_ * columns_ * frames, [&](size_t first, size_t last) {
+      multiply(first, last, x, frames, Results{y, rows_});
     });
+  apply_int8(x, frames, y, work);
+  if (fine_) apply_rest(x, frames, y, work);
+}
+
+// What rounding to int8 left out of the input is itself an input, some hundred times smaller: the
+// two together are the input in 16 bits.
+void Leaf::apply_rest(const float* x, size_t frames, float* y, MatrixWork& work) const {
+  const size_t stride = padded(columns_);
+  for (size_t frame = 0; frame < frames; ++frame) {
+    const int8_t* values = work.values_.data() + frame * stride;
+    for (size_t i = 0, at = frame * columns_; i < columns_; ++i, ++at)
+      work.rest_[at] = x[at] - static_cast<float>(values[i]) * work.scale_[frame];
+  }
+  apply_int8(work.rest_.data(), frames, work.low_.data(), work);
+  for (size_t i = 0; i < frames * rows_; ++i) y[i] += work.low_[i];
+}
+
+void Leaf::apply_int8(const float* x, size_t frames, float* y, MatrixWork& work) const {
+  const Results results{y, rows_};
   const size_t stride = padded(columns_);
   for (size_t frame = 0; frame < frames; ++frame)
     kernels_.quantize_i8(x + frame * columns_, columns_, stride,
                          work.values_.data() + frame * stride, work.scale_ + frame,
                          work.sum_ + frame);
   const Activations inputs{work.values_.data(), work.scale_, work.sum_, frames, stride};
-  work.threads_.share(blocks(), panel_blocks, products,
+  work.threads_.share(blocks(), panel_blocks, rows_ * columns_ * frames,
                       [&](size_t first, size_t last) { multiply(first, last, inputs, results); });
 }
 
@@ -265,13 +294,15 @@ void Leaf::multiply(size_t first, size_t last, const Activations& x, Results y) 
 }
 
 void PackedMatrix::reserve(MatrixWork& work) const {
-  for (size_t i = 0; i < chain_.size(); ++i)
+  for (size_t i = 0; i < chain_.size(); ++i) {
     work.reserve(chain_[i]->columns(), i > 0 ? chain_[i]->rows() : 0);
+    if (chain_[i]->fine()) work.reserve_fine(chain_[i]->columns(), chain_[i]->rows());
+  }
 }
 
 size_t PackedMatrix::products() const {
   size_t total = 0;
-  for (const auto& leaf : chain_) total += leaf->rows() * leaf->columns();
+  for (const auto& leaf : chain_) total += leaf->products();
   return total;
 }
 

@@ -21,8 +21,8 @@ inline constexpr size_t max_frames = 32;
 // Whether memory is taken, or only the size of it found out.
 enum class Memory : bool { taken, measured };
 
-// Room for the values between two factors and for int8 activations, and the threads that help. Each
-// stream has its own.
+// Room for the values between two factors, for int8 activations and for what they leave out of fine
+// inputs, and the threads that help. Each stream has its own.
 class MatrixWork {
  public:
   explicit MatrixWork(Threads& threads, Memory memory = Memory::taken)
@@ -30,6 +30,8 @@ class MatrixWork {
 
   // Makes room: for the columns of any leaf, and for the rows of any factor but the last.
   void reserve(size_t columns, size_t rows);
+  // The same for a leaf of so many columns and rows whose input is fine.
+  void reserve_fine(size_t columns, size_t rows);
   void take();  // what was measured
   size_t bytes() const;
 
@@ -39,9 +41,10 @@ class MatrixWork {
 
   Threads& threads_;
   Memory memory_;
-  size_t columns_ = 0, rows_ = 0;
+  size_t columns_ = 0, rows_ = 0, fine_columns_ = 0, fine_rows_ = 0;
   std::vector<int8_t> values_;
   std::vector<float> between_[2];
+  std::vector<float> rest_, low_;  // of fine inputs: what int8 leaves out, and its products
   float scale_[max_frames];
   int32_t sum_[max_frames];
 };
@@ -58,10 +61,14 @@ class Leaf {
   size_t rows() const { return rows_; }
   size_t columns() const { return columns_; }
   size_t bytes() const;
+  size_t products() const;  // to multiply one frame
+  bool fine() const { return fine_; }
 
   void apply(const float* x, size_t frames, float* y, MatrixWork& work) const;
 
  private:
+  void apply_int8(const float* x, size_t frames, float* y, MatrixWork& work) const;
+  void apply_rest(const float* x, size_t frames, float* y, MatrixWork& work) const;
   void pack(const Tensor& tensor, size_t first);
   void pack_dense(const Tensor& tensor, size_t first);
   template <Form form>
@@ -79,6 +86,7 @@ class Leaf {
 
   const Kernels& kernels_;
   std::optional<Form> form_;  // empty: float
+  bool fine_ = false;         // its input is two numbers of 8 bits
   size_t rows_, columns_, chunks_ = 0;
   std::vector<float> dense_;    // [rows, columns]
   std::vector<uint8_t> codes_;  // from here on as in Weights

@@ -150,15 +150,17 @@ constexpr float usual_eps = 1e-5f;  // of cells that cannot normalize
 
 // The first byte of a tensor's record. A flag that the kind does not use is 0:
 //
-//   7    6                5                4              3             2 1 0
-//   0    an entropy model one scale        half levels    half values   TensorKind
-//        a group of rows  a group of rows                 or scales
-constexpr uint8_t half_values = 8, half_levels = 16, scale_a_group = 32, model_a_group = 64;
+//   7           6                5                4              3             2 1 0
+//   fine input  an entropy model one scale        half levels    half values   TensorKind
+//               a group of rows  a group of rows                 or scales
+constexpr uint8_t half_values = 8, half_levels = 16, scale_a_group = 32, model_a_group = 64,
+                  fine_input = 128;
 
-uint8_t allowed_flags(TensorKind kind) {
+uint8_t allowed_flags(TensorKind kind, uint32_t version) {
   if (kind == TensorKind::vector || kind == TensorKind::dense) return half_values;
-  if (kind == TensorKind::coded) return half_values | half_levels | scale_a_group | model_a_group;
-  return 0;
+  if (kind != TensorKind::coded) return 0;
+  const uint8_t fine = version >= signals_version ? fine_input : 0;
+  return half_values | half_levels | scale_a_group | model_a_group | fine;
 }
 
 std::string read_name(Reader& reader) {
@@ -321,7 +323,8 @@ Tensor NodeReader::read_tensor(uint32_t depth) {
     fail("kind of tensor is " + std::to_string(head & 7) + ", expected 0 to " +
          std::to_string(most));
   tensor.kind = static_cast<TensorKind>(head & 7);
-  if (flags & ~allowed_flags(tensor.kind)) fail("a tensor has flags that its kind does not know");
+  if (flags & ~allowed_flags(tensor.kind, version_))
+    fail("a tensor has flags that its kind does not know");
   if (tensor.kind == TensorKind::vector) read_vector(tensor, flags);
   if (tensor.kind == TensorKind::dense || tensor.kind == TensorKind::coded)
     read_leaf(tensor, flags);
@@ -373,6 +376,7 @@ void NodeReader::read_leaf(Tensor& tensor, uint8_t flags) {
     read_coded(reader_, budget_, tensor,
                {(flags & half_values) != 0, (flags & half_levels) != 0,
                 (flags & scale_a_group) != 0, (flags & model_a_group) != 0});
+  tensor.fine_input = flags & fine_input;
 }
 
 std::vector<float> NodeReader::read_floats(uint64_t count, uint8_t flags) {

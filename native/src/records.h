@@ -27,8 +27,8 @@ inline constexpr uint64_t max_weights = 1ull << 29;  // weights of one file
 // layers, products of signals, reductions over time, softmax, most activations and a noise floor;
 // with slices, more activations, and cells with other functions and with peepholes; and with
 // pooling, values by their places, frames taken apart, one frame for all, more reductions, softmax
-// over time, reciprocals, norms of groups and by the root of the mean square, token ids, and cells
-// that normalize.
+// over time, reciprocals, norms of groups and by the root of the mean square, token ids,
+// cells that normalize, and inputs of matrices in 16 bits.
 inline constexpr uint32_t sharing_version = 3, projecting_version = 4, gating_version = 5,
                           varying_version = 6, signals_version = 7;
 inline constexpr uint32_t newest_version = signals_version;

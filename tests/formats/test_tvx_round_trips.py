@@ -146,6 +146,24 @@ def test_a_file_is_of_the_lowest_version_that_will_do() -> None:
     assert version(chain(6, layers.Softmax())) == 5
 
 
+def test_fine_inputs_come_back_and_need_version_7(tmp_path: Path) -> None:
+    coarse = coded(6, 6)
+    fine = dataclasses.replace(coarse, fine_input=True)
+    model = chain(6, layers.Linear(Product(coarse, fine)), layers.Linear(coarse))
+    tvx.save(model, tmp_path / "m.tvx")
+    loaded = tvx.load(tmp_path / "m.tvx")
+    found = [leaf.fine_input for _, leaf in loaded.leaves() if isinstance(leaf, Coded)]
+    assert found == [False, True, False]
+    content = (tmp_path / "m.tvx").read_bytes()
+    assert content[8] == 7
+    assert len(content) == len(
+        encode(chain(6, layers.Linear(Product(coarse, coarse)), layers.Linear(coarse)))
+    )
+    message = "a tensor has flags that its kind does not know"
+    with pytest.raises(_native.FormatError, match=message):
+        _native.parse_file(seal(*sections_of(content), version=6))
+
+
 def test_a_layer_that_is_used_twice_takes_its_bytes_once(tmp_path: Path) -> None:
     cell_of = functools.partial(layers.Recurrent, "lstm")
     rnn = cell_of(Cell(dense(80, 20), dense(80, 20), torch.randn(80)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,7 +28,7 @@ import tinyvox as tv
 from tinyvox.errors import FileError
 from tinyvox.formats import tvx
 from tinyvox.formats.tvx import encode
-from tinyvox.model import INPUT, Coded, Dense, Grid, Matrix, Model, Product, layers
+from tinyvox.model import INPUT, Coded, Dense, Grid, Matrix, Model, Product, layers, leaf_map
 from tinyvox.quantizers import QUANTIZERS
 
 pytestmark = pytest.mark.runtime
@@ -294,3 +295,33 @@ def test_any_number_of_frames_a_call(tmp_path: Path) -> None:
     session = open_model(build("linear"), tmp_path)
     frames = np.ones((3, session.input_size), np.float32)
     np.testing.assert_array_equal(session.run(frames, chunk=10**20), session.run(frames))
+
+
+@pytest.mark.parametrize("name", ["linear", "product", "lstm", "bilstm"])
+def test_fine_inputs_are_as_good_as_floats(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an input whose values differ by a factor of a thousand, as mel powers do; on every
+    instruction set the same, and in any pieces."""
+    coarse = build(name).map_matrices(lambda _, matrix: coded_by(matrix, "symmetric"))
+    fine = coarse.map_matrices(lambda _, matrix: with_fine_input(matrix))
+    features = noise(40, fine.input_size) * np.logspace(0, 3, fine.input_size, dtype=np.float32)
+    expected = by_torch(fine, features)
+
+    def error(found: np.ndarray) -> float:
+        return float(np.sqrt(np.mean((found - expected) ** 2) / np.mean(expected**2)))
+
+    results = []
+    for isa in tv.runtime._native.isas():
+        monkeypatch.setenv("TINYVOX_ISA", isa)
+        session = open_model(fine, tmp_path)
+        results.append(session.run(features))
+        np.testing.assert_array_equal(session.run(features, 7), results[0])
+    for result in results:
+        np.testing.assert_array_equal(result, results[0])
+    assert error(results[0]) < 1e-3
+    assert error(open_model(coarse, tmp_path).run(features)) > 10 * error(results[0])
+
+
+def with_fine_input(matrix: Matrix) -> Matrix:
+    return leaf_map(lambda leaf: dataclasses.replace(leaf, fine_input=True))(matrix)

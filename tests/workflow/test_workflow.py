@@ -105,7 +105,7 @@ FAULTS: dict[str, tuple[Change, type[tv.TinyvoxError], str]] = {
         lambda f: {"model": torch.nn.Linear(2, 2)}, tv.ModelError,
         r"^model is of type Linear, expected a tinyvox.Model or a path; tinyvox.from_torch"),
     "a list as a manifest": (
-        lambda f: {"data": [f / "set.jsonl"]}, tv.RecipeError, "^data is list, expected a path"),
+        lambda f: {"data": [f / "set.jsonl"]}, tv.RecipeError, "^data is a list of .*Path, exp"),
     "a dictionary as a recipe": (
         lambda f: {"ratio": None, "recipe": {"steps": []}}, tv.RecipeError, "^recipe is dict, exp"),
     "one file for two things": (

@@ -25,6 +25,7 @@ from lib.views import (
     quantizers,
     robustness,
     runtime,
+    speaker,
     third_party,
 )
 
@@ -48,6 +49,7 @@ VIEWS: Mapping[str, Callable[[Results], Iterable[Table]]] = MappingProxyType(
         "robustness": robustness.tables,
         "third_party": third_party.tables,
         "runtime": runtime.tables,
+        "speaker": speaker.tables,
     }
 )
 """By the name of the script."""

@@ -46,6 +46,7 @@ void add_coded(nb::dict& result, Tensor tensor, const std::vector<size_t>& shape
   result["group"] = array(std::move(tensor.group), {grouped});
   result["codes"] = array(std::move(tensor.codes), shape);
   result["code_bytes"] = tensor.code_bytes;
+  result["fine_input"] = tensor.fine_input;
   result["scale"] = array(std::move(tensor.scale), {tensor.rows});
 }
 

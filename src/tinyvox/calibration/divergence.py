@@ -12,6 +12,14 @@ from tinyvox.executor import Executor, Frames, quick_products
 from tinyvox.model import INPUT, LogSoftmax, Matrix, Model
 
 
+def outputs_of(model: Model, utterances: Sequence[Tensor]) -> Tensor:
+    """The outputs of utterances, float32 [frames, size] each, by torch: end to end, each frame
+    flat, float64 [frames, size]."""
+    executor = Executor(model).eval()
+    with torch.inference_mode():
+        return torch.cat([executor(each[None])[0].flatten(1) for each in utterances]).double()
+
+
 class OutputDivergence:
     """The outputs of a model on some batches, with which those of changed models are compared."""
 

@@ -13,7 +13,7 @@ from tinyvox.cli.progress_display import shown
 
 OTHERS = (
     *("--max-loss", "--lossless", "--data", "--dev", "--finetune", "--card", "--save-recipe"),
-    *("--cache", "--to-finetune"),
+    *("--cache", "--strict", "--to-finetune"),
 )
 """The options that an .onnx file is made without."""
 
@@ -36,6 +36,7 @@ def compress(
     cache: options.Cache = None,
     seed: options.Seed = 0,
     normalize: options.NormalizeOption = "none",
+    strict: options.Strict = False,
     speech: options.FormerCard = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -44,7 +45,7 @@ def compress(
     An .onnx file may be compressed to an .onnx file, whatever else its graph holds.
     """
     if output.suffix.lower() == ".onnx":
-        others = max_loss, lossless, data, dev, finetune, card or speech, save_recipe, cache
+        others = max_loss, lossless, data, dev, finetune, card or speech, save_recipe, cache, strict
         _compress_graph(model, output, (ratio, size, recipe), (*others, to_finetune), as_json)
         return
     from tinyvox.workflow import CompressRequest, describe_file, run
@@ -52,11 +53,12 @@ def compress(
     _check_one_way(ratio, size, max_loss, recipe, lossless or None)
     request = CompressRequest(
         model, output, ratio, size, max_loss, recipe, data, dev, finetune, effort,
-        card or speech, save_recipe, cache, seed, normalize, lossless, to_finetune,
+        card or speech, save_recipe, cache, seed, normalize, lossless, to_finetune, strict,
     )  # fmt: skip
     with shown() as progress:
         result = run(request, progress)
     facts = describe_file(output, result.model, model)
+    facts["distance"] = result.distance and result.distance.facts()
     if as_json:
         printing.print_json(facts)
     else:

@@ -44,12 +44,18 @@ Lossless = Annotated[
 RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="A recipe to follow, YAML.")]
 Calibrate = Annotated[
     Path | None,
-    typer.Option("--data", help="Manifest of speech to calibrate with; it needs no transcripts."),
+    typer.Option(
+        "--data",
+        help="What to calibrate with: a manifest of speech, without transcripts, or features "
+        "(.npz, or a folder of .npy), for a model without a speech card.",
+    ),
 ]
 Dev = Annotated[
     Path | None,
     typer.Option(
-        "--dev", help="Manifest of speech to judge plans on.", show_default="a fifth of --data"
+        "--dev",
+        help="Manifest of speech, or features, to judge plans on.",
+        show_default="a fifth of --data",
     ),
 ]
 Finetune = Annotated[
@@ -70,6 +76,12 @@ ToFinetune = Annotated[
     typer.Option(
         "--to-finetune",
         help="Plan a file that will be fine-tuned: more weights with fewer bits.",
+    ),
+]
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict", help="Fail, and write nothing, where the result is far from the original."
     ),
 ]
 SaveRecipe = Annotated[

@@ -120,6 +120,7 @@ def print_sizes(facts: dict[str, Any], out: Console, *, verbose: bool = False) -
             "as codes, no value changed",
             soft_wrap=True,
         )
+    out.print(f"judged by {facts['judged_by']}", highlight=False, markup=False)
     for note in facts["import_notes"]:
         out.print(f"on import: {note}", soft_wrap=True, markup=False)
     if facts["exported_frames"]:
@@ -227,6 +228,7 @@ def print_result(result: CompressResult, facts: dict[str, Any], model: Path, sma
         print_plan(result.plan, out)
     print_notes(result.notes, out)
     print_sizes(facts, out)
+    out.print(f"result: {result.distance}", soft_wrap=True, highlight=False, markup=False)
     print_next_steps(model, small, result.model.card is not None, out)
 
 
@@ -273,6 +275,8 @@ def print_timing(name: str, original: str | None, facts: dict[str, Any], out: Co
         f"opened in {facts['load_ms']:.1f} ms, {size_text(facts['resident_bytes'])} resident",
         markup=False,
     )
+    if facts["rtf"] is None:
+        out.print(f"judged by {facts['judged_by']}", highlight=False, markup=False)
     if original is not None:
         out.print(
             f"{original}: {facts['original_ms_per_frame']:.4f} ms a frame in PyTorch float32; "

@@ -23,6 +23,14 @@ REPEATS = 7
 """Timed runs of each entrant."""
 
 
+JUDGED_BY = "the time of random features, and of noise as audio"
+WITHOUT_CARD = (
+    "the time of random features alone: there is no speech card, so no real-time factor, which "
+    "needs audio"
+)
+"""What the times are of."""
+
+
 @dataclass(frozen=True)
 class Timing:
     """Milliseconds per frame: median, fastest and slowest of the repeats."""
@@ -81,6 +89,7 @@ def bench(
         "isa": session.isa,
         "chunk": chunk,
         "threads": threads,
+        "judged_by": JUDGED_BY if session.has_speech else WITHOUT_CARD,
     }
     if against is not None:
         result["original_ms_per_frame"] = times["original"].median

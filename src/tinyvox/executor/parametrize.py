@@ -124,6 +124,7 @@ class Rounding(nn.Module):
     def __init__(self, coded: Coded, bits: float | None = None) -> None:
         super().__init__()
         self.levels, self.scales, self.bits = Levels(coded), Scales(coded), bits
+        self.fine_input = coded.fine_input
         if bits is not None:
             self.scales.scale.requires_grad_(False)
 
@@ -146,7 +147,13 @@ class Rounding(nn.Module):
         """The codes that `forward` rounds these values to."""
         codes, _ = self._codes(values)
         book = self.levels.codebook(finalized=True)
-        return Coded(codes.to(torch.uint8).cpu(), book, self.scales.now(), self.levels.row_group)
+        return Coded(
+            codes.to(torch.uint8).cpu(),
+            book,
+            self.scales.now(),
+            self.levels.row_group,
+            self.fine_input,
+        )
 
     def widen(self, factor: float) -> None:
         """Multiply all scales by this factor."""
@@ -248,6 +255,7 @@ class CodedWeight(nn.Module):
         super().__init__()
         self.register_buffer("codes", coded.codes.long())
         self.levels, self.scales = Levels(coded), Scales(coded)
+        self.fine_input = coded.fine_input
 
     def forward(self) -> Tensor:
         """The values that the codes stand for, float32 [out, in]."""
@@ -264,7 +272,8 @@ class CodedWeight(nn.Module):
     def matrix(self) -> Matrix:
         """The matrix with the present codebook and scales."""
         codes = self.codes.to(torch.uint8).cpu()
-        return Coded(codes, self.levels.codebook(), self.scales.now(), self.levels.row_group)
+        book, group = self.levels.codebook(), self.levels.row_group
+        return Coded(codes, book, self.scales.now(), group, self.fine_input)
 
 
 class ProductWeight(nn.Module):

@@ -152,6 +152,16 @@ def signs(bits: int) -> Tensor:
     return 2.0 * (codes >> torch.arange(bits) & 1) - 1
 
 
+def in_bytes(table: Table) -> Table:
+    """A table of more than 16 centroids as the kernels hold it: multiples of the 127th part of the
+    largest. Other tables do not change (`on_grid`)."""
+    largest = float(table.centroids.abs().max())
+    if table.entries <= 16 or table.centroids.ndim > 1 or largest == 0:
+        return table
+    step = largest / 127
+    return Table(((table.centroids.double() / step).round() * step).float())
+
+
 def on_grid(centroids: Tensor) -> Tensor:
     """The centroids of a small table as the kernels hold them: whole multiples of a step.
 

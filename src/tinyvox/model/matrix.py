@@ -53,12 +53,17 @@ class Coded:
     `row_group`, uint8 [out], is the group of each row; without it all rows form one group. Rows of
     a group may share a table and a scale, and the file codes them by one model of probabilities.
     Row groups are numbered from 0, without gaps.
+
+    The native runtime rounds the input of the matrix to 8 bits, each frame by its largest value.
+    With `fine_input` it is 16 bits, at twice the products: for inputs of which some values are far
+    smaller than others, and matter.
     """
 
     codes: Tensor
     codebook: Codebook
     scale: Tensor
     row_group: Tensor | None = None
+    fine_input: bool = False
 
     def __post_init__(self) -> None:
         if self.codes.ndim != 2 or self.codes.dtype != torch.uint8:
@@ -172,7 +177,8 @@ class Coded:
             kept, row_group = self.row_group_index[rows].unique(return_inverse=True)  # type: ignore[no-untyped-call]
             row_group = row_group.to(torch.uint8)
         book = self.codebook.take_rows(rows, kept)
-        return Coded(_take(self.codes, rows, columns), book, self.scale[rows], row_group)
+        codes = _take(self.codes, rows, columns)
+        return Coded(codes, book, self.scale[rows], row_group, self.fine_input)
 
 
 def decoded(codes: Tensor, levels: Tensor, scale: Tensor) -> Tensor:
@@ -248,16 +254,24 @@ def leaves(matrix: Matrix) -> Iterator[Dense | Coded]:
         yield matrix
 
 
+def has_fine_input(matrix: Matrix) -> bool:
+    """Whether the native runtime rounds the input of some leaf to 16 bits rather than 8."""
+    return any(isinstance(leaf, Coded) and leaf.fine_input for leaf in leaves(matrix))
+
+
 def leaf_map(change: Callable[[Dense | Coded], Matrix]) -> Callable[[Matrix], Matrix]:
     """A function that replaces every leaf of an expression by `change(leaf)`.
 
-    It replaces equal objects by equal objects, so matrices that share a factor share the new one.
+    It replaces equal objects by equal objects, so matrices that share a factor share the new one. A
+    product whose leaves do not change stays the same object.
     """
 
     @functools.cache
     def changed(matrix: Matrix) -> Matrix:
         if isinstance(matrix, Product):
-            return Product(changed(matrix.left), changed(matrix.right))
+            left, right = changed(matrix.left), changed(matrix.right)
+            same = left is matrix.left and right is matrix.right
+            return matrix if same else Product(left, right)
         return change(matrix)
 
     return changed

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from tinyvox.planner.choices import Choice, Choices
+from tinyvox.recipe import HALF_BITS
 
 HEED = 0.7
 """The power of a measured loss over the predicted one by which predictions are corrected. Below 1,
@@ -31,7 +32,8 @@ class Allocation:
         self.choices = choices
         self.factors: dict[str, float] = defaultdict(lambda: 1.0)
         self.hulls: dict[str, tuple[Choice, ...]] = {}
-        self._most_bits = max((c.bits for each in choices.values() for c in each.all), default=0.0)
+        bits = (c.bits for each in choices.values() for c in each.all if c.bits != HALF_BITS)
+        self._most_bits = max(bits, default=0.0)
 
     def expect_noise(self, share: float) -> None:
         """From now on, take coding to cost this share of what it costs alone."""

@@ -16,7 +16,7 @@ from tinyvox.passes import Weighting
 from tinyvox.passes.lowrank import Decomposition, decompose, product
 from tinyvox.passes.quantization import code
 from tinyvox.planner.curves import TINY, Curve, Distortion
-from tinyvox.planner.effort import NORMAL, Measurements
+from tinyvox.planner.effort import NORMAL, STEEP, STEEP_BITS, Measurements
 from tinyvox.quantizers import coded_bits
 from tinyvox.recipe import QuantizeRule
 
@@ -26,6 +26,10 @@ LEAST_ROWS = 16
 """Rows of a matrix that are coded to see what coding costs, at least."""
 TENSOR = 40.0
 """Bytes that a coded matrix takes without its codes: shape, scales of its row groups."""
+
+
+LESS = (16.0, 16.0, 16.0)
+"""By what noise that costs much is divided, to see what less of it costs."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +81,14 @@ class Choices:
         self._divergence, self._name, self._matrix = divergence, name, matrix
         self._weighting, self._measured = Weighting.of(moments), measured
         self._sample = _Sample(matrix, moments, measured)
-        self._cost_of_noise = Curve([self._add_noise(share) for share in measured.noises])
+        points = [self._add_noise(share) for share in measured.noises]
+        finer = self._with_less_noise(*min(points))
+        self._cost_of_noise = Curve([*finer, *points])
+        self._bits = (*measured.bits, *STEEP_BITS) if finer else measured.bits
         error = self._sample.errors(matrix)
         found = [
             Choice(None, bits, _size(dense, bits), 0.0, self._cost_of_noise(error(bits)))
-            for bits in measured.bits
+            for bits in self._bits
         ]
         if isinstance(matrix, Dense) and (ranks := _ranks(matrix.shape, measured.ranks)):
             self.parts = decompose(matrix.values, self._weighting)
@@ -97,6 +104,15 @@ class Choices:
         """A relative squared error of the outputs, and the distance that noise of it makes."""
         values, (noise, found, whole) = self._matrix.decode(), self._noise
         return share, self._distance_of(Dense(values + noise * math.sqrt(share * whole / found)))
+
+    def _with_less_noise(self, share: float, distance: float) -> list[tuple[float, float]]:
+        """The same with less noise, until it does not cost much more than it is: beyond that, the
+        distance is proportional to it. None where the least that was measured does not either."""
+        found: list[tuple[float, float]] = []
+        while distance > STEEP * share and len(found) < len(LESS):
+            share, distance = self._add_noise(share / LESS[len(found)])
+            found.append((share, distance))
+        return found
 
     @functools.cached_property
     def _noise(self) -> tuple[Tensor, float, float]:
@@ -135,7 +151,7 @@ class Choices:
         found = []
         for rank in ranks:
             cut, share = lost(parts.tail(rank) / whole), spread(rank) / spread(middle)
-            for bits in self._measured.bits:
+            for bits in self._bits:
                 size = 2 * TENSOR + rank * sum(self._matrix.shape) * bits / 8
                 noise = self._cost_of_noise(share * error(bits))
                 found.append(Choice(rank, bits, size, cut, noise))

@@ -7,12 +7,17 @@ from typing import Literal
 
 from tinyvox.calibration import SyntheticAmount
 from tinyvox.model import LARGE
+from tinyvox.recipe import HALF_BITS
 
 Effort = Literal["fast", "normal", "thorough"]
 """How long the planner searches: seconds, minutes, or up to an hour for a large network."""
 
 BITS = (0.3, 0.4, 0.5, 0.65, 0.8, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0)
 """Coded bits for each weight that are tried."""
+STEEP_BITS = (6.5, float(HALF_BITS))
+"""Those that a matrix may have besides, where a little noise costs much."""
+STEEP = 10.0
+"""A distance of so many times the relative squared error that makes it is much."""
 FINE_BITS = tuple(
     sorted({*BITS, 0.35, 0.45, 0.57, 0.72, 0.9, 1.1, 1.4, 1.6, 1.85, 2.25, 2.75, 3.25})
 )

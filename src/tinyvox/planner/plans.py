@@ -10,7 +10,14 @@ from dataclasses import dataclass, replace
 from tinyvox.model import Model
 from tinyvox.planner.choices import Choice
 from tinyvox.planner.effort import BITS
-from tinyvox.recipe import FactorizeSettings, QuantizeRule, QuantizeSettings, Recipe, Settings
+from tinyvox.recipe import (
+    HALF_BITS,
+    FactorizeSettings,
+    QuantizeRule,
+    QuantizeSettings,
+    Recipe,
+    Settings,
+)
 
 
 @dataclass(frozen=True)
@@ -70,15 +77,21 @@ def sequential(recipe: Recipe, share: float) -> Recipe:
     assert isinstance(last, QuantizeSettings)
     assert last.bits is not None
     rules = tuple(
-        rule.model_copy(update={"bits": round(rule.bits * share, 3)}) for rule in last.rules
+        rule.model_copy(update={"bits": _shared(rule.bits, share)}) for rule in last.rules
     )
-    more = {"sequential": True, "bits": round(last.bits * share, 3), "rules": rules}
+    more = {"sequential": True, "bits": _shared(last.bits, share), "rules": rules}
     return Recipe.of(*before, last.model_copy(update=more))
 
 
 def with_share(rows: Sequence[Row], share: float) -> tuple[Row, ...]:
     """The rows with this share of their bits."""
     return tuple(
-        replace(row, bits=round(row.bits * share, 3), bytes=round(row.bytes * share))
+        replace(row, bits=bits, bytes=round(row.bytes * bits / row.bits))
         for row in rows
+        for bits in (_shared(row.bits, share),)
     )
+
+
+def _shared(bits: float, share: float) -> float:
+    """This share of the bits of codes."""
+    return bits if bits == HALF_BITS else round(bits * share, 3)

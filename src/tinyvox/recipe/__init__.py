@@ -4,6 +4,7 @@ from tinyvox.recipe.matching import first_match, matches, rule_of
 from tinyvox.recipe.settings import (
     ENTROPY_CONSTRAINED,
     GRANULAR,
+    HALF_BITS,
     MOST_TRELLIS_BITS,
     WITH_PERCENTILE,
     Criterion,
@@ -31,6 +32,7 @@ __all__ = [
     "GRANULAR",
     "GradualPruning",
     "MOST_TRELLIS_BITS",
+    "HALF_BITS",
     "Method",
     "PruneSettings",
     "QuantizeRule",

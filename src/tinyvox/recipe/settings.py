@@ -33,6 +33,8 @@ ENTROPY_CONSTRAINED = ("entropy", "trellis")
 """Methods whose bits are those of the file, also fractions."""
 MOST_TRELLIS_BITS = 5
 """Most bits of method trellis."""
+HALF_BITS = 16
+"""Bits that stand for float16 values in place of codes."""
 GRANULAR = ("symmetric", "asymmetric", "omse", "kmeans")
 """Methods that take `granularity`."""
 WITH_PERCENTILE = ("symmetric", "asymmetric")
@@ -57,9 +59,11 @@ def _share(value: object) -> int | float:
 
 def _bits(value: object) -> int | float:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if number and 0.05 <= value <= 8:  # type: ignore[operator]
+    if number and (0.05 <= value <= 8 or value == HALF_BITS):  # type: ignore[operator]
         return value  # type: ignore[return-value]
-    raise ValueError("expected a number from 1 to 8 (from 0.05 for entropy and trellis)")
+    raise ValueError(
+        "expected a number from 1 to 8 (from 0.05 for entropy and trellis), or 16 for float16"
+    )
 
 
 def _training_step(value: object) -> int | float:
@@ -70,7 +74,8 @@ def _training_step(value: object) -> int | float:
 
 
 Bits = Annotated[int | float, PlainValidator(_bits)]
-"""Bits of a code before entropy coding; for entropy-constrained methods, bits in the file."""
+"""Bits of a code before entropy coding; for entropy-constrained methods, bits in the file; or
+HALF_BITS."""
 Patterns = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
 """Patterns of full names or layers."""
 Share = Annotated[int | float, PlainValidator(_share)]
@@ -180,7 +185,8 @@ class _Coding(_Settings):
     layers: Patterns = ("*",)
     method: Method = "kmeans"
     bits: Bits | None = None
-    """Bits of a code before entropy coding; with entropy and trellis, bits in the file."""
+    """Bits of a code before entropy coding; with entropy and trellis, bits in the file. 16 leaves
+    the matrix in float16, for matrices that codes would change too much."""
     granularity: Literal["tensor", "row"] | Annotated[int, Field(ge=1, strict=True)] | None = None
     """The rows that share a scale (symmetric, asymmetric, omse) or a table (k-means): all rows of a
     matrix, single rows, or so many consecutive rows."""

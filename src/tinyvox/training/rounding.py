@@ -15,7 +15,7 @@ from tinyvox.formats import tvx
 from tinyvox.model import MAX_CODE_BITS, Coded, Dense, Grid, Model, leaf_map, leaves
 from tinyvox.passes.quantization import quantize, with_all_levels
 from tinyvox.quantizers import StepSearch, coded_bits, expected_slope
-from tinyvox.recipe import QuantizeRule, QuantizeSettings, first_match
+from tinyvox.recipe import HALF_BITS, QuantizeRule, QuantizeSettings, first_match
 from tinyvox.training.gradual_pruning import Pruner
 
 HOLD = 20
@@ -53,6 +53,8 @@ def rounding_executor(
     if not rules:
         return Executor(model)
     found = {name: rule for name, _ in model.matrices() if (rule := first_match(rules, name))}
+    halves = {name for name, rule in found.items() if rule.bits == HALF_BITS}
+    found = {name: rule for name, rule in found.items() if name not in halves}
     matching = {name: matrix for name, matrix in model.matrices() if name in found}
     for name, matrix in matching.items():
         if any(_on_trellis(leaf) for leaf in leaves(matrix)):
@@ -68,6 +70,9 @@ def rounding_executor(
     executor.set_rounding(
         coded, {name: r.bits for name, r in found.items() if r.entropy_constrained}
     )
+    for name, weight in executor.weights():
+        if name in halves:  # they stay float16
+            weight.requires_grad_(False)
     for _, leaf in executor.dense_leaves():  # so that a file that met a size still meets it
         if leaf.rounding is not None and leaf.rounding.bits is not None:
             taken = coded_bits(leaf.rounding.code(leaf.values.detach()))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tinyvox.calibration import Calibration
 from tinyvox.errors import RecipeError
@@ -14,12 +16,14 @@ from tinyvox.recipe import FinetuneSettings, Recipe
 from tinyvox.storage import check_apart, check_output
 from tinyvox.training import finetune as train_on
 from tinyvox.training import load_audio, open_corpus
-from tinyvox.workflow.arguments import check_model, path_of
+from tinyvox.workflow.arguments import check_model, path_of, speech_of
 from tinyvox.workflow.compression import run
 from tinyvox.workflow.inputs import check_taught, read_speech, training_config
 from tinyvox.workflow.request import CompressRequest, CompressResult
 
 Given = Path | str | None
+Speech = Given | Sequence[Any]
+"""A manifest; or features: an .npz file, a folder of .npy files, a list of arrays."""
 
 
 def compress(
@@ -29,14 +33,15 @@ def compress(
     ratio: float | None = None,
     size: int | None = None,
     max_loss: float | None = None,
-    data: Given = None,
-    dev: Given = None,
+    data: Speech = None,
+    dev: Speech = None,
     finetune: Given = None,
     effort: Effort = "normal",
     seed: int = 0,
     normalize: Normalize = "none",
     cache: Given = None,
     lossless: bool = False,
+    strict: bool = False,
     progress: Progress = silent,
 ) -> CompressResult:
     """Make a model small: by one of a ratio, a size in bytes, a loss allowed, and a recipe.
@@ -47,8 +52,13 @@ def compress(
     `ratio` counts 4 bytes a parameter of the original; `max_loss` is in points of word error rate
     on `dev`. `data` is a manifest of speech, without transcripts, that shows what matters of each
     matrix; without it, synthetic speech does. `dev` judges plans; by default a fifth of `data`
-    does, by speaker. `finetune` is a manifest with transcripts, or a training configuration. Word
-    errors are counted in lower case with `normalize="lower"`.
+    does, by speaker. Both may be features, which a model without a speech card needs: an .npz file,
+    a folder of .npy files, or a list of arrays [frames, size], one for each utterance. `finetune`
+    is a manifest with transcripts, or a training configuration. Word errors are counted in lower
+    case with `normalize="lower"`.
+
+    The result says how far its outputs are from the original's, on `dev`, `data` or synthetic
+    speech (`distance`). Where that is too far, there is a warning, or, with `strict`, an error.
 
     Raises a TinyvoxError, in one line: before any work for a faulty input, else where no plan fits
     or a step of the recipe cannot be taken.
@@ -59,14 +69,15 @@ def compress(
         size=size,
         max_loss=max_loss,
         recipe=Path(recipe) if isinstance(recipe, str) else recipe,
-        data=path_of("data", data),
-        dev=path_of("dev", dev),
+        data=speech_of("data", data),
+        dev=speech_of("dev", dev),
         finetune=path_of("finetune", finetune),
         effort=effort,
         cache=path_of("cache", cache),
         seed=seed,
         normalize=normalize,
         lossless=lossless,
+        strict=strict,
     )
     return run(request, progress)
 
@@ -76,7 +87,7 @@ def plan(
     *,
     ratio: float | None = None,
     size: int | None = None,
-    data: Given = None,
+    data: Speech = None,
     effort: Effort = "normal",
     seed: int = 0,
     progress: Progress = silent,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import numpy as np
+from torch import Tensor, nn
 
 from tinyvox.errors import ModelError, RecipeError
 from tinyvox.model import Model
@@ -20,7 +22,8 @@ NUMBERS: dict[str, tuple[type, str]] = {
     "seed": (Integral, "a whole number"),
 }
 MOST_SEED = 2**62
-PATHS = ("output", "data", "dev", "finetune", "card", "save_recipe", "cache")
+PATHS = ("output", "finetune", "card", "save_recipe", "cache")
+SPEECH = ("data", "dev")
 
 
 def check_types(request: CompressRequest) -> None:
@@ -36,6 +39,8 @@ def check_types(request: CompressRequest) -> None:
             raise _wrong(name, value, expected)
     for name in PATHS:
         path_of(name, getattr(request, name))
+    for name in SPEECH:
+        speech_of(name, getattr(request, name))
     if not 0 <= request.seed <= MOST_SEED:
         raise _wrong("seed", request.seed, f"0 to {MOST_SEED}")
 
@@ -56,6 +61,21 @@ def path_of(name: str, value: Any) -> Path | None:
     if isinstance(value, str):
         return Path(value)
     raise _wrong(name, value, "a path")
+
+
+def speech_of(name: str, value: Any) -> Path | Sequence[Any] | None:
+    """A path as `path_of` gives it, or features: a list of arrays, or one array of one utterance.
+
+    Raises RecipeError for another type.
+    """
+    if isinstance(value, np.ndarray | Tensor):
+        return [value]
+    if isinstance(value, list | tuple):
+        if all(hasattr(each, "shape") for each in value):
+            return value
+        kinds = ", ".join(sorted({type(each).__name__ for each in value}))
+        raise RecipeError(f"{name} is a list of {kinds}, expected a path, or arrays [frames, size]")
+    return path_of(name, value)
 
 
 def _wrong(name: str, value: object, expected: str) -> RecipeError:

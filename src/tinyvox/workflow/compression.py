@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import glob
 import itertools
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
-from tinyvox.calibration import Calibration, OutputDivergence, divergence_on_audio
+from tinyvox.calibration import (
+    Calibration,
+    FeatureArrays,
+    OutputDivergence,
+    divergence_on_audio,
+)
+from tinyvox.errors import DataWarning, RecipeError
 from tinyvox.evaluation import lost_words
 from tinyvox.model import Coded, Model, leaves
 from tinyvox.passes import Finetune, Note, apply
@@ -22,10 +29,20 @@ from tinyvox.recipe import (
     with_finetune,
 )
 from tinyvox.training import finetune, load_audio
+from tinyvox.workflow.comparison import Comparison
 from tinyvox.workflow.description import left_float
 from tinyvox.workflow.finetuning import planned_settings
 from tinyvox.workflow.inputs import Inputs, read_inputs, untranscribed
+from tinyvox.workflow.precision import with_fine_inputs, with_halves
 from tinyvox.workflow.request import CompressRequest, CompressResult
+
+DIVERGENCE_UTTERANCES, DIVERGENCE_FRAMES = 60, 20_000
+"""Of features, what plans are judged on at most."""
+
+RANDOM_ALONE = (
+    "JUDGED ON RANDOM FEATURES ALONE, as there is neither a speech card nor data; on what the "
+    "model really takes it may be far worse, so give --data FEATURES.npz"
+)
 
 
 def run(request: CompressRequest, progress: Progress = silent) -> CompressResult:
@@ -33,13 +50,16 @@ def run(request: CompressRequest, progress: Progress = silent) -> CompressResult
 
     The model of a plan is the planner's own: nothing is computed twice. Deterministic by the seed
     of the request. What is kept beside the output while it works stays until the output is written.
+    In the end original and result are run on the same features (`Comparison`). Warns where they are
+    far apart; raises RecipeError where that is to be an error.
     Raises the errors of `read_inputs` before the work, DataError for speech to fine-tune on that
     cannot be used, RecipeError where no plan fits the budget or a step cannot be taken, and
     FileError where something cannot be written.
     """
     inputs = read_inputs(request)
     if request.lossless:
-        return _saved(request, CompressResult(inputs.model, None, _unchanged(inputs.model)))
+        result = CompressResult(inputs.model, None, _unchanged(inputs.model))
+        return _saved(request, _compared(request, inputs, result))
     left_out: list[Note] = []
     original = inputs.model
     if names := _coded_anew(inputs):
@@ -59,8 +79,6 @@ def run(request: CompressRequest, progress: Progress = silent) -> CompressResult
         recipe = plan.recipe
         if inputs.tuning is not None:
             recipe = with_finetune(recipe, planned_settings(request, inputs.model, inputs.tuning))
-    if request.save_recipe is not None:
-        save_recipe(recipe, request.save_recipe)
     tune = None
     if inputs.tuning is not None:
         tune = _finetuner(request, inputs, original, calibration, progress)
@@ -68,7 +86,33 @@ def run(request: CompressRequest, progress: Progress = silent) -> CompressResult
     small, notes = apply(
         inputs.model, recipe, calibration=calibration, finetune=tune, made=made, progress=progress
     )
-    return _saved(request, CompressResult(small, recipe, (*left_out, *notes), plan))
+    result = CompressResult(small, recipe, (*left_out, *notes), plan)
+    return _saved(request, _compared(request, inputs, result))
+
+
+def _compared(request: CompressRequest, inputs: Inputs, result: CompressResult) -> CompressResult:
+    """The result with as much precision as it needs, and its distance from the original.
+
+    Warns of a result that is too far. Raises RecipeError instead where the request is strict.
+    """
+    comparison = Comparison.on(inputs.model, inputs.judging, request.seed)
+    model, notes = result.model, ()
+    if result.plan is None and result.recipe is not None and _only_quantizes(result.recipe):
+        model, notes = with_halves(model, inputs.model, comparison)
+    model, more = with_fine_inputs(model, comparison)
+    distance = comparison.distance(model)
+    if distance.too_far and request.strict:
+        raise RecipeError(f"{distance.warning()}; nothing was written")
+    if distance.too_far:
+        warnings.warn(distance.warning(), DataWarning, stacklevel=2)
+    if not inputs.judging and model.card is None:
+        warnings.warn(f"{RANDOM_ALONE}: {distance}", DataWarning, stacklevel=2)
+    notes = (*result.notes, *notes, *more)
+    return replace(result, model=model, notes=notes, distance=distance)
+
+
+def _only_quantizes(recipe: Recipe) -> bool:
+    return all(step.name == "quantize" for step in recipe.steps)
 
 
 def _coded_anew(inputs: Inputs) -> set[str]:
@@ -95,7 +139,9 @@ def _codes(recipe: Recipe, name: str) -> bool:
 
 
 def _saved(request: CompressRequest, result: CompressResult) -> CompressResult:
-    """The result, written where the request has an output."""
+    """The result, written where the request has an output, and its recipe where it has a place."""
+    if request.save_recipe is not None and result.recipe is not None:
+        save_recipe(result.recipe, request.save_recipe)
     if request.output is not None:
         result.save(request.output)
         _remove_states(request.output)
@@ -116,6 +162,8 @@ def calibration_of(
     request: CompressRequest, inputs: Inputs, progress: Progress = silent
 ) -> Calibration:
     """What shows how the model is used: the request's speech, or else synthetic speech."""
+    if isinstance(inputs.calibration, FeatureArrays):
+        return Calibration.from_batches(inputs.calibration.batches(), seed=request.seed)
     if not inputs.calibration:
         parameters = inputs.model.count_parameters()
         amount = settings_of(request.effort, parameters).calibration
@@ -147,11 +195,15 @@ def _planned(
 def _judge(request: CompressRequest, inputs: Inputs) -> Judge | None:
     if request.max_loss is None:
         return None
+    assert not isinstance(inputs.judging, FeatureArrays)  # read_inputs has seen to it
     return lost_words(inputs.model, inputs.judging, request.normalize)
 
 
 def _divergence(inputs: Inputs) -> OutputDivergence | None:
     """What plans are judged on: the request's speech; None for the planner's synthetic speech."""
+    if isinstance(inputs.judging, FeatureArrays):
+        some = inputs.judging.within(DIVERGENCE_UTTERANCES, DIVERGENCE_FRAMES)
+        return OutputDivergence(inputs.model, some.batches())
     return divergence_on_audio(inputs.model, inputs.judging) if inputs.judging else None
 
 
@@ -166,6 +218,7 @@ def _finetuner(
     or which has its result."""
     numbers, corpus = itertools.count(1), inputs.tuning
     dev = inputs.judging if request.dev is not None else ()
+    assert not isinstance(dev, FeatureArrays)  # read_inputs has seen to it
     assert corpus is not None
 
     def tune(model: Model, settings: FinetuneSettings) -> Model:

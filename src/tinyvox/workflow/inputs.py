@@ -6,8 +6,9 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
+from tinyvox.calibration import FeatureArrays, are_arrays, read_arrays
 from tinyvox.errors import DataWarning, ModelError, RecipeError
 from tinyvox.evaluation import (
     Normalize,
@@ -41,6 +42,10 @@ BYTES_A_TRAINED_PARAMETER = 16
 """Bytes of a fine-tuning checkpoint: values, and the two averages of the optimizer."""
 
 
+Speech = Sequence[Utterance] | FeatureArrays
+"""Audio, or the features that a model takes."""
+
+
 @dataclass(frozen=True)
 class Inputs:
     """What a request named, read: nothing in it is missing or of the wrong kind.
@@ -50,8 +55,8 @@ class Inputs:
 
     model: Model
     recipe: Recipe | None
-    calibration: Sequence[Utterance]
-    judging: Sequence[Utterance]
+    calibration: Speech
+    judging: Speech
     tuning: Corpus | None
 
 
@@ -90,7 +95,11 @@ def read_speech(manifest: Path, model: Model, purpose: str) -> list[Utterance]:
     where audio is missing, with the first file and how many there are.
     """
     if model.card is None:
-        raise ModelError(f"{purpose} needs a speech card, and the model has none; add --card FILE")
+        raise ModelError(
+            f"{purpose} needs a speech card, and the model has none; add --card FILE, or give "
+            "features instead of a manifest: an .npz file of arrays [frames, "
+            f"{model.input_size}]"
+        )
     utterances = read_manifest(manifest)
     check_audio(manifest, utterances)
     return utterances
@@ -143,28 +152,47 @@ def _check_space(request: CompressRequest, model: Model) -> None:
     check_space(request.output, needed)
 
 
-def _speech(
-    request: CompressRequest, model: Model
-) -> tuple[Sequence[Utterance], Sequence[Utterance]]:
+def _speech(request: CompressRequest, model: Model) -> tuple[Speech, Speech]:
     """Utterances that calibrate, and those that judge plans: other ones wherever there are any."""
     data = judging = None
     if request.data is not None:
-        data = read_speech(request.data, model, "calibration with audio")
+        data = _read(request.data, model, "calibration with audio")
     if request.dev is not None:
-        judging = read_speech(request.dev, model, "judging plans by speech")
-        _warn_of_characters(request.dev, judging, model, request.normalize)
-    elif data is not None and request.recipe is None and len(data) > 1:
-        data, judging = split_by_speaker(data, HELD_BACK, request.seed)
+        judging = _read(request.dev, model, "judging plans by speech")
+        if isinstance(request.dev, Path) and not isinstance(judging, FeatureArrays):
+            _warn_of_characters(request.dev, judging, model, request.normalize)
+        elif request.finetune is not None:
+            raise RecipeError("fine-tuning is judged on speech; give --dev MANIFEST, not features")
+    elif data is not None and request.recipe is None:
+        data, judging = _held_back(data, request.seed)
     if request.max_loss is not None:
-        if data is None and judging is None:
-            raise RecipeError("a loss allowed has to be judged on speech; give --dev MANIFEST")
-        spoken = judging if judging is not None else data or ()
-        manifest = request.dev or request.data
-        assert manifest is not None
-        check_transcripts(manifest, spoken, "judging a loss")
-        if request.dev is None:
-            _warn_of_characters(manifest, spoken, model, request.normalize)
+        _check_words(request, judging if judging is not None else data, model)
     return data or (), judging or data or ()
+
+
+def _read(source: Path | Sequence[Any], model: Model, purpose: str) -> Speech:
+    """The utterances of a manifest, or the features in files or arrays."""
+    if isinstance(source, Path) and not are_arrays(source):
+        return read_speech(source, model, purpose)
+    return read_arrays(source, model.input_size)
+
+
+def _held_back(data: Speech, seed: int) -> tuple[Speech, Speech | None]:
+    """What calibrates, and the fifth that judges; None where one utterance is all there is."""
+    if isinstance(data, FeatureArrays):
+        return data.split(HELD_BACK)
+    return split_by_speaker(data, HELD_BACK, seed) if len(data) > 1 else (data, None)
+
+
+def _check_words(request: CompressRequest, spoken: Speech | None, model: Model) -> None:
+    """Raise RecipeError or DataError where no words are there to judge a loss on."""
+    manifest = request.dev if request.dev is not None else request.data
+    if spoken is None or isinstance(spoken, FeatureArrays) or not isinstance(manifest, Path):
+        found = "" if spoken is None else ", and features have no words"
+        raise RecipeError(f"a loss allowed has to be judged on speech{found}; give --dev MANIFEST")
+    check_transcripts(manifest, spoken, "judging a loss")
+    if request.dev is None:
+        _warn_of_characters(manifest, spoken, model, request.normalize)
 
 
 def _warn_of_characters(

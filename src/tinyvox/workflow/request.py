@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tinyvox.evaluation import Normalize
 from tinyvox.formats import tvx
@@ -11,6 +13,7 @@ from tinyvox.model import Model
 from tinyvox.passes import Note
 from tinyvox.planner import Effort, Plan
 from tinyvox.recipe import Recipe
+from tinyvox.workflow.distance import Distance
 
 
 @dataclass(frozen=True)
@@ -21,11 +24,14 @@ class CompressRequest:
 
     `ratio` counts 4 bytes a parameter of the original, `size` is in bytes, `max_loss` in points of
     word error rate. `data`, `dev` and `finetune` are manifests of speech: to calibrate with, to
-    judge plans on, to fine-tune on (a training configuration, too). The small model is written to
+    judge plans on, to fine-tune on (a training configuration, too). `data` and `dev` may be
+    features, which a model without a speech card needs: an .npz file, a folder of .npy files, or a
+    list of arrays [frames, size], one for each utterance. The small model is written to
     `output`, if there is one; a search or a fine-tuning that is interrupted leaves its state beside
     it, and the same request goes on there.
     `cache` is the folder of calibration statistics, by default the user's cache folder.
-    Word errors are counted after `normalize`.
+    Word errors are counted after `normalize`. A result that is too far from the original is an
+    error, and is not written, where the request is `strict`.
     """
 
     model: Model | Path
@@ -34,8 +40,8 @@ class CompressRequest:
     size: int | None = None
     max_loss: float | None = None
     recipe: Recipe | Path | None = None
-    data: Path | None = None
-    dev: Path | None = None
+    data: Path | Sequence[Any] | None = None
+    dev: Path | Sequence[Any] | None = None
     finetune: Path | None = None
     effort: Effort = "normal"
     card: Path | None = None
@@ -45,6 +51,7 @@ class CompressRequest:
     normalize: Normalize = "none"
     lossless: bool = False
     to_finetune: bool = False
+    strict: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,13 +59,14 @@ class CompressResult:
     """The small model, the recipe that made it, and a note for everything that was done.
 
     The recipe is None where no weight was changed. `plan` is what the planner found; None where a
-    recipe was given.
+    recipe was given. `distance` says how far the outputs are from the original's.
     """
 
     model: Model
     recipe: Recipe | None
     notes: tuple[Note, ...]
     plan: Plan | None = None
+    distance: Distance | None = None
 
     def save(self, path: Path | str) -> int:
         """Write the model as a .tvx file and return its size in bytes. Raises FileError."""

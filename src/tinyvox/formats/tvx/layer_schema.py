@@ -21,7 +21,7 @@ FEATURE_KINDS: tuple[FeatureKind, ...] = ("log_mel", "mfcc", "deepspeech_mfcc")
 OLDEST, SHARING, PROJECTING, GATING, VARYING, SIGNALS = 2, 3, 4, 5, 6, 7
 """The oldest version of the format that is still written and read; the first versions with products
 that share a factor, with projected LSTMs, and, three times, with what the layers and kinds below
-say."""
+say; the last has inputs of matrices in 16 bits too."""
 LIST = 0
 """The count of a field of any number of places, from -1 on: the record has how many they are, then
 each of them plus 1. It is the last field."""

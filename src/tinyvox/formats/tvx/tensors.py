@@ -18,7 +18,7 @@ from tinyvox.formats.tvx.fields import floats, pack, varint
 from tinyvox.model import Binary, Codebook, Coded, Dense, Grid, Matrix, Product, Table
 
 _VECTOR, _DENSE, _CODED, _PRODUCT, _SHARED = 1, 2, 3, 4, 5
-_HALF_VALUES, _HALF_LEVELS, _SCALE_A_GROUP, _MODEL_A_GROUP = 8, 16, 32, 64
+_HALF_VALUES, _HALF_LEVELS, _SCALE_A_GROUP, _MODEL_A_GROUP, _FINE_INPUT = 8, 16, 32, 64, 128
 _QUANTIZERS = ("table", "grid", "trellis", "binary")
 _MAX_CODES_A_BYTE = 4096
 """A limit of the format: it bounds the memory that a small hostile file can ask for."""
@@ -55,6 +55,7 @@ def _coded(matrix: Coded) -> bytes:
     model_a_group, codes = _codes(matrix)
     head = _CODED | half_scale * _HALF_VALUES | (half_levels and level_data != b"") * _HALF_LEVELS
     head |= by_group * _SCALE_A_GROUP | model_a_group * _MODEL_A_GROUP
+    head |= matrix.fine_input * _FINE_INPUT
     index = b"" if group is None or groups == 1 else code_block(group[:, None], groups)[0]
     shape = b"".join(map(varint, matrix.shape))
     kind = varint(_QUANTIZERS.index(_kind_of(book)))
@@ -167,7 +168,7 @@ def _tensor_of(record: Mapping[str, Any]) -> Matrix | Tensor | None:
         case "coded":
             codes, scale = (torch.from_numpy(record[name]) for name in ("codes", "scale"))
             group = torch.from_numpy(record["group"]) if len(record["group"]) else None
-            return Coded(codes, _codebook(record), scale, group)
+            return Coded(codes, _codebook(record), scale, group, record["fine_input"])
         case "product":
             return Product(_matrix_of(record["left"]), _matrix_of(record["right"]))
     return None

@@ -30,7 +30,7 @@ from tinyvox.formats.tvx.layer_schema import (
     LayerSchema,
 )
 from tinyvox.formats.tvx.tensors import tensor_record
-from tinyvox.model import INPUT, Matrix, Model, Node, SpeechCard
+from tinyvox.model import INPUT, Matrix, Model, Node, SpeechCard, has_fine_input
 
 MAGIC = b"\x89TVX\r\n\x1a\n"
 """The first bytes of every file."""
@@ -61,6 +61,7 @@ def _version(model: Model) -> int:
     floored = model.card is not None and model.card.features.noise_floor_db is not None
     needed += [SHARING] if model.shared_factors() else []
     needed += [SIGNALS] if model.ties() else []
+    needed += [SIGNALS] if any(has_fine_input(matrix) for _, matrix in model.matrices()) else []
     return max([OLDEST, *needed, GATING if repeats or floored else OLDEST])
 
 

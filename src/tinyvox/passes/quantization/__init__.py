@@ -4,6 +4,7 @@ from tinyvox.passes.quantization.coding import code, quantize
 from tinyvox.passes.quantization.error_compensation import compensate
 from tinyvox.passes.quantization.finalizing import (
     finalize,
+    in_half,
     relative_error,
     round_vectors,
     with_all_levels,
@@ -17,6 +18,7 @@ __all__ = [
     "code_leaf",
     "compensate",
     "finalize",
+    "in_half",
     "quantize",
     "relative_error",
     "round_vectors",

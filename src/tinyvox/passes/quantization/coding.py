@@ -14,10 +14,10 @@ from tinyvox.model import Coded, Dense, Matrix, Model, Product, Table, leaves
 from tinyvox.passes.bias_correction import correct_biases
 from tinyvox.passes.least_squares import Weighting, shared_weighting, with_factor, with_right
 from tinyvox.passes.outcome import Note, Outcome, check_patterns
-from tinyvox.passes.quantization.finalizing import relative_error, round_vectors
+from tinyvox.passes.quantization.finalizing import in_half, relative_error, round_vectors
 from tinyvox.passes.quantization.leaf_coding import CORRECTIONS, code_leaf
 from tinyvox.passes.quantization.sequential import SequentialFit
-from tinyvox.recipe import QuantizeRule, QuantizeSettings, first_match
+from tinyvox.recipe import HALF_BITS, QuantizeRule, QuantizeSettings, first_match
 
 AGAIN = 2
 """How often a matrix is fitted again whose inputs depend on its own codes."""
@@ -102,7 +102,8 @@ class _Quantization:
             fitted, coded = self._fitted(name, matrix, rule)
         self.changed[name] = coded
         error = relative_error(matrix, coded)
-        what = f"{rule.bits:g} bits ({rule.method}), relative squared error {error:.3g}"
+        how = "float16" if rule.bits == HALF_BITS else f"{rule.bits:g} bits ({rule.method})"
+        what = f"{how}, relative squared error {error:.3g}"
         if rule.entropy_constrained and any(_is_table(leaf) for leaf in leaves(coded)):
             what += f"; too small for {rule.method} in part or whole, which is k-means"
         if self.fit and fitted is matrix:
@@ -182,7 +183,8 @@ def _code(
     if isinstance(matrix, Coded):
         return matrix
     if isinstance(matrix, Dense):
-        return code_leaf(matrix.values, rule, weighting, tries)
+        half = rule.bits == HALF_BITS
+        return in_half(matrix) if half else code_leaf(matrix.values, rule, weighting, tries)
     right = factors.get(matrix.right)
     if right is None:
         of_right = weighting.for_right(matrix.left.decode())

@@ -53,6 +53,13 @@ def finalize_leaf(leaf: Coded) -> Coded:
     return replace(leaf, codes=codes, codebook=Table(on_grid(centroids)))
 
 
+def in_half(matrix: Dense) -> Dense:
+    """The values rounded to float16, which the file holds in 2 bytes each; as they are where some
+    lie beyond its range."""
+    values = matrix.values.half().float()
+    return Dense(values) if bool(values.isfinite().all()) else matrix
+
+
 def relative_error(matrix: Matrix, other: Matrix) -> float:
     """Squared difference over the squared norm of the first; 0 where both are zero."""
     values = matrix.decode()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tinyvox.calibration import energy
-from tinyvox.model import Coded, Grid
+from tinyvox.model import Coded, Grid, Table, in_bytes
 from tinyvox.passes.least_squares import UNWEIGHTED, Weighting
 from tinyvox.passes.quantization.error_compensation import compensate
 from tinyvox.passes.quantization.finalizing import finalize_leaf
@@ -38,6 +38,8 @@ def code_leaf(
     """
     second_moment = weighting.second_moment if rule.error_compensation else None
     coded = finalize_leaf(codes_by_rule(values, rule, weighting.importance))
+    if rule.entropy_constrained and isinstance(coded.codebook, Table):
+        coded = replace(coded, codebook=in_bytes(coded.codebook))  # what it costs is then known
     if second_moment is not None and rule.entropy_constrained and isinstance(coded.codebook, Grid):
         coded = _compensate_within(values, coded, second_moment, rule.bits, tries)
     elif second_moment is not None:
