@@ -26,6 +26,7 @@ from lib.views import (
     robustness,
     runtime,
     third_party,
+    zoo,
 )
 
 VIEWS: Mapping[str, Callable[[Results], Iterable[Table]]] = MappingProxyType(
@@ -48,6 +49,7 @@ VIEWS: Mapping[str, Callable[[Results], Iterable[Table]]] = MappingProxyType(
         "robustness": robustness.tables,
         "third_party": third_party.tables,
         "runtime": runtime.tables,
+        "zoo": zoo.tables,
     }
 )
 """By the name of the script."""
