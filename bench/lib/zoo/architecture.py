@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 Inputs = tuple[Any, ...]
@@ -67,11 +66,6 @@ def columns(outputs: Any) -> Tensor:
     """[1, size, frames] or [1, channels, size, frames] as frames."""
     tensor = first(outputs)
     return tensor.reshape(-1, tensor.shape[-1]).T
-
-
-def both(outputs: Any) -> Tensor:
-    """Two signals [1, frames, size] as one, side by side."""
-    return torch.cat([rows(outputs[0]), rows(outputs[1])], dim=1)
 
 
 @dataclass(frozen=True)

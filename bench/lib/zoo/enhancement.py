@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.zoo.architecture import Architecture, both, columns, image
+from lib.zoo.architecture import Architecture, columns, image
 
 BINS = 65
 
@@ -310,7 +310,6 @@ ARCHITECTURES = (
         "xiph/rnnoise torch/rnnoise/rnnoise.py",
         RnNoise,
         lambda frames: (torch.randn(1, frames, 65),),
-        outputs=both,
     ),
     Architecture(
         "NSNet2",
@@ -323,7 +322,6 @@ ARCHITECTURES = (
         "jzi040941/PercepNet rnn_train.py",
         PercepNet,
         lambda frames: (torch.randn(1, frames, 70),),
-        outputs=both,
     ),
     Architecture(
         "CRN",
