@@ -311,6 +311,33 @@ def test_a_deepspeech_made_small_in_every_way(tmp_path: Path) -> None:
         assert path.stat().st_mtime_ns == kept[path], "made again"
 
 
+def test_published_architectures_import_as_they_are(tmp_path: Path) -> None:
+    rows = run("zoo.py", tmp_path)["architectures"]
+    assert {row["model"]: row["parameters"] for row in rows} == {
+        "TDNN-LSTM of icefall": 135_538,
+        "Listen, Attend and Spell: the listener": 112_128,
+        "NSNet2": 76_001,
+    }
+    for row in rows:
+        assert "failed" not in row, row
+        assert row["difference"] < 1e-5 * row["spread"]
+        assert row["spread"] > 0.1, "outputs so even that any would be equal"
+        assert 20 <= row["small_ratio"] < 24
+        assert row["seconds"] > 0 < row["peak_bytes"]
+        assert not row["left_in_silence"]
+
+
+def test_the_zoo_was_measured_whole() -> None:
+    rows = measured("zoo")["architectures"]
+    assert len({row["model"] for row in rows}) == len(rows) == 40
+    for row in rows:
+        repository, file = row["source"].split(maxsplit=1)
+        assert len(repository.split("/")) == 2, row["source"]
+        assert file
+        assert row.get("difference", 0) <= 1e-4, row["model"]
+        assert "failed" in row or not row["left_in_silence"], row["model"]
+
+
 NOTHING_WRONG = {"damaged": 0, "lost": 0, "different": 0, "left_over": 0, "failed": 0}
 
 
@@ -378,7 +405,7 @@ def lines_of(picture: Path) -> list[str]:
 MEASURED = {
     "commands", "curve", "deepspeech", "effort", "full_disk", "fuzz", "kill", "large_then_small",
     "limits", "lstm_lm", "planner_speed", "pruning", "quantized_wer", "quantizer_speed",
-    "quantizers", "robustness", "runtime", "speaker", "third_party",
+    "quantizers", "robustness", "runtime", "speaker", "third_party", "zoo",
 }  # fmt: skip
 
 

@@ -27,6 +27,7 @@ from lib.views import (
     runtime,
     speaker,
     third_party,
+    zoo,
 )
 
 VIEWS: Mapping[str, Callable[[Results], Iterable[Table]]] = MappingProxyType(
@@ -50,6 +51,7 @@ VIEWS: Mapping[str, Callable[[Results], Iterable[Table]]] = MappingProxyType(
         "third_party": third_party.tables,
         "runtime": runtime.tables,
         "speaker": speaker.tables,
+        "zoo": zoo.tables,
     }
 )
 """By the name of the script."""
