@@ -94,10 +94,14 @@ def _split(
 
 def _stacked(graph: LayerGraph, stream: Stream, count: int) -> Stream:
     """Stacks of `count` frames; some frames at the end may have been cut off."""
-    if stream.span[0] or not -count < stream.span[1] <= 0 or stream.backwards:
+    first, last = stream.span
+    if not first and 0 < last < count and not stream.backwards:  # padded to a multiple
+        window = graph.window(stream.node, ContextWindow(0, count - 1), Subsample(count))
+        return dataclasses.replace(stream, span=(0, 0), window=window)
+    if first or not -count < last <= 0 or stream.backwards:
         raise ImporterError(
             f"stacks {count} frames of padded or shifted frames {stream.span}, expected frames "
-            f"of a layer, of which at most the last {count - 1} are cut off"
+            f"of a layer, of which at most the last {count - 1} are cut off or added"
         )
     window = graph.window(stream.node, FrameStacking(count, count))
     return dataclasses.replace(stream, span=(0, 0), window=window)

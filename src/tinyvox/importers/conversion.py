@@ -22,6 +22,8 @@ LAYOUTS: dict[int, tuple[Layout, ...]] = {
         ("batch", "", "feature", "time"),
         ("batch", "", "time", "feature"),
         ("batch", "time", "window", "feature"),
+        ("batch", "feature", "feature", "time"),
+        ("batch", "feature", "time", "feature"),
     ),
 }
 """What the dimensions of an input may mean, by their number, in the order of the tries. A window
@@ -55,9 +57,8 @@ def convert(traced: Traced) -> tuple[Model, Walk]:
             weighted = sum(bool(n.layer.matrices()) for n in walk.graph.nodes.values())
             failed.append((weighted, -len(failed), error))
     shape = traced.entry.shape
-    layouts = _meanings(traced)
-    first = layouts[0] if layouts else ()
-    one_frame = "time" in first and shape[first.index("time")] == 1 and not traced.states
+    usual = [layout for layout in _meanings(traced) if layout[-1] != "time" or len(layout) != 3]
+    one_frame = all(shape[layout.index("time")] == 1 for layout in usual) and not traced.states
     if not failed or one_frame:
         raise ImporterError(
             f"the input has shape {list(shape)}, expected [batch, frames, features] "

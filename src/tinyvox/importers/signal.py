@@ -173,12 +173,12 @@ def feature_dims(stream: Stream) -> list[int]:
 
 
 def input_stream(layout: Sequence[str], shape: Sequence[int]) -> Stream:
-    """The model's input. `layout` names each dimension: batch, time, window, feature, or "" for
-    size 1."""
+    """The model's input. `layout` names each dimension: batch, time, window, feature (channels,
+    then bands, where there are two), or "" for size 1."""
     kinds: dict[str, Kind] = {kind: kind for kind in _ORDER}
     axes = (
-        (Axis(kinds[kind], size),) if size > 1 else ()
-        for kind, size in zip(layout, shape, strict=True)
+        (Axis(kinds[kind], size, layout[:i].count(kind)),) if size > 1 else ()
+        for i, (kind, size) in enumerate(zip(layout, shape, strict=True))
     )
     return Stream(INPUT, tuple(axes))
 

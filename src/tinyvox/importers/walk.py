@@ -18,7 +18,7 @@ from tinyvox.importers.operators import OPERATORS, Call, Carried, Unusable, cano
 from tinyvox.importers.signal import Stream, input_stream
 from tinyvox.importers.states import RECURRENT
 from tinyvox.importers.tape import Step, Traced, Value, mapped, needed
-from tinyvox.model import INPUT, ContextWindow, Model
+from tinyvox.model import INPUT, ContextWindow, Model, Unflatten
 
 UNSUPPORTED = "is not supported; the docs list what is (What can be compressed)"
 """What is said of an operator that no layer stands for."""
@@ -34,13 +34,16 @@ class Walk:
         self._others, self._carries = traced.others, bool(traced.states)
         self.steps = fused(traced.tape.steps, [traced.output, *traced.others])
         self._required = set(map(id, needed(self.steps, [traced.output])))
-        size = self.entry.shape[layout.index("feature")] if "feature" in layout else 1  # an id
-        self.graph = LayerGraph(size)
+        sizes = [n for n, kind in zip(self.entry.shape, layout, strict=True) if kind == "feature"]
+        self.graph = LayerGraph(math.prod(sizes))  # an id has no features, and is one value
         self.features = input_stream(layout, self.entry.shape)
         if "window" in layout:
             before, after = context_of(self.entry.shape[layout.index("window")])
             window = self.graph.window(INPUT, ContextWindow(before, after))
             self.features = dataclasses.replace(self.features, window=window)
+        if len(sizes) > 1:
+            node = self.graph.add(Unflatten(sizes[0]), INPUT)
+            self.features = dataclasses.replace(self.features, node=node)
         carried = {id(value): Carried(value.name) for value in traced.states}
         self.found: dict[int, Any] = {id(self.entry): self.features, **carried}
         """What each value is: a stream, or something that no layer gives."""

@@ -7,10 +7,10 @@ import dataclasses
 from torch import Tensor
 
 from tinyvox.errors import ImporterError
-from tinyvox.importers.layer_graph import ColumnOrder
+from tinyvox.importers.layer_graph import ColumnOrder, picked
 from tinyvox.importers.operators.call import Call
 from tinyvox.importers.signal import Axes, Axis, Stream
-from tinyvox.model import Conv1d, Conv2d, Dense, Linear
+from tinyvox.model import Conv1d, Conv2d, Dense, FrameStacking, Linear
 
 
 def dense(weight: Tensor, order: ColumnOrder = None) -> Dense:
@@ -120,6 +120,24 @@ def conv2d(call: Call) -> Stream:
         call["groups"],
     )
     return stream.becomes(call.graph.add(layer, node), _convolved(call, stream, channel, band))
+
+
+def frame_windows(call: Call) -> Stream:
+    """`im2col(self, kernel_size, dilation, padding, stride)` of [batch, 1, frames, size]: windows of
+    whole frames, [batch, frames of a window * size, windows]."""
+    stream, graph = call.whole("self"), call.graph
+    kernel, dilation = call["kernel_size"], call["dilation"]
+    size = stream.shape[-1]
+    is_whole = kernel[1] == size and stream.is_time(-2) and not stream.axes[-3]
+    if not is_whole or any(call["padding"]) or stream.backwards:
+        raise ImporterError(f"takes windows of {list(kernel)} out of {stream}, expected frames")
+    reach = dilation[0] * (kernel[0] - 1) + 1
+    node = graph.window(stream.node, FrameStacking(reach, call["stride"][0]))
+    starts = range(0, reach * size, dilation[0] * size)
+    node = picked(graph, node, [start + i for start in starts for i in range(size)])
+    features, windows = call.result.shape[-2:]
+    axes = ((Axis("feature", features),), (Axis("time", windows),))
+    return stream.becomes(node, (*stream.axes[:-3], *axes))
 
 
 def _convolved(call: Call, stream: Stream, channel: int, band: int | None = None) -> Axes:

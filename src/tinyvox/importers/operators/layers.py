@@ -14,7 +14,7 @@ from tinyvox.importers.final_states import States
 from tinyvox.importers.gate_sums import absorbed
 from tinyvox.importers.layer_graph import ColumnOrder
 from tinyvox.importers.operators.call import Call, Carried, Unusable
-from tinyvox.importers.operators.convolutions import conv1d, conv2d, dense
+from tinyvox.importers.operators.convolutions import conv1d, conv2d, dense, frame_windows
 from tinyvox.importers.operators.features import matmul as any_matmul
 from tinyvox.importers.operators.time import over_time, weighted_sum
 from tinyvox.importers.signal import Axis, Stream, feature_dims
@@ -276,6 +276,7 @@ LAYER_OPERATORS: dict[str, Callable[[Call], Any]] = {
     "elementwise_recurrence": elementwise_recurrence,
     "conv1d": conv1d,
     "conv2d": conv2d,
+    "im2col": frame_windows,
     **dict.fromkeys(("softmax", "_softmax"), softmax(Softmax())),
     **dict.fromkeys(("log_softmax", "_log_softmax"), softmax(LogSoftmax())),
     "embedding": embedding,

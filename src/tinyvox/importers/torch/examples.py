@@ -104,7 +104,7 @@ def _arguments(
     module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     only = given[0] if len(given) == 1 else None
-    if isinstance(only, list | tuple) and not isinstance(only, PackedSequence):
+    if _holds_arguments(module, only):
         given = tuple(only)
     elif isinstance(only, Mapping) and set(only) <= set(_parameters(module)):
         given, named = (), {**only, **named}
@@ -113,16 +113,33 @@ def _arguments(
     return given, named
 
 
+def _holds_arguments(module: nn.Module, only: Any) -> bool:
+    """Whether the only argument is a tuple or a list of them, as many as the module takes."""
+    if not isinstance(only, list | tuple) or isinstance(only, PackedSequence):
+        return False
+    kinds = [each.kind for each in _signature(module).values()]
+    is_open = inspect.Parameter.VAR_POSITIONAL in kinds or not kinds
+    return is_open or len(only) <= len(kinds)
+
+
 def _parameters(module: nn.Module) -> list[str]:
     """The names of the arguments of a module, as far as they are known."""
+    return [
+        name
+        for name, each in _signature(module).items()
+        if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)
+    ]
+
+
+def _signature(module: nn.Module) -> dict[str, inspect.Parameter]:
+    """The arguments of a module, as far as they are known."""
     try:
-        return [
-            name
-            for name, each in inspect.signature(module.forward).parameters.items()
-            if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)
-        ]
+        found = dict(inspect.signature(module.forward).parameters)
     except (TypeError, ValueError):  # a script's, for one
-        return []
+        return {}
+    if isinstance(module, torch.jit.ScriptModule):
+        found.pop("self", None)
+    return found
 
 
 def _name(path: tuple[Any, ...], parameters: list[str]) -> str:

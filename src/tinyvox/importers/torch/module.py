@@ -15,7 +15,7 @@ from tinyvox.importers.arrangement import Arrangement, arranged
 from tinyvox.importers.conversion import compare, convert, longer
 from tinyvox.importers.operators import canonical
 from tinyvox.importers.rolling import rolled
-from tinyvox.importers.states import final_states, follow
+from tinyvox.importers.states import final_states, follow, sources, state_inputs
 from tinyvox.importers.torch.archive import first_line
 from tinyvox.importers.torch.examples import Example, example_of, random_like
 from tinyvox.importers.torch.recording import Recorder, run_recorded
@@ -68,29 +68,62 @@ def _imported(module: nn.Module, given: Example, output: str | int | None) -> Mo
     example = _without_values(given, _Run(module, given, output))
     run = _Run(module, example, output)
     model, walk = convert(rolled(run.found.traced))
+    others = list(_other_lengths(walk))
+    try:
+        lengths = [_compared(model, walk, run, features) for features in others]
+    except ImporterError as error:
+        model, walk, run, lengths = _at_another_length(run, others[-1], output, error)
     facts = {**_parameters(module), **run.facts(walk)}
-    lengths = [_compared(model, walk, run, features) for features in _other_lengths(walk)]
     if lengths and not lengths[0]:
         facts["fixed_frames"] = walk.frames
     return dataclasses.replace(model, provenance=facts)
+
+
+def _at_another_length(
+    run: _Run, features: Tensor, output: str | int | None, error: ImporterError
+) -> tuple[Model, Walk, _Run, list[bool]]:
+    """The model as other features show it: a module that pads frames to a multiple does not pad
+    those that are one. Raises `error` where that model is another's too."""
+    first = run.example.tensors()[run.entry]
+    try:
+        again = _Run(run.module, run.example.longer(run.entry, features), output)
+        model, walk = convert(rolled(again.found.traced))
+        others = [first, *_other_lengths(walk)]
+        return model, walk, again, [_compared(model, walk, again, each) for each in others]
+    except ImporterError:
+        raise error from None
 
 
 class _Run:
     """A module that was run for an example: what its inputs and outputs are."""
 
     def __init__(self, module: nn.Module, example: Example, wanted: str | int | None) -> None:
-        self.module, self.example = module, example
-        self.recorder, outputs = _recorded(module, example, example.signals())
+        self.module, self.example, self._wanted = module, example, wanted
+        self._record(example.signals())
         if ids := sorted(self.recorder.embedded):
-            self.recorder, outputs = _recorded(module, example, [*example.signals(), *ids])
-        tape = self.recorder.tape
-        if not tape.inputs:
+            self._record([*example.signals(), *ids])
+        if not self.recorder.tape.inputs:
             raise ImporterError(_no_features(example))
-        finals = follow(tape, final_states(tape))
-        self.name = chosen(outputs, wanted, lambda value: id(value) in finals)
-        self.found: Arrangement = arranged(
-            tape, [each.name for each in tape.inputs], outputs, self.name
-        )
+        if starts := self._starts():
+            self._record([each.name for each in self._tape.inputs if each.name not in starts])
+        names = [each.name for each in self._tape.inputs]
+        self.found: Arrangement = arranged(self._tape, names, self._outputs, self.name)
+
+    def _record(self, signals: list[str]) -> None:
+        """Run the module, with these inputs as signals."""
+        self.recorder, self._outputs = _recorded(self.module, self.example, signals)
+        self._tape = self.recorder.tape
+        if self._tape.inputs:
+            finals = follow(self._tape, final_states(self._tape))
+            self.name = chosen(self._outputs, self._wanted, lambda value: id(value) in finals)
+
+    def _starts(self) -> list[str]:
+        """The inputs that are states to start from: zeros in the example, beside features, and not
+        taken by recurrent layers as they are."""
+        states = state_inputs(self._tape)
+        taken = [v for v in sources(self._tape, [self._outputs[self.name]]) if v not in states]
+        zeros = [v.name for v in taken if v.tensor.is_floating_point() and not v.tensor.any()]
+        return zeros if len(zeros) < len(taken) else []
 
     @property
     def tables(self) -> list[int]:

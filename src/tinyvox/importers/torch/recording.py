@@ -22,7 +22,10 @@ from tinyvox.errors import ImporterError
 from tinyvox.importers.layer_graph import Place
 from tinyvox.importers.tape import SHAPE_ALONE, Tape, Value, operator_name
 from tinyvox.importers.torch.archive import first_line
+from tinyvox.importers.torch.writes import Writes, is_part
 from tinyvox.importers.torch.writing_out import PACKED_NOTE, applied, is_packing, is_written_out
+
+aten = torch.ops.aten
 
 _DECIDES = frozenset(("item", "_local_scalar_dense", "is_nonzero", "equal", "allclose"))
 """Operators that give Python a value of a tensor."""
@@ -53,6 +56,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """The watched tensors that are indices of an embedding."""
         self._valid: dict[int, set[int]] = {}
         """The tensors of a storage that was changed in place which have its present values."""
+        self._writes = Writes(self.tape)
 
     def input(self, name: str, example: Tensor) -> None:
         """Let a tensor be an input of the tape."""
@@ -64,8 +68,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def value(self, found: Any) -> Any:
         """The tape's value for a tensor that the module gave; a constant as it is."""
-        known = self._known.get(id(found))
-        return known[1] if known else found
+        taken = self._taken(found) if self._depends(found) else found
+        return taken if isinstance(taken, Value) else found
 
     def __torch_dispatch__(
         self,
@@ -78,11 +82,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = dict(kwargs or {})
         tensors = [each for each in _pytree.tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
         self._note_watched(func, tensors)
-        if not any(id(each) in self._known or self._is_stale(each) for each in tensors):
+        if not any(self._depends(each) or self._is_stale(each) for each in tensors):
             found = func(*args, **kwargs)
             if func._schema.is_mutable and args:
                 self._constants.pop(id(args[0]), None)
             self._watch_moved(func, args, found)
+            self._writes.note(func, args, found)
             return found
         self.tape.place, self.tape.where = self._sources.find(func, tensors)
         try:
@@ -99,6 +104,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             raise ImporterError(
                 "the module decides by values of its input; leave that out of what is imported"
             )
+        if is_part(func) and self._writes.is_filled(args[0]):
+            found = func(*args, **kwargs)
+            self._writes.note(func, args, found)
+            return found
+        if self._is_written(func, args):
+            return func(*args, **kwargs)
         if any(map(self._is_stale, tensors)):
             raise ImporterError(
                 "takes a tensor that an operation changes in place through another view of it; "
@@ -124,6 +135,32 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._keep(tensor, value)
         return found
 
+    def _depends(self, tensor: Any) -> bool:
+        """Whether what a tensor holds depends on an input."""
+        if id(tensor) in self._known or self._writes.is_filled(tensor):
+            return True
+        part = self._writes.part(tensor)
+        return part is not None and self._depends(part.whole)
+
+    def _is_written(self, func: OpOverload, args: tuple[Any, ...]) -> bool:
+        """Whether this is a copy into a part of a tensor, which can be followed."""
+        part = self._writes.part(args[0]) if func is aten.copy_.default else None
+        if part is None or self._is_stale(args[1]):
+            return False
+        values, whole = self._taken(args[1]), part.whole
+        if tuple(values.shape) != tuple(part.tensor.shape):
+            values = self.tape.apply(aten.expand.default, values, list(part.tensor.shape))
+        known = self._known.get(id(whole))
+        if self._writes.is_filled(whole):
+            before: Value | Tensor = whole
+        else:
+            before = known[1] if known else _copied(whole)
+        if not self._writes.write(part, before, values):
+            return False
+        self._known.pop(id(whole), None)
+        self._valid[_storage(whole)] = set()
+        return True
+
     def _keep(self, tensor: Tensor, value: Value) -> None:
         self._known[id(tensor)] = tensor, value
         if (storage := _storage(tensor)) in self._valid:
@@ -134,6 +171,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._valid[_storage(tensor)] = {id(tensor)}
 
     def _is_stale(self, tensor: Tensor) -> bool:
+        part = self._writes.part(tensor)
+        if self._writes.is_filled(tensor) or (part is not None and self._depends(part.whole)):
+            return False
         valid = self._valid.get(_storage(tensor)) if self._valid else None
         return valid is not None and id(tensor) not in valid
 
@@ -143,6 +183,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return argument
         if id(argument) in self._known:
             return self._known[id(argument)][1]
+        if self._writes.is_filled(argument):
+            self._keep(argument, value := self._writes.joined(argument))
+            return value
+        if (part := self._writes.part(argument)) is not None and self._depends(part.whole):
+            return self._writes.taken(part, self._taken(part.whole))
         if id(argument) not in self._constants:
             self._constants[id(argument)] = argument, _plain(argument)
         return self._constants[id(argument)][1]
