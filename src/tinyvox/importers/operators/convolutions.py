@@ -123,8 +123,8 @@ def conv2d(call: Call) -> Stream:
 
 
 def frame_windows(call: Call) -> Stream:
-    """`im2col(self, kernel_size, dilation, padding, stride)` of [batch, 1, frames, size]: windows of
-    whole frames, [batch, frames of a window * size, windows]."""
+    """`im2col(self, kernel_size, dilation, padding, stride)` of [batch, 1, frames, size]: windows
+    of whole frames, [batch, frames of a window * size, windows]."""
     stream, graph = call.whole("self"), call.graph
     kernel, dilation = call["kernel_size"], call["dilation"]
     size = stream.shape[-1]

@@ -1,4 +1,4 @@
-"""Tensors that a module fills in place, a part at a time: what they hold is joined from the parts."""
+"""Tensors that a module fills in place, part by part: what they hold is joined from the parts."""
 
 from __future__ import annotations
 
