@@ -29,7 +29,7 @@ LAYERS: dict[str, set[str]] = {
     "model": {"errors", "storage"},
     "recipe": {"errors", "storage"},
     "speech": {"errors", "runtime", "storage"},
-    "executor": {"model"},
+    "executor": {"errors", "model"},
     "formats": {"_native", "errors", "model", "storage"},
     "quantizers": {"_native", "errors", "model"},
     "calibration": {"errors", "executor", "model", "progress", "runtime", "speech", "storage"},

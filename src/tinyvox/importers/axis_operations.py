@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tinyvox.errors import ImporterError
-from tinyvox.importers.layer_graph import LayerGraph
+from tinyvox.importers.layer_graph import LayerGraph, picked
 from tinyvox.importers.per_frame import in_order_of_dims, outside, rearranged
 from tinyvox.importers.signal import Axis, Stream, feature_dims
 from tinyvox.model import (
@@ -272,6 +272,10 @@ def _shifts(graph: LayerGraph, streams: Sequence[Stream], dim: int, merged: bool
 
     `merged` says that they are joined in a dimension that was there, not in a new one.
     """
+    ordered = sorted(streams, key=lambda stream: stream.span)
+    if merged and list(streams) != ordered:
+        places = [ordered.index(stream) for stream in streams]
+        return _in_this_order(graph, _shifts(graph, ordered, dim, merged), dim, places)
     base = streams[0]
     first = base.span[0]
     expected = [(first + i, first + i) for i in range(len(streams))]
@@ -290,6 +294,14 @@ def _shifts(graph: LayerGraph, streams: Sequence[Stream], dim: int, merged: bool
     axes = (*base.axes[:dim], new, *base.axes[dim + merged :])
     window = graph.window(base.node, _context(first, first + len(streams) - 1))
     return Stream(base.node, axes, window=window)
+
+
+def _in_this_order(graph: LayerGraph, stream: Stream, dim: int, places: Sequence[int]) -> Stream:
+    """A context window with its frames in another order: `places` has that of each."""
+    stream = graph.finalize(stream)
+    size = stream.shape[dim] // len(places)
+    values = [place * size + i for place in places for i in range(size)]
+    return stream.becomes(picked(graph, stream.node, values), stream.axes)
 
 
 def _context(first: int, last: int) -> ContextWindow:

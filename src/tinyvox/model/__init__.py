@@ -74,7 +74,8 @@ from tinyvox.model.matrix import (
     leaves,
     nearest,
 )
-from tinyvox.model.unit_groups import Group, Member, all_groups, fixed_layers, groups, keep_units
+from tinyvox.model.unit_derivation import Member
+from tinyvox.model.unit_groups import Group, all_groups, fixed_layers, groups, keep_units
 
 __all__ = [
     "ACTIVATIONS",

@@ -56,12 +56,20 @@ def index(call: Call) -> Stream | States:
     if len(used) == 1 and (same := all_of(call, *used[0])) is not None:
         return same
     stream = call.stream("self")
+    if len(used) == 1 and _turns_round(stream, *used[0]):
+        return operations.flip(call.graph, stream, [used[0][0]])
     if len(used) != 1 or not isinstance(used[0][1], Tensor) or used[0][1].ndim != 1:
         raise ImporterError("takes values by several lists of places, expected one, of features")
     dim, places = _feature_dim(stream, used[0][0]), used[0][1]
     if places.dtype == torch.bool:
         places = places.nonzero().flatten()
     return rearranged(call.graph, stream, lambda frame: frame.index_select(dim, places))
+
+
+def _turns_round(stream: Stream, dim: int, places: Tensor) -> bool:
+    """Whether places are those of all frames, the last one first."""
+    backwards = torch.arange(stream.shape[dim] - 1, -1, -1)
+    return stream.is_time(dim) and torch.equal(places, backwards)
 
 
 def roll(call: Call) -> Stream:

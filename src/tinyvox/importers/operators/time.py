@@ -40,7 +40,8 @@ def weighted_sum(call: Call, left: Stream, right: Stream) -> Stream:
 
 def _over_frames(call: Call, left: Stream, right: Stream) -> Stream:
     """For each utterance the sum of the outer products of the frames."""
-    graph = call.graph
+    graph, lifted = call.graph, ((),) * (len(right.axes) - len(left.axes))
+    left = dataclasses.replace(left, axes=lifted + left.axes)
     rows, columns = graph.signals[left.node].size, graph.signals[right.node].size
     if left.axes[:-2] != right.axes[:-2] or left.backwards != right.backwards:
         raise ImporterError(f"multiplies {left} by {right}, expected equal batches and frames")

@@ -8,7 +8,7 @@ the layer's output stands; what was done to each frame alone is done to all of t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,42 +20,24 @@ from tinyvox.importers.rolling.elementwise import (
     find_element_chains,
     is_zero,
 )
+from tinyvox.importers.rolling.likeness import (
+    EACH_FRAME,
+    Frames,
+    alike,
+    alike_from_zero,
+    completed,
+    direction,
+    keeps_zero,
+    known_values,
+    same,
+    spread,
+)
 from tinyvox.importers.tape import Step, Tape, Traced, Value, mapped
 from tinyvox.model import ElementwiseRecurrence
 
 aten = torch.ops.aten
 
-_EACH_FRAME = frozenset(
-    (
-        *("relu", "tanh", "sigmoid", "silu", "gelu", "elu", "leaky_relu", "hardsigmoid"),
-        *("clamp", "clamp_min", "clamp_max", "hardtanh", "relu6", "minimum", "maximum", "neg"),
-        *(
-            "embedding",
-            "linear",
-            "addmm",
-            "mm",
-            "matmul",
-            "add",
-            "sub",
-            "rsub",
-            "mul",
-            "div",
-            "layer_norm",
-        ),
-        "hardswish",
-    )
-)
-"""Operators that do the same to each frame, along the last dimension."""
-_ARITHMETIC = frozenset(("add", "sub", "rsub", "mul", "div", "minimum", "maximum"))
 _JOINING = frozenset(("cat", "stack"))
-
-
-@dataclass(frozen=True)
-class _Frames:
-    """Values at all frames as one new value [batch, frames, size]; `reverse`: the last is first."""
-
-    value: Value
-    reverse: bool = False
 
 
 def rolled(traced: Traced) -> Traced:
@@ -112,8 +94,8 @@ class _Rewriting:
             for chain in chains
             if isinstance(chain, Chain) and chain.layer.kind == "lstm"
         }
-        self._layers: dict[int, tuple[_Frames, Value]] = {}
-        self._elements: dict[int, _Frames | None] = {}
+        self._layers: dict[int, tuple[Frames, Value]] = {}
+        self._elements: dict[int, Frames | None] = {}
 
     def resolved(self, value: Value) -> Value:
         """The new value that stands for an old one."""
@@ -181,7 +163,7 @@ class _Rewriting:
         """Whether the gates and the new values of a recurrence are frames of something."""
         return self._run_elements(chain) is not None
 
-    def _states(self, chain: Chain | ElementChain) -> _Frames:
+    def _states(self, chain: Chain | ElementChain) -> Frames:
         """The outputs of a chain's layer."""
         if isinstance(chain, Chain):
             return self._run(chain)[0]
@@ -189,12 +171,12 @@ class _Rewriting:
         assert found is not None  # `runs`
         return found
 
-    def _run_elements(self, chain: ElementChain) -> _Frames | None:
+    def _run_elements(self, chain: ElementChain) -> Frames | None:
         if id(chain) not in self._elements:
             self._elements[id(chain)] = self._made_elements(chain)
         return self._elements[id(chain)]
 
-    def _made_elements(self, chain: ElementChain) -> _Frames | None:
+    def _made_elements(self, chain: ElementChain) -> Frames | None:
         new = self._frames(chain.news)
         gate = self._gate(chain, new) if new is not None else None
         if new is None or gate is None or gate.reverse != new.reverse:
@@ -207,9 +189,9 @@ class _Rewriting:
             kept, taken = (rest, kept) if chain.turned else (kept, rest)
             value = self.tape.apply(aten.mul.Tensor, taken, value)
         layer = ElementwiseRecurrence(chain.weight, new.reverse)
-        return _Frames(self.tape.elementwise_recurrence(layer, kept, value), new.reverse)
+        return Frames(self.tape.elementwise_recurrence(layer, kept, value), new.reverse)
 
-    def _gate(self, chain: ElementChain, new: _Frames) -> _Frames | None:
+    def _gate(self, chain: ElementChain, new: Frames) -> Frames | None:
         """The gate of a recurrence at all frames, or what stands inside its sigmoid."""
         known = [terms for terms in chain.gates if terms is not None]
         if len({len(terms) for terms in known}) != 1 or (chain.weight is not None and chain.turned):
@@ -219,7 +201,7 @@ class _Rewriting:
         for i in range(len(known[0])):
             column = [None if terms is None else terms[i] for terms in chain.gates]
             if not isinstance(column[-1], Value):
-                if any(not _same(each, column[-1]) for each in column if each is not None):
+                if any(not same(each, column[-1]) for each in column if each is not None):
                     return None
                 vector = as_vector(column[-1], size)
                 if vector is None:
@@ -238,9 +220,9 @@ class _Rewriting:
             total = self.tape.apply(aten.mul.Tensor, new.value, 0.0)
         if constant.any():
             total = self.tape.apply(aten.add.Tensor, total, constant)
-        return _Frames(total, new.reverse)
+        return Frames(total, new.reverse)
 
-    def _run(self, chain: Chain) -> tuple[_Frames, Value]:
+    def _run(self, chain: Chain) -> tuple[Frames, Value]:
         """The outputs of a chain's layer, and its final cell state."""
         if id(chain) not in self._layers:
             columns = [self._gathered(list(each)) for each in zip(*chain.inputs, strict=True)]
@@ -256,18 +238,18 @@ class _Rewriting:
             if reverse:
                 layer = replace(layer, forward=None, backward=layer.forward)
             outputs, _, final = self.tape.recurrent(layer, frames, states)
-            self._layers[id(chain)] = _Frames(outputs, reverse), final
+            self._layers[id(chain)] = Frames(outputs, reverse), final
         return self._layers[id(chain)]
 
-    def _gathered(self, values: list[Value]) -> _Frames:
+    def _gathered(self, values: list[Value]) -> Frames:
         """Values at all frames as one."""
         found = self._frames(values)
         if found is not None:
             return found
         rows = [self.tape.apply(aten.unsqueeze.default, self._rows(v), 1) for v in values]
         if len(rows) == 1:
-            return _Frames(rows[0])
-        return _Frames(self.tape.apply(aten.cat.default, rows, 1))
+            return Frames(rows[0])
+        return Frames(self.tape.apply(aten.cat.default, rows, 1))
 
     def _rows(self, value: Value) -> Value:
         """A value as [batch, size]."""
@@ -277,7 +259,7 @@ class _Rewriting:
         rows: Value = self.tape.apply(aten.reshape.default, found, [-1, value.shape[-1]])
         return rows
 
-    def _frames(self, values: Sequence[object]) -> _Frames | None:
+    def _frames(self, values: Sequence[object]) -> Frames | None:
         """Values at all frames as one, where they are frames of something; else None.
 
         The first may be None, where it does not matter, or 0, as a state before the first frame is.
@@ -291,19 +273,19 @@ class _Rewriting:
             return (self._delayed(known) or self._lifted(roots)) if is_zero(head) else None
         return self._outputs_of(roots) or self._cut_from(roots) or self._lifted(roots)
 
-    def _outputs_of(self, values: Sequence[Any]) -> _Frames | None:
+    def _outputs_of(self, values: Sequence[Any]) -> Frames | None:
         """The outputs of one layer."""
-        places = [self._place.get(id(value)) for value in _known(values)]
+        places = [self._place.get(id(value)) for value in known_values(values)]
         if places[0] is None or any(p is None or p[0] is not places[0][0] for p in places):
             return None
-        indices = _completed([p[1] for p in places if p is not None], len(values))
-        order = _order(indices, len(places[0][0].outputs))
+        indices = completed([p[1] for p in places if p is not None], len(values))
+        order = direction(indices, len(places[0][0].outputs))
         if order is None:
             return None
         frames = self._states(places[0][0])
-        return _Frames(frames.value, frames.reverse != order)
+        return Frames(frames.value, frames.reverse != order)
 
-    def _delayed(self, values: list[Value]) -> _Frames | None:
+    def _delayed(self, values: list[Value]) -> Frames | None:
         """The outputs of one layer a step later, from 0: all but the last."""
         places = [self._place.get(id(value)) for value in values]
         if places[0] is None or any(p is None or p[0] is not places[0][0] for p in places):
@@ -320,19 +302,19 @@ class _Rewriting:
         flat = self.tape.apply(aten.reshape.default, flat, [*frames.value.shape[:2], 2 * size])
         first = 0 if before else size
         part = self.tape.apply(aten.slice.Tensor, flat, 2, first, first + size)
-        return _Frames(part, frames.reverse)
+        return Frames(part, frames.reverse)
 
-    def _cut_from(self, values: Sequence[Any]) -> _Frames | None:
+    def _cut_from(self, values: Sequence[Any]) -> Frames | None:
         """The frames of one value: [frames, size], with a batch before or after the frames."""
-        cuts = [self._sources.range_of(value) for value in _known(values)]
+        cuts = [self._sources.range_of(value) for value in known_values(values)]
         if cuts[0] is None or any(
             cut is None or cut[0] is not cuts[0][0] or cut[1] != cuts[0][1] or cut[3] - cut[2] != 1
             for cut in cuts
         ):
             return None
         source, dim = cuts[0][:2]
-        indices = _completed([cut[2] for cut in cuts if cut is not None], len(values))
-        order = _order(indices, source.shape[dim])
+        indices = completed([cut[2] for cut in cuts if cut is not None], len(values))
+        order = direction(indices, source.shape[dim])
         rank, ids = len(source.shape), not source.tensor.is_floating_point()
         last = rank - 1 if not ids else rank  # ids have no features
         if order is None or rank not in ((2,) if ids else (2, 3)) or dim == last:
@@ -342,11 +324,11 @@ class _Rewriting:
             found = self.tape.apply(aten.unsqueeze.default, found, 0)
         elif dim == 0:
             found = self.tape.apply(aten.transpose.int, found, 0, 1)
-        return _Frames(found, order)
+        return Frames(found, order)
 
-    def _part(self, values: Sequence[Any], first: Step) -> _Frames | None:
+    def _part(self, values: Sequence[Any], first: Step) -> Frames | None:
         """The same features of each frame."""
-        cuts = [self._sources.range_of(value) for value in _known(values)]
+        cuts = [self._sources.range_of(value) for value in known_values(values)]
         same = {None if cut is None else (cut[1] - len(cut[0].shape), *cut[2:]) for cut in cuts}
         if len(same) != 1 or cuts[0] is None or cuts[0][1] != len(cuts[0][0].shape) - 1:
             return None
@@ -355,28 +337,28 @@ class _Rewriting:
         if inner is None:
             return None
         part = self.tape.apply(aten.slice.Tensor, inner.value, 2, *cuts[0][2:])
-        return _Frames(part, inner.reverse)
+        return Frames(part, inner.reverse)
 
-    def _lifted(self, values: Sequence[Any]) -> _Frames | None:
+    def _lifted(self, values: Sequence[Any]) -> Frames | None:
         """What one operator gives for each frame alone."""
-        steps = [self._sources.step(value) for value in _known(values)]
+        steps = [self._sources.step(value) for value in known_values(values)]
         first = steps[-1]
         if first is not None and first.operator in PARTS:
             return self._part(values, first)
-        if first is None or first.operator not in _EACH_FRAME or len(values) < 2:
+        if first is None or first.operator not in EACH_FRAME or len(values) < 2:
             return None
-        if any(s is None or not _alike(s, first) for s in steps[1:]):
+        if any(s is None or not alike(s, first) for s in steps[1:]):
             return None
         missing = len(steps) < len(values)
-        if not missing and (steps[0] is None or not _alike_from_zero(steps[0], first)):
+        if not missing and (steps[0] is None or not alike_from_zero(steps[0], first)):
             return None
-        if missing and values[0] is not None and not _keeps_zero(first):
+        if missing and values[0] is not None and not keeps_zero(first):
             return None
         arguments = dict(first.arguments)
         reverse = set()
         for name, given in first.arguments.items():
             if not isinstance(given, Value):
-                arguments[name] = _spread(given, first)
+                arguments[name] = spread(given, first)
                 continue
             head = [values[0]] if missing else []
             inner = self._frames([*head, *(s.arguments[name] for s in steps if s is not None)])
@@ -390,15 +372,15 @@ class _Rewriting:
         if first.operator == "addmm":
             weight = arguments["mat2"].T.contiguous()
             given = (arguments["mat1"], weight, arguments["self"])
-            return _Frames(self.tape.apply(aten.linear.default, *given), reverse.pop())
+            return Frames(self.tape.apply(aten.linear.default, *given), reverse.pop())
         if first.operator == "mm":
-            return _Frames(
+            return Frames(
                 self.tape.apply(aten.matmul.default, arguments["self"], arguments["mat2"]),
                 reverse.pop(),
             )
-        return _Frames(self.tape.apply(first.target, **arguments), reverse.pop())
+        return Frames(self.tape.apply(first.target, **arguments), reverse.pop())
 
-    def _joined_frames(self, step: Step) -> _Frames | None:
+    def _joined_frames(self, step: Step) -> Frames | None:
         """The frames that a step joins along time."""
         parts = step.arguments["tensors"]
         if not all(isinstance(part, Value) for part in parts) or len(parts) < 2:
@@ -409,9 +391,9 @@ class _Rewriting:
         found = self._frames(list(parts))
         if found is None or not found.reverse:
             return found
-        return _Frames(self.tape.apply(aten.flip.default, found.value, [1]))
+        return Frames(self.tape.apply(aten.flip.default, found.value, [1]))
 
-    def _laid(self, frames: _Frames, step: Step) -> Value:
+    def _laid(self, frames: Frames, step: Step) -> Value:
         """Frames [batch, frames, size] in the layout that a step gives."""
         shape = list(step.results[0].shape)
         value = frames.value
@@ -422,58 +404,3 @@ class _Rewriting:
             return value
         laid: Value = self.tape.apply(aten.reshape.default, value, shape)
         return laid
-
-
-def _known(values: Sequence[Any]) -> list[Value]:
-    return [value for value in values if isinstance(value, Value)]
-
-
-def _completed(indices: list[int], count: int) -> list[int]:
-    """The indices of frames with that of the first, where it is missing."""
-    if len(indices) == count or len(indices) < 2:
-        return indices
-    return [2 * indices[0] - indices[1], *indices]
-
-
-def _keeps_zero(step: Step) -> bool:
-    """Whether an operator gives 0 where its only value is 0."""
-    return step.operator in ("mul", "neg") and sum(1 for _ in step.inputs()) == 1
-
-
-def _alike_from_zero(first: Step, other: Step) -> bool:
-    """Whether a first step does the same as others, where it may have 0 in place of a value."""
-    if first.operator != other.operator or first.arguments.keys() != other.arguments.keys():
-        return False
-    pairs = ((first.arguments[name], other.arguments[name]) for name in other.arguments)
-    return all(_same(a, b) or (isinstance(b, Value) and is_zero(a)) for a, b in pairs)
-
-
-def _spread(given: object, step: Step) -> object:
-    """A constant of a step of [batch, size], for frames [batch, time, size]."""
-    if step.operator not in _ARITHMETIC or not isinstance(given, torch.Tensor) or given.ndim < 2:
-        return given
-    vector = as_vector(given, step.results[0].shape[-1])
-    return given if vector is None else vector.clone()
-
-
-def _alike(one: Step, other: Step) -> bool:
-    """Whether two steps do the same to other values."""
-    if one.operator != other.operator or one.arguments.keys() != other.arguments.keys():
-        return False
-    pairs = ((one.arguments[name], other.arguments[name]) for name in one.arguments)
-    return all(_same(a, b) for a, b in pairs)
-
-
-def _same(one: object, other: object) -> bool:
-    if isinstance(one, Value) or isinstance(other, Value):
-        return isinstance(one, Value) and isinstance(other, Value)
-    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
-        return one is other or (one.shape == other.shape and torch.equal(one, other))
-    return bool(one == other)
-
-
-def _order(indices: list[int], count: int) -> bool | None:
-    """Whether indices run backwards over all of a dimension; None where they run otherwise."""
-    if indices == list(range(count)):
-        return False
-    return True if indices == list(range(count))[::-1] else None
