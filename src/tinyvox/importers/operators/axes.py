@@ -16,6 +16,7 @@ from tinyvox.errors import ImporterError
 from tinyvox.importers import axis_operations as operations
 from tinyvox.importers.axis_operations import Zeros
 from tinyvox.importers.broadcasting import alike, repeated
+from tinyvox.importers.directions import has_directions, sum_directions
 from tinyvox.importers.final_states import States, gathered
 from tinyvox.importers.operators.activations import maximum, minimum
 from tinyvox.importers.operators.arithmetic import scaled_by
@@ -214,9 +215,9 @@ def total(call: Call) -> Stream:
     stream, dims = call.stream("self"), call["dim"] or ()
     if len(dims) == 1 and stream.is_time(dims[0]):
         return reduced(call.graph, stream, "sum", dims, call["keepdim"])
-    if is_features(stream, dims) and not operations.has_directions(call.graph, stream, dims):
+    if is_features(stream, dims) and not has_directions(call.graph, stream, dims):
         return summed(call, stream, dims, call["keepdim"])
-    return operations.sum_directions(call.graph, stream, dims, call["keepdim"])
+    return sum_directions(call.graph, stream, dims, call["keepdim"])
 
 
 def reduction(kind: str) -> Callable[[Call], Stream]:

@@ -25,6 +25,7 @@ from tinyvox.importers.rolling.likeness import (
     Frames,
     alike,
     alike_from_zero,
+    carried_from,
     completed,
     direction,
     keeps_zero,
@@ -45,7 +46,7 @@ def rolled(traced: Traced) -> Traced:
     outputs = [traced.output, *traced.others]
     steps = traced.tape.needed(outputs)
     sources = Sources(traced.tape)
-    carried = _carried(steps, traced.states)
+    carried = carried_from(steps, traced.states)
     chains = find_chains(steps, sources, lambda value: id(value) in carried)
     elements: list[ElementChain] = []
     for chain in find_element_chains(steps, sources):
@@ -63,16 +64,6 @@ def rolled(traced: Traced) -> Traced:
         others=tuple(others),
         states=tuple(rewriting.resolved(value) for value in traced.states),
     )
-
-
-def _carried(steps: Sequence[Step], states: Sequence[Value]) -> set[int]:
-    """The values that depend on the states alone."""
-    found = set(map(id, states))
-    for step in steps:
-        inputs = list(step.inputs())
-        if inputs and all(id(value) in found for value in inputs):
-            found.update(map(id, step.results))
-    return found
 
 
 class _Rewriting:
