@@ -149,7 +149,6 @@ ROWS = torch.randint(0, 9, (1, FRAMES))
 @pytest.mark.parametrize(
     ("module", "example", "message"),
     [
-        (nn.Sequential(nn.Embedding(9, FEATURES)), ROWS, r"token ids \(input\), expected features"),
         (nn.Flatten(), ROWS, "the example holds input of torch.int64, expected features"),
         (nn.LSTM(FEATURES, 5), torch.randn(1, 1, FEATURES), "with two frames or more"),
         ({"weight": torch.ones(2, 2)}, speech(), "is no nn.Module; build the module"),

@@ -19,6 +19,7 @@ from tinyvox.executor import Executor
 from tinyvox.importers import axis_operations as operations
 from tinyvox.importers import layer_graph, signal
 from tinyvox.importers.axis_operations import Zeros
+from tinyvox.importers.directions import sum_directions
 from tinyvox.importers.layer_graph import LayerGraph, Place
 from tinyvox.importers.signal import Axis, Stream, input_stream, rearrangement
 from tinyvox.model import INPUT, Cell, Dense, Layer, layers
@@ -498,15 +499,15 @@ def test_the_sum_of_both_directions(graph: LayerGraph, keep: bool) -> None:
     both = layers.Recurrent("lstm", cell(4, 5), cell(4, 5))
     (stream,), run = joined(graph, both)
     halves = operations.reshape(graph, stream, (BATCH, FRAMES, 2, 5))
-    total = operations.sum_directions(graph, halves, [-2], keep)
+    total = sum_directions(graph, halves, [-2], keep)
     x = values()
     check(graph, total, x, run(x).reshape(BATCH, FRAMES, 2, 5).sum(2, keepdim=keep))
     for wrong, dims in ((halves, [3]), (halves, []), (start(), [2])):
         with pytest.raises(ImporterError, match=r"sums over dimensions .* expected features"):
-            operations.sum_directions(graph, wrong, dims, keep)
+            sum_directions(graph, wrong, dims, keep)
 
 
 def test_a_sum_over_halves_of_another_layer_is_refused(graph: LayerGraph) -> None:
     halves = operations.reshape(graph, start(), (BATCH, FRAMES, 2, 3))
     with pytest.raises(ImporterError, match="sums over dimensions"):
-        operations.sum_directions(graph, halves, [2], False)
+        sum_directions(graph, halves, [2], False)

@@ -129,6 +129,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             values = self.tape.record(func, given, named, _pytree.tree_map(_copied, found))
         if func._schema.is_mutable:
             self._change(args[0])
+        self._writes.note(func, args, found)
         parts, each = (x if isinstance(x, list | tuple) else [x] for x in (found, values))
         for tensor, value in zip(parts, each, strict=True):
             if isinstance(value, Value):
@@ -157,7 +158,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             before = known[1] if known else _copied(whole)
         if not self._writes.write(part, before, values):
             return False
-        self._known.pop(id(whole), None)
+        for each in (whole, *self._writes.parts_of(whole)):
+            self._known.pop(id(each), None)
         self._valid[_storage(whole)] = set()
         return True
 
@@ -171,9 +173,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._valid[_storage(tensor)] = {id(tensor)}
 
     def _is_stale(self, tensor: Tensor) -> bool:
-        part = self._writes.part(tensor)
-        if self._writes.is_filled(tensor) or (part is not None and self._depends(part.whole)):
+        if self._writes.is_filled(tensor):
             return False
+        part = self._writes.part(tensor) if id(tensor) not in self._known else None
+        if part is not None and self._depends(part.whole):
+            return self._is_stale(part.whole)
         valid = self._valid.get(_storage(tensor)) if self._valid else None
         return valid is not None and id(tensor) not in valid
 

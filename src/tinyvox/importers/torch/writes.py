@@ -84,6 +84,10 @@ class Writes:
         """What is known of a tensor that is a part of another."""
         return self._parts.get(id(tensor))
 
+    def parts_of(self, whole: Tensor) -> list[Tensor]:
+        """The parts that are known of a tensor."""
+        return [part.tensor for part in self._parts.values() if part.whole is whole]
+
     def is_filled(self, tensor: Tensor) -> bool:
         """Whether a tensor is being filled."""
         return id(tensor) in self._filled
