@@ -104,7 +104,7 @@ def compare(model: Model, walk: Walk, features: Tensor, outputs: Tensor) -> None
     """Raise ImporterError where the model's outputs for features [batch, frames, size] differ from
     the source's, `outputs`, in the layout that the walk found."""
     with torch.no_grad():
-        found = Executor(model)(features)
+        found = Executor(model)(features).flatten(2)
     expected = canonical(walk.output.axes, outputs)
     if found.shape != expected.shape:
         raise ImporterError(

@@ -60,14 +60,23 @@ def _sum(call: Call, factor: float, other_factor: float) -> Stream:
     return one.becomes(call.graph.add(Add(), *nodes), one.axes)
 
 
-def multiply(call: Call) -> Stream:
+def multiply(call: Call) -> Any:
     """The product of two signals, or of a signal and a constant."""
     if not isinstance(call["self"], Stream):
         return multiply(_swapped(call))
     if not isinstance(call["other"], Stream):
+        if _is_no_frame(call):
+            return torch.zeros_like(call.result)
         return _unmasked(call) or _affine(call, call["other"], 0.0)
     one, two = _alike(call)
     return one.becomes(call.graph.add(Multiply(), one.node, two.node), one.axes)
+
+
+def _is_no_frame(call: Call) -> bool:
+    """Whether this is one frame of an utterance times 0: how some write zeros before the first."""
+    stream = call.stream("self")
+    is_one = call.graph.signals[stream.node].stride == 0
+    return is_one and not bool(torch.as_tensor(call["other"]).any())
 
 
 def _unmasked(call: Call) -> Stream | None:

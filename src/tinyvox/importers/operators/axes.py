@@ -213,11 +213,18 @@ def total(call: Call) -> Stream:
     if isinstance(call["self"], States):
         return _combined(call, call["self"], mean=False)
     stream, dims = call.stream("self"), call["dim"] or ()
+    if _have_one_step(stream, dims):
+        return operations.reshape(call.graph, stream, tuple(call.result.shape))
     if len(dims) == 1 and stream.is_time(dims[0]):
         return reduced(call.graph, stream, "sum", dims, call["keepdim"])
     if is_features(stream, dims) and not has_directions(call.graph, stream, dims):
         return summed(call, stream, dims, call["keepdim"])
     return sum_directions(call.graph, stream, dims, call["keepdim"])
+
+
+def _have_one_step(stream: Stream, dims: Sequence[int]) -> bool:
+    """Whether these dimensions have size 1, so that there is nothing to sum or compare."""
+    return bool(dims) and not any(stream.axes[stream.dim(dim)] for dim in dims)
 
 
 def reduction(kind: str) -> Callable[[Call], Stream]:
@@ -229,6 +236,9 @@ def reduction(kind: str) -> Callable[[Call], Stream]:
         if isinstance(call["self"], States) and kind == "mean":
             return _combined(call, call["self"], mean=True)
         stream = call.stream("self")
+        if _have_one_step(stream, dims):
+            shape = call.result[0].shape if isinstance(call.result, tuple) else call.result.shape
+            return operations.reshape(call.graph, stream, tuple(shape))
         if is_features(stream, dims) and not all(is_band(stream, dim) for dim in dims):
             found = averaged if kind == "mean" else largest_of
             return found(call, call.graph.whole(stream), dims, keep)

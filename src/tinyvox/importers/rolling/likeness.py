@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from tinyvox.importers.rolling.affine import as_vector
+from tinyvox.importers.rolling.affine import Sources, as_vector
 from tinyvox.importers.rolling.elementwise import is_zero
 from tinyvox.importers.tape import Step, Value
 
@@ -94,3 +94,35 @@ def carried_from(steps: Sequence[Step], states: Sequence[Value]) -> set[int]:
         if inputs and all(id(value) in found for value in inputs):
             found.update(map(id, step.results))
     return found
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The step `index` of dimension `inner` of a value that has the frames in dimension `dim`."""
+
+    whole: Value
+    dim: int
+    inner: int
+    index: int
+    reverse: bool
+
+
+def selection(sources: Sources, values: Sequence[Any]) -> Selection | None:
+    """What selects the same step of each frame, of [frames, batch, size, steps] or with the batch
+    before the frames; None where values at all frames are something else."""
+    steps = [sources.step(value) for value in values]
+    if any(step is None or step.operator != "select" for step in steps):
+        return None
+    known = [step for step in steps if step is not None]
+    first = known[-1]
+    cuts = [sources.range_of(step.arguments["self"]) for step in known]
+    if cuts[0] is None or not all(alike(step, first) for step in known):
+        return None
+    whole, dim = cuts[0][:2]
+    if any(cut is None or cut[0] is not whole or cut[1] != dim for cut in cuts):
+        return None
+    order = direction([cut[2] for cut in cuts if cut is not None], whole.shape[dim])
+    inner = first.arguments["dim"] % (len(whole.shape) - 1)
+    if order is None or len(whole.shape) != 4 or dim > 1 or inner == 0:
+        return None
+    return Selection(whole, dim, inner + 1, first.arguments["index"], order)

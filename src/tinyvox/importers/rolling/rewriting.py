@@ -31,6 +31,7 @@ from tinyvox.importers.rolling.likeness import (
     keeps_zero,
     known_values,
     same,
+    selection,
     spread,
 )
 from tinyvox.importers.tape import Step, Tape, Traced, Value, mapped
@@ -262,7 +263,12 @@ class _Rewriting:
             return None
         if missing and head is not None:
             return (self._delayed(known) or self._lifted(roots)) if is_zero(head) else None
-        return self._outputs_of(roots) or self._cut_from(roots) or self._lifted(roots)
+        return (
+            self._outputs_of(roots)
+            or self._cut_from(roots)
+            or self._selected(roots)
+            or self._lifted(roots)
+        )
 
     def _outputs_of(self, values: Sequence[Any]) -> Frames | None:
         """The outputs of one layer."""
@@ -316,6 +322,19 @@ class _Rewriting:
         elif dim == 0:
             found = self.tape.apply(aten.transpose.int, found, 0, 1)
         return Frames(found, order)
+
+    def _selected(self, values: Sequence[Any]) -> Frames | None:
+        """The same step of another dimension of each frame."""
+        found = selection(self._sources, values)
+        if found is None:
+            return None
+        part = self.tape.apply(
+            aten.select.int, self.resolved(found.whole), found.inner, found.index
+        )
+        return Frames(
+            self.tape.apply(aten.transpose.int, part, 0, 1) if found.dim == 0 else part,
+            found.reverse,
+        )
 
     def _part(self, values: Sequence[Any], first: Step) -> Frames | None:
         """The same features of each frame."""
