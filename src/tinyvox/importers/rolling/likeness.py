@@ -86,16 +86,6 @@ def direction(indices: list[int], count: int) -> bool | None:
     return True if indices == list(range(count))[::-1] else None
 
 
-def carried_from(steps: Sequence[Step], states: Sequence[Value]) -> set[int]:
-    """The values that depend on the states alone."""
-    found = set(map(id, states))
-    for step in steps:
-        inputs = list(step.inputs())
-        if inputs and all(id(value) in found for value in inputs):
-            found.update(map(id, step.results))
-    return found
-
-
 @dataclass(frozen=True)
 class Selection:
     """The step `index` of dimension `inner` of a value that has the frames in dimension `dim`."""

@@ -1,9 +1,4 @@
-"""A tape with its written-out cells as recurrent layers.
-
-Frameworks unroll loops when they export them, so a layer comes as the same operators once for every
-frame. The tape is rewritten from its outputs: where the outputs of a cell at all frames are joined,
-the layer's output stands; what was done to each frame alone is done to all of them.
-"""
+"""The new tape, on which recurrent layers stand for the cells that were found."""
 
 from __future__ import annotations
 
@@ -14,18 +9,13 @@ from typing import Any
 import torch
 
 from tinyvox.importers.rolling.affine import PARTS, Sources, as_vector
-from tinyvox.importers.rolling.chains import Chain, find_chains
-from tinyvox.importers.rolling.elementwise import (
-    ElementChain,
-    find_element_chains,
-    is_zero,
-)
+from tinyvox.importers.rolling.chains import Chain
+from tinyvox.importers.rolling.elementwise import ElementChain, is_zero
 from tinyvox.importers.rolling.likeness import (
     EACH_FRAME,
     Frames,
     alike,
     alike_from_zero,
-    carried_from,
     completed,
     direction,
     keeps_zero,
@@ -42,32 +32,7 @@ aten = torch.ops.aten
 _JOINING = frozenset(("cat", "stack"))
 
 
-def rolled(traced: Traced) -> Traced:
-    """The same with every cell that is written out as one recurrent layer."""
-    outputs = [traced.output, *traced.others]
-    steps = traced.tape.needed(outputs)
-    sources = Sources(traced.tape)
-    carried = carried_from(steps, traced.states)
-    chains = find_chains(steps, sources, lambda value: id(value) in carried)
-    elements: list[ElementChain] = []
-    for chain in find_element_chains(steps, sources):
-        if _Rewriting(traced, sources, [*chains, *elements, chain]).runs(chain):
-            elements.append(chain)
-    if not chains and not elements:
-        return traced
-    rewriting = _Rewriting(traced, sources, [*chains, *elements])
-    output, *others = (rewriting.resolved(value) for value in outputs)
-    return replace(
-        traced,
-        tape=rewriting.tape,
-        entry=rewriting.resolved(traced.entry),
-        output=output,
-        others=tuple(others),
-        states=tuple(rewriting.resolved(value) for value in traced.states),
-    )
-
-
-class _Rewriting:
+class Rewriting:
     """The new tape, and the new value of each old one that was asked for."""
 
     def __init__(
