@@ -24,7 +24,7 @@ def features(x: Tensor) -> Tensor:
 
 
 def twice(x: Tensor) -> Tensor:
-    y = x.new_ones(*x.shape[:2], 4)
+    y = x.new_zeros(*x.shape[:2], 4)
     y[..., :2] = ONE(x)[..., :2]
     y[..., :2] = TWO(x)[..., 2:]
     return y.tanh()

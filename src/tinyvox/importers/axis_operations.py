@@ -16,12 +16,14 @@ from tinyvox.importers.layer_graph import LayerGraph, picked
 from tinyvox.importers.per_frame import in_order_of_dims, outside, rearranged
 from tinyvox.importers.signal import Axis, Stream, feature_dims
 from tinyvox.model import (
+    ZERO,
     Concat,
     ContextWindow,
     FrameStacking,
     Layer,
     Recurrent,
     Subsample,
+    Take,
     Unflatten,
 )
 
@@ -218,10 +220,27 @@ def concatenate(graph: LayerGraph, parts: Sequence[Stream | Zeros], dim: int) ->
     if streams[0].is_time(dim):
         return _with_zeros(parts, dim)
     if len(streams) != len(parts):
-        raise ImporterError("joins features with constants, expected features alone")
+        return _among_zeros(graph, parts, dim)
     if len({s.span for s in streams}) == len(streams):
         return _shifts(graph, streams, dim, merged=True)
     return _joined(graph, [graph.finalize(s) for s in streams], dim)
+
+
+def _among_zeros(graph: LayerGraph, parts: Sequence[Stream | Zeros], dim: int) -> Stream:
+    """Features with zeros before, between or after them."""
+    joined = concatenate(graph, [part for part in parts if isinstance(part, Stream)], dim)
+    joined = graph.whole(joined)
+    if joined.feature_dim() != dim:
+        raise ImporterError(f"joins {joined} with zeros, expected all features of a frame")
+    places: list[int] = []
+    for part in parts:
+        if isinstance(part, Zeros):
+            places += [ZERO] * part.size
+        else:
+            first = sum(place != ZERO for place in places)
+            places += range(first, first + part.shape[dim])
+    node = graph.add(Take(tuple(places)), joined.node)
+    return joined.becomes(node, joined.with_axis(dim, Axis("feature", len(places))))
 
 
 def stack(graph: LayerGraph, streams: Sequence[Stream], dim: int) -> Stream:

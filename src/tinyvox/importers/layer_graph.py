@@ -19,6 +19,7 @@ from tinyvox.model import (
     ZERO,
     Activation,
     Concat,
+    ContextWindow,
     Conv1d,
     Conv2d,
     Dense,
@@ -175,7 +176,26 @@ class LayerGraph:
 
     def whole(self, stream: Stream) -> Stream:
         """The stream finalized. Raises ImporterError also where it was padded."""
-        return self.finalize(self.uncut(stream).unpadded())
+        return self.finalize(self.settled(stream))
+
+    def settled(self, stream: Stream) -> Stream:
+        """The stream of a node that gives exactly its frames. Raises ImporterError where it was
+        padded."""
+        first, last = stream.span
+        if first == last != 0 and not stream.window and not stream.backwards:
+            stream = self._delayed(stream, first)
+        return self.uncut(stream).unpadded()
+
+    def _delayed(self, stream: Stream, first: int) -> Stream:
+        """Frames that come later or earlier than those of the node, with zeros for what is not
+        there."""
+        shape = self.signals[stream.node].shape
+        size, reach = math.prod(shape), abs(first)
+        context = ContextWindow(reach, 0) if first < 0 else ContextWindow(0, reach)
+        start = 0 if first < 0 else reach * size
+        node = self.window(stream.node, context, Slice(start, start + size))
+        node = self.add(Unflatten(shape[0]), node) if len(shape) > 1 else node
+        return dataclasses.replace(stream, node=node, span=(0, 0))
 
     def uncut(self, stream: Stream) -> Stream:
         """The same stream, of a node that gives no frames that were cut off from both ends.

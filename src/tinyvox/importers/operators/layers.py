@@ -36,7 +36,7 @@ from tinyvox.model import (
 
 
 def _linear(call: Call, name: str, weight: Tensor, bias: Tensor | None) -> Stream:
-    stream = call.graph.uncut(call.stream(name)).unpadded()
+    stream = call.graph.settled(call.stream(name))
     if stream.feature_dim() is None and len(feature_dims(stream)) == 2 and not stream.window:
         return _of_each_band(call, stream, weight, bias)
     node, order = call.graph.flat(stream, -1)
@@ -88,7 +88,7 @@ def recurrent(kind: str) -> Callable[[Call], tuple[Stream, States, *tuple[Unusab
 
     def handler(call: Call) -> tuple[Stream, States, *tuple[Unusable, ...]]:
         _check_recurrent(call)
-        stream = call.graph.uncut(call.stream("input")).unpadded()
+        stream = call.graph.settled(call.stream("input"))
         node, order = call.graph.flat(stream, -1)
         alone: list[str] = []
         for cells in _cells(call, kind):
@@ -113,7 +113,7 @@ def recurrent_layer(call: Call) -> tuple[Stream, States | Stream, Unusable]:
     for state in call["states"]:
         if not isinstance(state, Carried) and (not isinstance(state, Tensor) or state.any()):
             raise ImporterError("the initial state is not zero; start from the default state")
-    stream = call.graph.uncut(call.stream("input")).unpadded()
+    stream = call.graph.settled(call.stream("input"))
     one_frame = call.result[0].shape[1] == 1
     if not stream.is_batch(0) or not (one_frame or stream.is_time(1)):
         raise ImporterError(f"runs along dimension 1 of {stream}, which is not time")

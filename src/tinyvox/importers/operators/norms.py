@@ -32,7 +32,7 @@ def batch_norm(call: Call) -> Stream:
     )
     stream = call.whole("input")
     if stream.feature_dim() != 1:
-        return _norm_channels(call, layer, call.graph.uncut(call.stream("input")).unpadded())
+        return _norm_channels(call, layer, call.graph.settled(call.stream("input")))
     return stream.becomes(call.graph.add(layer, stream.node), stream.axes)
 
 
