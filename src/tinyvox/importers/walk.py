@@ -192,8 +192,8 @@ def _check_output(output: Any) -> None:
         raise ImporterError(f"returns more than its outputs: {output.reason}")
     if isinstance(output, States):
         raise ImporterError(
-            "returns the final states of a recurrent layer too, expected one signal; "
-            "wrap the module so that it returns that alone"
+            "returns final states of cells, or frames one by one, as a loop over frames gives "
+            "them that is no recurrent layer; expected one signal"
         )
     if not isinstance(output, Stream):
         raise ImporterError("returns a constant, expected a signal")
