@@ -131,5 +131,5 @@ class Feeding(nn.Module):
 
 
 def test_what_is_no_recurrence_of_each_value_by_itself_is_refused() -> None:
-    with pytest.raises(ImporterError, match="as a loop over frames gives them that is no recurrent layer"):
+    with pytest.raises(ImporterError, match="as a loop over frames gives them"):
         from_torch(Feeding(), torch.zeros(1, 9, 6))

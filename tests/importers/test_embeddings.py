@@ -134,7 +134,7 @@ class Rounded(nn.Module):
 
 
 def test_integers_that_are_no_ids_are_refused() -> None:
-    with pytest.raises(ImporterError, match="expected features, .* or token ids"):
+    with pytest.raises(ImporterError, match=r"expected features, .* or token ids"):
         from_torch(Rounded(), torch.zeros(1, 9, 5, dtype=torch.long))
 
 
