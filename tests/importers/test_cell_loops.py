@@ -18,6 +18,7 @@ from tinyvox.model import ElementwiseRecurrence, Embedding, Linear, Model, Recur
 
 FRAMES = 300
 
+
 def imported(name: str) -> tuple[nn.Module, Model]:
     torch.manual_seed(0)
     module = LOOPS[name]().eval()

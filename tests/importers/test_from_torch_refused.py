@@ -58,12 +58,12 @@ BOTH = nn.LSTM(FEATURES, 5, batch_first=True, bidirectional=True)
         (lambda x: x.pow(5), "takes the power 5, expected -1, 1 to 4, or a fraction"),
         (lambda x: F.softplus(x, 2.0, 3), "is a softplus with threshold 3, expected 15 or more"),
         (
-            lambda x: F.adaptive_avg_pool1d(x.mT, 3),
+            lambda x: F.adaptive_avg_pool1d(LINEAR(x).mT, 3),
             "pools dimension -1 of .* to 3, expected one frame",
         ),
         (lambda x: x.max(1)[1].float(), "places of the largest values are used"),
         (lambda x: F.dropout(x, 0.5, True) @ torch.eye(6), r"training mode; .*training=self\.tr"),
-        (lambda x: x.tanh().flip(1), "returns padded, cut or reversed frames"),
+        (lambda x: LINEAR(x).flip(1), "returns padded, cut or reversed frames"),
         (lambda x: F.pad(x, (0, 0, 1, 1)).sigmoid(), "padding and cut frames are supported before"),
         (lambda x: F.pad(x, (0, 0, 1, 1), value=1.0), "something else than zeros"),
         (

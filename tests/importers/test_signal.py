@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tinyvox.errors import ImporterError, ModelError
@@ -442,8 +443,8 @@ def test_zeros_around_a_stream_are_padding(graph: LayerGraph) -> None:
     assert (stream.span, stream.shape) == ((-2, 3), (BATCH, FRAMES + 5, SIZE))
     with pytest.raises(ImporterError, match="only zeros can be put around one"):
         operations.concatenate(graph, [start(), start()], 1)
-    with pytest.raises(ImporterError, match="joins features with constants"):
-        operations.concatenate(graph, [start(), Zeros(2)], 2)
+    x = values()
+    check(graph, operations.concatenate(graph, [start(), Zeros(2)], 2), x, F.pad(x, (0, 2)))
     alone = start()
     assert operations.concatenate(graph, [alone], 1) is alone
 

@@ -4,7 +4,8 @@ and the one frame of an utterance stands beside each frame of another signal."""
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 
@@ -54,6 +55,8 @@ def repeated(
     outer = own if outer is None else outer
     if any(mine and mine != axes for mine, axes in zip(own, outer, strict=True)):
         raise ImporterError(f"combines {stream} with {list(shape)}, expected equal layouts")
+    if any(axes and not mine and size > 1 for axes, mine, size in _dims(outer, own, stream)):
+        raise ImporterError(f"combines features of {stream} with frames, expected equal layouts")
     sizes = [1 if axes else size for axes, size in zip(outer, shape, strict=True)]
     found = rearranged(graph, stream, lambda frame: frame.expand(sizes), own)
     axes = tuple(theirs or mine for theirs, mine in zip(outer, found.axes, strict=True))
@@ -65,6 +68,10 @@ def repeated(
     return dataclasses.replace(
         wide, node=_beside(graph, found.node, other.node), backwards=other.backwards
     )
+
+
+def _dims(outer: Axes, own: Axes, stream: Stream) -> Iterator[tuple[Any, Any, int]]:
+    return zip(outer, own, stream.shape, strict=True)
 
 
 def _has_time(stream: Stream) -> bool:

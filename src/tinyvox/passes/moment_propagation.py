@@ -298,14 +298,17 @@ def _pool(layer: Any, x: Normal) -> Normal:
     """Without padding in time, as if the values of a window did not depend on each other."""
     count = math.prod(layer.kernel)
     image = x if x.mean.ndim == 2 else x.map(lambda v: v[:, None])
-    mean, second = (
-        F.avg_pool1d(F.pad(v, layer.padding[2:])[None], layer.kernel[1], layer.stride[1])[0]
-        for v in (image.mean, image.variance + image.mean.square())
-    )
+
+    def pooled(v: Tensor) -> Tensor:
+        return F.avg_pool1d(F.pad(v, layer.padding[2:])[None], layer.kernel[1], layer.stride[1])[0]
+
+    mean = pooled(image.mean)
     if layer.kind == "max":
+        second = pooled(image.variance + image.mean.square())
         found = _max_of(Normal(mean, (second - mean.square()).clamp(min=0)), count)
     else:
-        found = Normal(mean, (second - mean.square()).clamp(min=0) / count)
+        inside = pooled(torch.ones_like(image.mean)) if layer.kind == "mean_inside" else 1.0
+        found = Normal(mean / inside, pooled(image.variance) / count / inside**2)
     return found.map(lambda v: v.view(-1)) if x.mean.ndim == 1 else found
 
 
