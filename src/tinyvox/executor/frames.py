@@ -89,7 +89,7 @@ _REDUCED: dict[str, Callable[[Tensor], Tensor]] = {
     "max": lambda values: values.amax(1, keepdim=True),
     "sum": lambda values: values.sum(1, keepdim=True),
     "variance": lambda values: values.var(1, correction=0, keepdim=True),
-    "variance_unbiased": lambda values: _spread(values) / torch.sym_max(values.shape[1] - 1, 1),
+    "variance_unbiased": lambda values: _spread(values) / torch.sym_max(values.shape[1] - 1, 1),  # type: ignore[no-untyped-call]
     "middle": lambda values: values[:, values.shape[1] // 2 :][:, :1],
 }
 

@@ -54,9 +54,17 @@ class Functions:
         """Those of a cell of a layer, whose vectors `vector` gives by name."""
         own = "relu" if layer.kind == "rnn_relu" else "tanh"
         bend = BENDS[layer.activation or own]
-        names = ("peepholes", "norm_hh", "bias_hh", "norm_cell")
-        vectors = [vector(name) for name in names]
-        return cls(layer.kind, GATES[layer.gates], bend, *vectors, layer.carries_norm, layer.eps)
+        return cls(
+            layer.kind,
+            GATES[layer.gates],
+            bend,
+            vector("peepholes"),
+            vector("norm_hh"),
+            vector("bias_hh"),
+            vector("norm_cell"),
+            layer.carries_norm,
+            layer.eps,
+        )
 
     def from_state(self, state: Tensor, weight: Tensor, added: Tensor) -> Tensor:
         """The product of a recurrent matrix and a hidden state, plus what is added to it,

@@ -28,7 +28,7 @@ def alike(graph: LayerGraph, one: Stream, two: Stream) -> tuple[Stream, Stream]:
     rank = max(len(one.axes), len(two.axes))
     one, two = _lifted(one, rank), _lifted(two, rank)
     try:
-        shape = torch.broadcast_shapes(one.shape, two.shape)
+        shape = torch.broadcast_shapes(one.shape, two.shape)  # type: ignore[no-untyped-call]
     except RuntimeError as error:
         raise ImporterError(f"combines {one} and {two}, expected equal layouts") from error
     outer = tuple(max(axes, key=len) for axes in zip(outside(one), outside(two), strict=True))

@@ -85,7 +85,8 @@ class States:
         """Another shape: cells split or merged, dimensions of size 1 added or dropped, or the
         states of all cells after one another."""
         left = self._sizes(graph)
-        dims, cells = "", []
+        dims = ""
+        cells: list[int] = []
         for size in shape:
             taken = _dealt(left, size)
             kinds = "".join(kind for kind, _ in taken)
@@ -101,9 +102,7 @@ class States:
             return self._joined(graph, dims)
         return self._with(self._cells.reshape(cells), dims).final(graph)
 
-    def combined(
-        self, graph: LayerGraph, dim: int, mean: bool, keep: bool
-    ) -> tuple[Stream | States, float]:
+    def combined(self, graph: LayerGraph, dim: int, mean: bool, keep: bool) -> tuple[Stream, float]:
         """The sum over cells, and the factor that makes it what was asked for."""
         place = self._place(dim)
         if place is None or len(self.shape) != 1:

@@ -10,7 +10,7 @@ import itertools
 import math
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tinyvox.errors import ImporterError
 from tinyvox.importers.signal import Axis, Stream, in_order
@@ -320,7 +320,8 @@ def _less_padded(layer: Layer | None, before: int, after: int) -> Layer | None:
     first, last, *bands = layer.padding
     if stride > 1 or before > first or after > last:
         return None
-    return dataclasses.replace(layer, padding=(first - before, last - after, *bands))
+    padding: Any = (first - before, last - after, *bands)
+    return dataclasses.replace(layer, padding=padding)
 
 
 def _tied(layer: Layer, nodes: Sequence[Node]) -> Layer:

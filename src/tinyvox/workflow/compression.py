@@ -96,7 +96,8 @@ def _compared(request: CompressRequest, inputs: Inputs, result: CompressResult) 
     Warns of a result that is too far. Raises RecipeError instead where the request is strict.
     """
     comparison = Comparison.on(inputs.model, inputs.judging, request.seed)
-    model, notes = result.model, ()
+    model = result.model
+    notes: tuple[Note, ...] = ()
     if result.plan is None and result.recipe is not None and _only_quantizes(result.recipe):
         model, notes = with_halves(model, inputs.model, comparison)
     model, more = with_fine_inputs(model, comparison)

@@ -60,13 +60,16 @@ def _sum(call: Call, factor: float, other_factor: float) -> Stream:
     return one.becomes(call.graph.add(Add(), *nodes), one.axes)
 
 
-def multiply(call: Call) -> Any:
+def product(call: Call) -> Stream | Tensor:
+    """`mul(self, other)`."""
+    return torch.zeros_like(call.result) if _is_no_frame(call) else multiply(call)
+
+
+def multiply(call: Call) -> Stream:
     """The product of two signals, or of a signal and a constant."""
     if not isinstance(call["self"], Stream):
         return multiply(_swapped(call))
     if not isinstance(call["other"], Stream):
-        if _is_no_frame(call):
-            return torch.zeros_like(call.result)
         return _unmasked(call) or _affine(call, call["other"], 0.0)
     one, two = _alike(call)
     return one.becomes(call.graph.add(Multiply(), one.node, two.node), one.axes)
@@ -74,7 +77,9 @@ def multiply(call: Call) -> Any:
 
 def _is_no_frame(call: Call) -> bool:
     """Whether this is one frame of an utterance times 0: how some write zeros before the first."""
-    stream = call.stream("self")
+    stream = call["self"]
+    if not isinstance(stream, Stream) or isinstance(call["other"], Stream):
+        return False
     is_one = call.graph.signals[stream.node].stride == 0
     return is_one and not bool(torch.as_tensor(call["other"]).any())
 
@@ -231,7 +236,7 @@ ARITHMETIC: dict[str, Callable[[Call], Any]] = {
     "sub": subtract,
     "rsub": subtract_from,
     "neg": negative,
-    **dict.fromkeys(("mul", "multiply"), multiply),
+    **dict.fromkeys(("mul", "multiply"), product),
     **dict.fromkeys(("div", "divide", "true_divide"), divide),
     "lerp": interpolate,
     "addcmul": add_product,

@@ -200,7 +200,7 @@ def unbind(call: Call) -> tuple[Any, ...]:
 
 def _combined(call: Call, states: States, mean: bool) -> Stream:
     """The sum or the mean of the final states of cells."""
-    dims = call.arguments.get("dim") or ()
+    dims: Sequence[int] = call.arguments.get("dim") or ()
     if len(dims) != 1:
         raise ImporterError(f"adds up dimensions {list(dims)} of final states, expected one")
     keep = call.arguments.get("keepdim", False)
@@ -212,7 +212,8 @@ def total(call: Call) -> Stream:
     """`sum(dim, keepdim)`: over time, or of the two directions of a recurrent layer."""
     if isinstance(call["self"], States):
         return _combined(call, call["self"], mean=False)
-    stream, dims = call.stream("self"), call["dim"] or ()
+    stream = call.stream("self")
+    dims: Sequence[int] = call["dim"] or ()
     if _have_one_step(stream, dims):
         return operations.reshape(call.graph, stream, tuple(call.result.shape))
     if len(dims) == 1 and stream.is_time(dims[0]):

@@ -126,7 +126,7 @@ def _direction(call: Call, index: int, kernel: int) -> _Direction:
 
 def _by_output(weight: Tensor, groups: int) -> Tensor:
     """[groups, out, in, kernel...] from torch's [groups * in, out, kernel...]."""
-    return weight.unflatten(0, (groups, -1)).transpose(1, 2)
+    return weight.reshape(groups, -1, *weight.shape[1:]).transpose(1, 2)
 
 
 def _repeated(call: Call, groups: int, frames: int, bands: int = 1) -> Tensor | None:

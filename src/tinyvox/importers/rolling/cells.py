@@ -94,8 +94,8 @@ class Matcher:
         for z, state, new in self._interpolated(value):
             light = self._squashed(new)
             if light is not None and _sees(light.inner, state) and _sees(z.inner, state):
-                inner = (z.inner, light.inner)
-                return CellStep("li_gru", inner, state, value, value, z.kind, light.kind)
+                both = (z.inner, light.inner)
+                return CellStep("li_gru", both, state, value, value, z.kind, light.kind)
             found = self._candidate(new, state)
             if found is not None:
                 reset, inner, product, kind = found

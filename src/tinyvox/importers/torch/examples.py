@@ -105,7 +105,7 @@ def _arguments(
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     only = given[0] if len(given) == 1 else None
     if _holds_arguments(module, only):
-        given = tuple(only)
+        given = tuple(only or ())
     elif isinstance(only, Mapping) and set(only) <= set(_parameters(module)):
         given, named = (), {**only, **named}
     if not given and not named:

@@ -117,9 +117,8 @@ class Writes:
             if first < size:
                 at, values = filled.parts[first]
                 pieces.append(values)
-        if len(pieces) == 1:
-            return self._apply(aten.alias.default, pieces[0])
-        return self._apply(aten.cat.default, pieces, dim)
+        found: Value = self._apply(aten.cat.default, pieces, dim)
+        return found
 
     def taken(self, part: Part, whole: Value) -> Any:
         """What a part holds, of what the tensor holds."""
