@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -291,15 +292,31 @@ def test_a_state_that_is_written_now_and_then_is_whole(
     assert tuned.digest() == expected.digest()
 
 
-def test_a_checkpoint_of_other_settings_is_not_looked_at(
+def test_a_checkpoint_of_other_settings_is_refused_and_stays(
     corpus: Corpus, teacher: Model, tmp_path: Path
 ) -> None:
     checkpoint = tmp_path / "tune.pt"
     with pytest.raises(KeyboardInterrupt):
         finetune(teacher, settings(steps=6), corpus, teacher, interrupting(1), checkpoint)
-    seen: list[int] = []
-    finetune(teacher, settings(steps=3), corpus, teacher, lambda u: seen.append(u.done), checkpoint)
-    assert seen == [1, 2, 3]
+    before = checkpoint.read_bytes()
+    with pytest.raises(RecipeError, match=r"tune\.pt: is the state of another run, .* at step 1; "):
+        finetune(teacher, settings(steps=3), corpus, teacher, silent, checkpoint)
+    assert checkpoint.read_bytes() == before
+
+
+def test_a_checkpoint_with_a_byte_changed_is_refused(
+    corpus: Corpus, teacher: Model, tmp_path: Path
+) -> None:
+    checkpoint = tmp_path / "tune.pt"
+    with pytest.raises(KeyboardInterrupt):
+        finetune(teacher, settings(steps=6), corpus, teacher, interrupting(1), checkpoint)
+    with zipfile.ZipFile(checkpoint) as archive:
+        largest = max(archive.infolist(), key=lambda each: each.file_size)
+    content = bytearray(checkpoint.read_bytes())
+    content[largest.header_offset + largest.file_size // 2] ^= 1
+    checkpoint.write_bytes(content)
+    with pytest.raises(FileError, match=r"tune\.pt: found no checkpoint"):
+        finetune(teacher, settings(steps=6), corpus, teacher, silent, checkpoint)
 
 
 def test_a_file_that_is_no_checkpoint_is_an_error(

@@ -104,13 +104,13 @@ def tune(
     `progress` is told of every step, in the stage "fine-tuning". With `checkpoint`, the state is
     written to this file every minute, when the work is interrupted, and at the end. The same call
     then goes on from there, and ends with the same numbers as an undisturbed one. The file stays:
-    remove it when the result is saved. The state of another model, teacher, speech or settings is
-    passed over, and written over.
+    remove it when the result is saved.
 
     Raises ModelError where the model has no speech card, RecipeError where the settings do not fit
-    the model or the file cannot be as small as asked, FileError where `checkpoint` is a file of
-    another kind or cannot be written, and DataError for a loss that is not finite, or speech that
-    is too short.
+    the model, the file cannot be as small as asked, no step fits in the minutes, or `checkpoint` is
+    the state of another model, teacher, speech or settings, FileError where `checkpoint` is a file
+    of another kind or cannot be written, and DataError for a loss that is not finite, or speech
+    that is too short.
     """
     if model.card is None:
         raise ModelError("fine-tuning needs a speech card; add --card FILE")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -125,8 +126,8 @@ class Learner(ABC):
 class Checkpoint:
     """How far a training run is, and everything that a step changes; in a file, if there is a path.
 
-    `run` says which run it is: a file of another run is passed over. `facts` are texts that are
-    kept in the file, and come back with it.
+    `run` says which run it is: a file of another run is refused, and stays. `facts` are texts that
+    are kept in the file, and come back with it.
     """
 
     def __init__(
@@ -169,17 +170,20 @@ class Checkpoint:
             torch.save(state, file)
 
     def restore(self) -> bool:
-        """Go on from the file; whether there was one of this run.
+        """Go on from the file; whether there was one.
 
         Settings of the optimizer, such as the weight decay, stay those of the learner. Raises
-        FileError where the file is no checkpoint, and RecipeError where it is one of another
-        architecture or of other pruning.
+        FileError where the file is no checkpoint, and RecipeError where it is one of another run,
+        of another architecture or of other pruning.
         """
         if self.path is None or not self.path.exists():
             return False
         state = _read(self.path)
         if state["run"] != self.run:
-            return False
+            raise RecipeError(
+                f"{self.path}: is the state of another run, of other settings, models or speech, "
+                f"at step {state['step']}; give what that run was given, or remove the file"
+            )
         try:
             self._load(state)
         except RecipeError as error:
@@ -201,6 +205,9 @@ class Checkpoint:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip() is not None:  # torch does not look at the sums
+                raise zipfile.BadZipFile
         state = torch.load(path, map_location="cpu", weights_only=True)
         keys = set(state)
     except Exception as error:  # torch.load raises many kinds, depending on the bytes
