@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypedDict, Unpack
 
 from tinyvox.calibration import Calibration
-from tinyvox.errors import ModelError
+from tinyvox.errors import ModelError, RecipeError
 from tinyvox.model import Model
 from tinyvox.progress import Progress, silent
 from tinyvox.recipe import FinetuneSettings
@@ -119,6 +119,11 @@ def tune(
     name = _run_name(model, teacher, settings, corpus, options)
     state = Checkpoint(checkpoint, run.tuner, name)
     known = state.restore()
+    if not known and checkpoint is not None and checkpoint.exists():
+        raise RecipeError(
+            f"{checkpoint}: is the state of another run, of other settings, models or speech; give "
+            "what that run was given, or remove the file"
+        )
     processes.wait()
     if not known:
         state.facts = run.plan()

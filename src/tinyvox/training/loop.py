@@ -126,8 +126,8 @@ class Learner(ABC):
 class Checkpoint:
     """How far a training run is, and everything that a step changes; in a file, if there is a path.
 
-    `run` says which run it is: a file of another run is refused, and stays. `facts` are texts that
-    are kept in the file, and come back with it.
+    `run` says which run it is: a file of another run is not taken. `facts` are texts that are kept
+    in the file, and come back with it.
     """
 
     def __init__(
@@ -170,20 +170,17 @@ class Checkpoint:
             torch.save(state, file)
 
     def restore(self) -> bool:
-        """Go on from the file; whether there was one.
+        """Go on from the file; whether there was one of this run.
 
         Settings of the optimizer, such as the weight decay, stay those of the learner. Raises
-        FileError where the file is no checkpoint, and RecipeError where it is one of another run,
-        of another architecture or of other pruning.
+        FileError where the file is no checkpoint, and RecipeError where it is one of another
+        architecture or of other pruning.
         """
         if self.path is None or not self.path.exists():
             return False
         state = _read(self.path)
         if state["run"] != self.run:
-            raise RecipeError(
-                f"{self.path}: is the state of another run, of other settings, models or speech, "
-                f"at step {state['step']}; give what that run was given, or remove the file"
-            )
+            return False
         try:
             self._load(state)
         except RecipeError as error:
