@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -291,15 +292,31 @@ def test_a_state_that_is_written_now_and_then_is_whole(
     assert tuned.digest() == expected.digest()
 
 
-def test_a_checkpoint_of_other_settings_is_not_looked_at(
+def test_a_checkpoint_of_other_settings_is_refused_and_stays(
     corpus: Corpus, teacher: Model, tmp_path: Path
 ) -> None:
     checkpoint = tmp_path / "tune.pt"
     with pytest.raises(KeyboardInterrupt):
         finetune(teacher, settings(steps=6), corpus, teacher, interrupting(1), checkpoint)
-    seen: list[int] = []
-    finetune(teacher, settings(steps=3), corpus, teacher, lambda u: seen.append(u.done), checkpoint)
-    assert seen == [1, 2, 3]
+    before = checkpoint.read_bytes()
+    with pytest.raises(RecipeError, match=r"tune\.pt: is the state of another run"):
+        finetune(teacher, settings(steps=3), corpus, teacher, silent, checkpoint)
+    assert checkpoint.read_bytes() == before
+
+
+def test_a_checkpoint_with_a_byte_changed_is_refused(
+    corpus: Corpus, teacher: Model, tmp_path: Path
+) -> None:
+    checkpoint = tmp_path / "tune.pt"
+    with pytest.raises(KeyboardInterrupt):
+        finetune(teacher, settings(steps=6), corpus, teacher, interrupting(1), checkpoint)
+    with zipfile.ZipFile(checkpoint) as archive:
+        largest = max(archive.infolist(), key=lambda each: each.file_size)
+    content = bytearray(checkpoint.read_bytes())
+    content[largest.header_offset + largest.file_size // 2] ^= 1
+    checkpoint.write_bytes(content)
+    with pytest.raises(FileError, match=r"tune\.pt: found no checkpoint"):
+        finetune(teacher, settings(steps=6), corpus, teacher, silent, checkpoint)
 
 
 def test_a_file_that_is_no_checkpoint_is_an_error(
@@ -404,7 +421,7 @@ def test_transcripts_that_no_audio_is_long_enough_for_are_one_error(
         load_audio(corpus, teacher.card, teacher)
 
 
-def test_a_checkpoint_of_other_speech_is_passed_over(
+def test_a_checkpoint_of_other_speech_is_refused(
     corpus: Corpus, teacher: Model, tmp_path: Path
 ) -> None:
     checkpoint, options = tmp_path / "tune.pt", settings(steps=4, batch_seconds=3)
@@ -413,6 +430,5 @@ def test_a_checkpoint_of_other_speech_is_passed_over(
     other = tmp_path / "other.jsonl"
     other.write_text((tmp_path / "set.jsonl").read_text().replace('"ab"', '"ba"'))
     changed = Corpus([Source(manifest=other)], Augment(), {"a", "b"}, RATE)
-    seen: list[int] = []
-    finetune(teacher, options, changed, teacher, lambda u: seen.append(u.done), checkpoint)
-    assert seen == [1, 2, 3, 4]
+    with pytest.raises(RecipeError, match=r"tune\.pt: is the state of another run"):
+        finetune(teacher, options, changed, teacher, silent, checkpoint)

@@ -8,16 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from tuning import compressed, recognizer, speech
 
 import tinyvox as tv
 from tinyvox.exporters import export_pt2
 from tinyvox.formats import tvx
 from tinyvox.importers import load
-from tinyvox.model import card_path, save_card
+from tinyvox.model import Coded, card_path, save_card
 from tinyvox.passes.quantization import finalize
 from tinyvox.progress import Update
-from tinyvox.recipe import FinetuneSettings
+from tinyvox.recipe import FinetuneSettings, QuantizeSettings
 from tinyvox.training import form_rules, open_corpus
 from tinyvox.workflow import CompressRequest, FinetuneRequest, run, run_finetune
 from tinyvox.workflow.finetuning import planned_settings
@@ -84,6 +85,26 @@ def test_what_was_interrupted_ends_as_what_was_not(folder: Path) -> None:
     assert tuned.model.digest() == expected
 
 
+@pytest.mark.runtime
+@pytest.mark.parametrize("method", ["kmeans", "trellis"])
+def test_codes_that_cannot_change_stay_and_the_rest_is_trained(method: str, folder: Path) -> None:
+    recipe = tv.Recipe.of(QuantizeSettings(method=method, bits=3))
+    tv.compress(folder / "net.pt2", recipe).save(folder / "coded.tvx")
+    result = run_finetune(request(folder, model=folder / "coded.tvx", steps=2))
+    before = {name: m for name, m in load(folder / "coded.tvx").matrices() if isinstance(m, Coded)}
+    assert before
+    after = {name: m for name, m in result.model.matrices() if isinstance(m, Coded)}
+    assert all(torch.equal(m.codes, after[name].codes) for name, m in before.items())
+    assert result.model.digest() != load(folder / "coded.tvx").digest()
+    assert (folder / "out.tvx").stat().st_size <= (folder / "coded.tvx").stat().st_size
+
+
+@pytest.mark.runtime
+def test_minutes_in_which_nothing_fits_are_refused(folder: Path) -> None:
+    with pytest.raises(tv.RecipeError, match=r"no step fits in the minutes: about [\d.]+ more are"):
+        run_finetune(request(folder, minutes=1e-6, steps=None))
+
+
 Change = Callable[[Path], dict[str, object]]
 FAULTS: dict[str, tuple[Change, type[tv.TinyvoxError], str]] = {
     "minutes and steps": (lambda f: {"minutes": 3.0}, tv.RecipeError, "one of minutes and steps"),
@@ -95,6 +116,11 @@ FAULTS: dict[str, tuple[Change, type[tv.TinyvoxError], str]] = {
     "nothing to learn": (
         lambda f: {"ctc": 0.0, "distill": 0.0}, tv.RecipeError, "ctc and distill are both 0"),
     "a size of nothing": (lambda f: {"size": 0}, tv.RecipeError, "size is 0, expected a whole"),
+    "a size that no training reaches": (
+        lambda f: {"size": 3000}, tv.RecipeError,
+        r"size is 3,000; .*small.tvx can be trained down to about [\d,]+ bytes; give a larger"),
+    "a model that nothing made small": (
+        lambda f: {"model": f / "net.pt2"}, tv.RecipeError, "net.pt2: is not compressed; make it"),
     "no teacher": (lambda f: {"teacher": f / "no.pt2"}, tv.TinyvoxError, "no.pt2"),
     "no model": (lambda f: {"model": f / "no.tvx"}, tv.FileError, "no.tvx"),
     "no speech": (lambda f: {"data": f / "no.jsonl"}, tv.DataError, "no.jsonl"),

@@ -14,10 +14,13 @@ WAYS = {
 """What the ways are called in tables, by the second word of a file's name."""
 EQUAL = "100 "
 """How the names of the files begin that have equal bytes."""
+LOSSLESS, DISTILLED = "lossless", " distilled"
+"""The file of the headline that no training changed, and how the names of the others end."""
 
 
 def tables(results: Results) -> Iterator[Table]:
-    """CER in a square of ratios and ways; errors, speed and cost of every file; equal bytes."""
+    """CER in a square of ratios and ways; errors, speed and cost of every file; the headline; equal
+    bytes."""
     files, speed, costs = (results.rows[part] for part in ("files", "speed", "costs"))
     yield _square(files)
     yield _errors("errors", "Errors of every file, greedy, against the lossless one", files)
@@ -32,6 +35,7 @@ def tables(results: Results) -> Iterator[Table]:
         ["file", "minutes", "of processors", "peak memory, GB"],
         [_cost(row) for row in costs],
     )  # fmt: skip
+    yield _headline(files, speed)
     equal = [row for row in files if row["file"].startswith(EQUAL)]
     yield _errors("equal", "Of equal bytes, compressed and dense", equal)
 
@@ -64,6 +68,31 @@ def _errors(part: str, title: str, rows: Sequence[Row]) -> Table:
             for row in rows
         ],
     )  # fmt: skip
+
+
+def _headline(files: Sequence[Row], speed: Sequence[Row]) -> Table:
+    """The engine with the original, then what it becomes without loss and distilled."""
+    fast = {row["file"]: row for row in speed}
+    engine = next((row["file"] for row in files if row["file"] in fast), None)
+    rows = [
+        row for row in files if row["file"] in (engine, LOSSLESS) or row["file"].endswith(DISTILLED)
+    ]
+    return Table(
+        "headline", "Bytes, errors and speed",
+        ["model", "bytes", "times smaller", "CER", "points more", "speed"],
+        [
+            [
+                shown(row["file"]), f"{row['bytes']:,}", f"{row['ratio']:.1f}", f"{row['cer']:.1%}",
+                points(row, "cer_change"), _times(fast[row["file"]]),
+            ]
+            for row in rows
+        ],
+    )  # fmt: skip
+
+
+def _times(row: Row) -> str:
+    faster = row["times_as_fast"]
+    return "" if faster is None else f"{faster:.1f}x"
 
 
 def _speed(row: Row) -> list[str]:

@@ -201,7 +201,8 @@ def _from_row(folder: Path, row: object) -> Utterance:
     """An utterance from a JSON object. Raises ValueError where a value is not what it should be."""
     if not isinstance(row, dict) or "audio_filepath" not in row:
         raise ValueError(
-            f"found {_short(row)}, expected a JSON object with audio_filepath, duration and text"
+            f"found {_short(row)}, expected a JSON object with audio_filepath "
+            "(duration, text: optional)"
         )
     return Utterance(
         _audio_path(folder, row["audio_filepath"]),

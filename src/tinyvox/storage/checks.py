@@ -53,7 +53,7 @@ def check_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         said = error.strerror if isinstance(error, OSError) else error
-        raise FileError(f"{folder}: cannot be made a folder: {said}") from error
+        raise FileError(f"{folder}: cannot be made a folder: {said}; name another") from error
     _check_writable(folder, folder)
 
 

@@ -19,7 +19,7 @@ from tinyvox.training.lengths import Room, load_audio
 from tinyvox.training.loop import Checkpoint, Learner, Loop, learning_rate
 from tinyvox.training.losses import ctc_loss, distillation_loss
 from tinyvox.training.processes import is_first, join, leave
-from tinyvox.training.rounding import FileSize, form_rules
+from tinyvox.training.rounding import FileSize, form_rules, smallest_size
 from tinyvox.training.teacher import check_teacher
 from tinyvox.training.trainer import Trainer, train
 
@@ -60,6 +60,7 @@ __all__ = [
     "plain_config",
     "product_precision",
     "shift_channel",
+    "smallest_size",
     "train",
     "tune",
 ]

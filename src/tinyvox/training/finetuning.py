@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypedDict, Unpack
 
 from tinyvox.calibration import Calibration
-from tinyvox.errors import ModelError
+from tinyvox.errors import ModelError, RecipeError
 from tinyvox.model import Model
 from tinyvox.progress import Progress, silent
 from tinyvox.recipe import FinetuneSettings
@@ -104,13 +104,13 @@ def tune(
     `progress` is told of every step, in the stage "fine-tuning". With `checkpoint`, the state is
     written to this file every minute, when the work is interrupted, and at the end. The same call
     then goes on from there, and ends with the same numbers as an undisturbed one. The file stays:
-    remove it when the result is saved. The state of another model, teacher, speech or settings is
-    passed over, and written over.
+    remove it when the result is saved.
 
     Raises ModelError where the model has no speech card, RecipeError where the settings do not fit
-    the model or the file cannot be as small as asked, FileError where `checkpoint` is a file of
-    another kind or cannot be written, and DataError for a loss that is not finite, or speech that
-    is too short.
+    the model, the file cannot be as small as asked, no step fits in the minutes, or `checkpoint` is
+    the state of another model, teacher, speech or settings, FileError where `checkpoint` is a file
+    of another kind or cannot be written, and DataError for a loss that is not finite, or speech
+    that is too short.
     """
     if model.card is None:
         raise ModelError("fine-tuning needs a speech card; add --card FILE")
@@ -119,6 +119,11 @@ def tune(
     name = _run_name(model, teacher, settings, corpus, options)
     state = Checkpoint(checkpoint, run.tuner, name)
     known = state.restore()
+    if not known and checkpoint is not None and checkpoint.exists():
+        raise RecipeError(
+            f"{checkpoint}: is the state of another run, of other settings, models or speech; give "
+            "what that run was given, or remove the file"
+        )
     processes.wait()
     if not known:
         state.facts = run.plan()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -125,8 +126,8 @@ class Learner(ABC):
 class Checkpoint:
     """How far a training run is, and everything that a step changes; in a file, if there is a path.
 
-    `run` says which run it is: a file of another run is passed over. `facts` are texts that are
-    kept in the file, and come back with it.
+    `run` says which run it is: a file of another run is not taken. `facts` are texts that are kept
+    in the file, and come back with it.
     """
 
     def __init__(
@@ -201,6 +202,9 @@ class Checkpoint:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip() is not None:  # torch does not look at the sums
+                raise zipfile.BadZipFile
         state = torch.load(path, map_location="cpu", weights_only=True)
         keys = set(state)
     except Exception as error:  # torch.load raises many kinds, depending on the bytes

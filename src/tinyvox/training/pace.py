@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from itertools import islice
 
-from tinyvox.errors import DataError
+from tinyvox.errors import DataError, RecipeError
 from tinyvox.progress import Progress, Update
 from tinyvox.recipe import FinetuneSettings
 from tinyvox.training.batches import Batch
@@ -50,8 +50,14 @@ class Pace:
         self.evaluation = time.monotonic() - start
 
     def steps_until(self, moment: float) -> int:
-        """The steps that fit in until then, a time of `time.monotonic`; at least one."""
+        """The steps that fit in until then, a time of `time.monotonic`. Raises RecipeError where
+        there is no time for one."""
         seconds = USED * (moment - time.monotonic())
+        if (missing := self._takes(1) - seconds) > 0:
+            raise RecipeError(
+                f"no step fits in the minutes: about {missing / 60 / USED:.1f} more are needed, "
+                "for the outputs of the original, trials, evaluations and a step"
+            )
         fits, too_many = 1, MOST_STEPS
         while too_many - fits > 1:
             steps = (fits + too_many) // 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -166,6 +167,17 @@ def fitted(executor: Executor, pruner: Pruner, size: FileSize) -> Model:
     )
 
 
+def smallest_size(model: Model) -> int:
+    """The bytes, about, that the file of a model can be trained down to."""
+    trained = [
+        leaf
+        for _, leaf in model.leaves()
+        if isinstance(leaf, Coded) and _can_change(leaf) and leaf.codes.numel() >= FEWEST
+    ]
+    codes = sum(coded_bits(leaf) * leaf.codes.numel() for leaf in trained) / 8
+    return math.ceil(tvx.size(model) - (1 - SMALLEST_SHARE) * codes)
+
+
 def _share_bits(executor: Executor, found: int, wanted: int) -> None:
     """Change the bits that codes may take so that a file of so many bytes becomes another size."""
     held = [
@@ -175,6 +187,8 @@ def _share_bits(executor: Executor, found: int, wanted: int) -> None:
     ]
     taken = [coded_bits(leaf.rounding.code(leaf.values.detach())) for leaf in held]  # type: ignore[union-attr]
     codes = sum(bits * leaf.values.numel() for bits, leaf in zip(taken, held, strict=True)) / 8
+    if not held and found <= wanted:
+        return
     left = (codes + wanted - found) / max(1.0, codes)
     if left < SMALLEST_SHARE:
         raise RecipeError(

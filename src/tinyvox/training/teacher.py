@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterable, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tinyvox import runtime
-from tinyvox.errors import ModelError, TinyvoxError
+from tinyvox.errors import FileError, ModelError, TinyvoxError
 from tinyvox.executor import Executor, output_frames
 from tinyvox.formats import tvx
 from tinyvox.model import LogSoftmax, Model
@@ -60,7 +61,8 @@ class CachedTeacher:
         if known is None:
             self._compute([features])
             known = _read(self._path(features))
-            assert known is not None
+            if known is None:
+                raise FileError(f"{self._path(features)}: cannot be read again; is it removed?")
         return torch.from_numpy(known)
 
     def prepare(self, utterances: Iterable[Tensor], progress: Progress = silent) -> None:
@@ -200,6 +202,7 @@ def _read(path: Path) -> NDArray[np.float16] | None:
     try:
         with path.open("rb") as file:
             outputs: NDArray[np.float16] = np.load(file, allow_pickle=False)
-        return outputs if outputs.dtype == np.float16 else None
-    except (OSError, EOFError, ValueError):
+        whole = isinstance(outputs, np.ndarray) and outputs.dtype == np.float16
+        return outputs if whole else None
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile):
         return None

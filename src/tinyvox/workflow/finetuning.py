@@ -15,13 +15,20 @@ from tinyvox.calibration import Calibration
 from tinyvox.errors import RecipeError
 from tinyvox.formats import tvx
 from tinyvox.importers import load
-from tinyvox.model import LARGE, Model, card_path
+from tinyvox.model import LARGE, Coded, Model, card_path
 from tinyvox.passes import Note
 from tinyvox.passes.quantization import finalize
 from tinyvox.progress import Progress, silent
 from tinyvox.recipe import FinetuneSettings, Recipe
 from tinyvox.speech import Corpus, Utterance
-from tinyvox.storage import check_apart, check_folder, check_output, check_space, describe
+from tinyvox.storage import (
+    cache_folder,
+    check_apart,
+    check_folder,
+    check_output,
+    check_space,
+    describe,
+)
 from tinyvox.training import (
     FileSize,
     Tuned,
@@ -30,6 +37,7 @@ from tinyvox.training import (
     is_first,
     load_audio,
     open_corpus,
+    smallest_size,
     tune,
 )
 from tinyvox.workflow.inputs import (
@@ -154,6 +162,7 @@ def _read(request: FinetuneRequest) -> _Inputs:
     _check_numbers(request)
     _check_outputs(request)
     model = _opened(request.model, request.card)
+    _check_small(request, model)
     teacher = _opened(request.teacher, request.card)
     if model.card is None and teacher.card is not None:
         model = model.with_card(teacher.card)
@@ -224,6 +233,26 @@ def _check_numbers(request: FinetuneRequest) -> None:
         raise RecipeError(f"size is {request.size}, expected a whole number of bytes above 0")
 
 
+def _check_small(request: FinetuneRequest, model: Model) -> None:
+    """Raise RecipeError for a model that nothing made small, or cannot be as small as asked."""
+    name = request.model if isinstance(request.model, Path) else "the model"
+    coded = any(isinstance(leaf, Coded) for _, leaf in model.leaves())
+    if model.provenance.get("quantized"):
+        raise RecipeError(
+            f"{name}: is a model as its tool quantized it; make it small first, by tinyvox "
+            "compress --to-finetune"
+        )
+    if not coded and model.count_parameters() >= model.original_parameters:
+        raise RecipeError(
+            f"{name}: is not compressed; make it small first, by tinyvox compress --to-finetune"
+        )
+    if request.size is not None and request.size < (least := smallest_size(model)):
+        raise RecipeError(
+            f"size is {request.size:,}; {name} can be trained down to about {least:,} bytes; give "
+            "a larger --size, or compress the original anew"
+        )
+
+
 def _check_outputs(request: FinetuneRequest) -> None:
     named = (request.model, request.teacher, request.data, request.dev, request.card)
     inputs = [path for path in named if isinstance(path, Path)]
@@ -233,8 +262,7 @@ def _check_outputs(request: FinetuneRequest) -> None:
     if request.output is not None:
         check_apart({"the model": request.output}, inputs)
         check_output(request.output, (".tvx",))
-    if request.cache is not None:
-        check_folder(request.cache)
+    check_folder(request.cache or cache_folder())
 
 
 def _opened(model: Model | Path, card: Path | None) -> Model:
