@@ -1,6 +1,6 @@
 """A speaker encoder with the weights that others published, made small without a speech card.
 
-    python bench/speaker.py [--effort fast|normal] [--cache DIR] [--json [PATH]] [--quick]
+    python bench/speaker.py [--effort fast|normal] [--only SIZE ...] [--json [PATH]] [--quick]
 
 Resemblyzer 0.1.4 (PyPI, Apache-2.0, 1.4 million parameters, three LSTMs) takes 40 mel powers, not
 their logarithms. It is compressed on features of some speakers of LibriSpeech, and without data.
@@ -90,7 +90,9 @@ def small(
     return result, warned, time.perf_counter() - start
 
 
-def rows_of(network: VoiceEncoder, quick: bool, effort: Any) -> Iterator[tuple[str, Row]]:
+def rows_of(
+    network: VoiceEncoder, quick: bool, effort: Any, only: Sequence[str]
+) -> Iterator[tuple[str, Row]]:
     """A row of the original, and one for each size, with features and without."""
     stretches, speakers = testing(read_manifest(TEST)[:: 12 if quick else 1])
     features = calibrating(6 if quick else UTTERANCES)
@@ -98,7 +100,7 @@ def rows_of(network: VoiceEncoder, quick: bool, effort: Any) -> Iterator[tuple[s
         own = embeddings(lambda x: network(torch.from_numpy(x)[None])[0].numpy(), stretches)
     yield "original", between(own, speakers)
     model = tv.from_torch(network, torch.rand(1, PARTIAL, BANDS))
-    asked = {"8 bits": ASKED["8 bits"]} if quick else ASKED
+    asked = {title: ASKED[title] for title in (["8 bits"] if quick else only)}
     for (title, how), data in itertools.product(asked.items(), (features, None)):
         say(f"{title}, {'with features' if data else 'without data'}")
         result, warned, seconds = small(model, how, data, effort)
@@ -120,10 +122,12 @@ def main() -> None:
     """Measure, print, write."""
     parser = parser_of(__doc__, "some utterances, 8 bits alone")
     parser.add_argument("--effort", default="fast")
+    parser.add_argument("--only", nargs="+", choices=ASKED, default=list(ASKED))
     options = options_of(parser)
     torch.set_num_threads(options.threads or 1)
     rows: dict[str, list[Row]] = {"original": [], "small": []}
-    for part, row in rows_of(encoder(options.cache), options.quick, options.effort):
+    network = encoder(options.cache)
+    for part, row in rows_of(network, options.quick, options.effort, options.only):
         rows[part].append(row)
     finish("speaker", options, rows, {"effort": options.effort, "utterances": UTTERANCES})
 
