@@ -210,7 +210,7 @@ def _normalized(layer: layers.LayerNorm, x: Tensor, weight: Tensor, bias: Tensor
     """A layer norm of values [..., size], whose groups are whole."""
     if layer.kind == "layer" and layer.groups == 1:
         return F.layer_norm(x, x.shape[-1:], weight, bias, layer.eps)
-    grouped = x.unflatten(-1, (layer.groups, -1))
+    grouped = x.reshape(*x.shape[:-1], layer.groups, -1)
     normalize = F.rms_norm if layer.kind == "rms" else F.layer_norm
     scaled = normalize(grouped, grouped.shape[-1:], eps=layer.eps).flatten(-2)
     return scaled * weight + bias

@@ -149,7 +149,7 @@ def cut_features(graph: LayerGraph, stream: Stream, dim: int, part: range) -> St
 def flip(graph: LayerGraph, stream: Stream, dims: Sequence[int]) -> Stream:
     """Dimensions in reverse: time, or features."""
     if not any(stream.is_time(dim) for dim in dims):
-        return rearranged(graph, stream, lambda frame: frame.flip(dims))
+        return rearranged(graph, stream, lambda frame: frame.flip(list(dims)))
     stream = graph.whole(stream)
     if any(not stream.is_time(dim) for dim in dims):
         raise ImporterError(

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -76,7 +77,7 @@ def _alike(call: Call) -> tuple[Stream, Stream]:
         raise ImporterError(f"combines {one} with reversed frames {two}, expected equal layouts")
     if one.axes == two.axes:
         return one, two
-    shape = tuple(torch.broadcast_shapes(one.shape, two.shape))
+    shape = np.broadcast_shapes(one.shape, two.shape)
     frames = [((),) * (len(shape) - len(each.axes)) + outside(each) for each in (one, two)]
     outer = tuple(max(pair, key=len) for pair in zip(*frames, strict=True))
     return spread(call.graph, one, shape, outer), spread(call.graph, two, shape, outer)
