@@ -74,8 +74,9 @@ def _headline(files: Sequence[Row], speed: Sequence[Row]) -> Table:
     """The engine with the original, then what it becomes without loss and distilled."""
     fast = {row["file"]: row for row in speed}
     engine = next((row["file"] for row in files if row["file"] in fast), None)
+    timed = [row for row in files if row["file"] in fast]
     rows = [
-        row for row in files if row["file"] in (engine, LOSSLESS) or row["file"].endswith(DISTILLED)
+        row for row in timed if row["file"] in (engine, LOSSLESS) or row["file"].endswith(DISTILLED)
     ]
     return Table(
         "headline", "Bytes, errors and speed",
