@@ -292,12 +292,18 @@ def test_a_state_that_is_written_now_and_then_is_whole(
     assert tuned.digest() == expected.digest()
 
 
+def interrupted(corpus: Corpus, teacher: Model, folder: Path) -> Path:
+    """The state of a run of six steps that ended after the first."""
+    checkpoint = folder / "tune.pt"
+    with pytest.raises(KeyboardInterrupt):
+        finetune(teacher, settings(steps=6), corpus, teacher, interrupting(1), checkpoint)
+    return checkpoint
+
+
 def test_a_checkpoint_of_other_settings_is_refused_and_stays(
     corpus: Corpus, teacher: Model, tmp_path: Path
 ) -> None:
-    checkpoint = tmp_path / "tune.pt"
-    with pytest.raises(KeyboardInterrupt):
-        finetune(teacher, settings(steps=6), corpus, teacher, interrupting(1), checkpoint)
+    checkpoint = interrupted(corpus, teacher, tmp_path)
     before = checkpoint.read_bytes()
     with pytest.raises(RecipeError, match=r"tune\.pt: is the state of another run"):
         finetune(teacher, settings(steps=3), corpus, teacher, silent, checkpoint)
@@ -307,9 +313,7 @@ def test_a_checkpoint_of_other_settings_is_refused_and_stays(
 def test_a_checkpoint_with_a_byte_changed_is_refused(
     corpus: Corpus, teacher: Model, tmp_path: Path
 ) -> None:
-    checkpoint = tmp_path / "tune.pt"
-    with pytest.raises(KeyboardInterrupt):
-        finetune(teacher, settings(steps=6), corpus, teacher, interrupting(1), checkpoint)
+    checkpoint = interrupted(corpus, teacher, tmp_path)
     with zipfile.ZipFile(checkpoint) as archive:
         largest = max(archive.infolist(), key=lambda each: each.file_size)
     content = bytearray(checkpoint.read_bytes())

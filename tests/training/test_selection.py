@@ -182,7 +182,8 @@ def test_steps_fill_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Timed(evaluations=10).steps_until(50.0 + 601) == 250
     # Four trials of a fortieth of n steps, and an evaluation each: 2n + 100 + 4 (n / 20 + 10)
     assert Timed(evaluations=10, rates=[1, 2, 3, 4]).steps_until(50.0 + 1020) == 400
-    assert Timed().steps_until(40.0) == 1
+    with pytest.raises(RecipeError, match=r"about \d+\.\d more are needed"):
+        Timed().steps_until(40.0)
 
 
 def test_minutes_become_steps_that_a_checkpoint_keeps(

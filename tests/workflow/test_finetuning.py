@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from places import ROOT
 from tuning import compressed, recognizer, speech
 
 import tinyvox as tv
@@ -24,6 +25,7 @@ from tinyvox.workflow import CompressRequest, FinetuneRequest, run, run_finetune
 from tinyvox.workflow.finetuning import planned_settings
 from tinyvox.workflow.inputs import training_config
 
+QUANTIZED = ROOT / "tests" / "importers" / "tflite" / "fixtures" / "lstm_int8.tflite"
 TEXTS: list[str | None] = ["ab", None, "a", None, "b", "aa"]
 
 
@@ -121,6 +123,8 @@ FAULTS: dict[str, tuple[Change, type[tv.TinyvoxError], str]] = {
         r"size is 3,000; .*small.tvx can be trained down to about [\d,]+ bytes; give a larger"),
     "a model that nothing made small": (
         lambda f: {"model": f / "net.pt2"}, tv.RecipeError, "net.pt2: is not compressed; make it"),
+    "a model as its tool quantized it": (
+        lambda f: {"model": QUANTIZED}, tv.RecipeError, "int8.tflite: is a model as its tool quan"),
     "no teacher": (lambda f: {"teacher": f / "no.pt2"}, tv.TinyvoxError, "no.pt2"),
     "no model": (lambda f: {"model": f / "no.tvx"}, tv.FileError, "no.tvx"),
     "no speech": (lambda f: {"data": f / "no.jsonl"}, tv.DataError, "no.jsonl"),

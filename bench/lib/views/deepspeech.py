@@ -73,9 +73,9 @@ def _errors(part: str, title: str, rows: Sequence[Row]) -> Table:
 def _headline(files: Sequence[Row], speed: Sequence[Row]) -> Table:
     """The engine with the original, then what it becomes without loss and distilled."""
     fast = {row["file"]: row for row in speed}
-    engine = next((row["file"] for row in files if row["file"] in fast), None)
-    rows = [
-        row for row in files if row["file"] in (engine, LOSSLESS) or row["file"].endswith(DISTILLED)
+    timed = [row for row in files if row["file"] in fast]
+    rows = timed[:1] + [
+        row for row in timed[1:] if row["file"] == LOSSLESS or row["file"].endswith(DISTILLED)
     ]
     return Table(
         "headline", "Bytes, errors and speed",

@@ -21,7 +21,7 @@ from tinyvox.progress import Progress, counted, silent
 from tinyvox.runtime import extract_features
 from tinyvox.speech import Utterance, check_audio, read_manifest, read_utterance, spread
 
-BATCH_SECONDS = 120.0
+BATCH_SECONDS = 240.0
 """Seconds of audio that are in memory at a time. A recurrent layer reads all its weights for every
 step, so many utterances at a time take hardly longer than a few."""
 DIVERGENCE_UTTERANCES = 60

@@ -62,7 +62,7 @@ class CachedTeacher:
             self._compute([features])
             known = _read(self._path(features))
             if known is None:
-                raise FileError(f"{self._path(features)}: cannot be read again; is it removed?")
+                raise FileError(f"{self._path(features)}: cannot be read again; was it removed?")
         return torch.from_numpy(known)
 
     def prepare(self, utterances: Iterable[Tensor], progress: Progress = silent) -> None:

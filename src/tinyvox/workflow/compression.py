@@ -119,13 +119,12 @@ def _only_quantizes(recipe: Recipe) -> bool:
 def _coded_anew(inputs: Inputs) -> set[str]:
     """The matrices whose codes give way to new ones: all that another tool coded or that a plan
     chooses for, and those of our own that the recipe codes."""
-    recipe = inputs.recipe
-    every = recipe is None or inputs.model.provenance.get("quantized")
+    recipe, foreign = inputs.recipe, inputs.model.provenance.get("quantized")
     return {
         name
         for name, matrix in inputs.model.matrices()
         if any(isinstance(leaf, Coded) for leaf in leaves(matrix))
-        and (every or recipe is None or _codes(recipe, name))
+        and (recipe is None or foreign or _codes(recipe, name))
     }
 
 
