@@ -63,7 +63,8 @@ def powers_of(utterance: Utterance) -> Array:
 def raised(audio: Array) -> Array:
     """Audio at LOUDNESS_DB at least."""
     loudness = 20 * np.log10(np.sqrt(np.mean(audio.astype(np.float64) ** 2)) + 1e-12)
-    return audio * 10 ** (max(0.0, LOUDNESS_DB - loudness) / 20)
+    factor: float = 10 ** (max(0.0, LOUDNESS_DB - loudness) / 20)
+    return audio * factor
 
 
 def mel_powers(audio: Array) -> Array:

@@ -51,6 +51,11 @@ OCTAVES, CLASS = 12, 4096
 in a class of rows of similar importance."""
 LEAST_BITS, MOST_BITS, MOST_TRELLIS_BITS = 0.05, 8.0, 5.0
 """Bits for each value that `entropy` takes, from and to, and that `trellis` takes at most."""
+GAUSSIAN = math.sqrt(2 * math.pi * math.e)
+"""2 to the entropy in bits of Gaussian values of standard deviation 1."""
+ROUNDING, REFINEMENTS = 0.25, 6
+"""What rounding to a class may add to the binary logarithm; how often the step and the rows that
+it limits are computed in turn."""
 EDGE = 127
 """The outermost level; all 255 levels fit a byte."""
 ALL_LEVELS = 2 * EDGE + 1
@@ -118,7 +123,7 @@ def _fit(
     """
     if importance is None:
         return _Fit(values, bits, error_weights, trellis=trellis).result()
-    row_group, fineness = _fineness(importance, values.numel(), bits)
+    row_group, fineness = _fineness(values, importance, bits)
     scaled = values * fineness[:, None]
     coded = _Fit(scaled, bits, error_weights, trellis=trellis, row_group=row_group).result()
     if isinstance(coded.codebook, Grid):
@@ -126,25 +131,44 @@ def _fit(
     return replace(coded, scale=coded.scale / fineness)
 
 
-def _fineness(importance: Tensor, count: int, bits: float) -> tuple[Tensor | None, Tensor]:
+def _fineness(
+    values: Tensor, importance: Tensor, bits: float
+) -> tuple[Tensor | None, Tensor]:
     """The class of each row, uint8 [out] or None, and the divisor of its step, float32 [out].
 
-    Classes are 3 dB apart, or twice as far where a model for each class would take more bits than
-    it saves; `count` is the number of values. In the finest class the largest values, about 5
-    standard deviations, must still be within the outermost level.
+    No row gets a finer step than one with which the outermost level still reaches its largest
+    value. Classes are 3 dB apart, or a multiple of that where a model for each class would take
+    more bits than it saves.
     """
-    most = min(max(2 * (math.log2(EDGE) - 0.4 - bits), 0.0), OCTAVES)
-    octaves = importance.clamp(min=torch.finfo(torch.float32).tiny).log2()
-    octaves = (octaves - octaves.max()).clamp(min=-most)
+    tiny = torch.finfo(torch.float32).tiny
+    wanted = importance.clamp(min=tiny).log2() / 2
+    octaves = 2 * torch.minimum(wanted, _finest(values, wanted, bits))
+    octaves = (octaves - octaves.max()).clamp(min=-OCTAVES)
     width = 1
     while True:
         classes = (octaves / width).round().int() * width
         levels, index = classes.unique(return_inverse=True)  # type: ignore[no-untyped-call]
-        if len(levels) * CLASS <= max(count, CLASS):
+        if len(levels) * CLASS <= max(values.numel(), CLASS):
             break
         width *= 2
     fineness = torch.exp2(classes / 2.0).float()
     return (index.to(torch.uint8) if len(levels) > 1 else None), fineness
+
+
+def _finest(values: Tensor, wanted: Tensor, bits: float) -> Tensor:
+    """The binary logarithm of the divisor with which the largest value of a row, float32 [out], has
+    the outermost level, where rows have those that are wanted or less, at so many bits a value.
+
+    The step is that of Gaussian values, whose entropy is log2(sqrt(2 pi e) sigma / step).
+    """
+    tiny = torch.finfo(torch.float32).tiny
+    entropy_of = (values.square().mean(1).sqrt().clamp(min=tiny) * GAUSSIAN).log2()
+    reach = math.log2(EDGE) - ROUNDING - values.abs().amax(1).clamp(min=tiny).log2()
+    most = torch.full_like(reach, math.inf)
+    for _ in range(REFINEMENTS):
+        step = (entropy_of + torch.minimum(wanted, most)).mean() - bits
+        most = reach + step
+    return most
 
 
 class _Try(NamedTuple):
