@@ -84,6 +84,9 @@ def equations(kind: str, cell: Cell, x: Tensor) -> Tensor:
             (xr, xz, xn), (hr, hz, _) = from_x.chunk(3, 1), from_h.chunk(3, 1)
             r, z = (xr + hr).sigmoid(), (xz + hz).sigmoid()
             h = (1 - z) * (xn + (r * h) @ w_hh[2 * cell.hidden :].T).tanh() + z * h
+        elif kind == "li_gru":
+            z, n = (from_x + from_h).chunk(2, 1)
+            h = (1 - z.sigmoid()) * n.tanh() + z.sigmoid() * h
         else:
             h = (from_x + from_h).tanh() if kind == "rnn_tanh" else (from_x + from_h).relu()
         states.append(h)

@@ -318,6 +318,7 @@ def test_inputs_in_a_tuple_are_taken(tmp_path: Path) -> None:
     assert "fixed_frames" not in model.provenance
 
 
+@pytest.mark.filterwarnings("ignore:JUDGED ON RANDOM", "ignore:THE RESULT IS FAR")
 def test_a_shared_layer_stays_shared_through_every_pass() -> None:
     model = from_torch(Unrolled().eval(), speech())
     steps = [

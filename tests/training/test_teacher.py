@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from runtime_models import MODELS, build
+from runtime_models import MODELS, build, inputs_of
 from torch import Tensor
 from tuning import compressed, corpus_of, recognizer, speech, tuning
 
@@ -103,7 +103,7 @@ def test_a_damaged_file_is_computed_again(original: Model, tmp_path: Path) -> No
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_has_outputs_of_as_many_frames_as_in_torch(name: str, tmp_path: Path) -> None:
     model = build(name)
-    x = features(33, model.input_size)
+    x = torch.from_numpy(inputs_of(model, 33))
     with torch.inference_mode():
         expected = Executor(model.dequantized()).eval()(x[None])[0]
     assert CachedTeacher(model, tmp_path).outputs(x).shape == expected.shape

@@ -49,6 +49,7 @@ def test_what_is_said_of_quantized_and_of_float_originals() -> None:
     assert len(notes) == 1 + 3
 
 
+@pytest.mark.filterwarnings("ignore:JUDGED ON RANDOM")
 def test_other_ways_work_on_the_values(tmp_path: Path) -> None:
     recipe = Recipe.of(QuantizeSettings(bits=4, method="kmeans"))
     result = tv.compress(QUANTIZED, recipe)
@@ -59,6 +60,7 @@ def test_other_ways_work_on_the_values(tmp_path: Path) -> None:
     assert tv.load(tmp_path / "m.tvx").provenance["quantized"] is False
 
 
+@pytest.mark.filterwarnings("ignore:JUDGED ON RANDOM")
 def test_a_recipe_codes_anew_what_it_names_of_our_own_files() -> None:
     eight = tv.compress(FLOAT, EIGHT_BITS).model
     before = {name: m for name, m in eight.matrices() if isinstance(m, Coded)}

@@ -106,7 +106,7 @@ def _compared(request: CompressRequest, inputs: Inputs, result: CompressResult) 
         raise RecipeError(f"{distance.warning()}; nothing was written")
     if distance.too_far:
         warnings.warn(distance.warning(), DataWarning, stacklevel=2)
-    if not inputs.judging and model.card is None:
+    if not (inputs.judging or model.card or request.lossless):
         warnings.warn(f"{RANDOM_ALONE}: {distance}", DataWarning, stacklevel=2)
     notes = (*result.notes, *notes, *more)
     return replace(result, model=model, notes=notes, distance=distance)

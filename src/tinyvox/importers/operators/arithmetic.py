@@ -152,7 +152,9 @@ def add_quotient(call: Call) -> Stream:
 
 
 def _swapped(call: Call) -> Call:
-    return call.given(**{**call.arguments, "self": call["other"], "other": call["self"]})
+    """The same use of the same signals, so what is known of their other uses stays."""
+    arguments = {**call.arguments, "self": call["other"], "other": call["self"]}
+    return dataclasses.replace(call, arguments=arguments)
 
 
 def scaled_by(call: Call, node: str, factor: float, offset: float = 0.0) -> str:
