@@ -274,3 +274,28 @@ def test_values_far_out_do_not_take_the_levels_of_all_others() -> None:
 
     assert error(coded) <= 1.01 * error(other)
     assert error(coded) < 2e-3
+
+
+# Importance of rows.
+
+
+@pytest.mark.parametrize("bits", [2.0, 4.0])
+def test_a_few_rows_of_extreme_importance_do_not_hide_the_others(bits: float) -> None:
+    values, importance = normal(96, 512), torch.ones(96)
+    importance[:2], importance[2:48] = 1e5, 100.0
+    coded = entropy(values, bits, importance=importance)
+    assert coded_bits(coded) <= bits
+    errors = (coded.decode() - values).square().mean(1)
+    assert float(errors[2:48].mean()) < 0.05 * float(errors[48:].mean())
+
+
+@pytest.mark.parametrize("bits", [3.0, 4.0, 6.5])
+def test_the_outermost_level_reaches_the_values_of_important_rows(bits: float) -> None:
+    values, importance = normal(96, 512), torch.ones(96)
+    values[:48] *= 4
+    importance[:48] = 1e4
+    decoded = entropy(values, bits, importance=importance).decode()
+    most, reached = (each[:48].abs().amax(1) for each in (values, decoded))
+    assert bool((reached > 0.9 * most).all())
+    errors = (decoded - values).square().mean(1)
+    assert bits == 6.5 or float(errors[:48].mean()) < 0.1 * float(errors[48:].mean())
