@@ -121,7 +121,7 @@ def rows_of(
 def main() -> None:
     """Measure, print, write."""
     parser = parser_of(__doc__, "some utterances, 8 bits alone")
-    parser.add_argument("--effort", default="fast")
+    parser.add_argument("--effort", default="normal")
     parser.add_argument("--only", nargs="+", choices=ASKED, default=list(ASKED))
     options = options_of(parser)
     torch.set_num_threads(options.threads or 1)

@@ -13,7 +13,9 @@ class StepSearch:
     `bits` may not be exceeded, and this share `aim` of them is aimed at. `slope` is by how many
     bits a step twice as wide is taken to lower what codes take; with `learns_slope`, later tries
     take it from the two tries before. A step changes by at most `octaves` doublings at a time, and
-    never leaves the interval between a step that took too many bits and one that fit.
+    never leaves the interval between a step that took too many bits and one that fit; where two
+    tries lie on both sides of what is aimed at, and the second is not much closer, that interval is
+    halved.
     """
 
     bits: float
@@ -33,11 +35,22 @@ class StepSearch:
         else:
             self._low = self.step
         exponent = (found - self.aim * self.bits) / self._slope_at(found)
+        swings = self._swings(found)
         self._last = found, self.step
         self.step *= 2.0 ** min(max(exponent, -self.octaves), self.octaves)
-        if not self._low < self.step < self._high and self._low and self._high < math.inf:
+        inside = self._low < self.step < self._high and not swings
+        if not inside and self._low and self._high < math.inf:
             self.step = math.sqrt(self._low * self._high)
         return self.step
+
+    def _swings(self, found: float) -> bool:
+        """Whether the last try lay on the other side, and this one, not close, half as far off at
+        least."""
+        if self._last is None:
+            return False
+        before, now = (bits - self.aim * self.bits for bits in (self._last[0], found))
+        close = (1 - self.aim) * self.bits
+        return before * now < 0 and abs(now) > max(abs(before) / 2, close)
 
     def _slope_at(self, found: float) -> float:
         """Bits for each doubling of the step, as the last two tries show it, within reason."""
