@@ -1,6 +1,7 @@
 """Published recurrent architectures, imported as their repositories write them.
 
-    python bench/zoo.py [--only NAME ...] [--effort fast|normal|thorough] [--json [PATH]] [--quick]
+    python bench/zoo.py [--only NAME ...] [--large] [--effort fast|normal|thorough]
+                        [--json [PATH]] [--quick]
 
 For each of `lib/zoo`: `tinyvox.from_torch` with inputs as the repository passes them, the native
 runtime's outputs against PyTorch's for inputs of several lengths, and a file of a twentieth the
@@ -20,7 +21,7 @@ from typing import get_args
 import torch
 from lib.results import Row
 from lib.script import finish, options_of, parser_of, say
-from lib.zoo import ZOO
+from lib.zoo import LARGE, ZOO
 from lib.zoo.architecture import Architecture
 from lib.zoo.trial import trial
 
@@ -31,7 +32,7 @@ SECONDS = 1800
 QUICK = ("TDNN-LSTM of icefall", "NSNet2", "Listen, Attend and Spell: the listener")
 
 
-def in_own_process(architecture: Architecture, effort: Effort) -> Row:
+def in_own_process(architecture: Architecture, effort: Effort | None) -> Row:
     """The row of an architecture, from a fork of this process, which has run nothing yet.
 
     `printed` counts the lines that it has put on the screen.
@@ -50,7 +51,9 @@ def in_own_process(architecture: Architecture, effort: Effort) -> Row:
         return row | {"printed": len(screen.readlines())}
 
 
-def _send_trial(architecture: Architecture, effort: Effort, screen: int, to: Connection) -> None:
+def _send_trial(
+    architecture: Architecture, effort: Effort | None, screen: int, to: Connection
+) -> None:
     for stream in (1, 2):
         os.dup2(screen, stream)
     to.send(trial(architecture, effort))
@@ -80,16 +83,19 @@ def main() -> None:
     """Measure, print, write."""
     parser = parser_of(__doc__, "three architectures, planned fast")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="parts of names")
+    parser.add_argument("--large", action="store_true", help="import one at its published width")
     parser.add_argument("--effort", choices=get_args(Effort), default="normal")
     options = options_of(parser)
     torch.set_num_threads(options.threads or 1)
     effort: Effort = "fast" if options.quick else options.effort
-    rows = []
-    for architecture in chosen(options):
-        row = in_own_process(architecture, effort)
+    rows: list[Row] = []
+    large: list[Row] = []
+    for architecture in [*chosen(options), *([LARGE] if options.large else [])]:
+        is_large = architecture is LARGE
+        row = in_own_process(architecture, None if is_large else effort)
         say(f"{architecture.name}: {row.get('error') or 'imported'}")
-        rows.append(row)
-    finish("zoo", options, {"architectures": rows}, {"effort": effort})
+        (large if is_large else rows).append(row)
+    finish("zoo", options, {"architectures": rows, "large": large}, {"effort": effort})
 
 
 if __name__ == "__main__":

@@ -27,6 +27,11 @@ def tables(results: Results) -> Iterator[Table]:
         [[row["model"], row["failed"], row["error"]] for row in rows if "failed" in row],
     )  # fmt: skip
     yield Table(
+        "large", "At the width of its repository",
+        ["architecture", "parameters", "import, s", "MB", "difference", "spread of outputs"],
+        [_cells(row)[:6] for row in results.rows.get("large", [])],
+    )  # fmt: skip
+    yield Table(
         "sources", "Where they come from",
         ["architecture", "repository and file"],
         [[row["model"], row["source"]] for row in rows],

@@ -26,3 +26,6 @@ ZOO: tuple[Architecture, ...] = (
     *keywords.ARCHITECTURES,
 )
 """In the order of the table."""
+
+LARGE = deepspeech.LARGE
+"""One at its published width, of which only the import is measured."""

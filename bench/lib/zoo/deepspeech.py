@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.zoo.architecture import Architecture, Inputs, channel_of_frames, image
 
-BANDS, CHANNELS, LABELS = 41, 8, 29
+LABELS = 29
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a deepspeech.pytorch is."""
+
+    bands: int = 41
+    channels: int = 8
+    hidden: int = 64
+    layers: int = 3
+
+
+SMALL = Size()
+PUBLISHED = Size(bands=161, channels=32, hidden=1024, layers=5)
 
 
 class _MaskConv(nn.Module):
@@ -85,13 +101,13 @@ class _InferenceSoftmax(nn.Module):
         return x if self.training else F.softmax(x, dim=-1)
 
 
-def _convolutions(count: int) -> nn.Sequential:
+def _convolutions(count: int, channels: int) -> nn.Sequential:
     shapes = [((41, 11), (2, 2), (20, 5)), *[((21, 11), (2, 1), (10, 5))] * (count - 1)]
     parts: list[nn.Module] = []
     for i, (kernel, stride, padding) in enumerate(shapes):
         parts += [
-            nn.Conv2d(CHANNELS if i else 1, CHANNELS, kernel, stride=stride, padding=padding),
-            nn.BatchNorm2d(CHANNELS),
+            nn.Conv2d(channels if i else 1, channels, kernel, stride=stride, padding=padding),
+            nn.BatchNorm2d(channels),
             nn.Hardtanh(0, 20, inplace=True),
         ]
     return nn.Sequential(*parts)
@@ -101,15 +117,20 @@ class DeepSpeech(nn.Module):
     """deepspeech.pytorch: spectrograms [batch, 1, bands, frames] and their lengths."""
 
     def __init__(
-        self, kind: type[nn.RNNBase], bidirectional: bool, convolutions: int = 2, hidden: int = 64
+        self,
+        kind: type[nn.RNNBase],
+        bidirectional: bool,
+        convolutions: int = 2,
+        size: Size = SMALL,
     ) -> None:
         super().__init__()
+        hidden = size.hidden
         self.bidirectional = bidirectional
-        self.conv = _MaskConv(_convolutions(convolutions))
-        size = BANDS
+        self.conv = _MaskConv(_convolutions(convolutions, size.channels))
+        bands = size.bands
         for _ in range(convolutions):
-            size = (size - 1) // 2 + 1
-        sizes = [size * CHANNELS, hidden, hidden]
+            bands = (bands - 1) // 2 + 1
+        sizes = [bands * size.channels, *[hidden] * (size.layers - 1)]
         self.rnns = nn.Sequential(
             *(_BatchRNN(kind, n, hidden, bidirectional, bool(i)) for i, n in enumerate(sizes))
         )
@@ -190,8 +211,8 @@ class TorchaudioDeepSpeech(nn.Module):
         return F.log_softmax(x, dim=2)
 
 
-def _spectrogram(frames: int) -> Inputs:
-    return torch.randn(1, 1, BANDS, frames), torch.tensor([frames])
+def _spectrogram(frames: int, bands: int = SMALL.bands) -> Inputs:
+    return torch.randn(1, 1, bands, frames), torch.tensor([frames])
 
 
 ARCHITECTURES = (
@@ -225,3 +246,12 @@ ARCHITECTURES = (
     ),
 )
 """In the order of the table."""
+
+LARGE = Architecture(
+    "deepspeech.pytorch, BiLSTM, as published",
+    "SeanNaren/deepspeech.pytorch deepspeech_pytorch/model.py",
+    lambda: DeepSpeech(nn.LSTM, bidirectional=True, size=PUBLISHED),
+    lambda frames: _spectrogram(frames, PUBLISHED.bands),
+    image,
+)
+"""At the width of its repository, for what importing takes."""

@@ -27,10 +27,11 @@ from tinyvox.workflow import BYTES_A_PARAMETER, left_float
 RATIO = 20
 
 
-def trial(architecture: Architecture, effort: Effort) -> Row:
+def trial(architecture: Architecture, effort: Effort | None) -> Row:
     """The row of an architecture. What failed is in `error`, the step of it in `failed`.
 
-    Seconds are those of the processor, on one thread: other work on the machine does not count.
+    Without an effort it is imported and run, and not made small. Seconds are those of the
+    processor, on one thread: other work on the machine does not count.
     """
     warnings.simplefilter("ignore")  # the modules are as published, those of old torches too
     torch.manual_seed(0)
@@ -48,7 +49,8 @@ def trial(architecture: Architecture, effort: Effort) -> Row:
             step = "run"
             row |= _compared(module, model, architecture, Path(folder) / "float.tvx")
             step = "compress"
-            row |= _small(model, effort, Path(folder) / "small.tvx")
+            if effort is not None:
+                row |= _small(model, effort, Path(folder) / "small.tvx")
     except Exception as error:  # a bug is a result too
         row |= {"failed": step, **_said(error)}
     return row
