@@ -3,6 +3,7 @@ that calibrates does not judge."""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import re
 import shutil
@@ -394,3 +395,12 @@ def test_short_clips_are_left_out_of_fine_tuning_and_said(folder: Path, tmp_path
     (note,) = notes
     assert re.search(r"some\.jsonl: 1 of 2 utterances are left out: .*0\.wav has 24 frames", note)
     assert any(note in f"{each.layer}: {each.what}" for each in found.notes)
+
+
+def test_a_model_without_log_probabilities_is_not_planned_before_it_is_refused(
+    folder: Path,
+) -> None:
+    model = tv.load(folder / "net.pt2")
+    logits = dataclasses.replace(model, nodes=model.nodes[:-1])
+    with pytest.raises(tv.ModelError, match="does not end in log_softmax"):
+        tv.compress(logits, ratio=9, finetune=folder / "set.jsonl", progress=pytest.fail)

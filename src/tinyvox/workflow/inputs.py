@@ -31,7 +31,13 @@ from tinyvox.speech import (
     split_by_speaker,
 )
 from tinyvox.storage import check_apart, check_folder, check_output, check_space
-from tinyvox.training import TrainConfig, load_config, open_corpus, plain_config
+from tinyvox.training import (
+    TrainConfig,
+    check_teacher,
+    load_config,
+    open_corpus,
+    plain_config,
+)
 from tinyvox.workflow.arguments import check_types
 from tinyvox.workflow.description import BYTES_A_PARAMETER
 from tinyvox.workflow.request import CompressRequest
@@ -218,6 +224,7 @@ def _tuning(request: CompressRequest, model: Model, recipe: Recipe | None) -> Co
     if request.finetune is None:
         return None
     corpus = open_corpus(training_config(request.finetune, model))
+    check_teacher(model, model)  # the original teaches what is made of it
     for settings in _tunings(recipe):
         check_taught(corpus, settings)
     return corpus
