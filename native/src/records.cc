@@ -287,9 +287,10 @@ uint32_t NodeReader::read_input(std::span<const Signal> signals) {
 
 void NodeReader::read_places(Node& node) {
   const uint32_t count = reader_.varint("number of places", 1, max_dimension);
+  budget_.spend(count * sizeof(uint32_t));
+  node.ints.reserve(node.ints.size() + count);
   for (uint32_t i = 0; i < count; ++i)
     node.ints.push_back(reader_.varint("place", 0, max_dimension));
-  budget_.spend(count * sizeof(uint32_t));  // at most four times what the file has
 }
 
 // The layer of an earlier node once more. Its tensors count again: they take no additional memory,
