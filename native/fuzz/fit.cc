@@ -17,11 +17,11 @@ constexpr uint32_t most_stride = 32;   // input frames for a frame
 struct Fields {
   size_t ints, floats, tensors;
 };
-constexpr Fields fields[] = {{0, 0, 2}, {4, 1, 18}, {6, 0, 2}, {11, 0, 2}, {0, 1, 4}, {2, 1, 2},
-                             {1, 1, 2}, {2, 0, 0},  {2, 0, 0}, {1, 0, 0},  {1, 0, 0}, {0, 0, 0},
-                             {0, 0, 0}, {0, 0, 0},  {0, 0, 0}, {0, 0, 0},  {1, 0, 0}, {1, 0, 0},
-                             {2, 0, 0}, {9, 0, 0},  {2, 0, 0}, {1, 0, 0},  {0, 0, 0}, {0, 0, 1},
-                             {1, 0, 1}};
+constexpr Fields fields[] = {{0, 0, 2}, {4, 1, 18}, {6, 0, 2}, {11, 0, 2}, {0, 1, 4},
+                             {2, 1, 2}, {1, 1, 2},  {2, 0, 0}, {2, 0, 0},  {1, 0, 0},
+                             {1, 0, 0}, {0, 0, 0},  {0, 0, 0}, {0, 0, 0},  {0, 0, 0},
+                             {0, 0, 0}, {1, 0, 0},  {1, 0, 0}, {2, 0, 0},  {9, 0, 0},
+                             {2, 0, 0}, {1, 0, 0},  {0, 0, 0}, {0, 0, 1},  {1, 0, 1}};
 static_assert(std::size(fields) == layer_kinds);
 constexpr uint32_t activation_kinds = static_cast<uint32_t>(ActivationKind::reciprocal) + 1;
 
@@ -96,8 +96,8 @@ class Fitter {
     return node.signal.size() <= most_values && node.signal.stride <= most_stride;
   }
 
-  // Whether the node can be a linear layer with the table of the embedding that it is tied to, whose
-  // output it takes if its own input is of another size.
+  // Whether the node can be a linear layer with the table of the embedding that it is tied to,
+  // whose output it takes if its own input is of another size.
   bool fit_tied(Node& node) {
     const auto at = static_cast<size_t>(&node - file_.nodes.data());
     if (*node.tied >= at) return false;

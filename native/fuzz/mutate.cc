@@ -185,8 +185,7 @@ void tie_node(Context c) {
   const auto last = static_cast<uint32_t>(c.file.nodes.size());
   for (uint32_t i = 0; i < last; ++i)
     if (c.file.nodes[i].kind == LayerKind::embedding)
-      return c.file.nodes.push_back(
-          {"tied", LayerKind::linear, {last}, {}, {}, {}, {}, {}, 0, i});
+      return c.file.nodes.push_back({"tied", LayerKind::linear, {last}, {}, {}, {}, {}, {}, 0, i});
 }
 
 void graft_node(Context c) {
@@ -254,11 +253,11 @@ void change_texts(Context c) {
 }
 
 constexpr void (*changes[])(Context) = {
-    change_values,  change_values,     change_values, change_codes,  change_number,
-    change_setting, change_setting,    change_shape,  change_shape,  change_matrix,
-    toggle_tensor,  change_input_size, share_factor,  add_node,      copy_node,
-    repeat_node,    tie_node,          graft_node,    remove_node,   swap_nodes,    change_inputs,
-    change_kind,    toggle_card,       change_card,   change_tokens, change_texts};
+    change_values,  change_values, change_values, change_codes,  change_number, change_setting,
+    change_setting, change_shape,  change_shape,  change_matrix, toggle_tensor, change_input_size,
+    share_factor,   add_node,      copy_node,     repeat_node,   tie_node,      graft_node,
+    remove_node,    swap_nodes,    change_inputs, change_kind,   toggle_card,   change_card,
+    change_tokens,  change_texts};
 
 // The file that the bytes hold, or none.
 std::optional<File> try_to_parse(std::span<const uint8_t> bytes) {

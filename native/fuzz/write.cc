@@ -255,7 +255,8 @@ uint32_t since(const Node& node) {
   const bool activates = node.kind == LayerKind::activation;
   const uint32_t usual = node.kind == LayerKind::conv2d;  // no dilation, one group
   const auto unusual = [&](uint32_t setting) { return setting != usual; };
-  const bool normalizes = node.kind == LayerKind::layer_norm && (first != 0 || setting(node, 1) != 1);
+  const bool normalizes =
+      node.kind == LayerKind::layer_norm && (first != 0 || setting(node, 1) != 1);
   const bool signals = normalizes || (activates && first > 17) ||
                        (node.kind == LayerKind::reduce && first > 3) ||
                        (node.kind == LayerKind::softmax && first > 0);
