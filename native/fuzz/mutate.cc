@@ -159,7 +159,7 @@ void insert(Context c, Node node) {
 }
 
 void add_node(Context c) {
-  Node node{"new", static_cast<LayerKind>(c.random.below(kinds)), {0}, {}, {}, {}, {}, {}};
+  Node node{"new", static_cast<LayerKind>(c.random.below(kinds)), {0}, {}, {}, {}, {}, {}, 0, {}};
   node.ints.resize(11);
   for (uint32_t& setting : node.ints) setting = c.random.below(6);
   if (node.kind == LayerKind::recurrent && c.random.one_in(2)) {
@@ -176,7 +176,7 @@ void repeat_node(Context c) {
   if (c.file.nodes.size() >= most_nodes) return;
   const auto last = static_cast<uint32_t>(c.file.nodes.size());
   c.file.nodes.push_back(
-      {"again", LayerKind::linear, {last}, {}, {}, {}, c.random.below(last), {}});
+      {"again", LayerKind::linear, {last}, {}, {}, {}, c.random.below(last), {}, 0, {}});
 }
 
 // A linear layer at the end, with the table of an embedding.
