@@ -17,11 +17,11 @@ constexpr uint32_t most_stride = 32;   // input frames for a frame
 struct Fields {
   size_t ints, floats, tensors;
 };
-constexpr Fields fields[] = {{0, 0, 2}, {4, 1, 18}, {6, 0, 2}, {11, 0, 2}, {0, 1, 4}, {2, 1, 2},
-                             {1, 1, 2}, {2, 0, 0},  {2, 0, 0}, {1, 0, 0},  {1, 0, 0}, {0, 0, 0},
-                             {0, 0, 0}, {0, 0, 0},  {0, 0, 0}, {0, 0, 0},  {1, 0, 0}, {1, 0, 0},
-                             {2, 0, 0}, {9, 0, 0},  {2, 0, 0}, {1, 0, 0},  {0, 0, 0}, {0, 0, 1},
-                             {1, 0, 1}};
+constexpr Fields fields[] = {{0, 0, 2}, {4, 1, 18}, {6, 0, 2}, {11, 0, 2}, {0, 1, 4},
+                             {2, 1, 2}, {1, 1, 2},  {2, 0, 0}, {2, 0, 0},  {1, 0, 0},
+                             {1, 0, 0}, {0, 0, 0},  {0, 0, 0}, {0, 0, 0},  {0, 0, 0},
+                             {0, 0, 0}, {1, 0, 0},  {1, 0, 0}, {2, 0, 0},  {9, 0, 0},
+                             {2, 0, 0}, {1, 0, 0},  {0, 0, 0}, {0, 0, 1},  {1, 0, 1}};
 static_assert(std::size(fields) == layer_kinds);
 constexpr uint32_t activation_kinds = static_cast<uint32_t>(ActivationKind::reciprocal) + 1;
 
@@ -54,6 +54,8 @@ class Fitter {
   void fit(Node& node) {
     if (node.repeats && fit_repeat(node)) return;
     node.repeats.reset();
+    if (node.tied && fit_tied(node)) return;
+    node.tied.reset();
     complete(node);
     choose_inputs(node);
     try {
@@ -80,6 +82,7 @@ class Fitter {
       from = first.inputs[0];
     if (first.kind == LayerKind::embedding) from = 0;
     node.kind = first.kind;
+    node.tied.reset();
     node.inputs = {from};
     node.ints = first.ints;
     node.floats = first.floats;
@@ -91,6 +94,26 @@ class Fitter {
       return false;
     }
     return node.signal.size() <= most_values && node.signal.stride <= most_stride;
+  }
+
+  // Whether the node can be a linear layer with the table of the embedding that it is tied to,
+  // whose output it takes if its own input is of another size.
+  bool fit_tied(Node& node) {
+    const auto at = static_cast<size_t>(&node - file_.nodes.data());
+    if (*node.tied >= at) return false;
+    const Node& first = file_.nodes[*node.tied];
+    if (first.kind != LayerKind::embedding || first.repeats) return false;
+    const Tensor& table = first.tensors[0];
+    node.kind = LayerKind::linear;
+    node.inputs.resize(1);
+    uint32_t& from = node.inputs[0];
+    if (from > at || signals_[from].bands || signals_[from].channels != table.columns)
+      from = *node.tied + 1;
+    complete(node);
+    node.tensors[0] = copy(table);
+    fit_optional(node.tensors[1], table.rows);
+    node.signal = infer(node, inputs_of(node));
+    return node.signal.size() <= most_values;
   }
 
   void complete(Node& node) {

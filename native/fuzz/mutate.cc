@@ -141,7 +141,8 @@ void share_factor(Context c) {
 // Layers.
 
 Node copy(const Node& from) {
-  Node to{from.name, from.kind, from.inputs, from.ints, from.floats, {}, from.repeats, from.signal};
+  Node to{from.name, from.kind,    from.inputs, from.ints, from.floats,
+          {},        from.repeats, from.signal, 0,         from.tied};
   for (const Tensor& tensor : from.tensors) to.tensors.push_back(fuzz::copy(tensor));
   return to;
 }
@@ -158,7 +159,7 @@ void insert(Context c, Node node) {
 }
 
 void add_node(Context c) {
-  Node node{"new", static_cast<LayerKind>(c.random.below(kinds)), {0}, {}, {}, {}, {}, {}};
+  Node node{"new", static_cast<LayerKind>(c.random.below(kinds)), {0}, {}, {}, {}, {}, {}, 0, {}};
   node.ints.resize(11);
   for (uint32_t& setting : node.ints) setting = c.random.below(6);
   if (node.kind == LayerKind::recurrent && c.random.one_in(2)) {
@@ -175,7 +176,16 @@ void repeat_node(Context c) {
   if (c.file.nodes.size() >= most_nodes) return;
   const auto last = static_cast<uint32_t>(c.file.nodes.size());
   c.file.nodes.push_back(
-      {"again", LayerKind::linear, {last}, {}, {}, {}, c.random.below(last), {}});
+      {"again", LayerKind::linear, {last}, {}, {}, {}, c.random.below(last), {}, 0, {}});
+}
+
+// A linear layer at the end, with the table of an embedding.
+void tie_node(Context c) {
+  if (c.file.nodes.size() >= most_nodes) return;
+  const auto last = static_cast<uint32_t>(c.file.nodes.size());
+  for (uint32_t i = 0; i < last; ++i)
+    if (c.file.nodes[i].kind == LayerKind::embedding)
+      return c.file.nodes.push_back({"tied", LayerKind::linear, {last}, {}, {}, {}, {}, {}, 0, i});
 }
 
 void graft_node(Context c) {
@@ -243,11 +253,11 @@ void change_texts(Context c) {
 }
 
 constexpr void (*changes[])(Context) = {
-    change_values,  change_values,     change_values, change_codes,  change_number,
-    change_setting, change_setting,    change_shape,  change_shape,  change_matrix,
-    toggle_tensor,  change_input_size, share_factor,  add_node,      copy_node,
-    repeat_node,    graft_node,        remove_node,   swap_nodes,    change_inputs,
-    change_kind,    toggle_card,       change_card,   change_tokens, change_texts};
+    change_values,  change_values, change_values, change_codes,  change_number, change_setting,
+    change_setting, change_shape,  change_shape,  change_matrix, toggle_tensor, change_input_size,
+    share_factor,   add_node,      copy_node,     repeat_node,   tie_node,      graft_node,
+    remove_node,    swap_nodes,    change_inputs, change_kind,   toggle_card,   change_card,
+    change_tokens,  change_texts};
 
 // The file that the bytes hold, or none.
 std::optional<File> try_to_parse(std::span<const uint8_t> bytes) {

@@ -104,12 +104,17 @@ size_t settings_of(LayerKind kind, uint32_t version) {
                                      : max_settings;
 }
 
+// A setting; 0 where there is none: what a mutation makes need not have all fields of its kind.
+uint32_t setting(const Node& node, size_t which) {
+  return which < node.ints.size() ? node.ints[which] : 0;
+}
+
 // Whether a node needs what came in signals_version, beside tensors.
 bool is_new(const Node& node) {
-  if (static_cast<uint32_t>(node.kind) >= varying_kinds) return true;
+  if (static_cast<uint32_t>(node.kind) >= varying_kinds || node.tied) return true;
   if (node.kind != LayerKind::recurrent || node.repeats) return false;
-  if (node.ints[0] > 4 || node.ints[3]) return true;
-  for (size_t slot : {size_t{0}, cell_tensors})
+  if (setting(node, 0) > 4 || setting(node, 3)) return true;
+  for (size_t slot = 0; slot + 1 < node.tensors.size(); slot += cell_tensors)
     if (!node.tensors[slot] && node.tensors[slot + 1]) return true;
   return false;
 }
@@ -141,11 +146,17 @@ class Writer {
       put_varint(out_, *node.repeats);
       return put_varint(out_, node.inputs[0]);
     }
+    if (node.tied && node.tensors.size() == 2 && version_ >= signals_version) {
+      put_varint(out_, tied_kind);
+      put_varint(out_, *node.tied);
+      put_varint(out_, node.inputs[0]);
+      return put_tensor(node.tensors[1], 0);
+    }
     put_varint(out_, static_cast<uint32_t>(node.kind));
     if (joins(node.kind)) put_varint(out_, static_cast<uint32_t>(node.inputs.size()));
     for (uint32_t input : node.inputs) put_varint(out_, input);
     if (node.kind == LayerKind::take) {
-      put_take(node.ints);
+      put_take(node);
     } else {
       const size_t settings = settings_of(node.kind, version_);
       for (uint32_t setting : std::views::take(node.ints, settings)) put_varint(out_, setting);
@@ -156,10 +167,11 @@ class Writer {
       if (version_ >= since(node.kind, slot)) put_tensor(node.tensors[slot], 0);
   }
 
-  void put_take(const std::vector<uint32_t>& ints) {
-    put_varint(out_, ints[0]);
-    put_varint(out_, static_cast<uint32_t>(ints.size() - 1));
-    for (uint32_t place : std::views::drop(ints, 1)) put_varint(out_, place);
+  void put_take(const Node& node) {
+    const auto places = std::views::drop(node.ints, 1);
+    put_varint(out_, setting(node, 0));
+    put_varint(out_, static_cast<uint32_t>(places.size()));
+    for (uint32_t place : places) put_varint(out_, place);
   }
 
   // A product whose right factor was written before shares it.
@@ -239,11 +251,12 @@ class Writer {
 uint32_t since(const Node& node) {
   if (is_new(node)) return signals_version;
   const auto kind = static_cast<uint32_t>(node.kind);
-  const uint32_t first = node.ints.empty() ? 0 : node.ints[0];
+  const uint32_t first = setting(node, 0);
   const bool activates = node.kind == LayerKind::activation;
   const uint32_t usual = node.kind == LayerKind::conv2d;  // no dilation, one group
   const auto unusual = [&](uint32_t setting) { return setting != usual; };
-  const bool normalizes = node.kind == LayerKind::layer_norm && (first != 0 || node.ints[1] != 1);
+  const bool normalizes =
+      node.kind == LayerKind::layer_norm && (first != 0 || setting(node, 1) != 1);
   const bool signals = normalizes || (activates && first > 17) ||
                        (node.kind == LayerKind::reduce && first > 3) ||
                        (node.kind == LayerKind::softmax && first > 0);

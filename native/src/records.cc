@@ -14,7 +14,7 @@ struct Setting {
   uint32_t least, most;
   // The most before gating_version, before varying_version and before signals_version; 0: as after.
   uint32_t most_before_gating = 0, most_before_varying = 0;
-  uint32_t since = 0;  // version; before it, the least value
+  uint32_t since = 0;                // version; before it, the least value
   uint32_t most_before_signals = 0;  // as the two above, before signals_version
 
   uint32_t most_in(uint32_t version) const {
@@ -35,9 +35,9 @@ struct Form {
   std::span<const Setting> ints;
   std::span<const Slot> tensors;
   size_t floats = 0;
-  uint32_t most_inputs = 1;  // if above one, at least two
-  uint32_t inputs = 1;       // if the record does not say how many
-  bool places = false;       // whether a list of places follows the settings
+  uint32_t most_inputs = 1;   // if above one, at least two
+  uint32_t inputs = 1;        // if the record does not say how many
+  bool places = false;        // whether a list of places follows the settings
   uint32_t floats_since = 0;  // version; before it, the usual eps
 };
 
@@ -111,31 +111,31 @@ constexpr Setting slice[] = {{"start", 0, max_dimension}, {"stop", 1, max_dimens
 
 // In the order of LayerKind.
 const std::array<Form, layer_kinds> forms{{
-    {{}, weight_and_bias},                        // linear
+    {{}, weight_and_bias},                           // linear
     {cell, cells, 1, 1, 1, false, signals_version},  // recurrent
-    {conv1d, weight_and_bias},                    // conv1d
-    {conv2d, weight_and_bias},                    // conv2d
-    {{}, normalization, 1},                       // batch_norm
-    {norm, std::span(normalization).last(2), 1},  // layer_norm
-    {activation, limits, 1},                      // activation
-    {context, {}},                                // context_window
-    {stacking, {}},                               // frame_stacking
-    {subsample, {}},                              // subsample
-    {unflatten, {}},                              // unflatten
-    {{}, {}},                                     // flatten
-    {{}, {}, 0, max_inputs},                      // add
-    {{}, {}, 0, max_inputs},                      // concat
-    {{}, {}},                                     // log_softmax
-    {{}, {}, 0, max_inputs},                      // multiply
-    {reduction, {}},                              // reduce
-    {softmax, {}},                                // softmax
-    {slice, {}},                                  // slice
-    {pool, {}},                                   // pool
-    {take, {}, 0, 1, 1, true},                    // take
-    {unstacking, {}},                             // frame_unstacking
-    {{}, {}, 0, 1, 2},                            // spread
-    {{}, table},                                  // embedding
-    {direction, self_weight, 0, 2},               // elementwise_recurrence
+    {conv1d, weight_and_bias},                       // conv1d
+    {conv2d, weight_and_bias},                       // conv2d
+    {{}, normalization, 1},                          // batch_norm
+    {norm, std::span(normalization).last(2), 1},     // layer_norm
+    {activation, limits, 1},                         // activation
+    {context, {}},                                   // context_window
+    {stacking, {}},                                  // frame_stacking
+    {subsample, {}},                                 // subsample
+    {unflatten, {}},                                 // unflatten
+    {{}, {}},                                        // flatten
+    {{}, {}, 0, max_inputs},                         // add
+    {{}, {}, 0, max_inputs},                         // concat
+    {{}, {}},                                        // log_softmax
+    {{}, {}, 0, max_inputs},                         // multiply
+    {reduction, {}},                                 // reduce
+    {softmax, {}},                                   // softmax
+    {slice, {}},                                     // slice
+    {pool, {}},                                      // pool
+    {take, {}, 0, 1, 1, true},                       // take
+    {unstacking, {}},                                // frame_unstacking
+    {{}, {}, 0, 1, 2},                               // spread
+    {{}, table},                                     // embedding
+    {direction, self_weight, 0, 2},                  // elementwise_recurrence
 }};
 
 // How many kinds of layers a version knows.
@@ -287,9 +287,10 @@ uint32_t NodeReader::read_input(std::span<const Signal> signals) {
 
 void NodeReader::read_places(Node& node) {
   const uint32_t count = reader_.varint("number of places", 1, max_dimension);
+  budget_.spend(count * sizeof(uint32_t));
+  node.ints.reserve(node.ints.size() + count);
   for (uint32_t i = 0; i < count; ++i)
     node.ints.push_back(reader_.varint("place", 0, max_dimension));
-  budget_.spend(count * sizeof(uint32_t));  // at most four times what the file has
 }
 
 // The layer of an earlier node once more. Its tensors count again: they take no additional memory,

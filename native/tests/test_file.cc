@@ -61,7 +61,8 @@ void check_written_again(const Seed& seed, std::set<uint32_t>& versions) {
     expect(again.nodes.size() == file.nodes.size(), seed.name + ": layers");
     for (size_t i = 0; i < file.nodes.size(); ++i)
       expect(again.nodes[i].signal.size() == file.nodes[i].signal.size() &&
-                 again.nodes[i].kind == file.nodes[i].kind,
+                 again.nodes[i].kind == file.nodes[i].kind &&
+                 again.nodes[i].tied == file.nodes[i].tied,
              seed.name + ": layer " + std::to_string(i));
     versions.insert(version);
   }

@@ -125,6 +125,18 @@ void check_coded(const Kernels& set, const Kind& kind, size_t rows, size_t colum
                multiply(Packer(kernels_scalar).pack(tensor), x, frames));
 }
 
+// The input in 16 bits: two products of int8, of which the second is some hundred times smaller.
+void check_fine(const Kernels& set, const Kind& kind, size_t rows, size_t columns) {
+  Tensor tensor = coded(kind, rows, columns);
+  const Values x = uniforms(max_frames * columns, 3);
+  const Values coarse = multiply(Packer(kernels_scalar).pack(tensor), x, max_frames);
+  tensor.fine_input = true;
+  const Case now{set, kind.form + std::string(" of fine inputs"), rows, columns, max_frames};
+  const Values expected = multiply(Packer(kernels_scalar).pack(tensor), x, max_frames);
+  if (expected == coarse) fail(now, 0, expected[0], coarse[0]);
+  check_frames(now, Packer(set).pack(tensor), x, expected);
+}
+
 void check_dense(const Kernels& set, size_t rows, size_t columns) {
   Tensor tensor = empty(TensorKind::dense, rows, columns);
   tensor.values = uniforms(rows * columns, 1);
@@ -269,6 +281,7 @@ void check(const Kernels& set, std::span<const size_t> sizes) {
     }
   for (const Kind& kind : kinds) {
     check_coded(set, kind, 100, 4096, 5);  // more rows than are kept in the cache
+    check_fine(set, kind, 33, 97);
     check_parts(set, kind);
     check_largest(set, kind);
   }

@@ -15,6 +15,7 @@ constexpr int count = 5000;
 
 struct Kinds {
   std::set<int> layers, tensors, codebooks, versions;
+  int tied = 0;
 };
 
 void collect(const Tensor& tensor, Kinds& kinds) {
@@ -31,6 +32,7 @@ bool try_to_read(const Bytes& bytes, Kinds& kinds) {
     kinds.versions.insert(static_cast<int>(fuzz::version_of(bytes)));
     for (const Node& node : file.nodes) {
       kinds.layers.insert(static_cast<int>(node.kind));
+      kinds.tied += node.tied.has_value();
       for (const Tensor& tensor : node.tensors) collect(tensor, kinds);
     }
     return true;
@@ -56,6 +58,7 @@ int main() {
   expect(read > count * 6 / 10, "most mutations are files");
   expect(read < count, "some mutations are none");
   expect(kinds.layers.size() == layer_kinds, "every kind of layer");
+  expect(kinds.tied > 0, "a layer with the table of an embedding");
   expect(kinds.tensors.size() == 6, "every kind of tensor");
   expect(kinds.codebooks.size() == 4, "every kind of codebook");
   expect(kinds.versions.size() == newest_version - 1, "every version");

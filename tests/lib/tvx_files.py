@@ -109,10 +109,15 @@ def binary(rows: int, columns: int) -> Coded:
     return Coded(codes, Binary(torch.randn(rows, 3).half().float()), torch.ones(rows))
 
 
+def fine(rows: int, columns: int) -> Coded:
+    """Its input is rounded to 16 bits."""
+    return dataclasses.replace(coded(rows, columns), fine_input=True)
+
+
 MATRICES: dict[str, Make] = {
     "dense": dense, "half": half, "coded": coded, "skewed": skewed, "product": product,
     "tables": tables, "grid": grid, "zeros": zeros, "group_zeros": group_zeros, "trellis": trellis,
-    "trellis_groups": trellis_groups, "binary": binary,
+    "trellis_groups": trellis_groups, "binary": binary, "fine": fine,
 }  # fmt: skip
 
 

@@ -95,7 +95,7 @@ def test_coded_models_lie_close_to_torch(name: str, entries: int, tmp_path: Path
     assert error < 0.03  # int8 activations: 1/127 of a frame's largest, through a recurrent layer
 
 
-@pytest.mark.parametrize("name", ["speech", *CODED])
+@models
 def test_instruction_sets_agree_on_a_coded_model(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
