@@ -105,15 +105,28 @@ class Sources:
         return self._steps[id(value)][1]
 
     def root(self, value: object) -> object:
-        """The value before operators that change the shape at most; of equal parts of one value,
-        as `x[t]` that is written twice, the first."""
-        while (step := self.step(value)) is not None and step.operator in SAME_VALUES:
-            value = next(iter(step.arguments.values()))
+        """The value before operators that change the shape at most, and products with 1; of equal
+        parts of one value, as `x[t]` that is written twice, the first."""
+        while (before := self._before(self.step(value))) is not None:
+            value = before
         cut = self.range_of(value) if isinstance(value, Value) else None
         if cut is None:
             return value
         assert isinstance(value, Value)
         return self._cuts.setdefault((id(self.root(cut[0])), *cut[1:], value.shape), value)
+
+    def _before(self, step: Step | None) -> object | None:
+        """What a step has the values of; None where it computes others."""
+        if step is None:
+            return None
+        if step.operator in SAME_VALUES:
+            return next(iter(step.arguments.values()))
+        if step.operator != "mul" or len(values := list(step.inputs())) != 1:
+            return None
+        one, two = step.arguments["self"], step.arguments["other"]
+        factor = torch.as_tensor(one if isinstance(two, Value) else two)
+        same = values[0].shape == step.results[0].shape and bool((factor == 1).all())
+        return values[0] if same else None
 
     def made_by(self, value: object, *operators: str) -> Step | None:
         """The step that gives a value, but for its shape, if it is of one of these operators."""

@@ -193,7 +193,7 @@ class Matcher:
             relu = None if isinstance(two, Value) else self._squashed(one)
             if relu is not None and (number := _number(two)) is not None:
                 inner = self._sources.scaled(relu.inner, number)
-                fits = number == 1 or (relu.kind == "relu" and number > 0)
+                fits = relu.kind == "relu" and number > 0
                 return Activated(relu.kind, inner) if fits and inner is not None else None
         if found is not None or not isinstance(value, Value):
             return found

@@ -150,7 +150,9 @@ class _Finder:
         known: list[Value] = []
         for step in self._ancestors(state):
             found = self._sources.affine(step.results[0])
-            new = [part.operand for part in found.parts if part.operand not in known] if found else []
+            new = (
+                [part.operand for part in found.parts if part.operand not in known] if found else []
+            )
             known += new
             tries = itertools.permutations(known, len(like)) if new else iter(())
             for operands in itertools.islice(tries, _MOST_ORDERS):
