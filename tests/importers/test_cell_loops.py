@@ -59,6 +59,10 @@ KINDS = {
     "sru_2": ["ElementwiseRecurrence"],
     "qrnn_f": ["ElementwiseRecurrence"],
     "ind_rnn": ["rnn_relu"],
+    "sru_selected": ["ElementwiseRecurrence"] * 2,
+    "both_in_a_batch": ["li_gru"] * 2,
+    "gates_apart": ["lstm"],
+    "gru_linear": ["gru"],
 }
 
 

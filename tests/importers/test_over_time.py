@@ -291,6 +291,10 @@ def test_pooling_of_whole_utterances(function: Callable[[Tensor], Tensor], tmp_p
 
 POOLS_REFUSED: dict[str, tuple[nn.Module, str]] = {
     "dilated": (nn.MaxPool2d(2, dilation=2), r"pools with dilation \[2, 2\], expected 1"),
+    "places": (
+        Function(lambda x: F.max_pool2d(x, 2, return_indices=True)[1].float()),
+        "the places of the largest values are used",
+    ),
     "ceil": (nn.MaxPool2d((2, 1), (3, 1), ceil_mode=True), "stride and padding of 2 at most"),
     "counted": (nn.AvgPool2d(3, 2, 1, ceil_mode=True), "take count_include_pad=False"),
     "divisor": (nn.AvgPool2d(2, divisor_override=3), "divides by 3, expected the window's size"),

@@ -292,6 +292,103 @@ class Smoothed(nn.Module):
         return torch.stack(outputs, 1)
 
 
+class SelectedSRU(nn.Module):
+    """Two simple recurrent units whose products lie in a dimension of their own, from which each
+    frame selects; outputs are written into zeros."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = nn.ParameterList([torch.randn(6, 32) * 0.3, torch.randn(8, 24) * 0.3])
+        self.own, self.bias = nn.Parameter(torch.randn(2, 8)), nn.Parameter(torch.randn(2, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.transpose(0, 1)
+        for weight in self.weights:
+            u = x.reshape(-1, x.size(2)).mm(weight).view(*x.shape[:2], 8, -1)
+            x0, c = u[..., 0], x.new_zeros(x.size(1), 8)
+            around, h = (x if u.size(3) == 3 else u[..., 3]), x.new_zeros(*x.shape[:2], 8)
+            for t in range(len(x)):
+                f = torch.sigmoid(u[t, ..., 1] + c * self.own[0] + self.bias[0])
+                r = torch.sigmoid(u[t, ..., 2] + c * self.own[1] + self.bias[1])
+                c = x0[t] + (c - x0[t]) * f
+                h[t, :, :] = around[t] + (c.tanh() - around[t]) * r
+            x = h
+        return x.transpose(0, 1)
+
+
+class BothInABatch(nn.Module):
+    """Both directions with the same weights, one batch after the other, as SpeechBrain and
+    pytorch-kaldi write them: a light GRU whose candidate is multiplied for dropout."""
+
+    def __init__(self, dim: int = 0, kept: float = 1.0) -> None:
+        super().__init__()
+        self.ws = nn.ModuleList(nn.Linear(n, 16, bias=False) for n in (6, 16))
+        self.us = nn.ModuleList(nn.Linear(8, 16, bias=False) for _ in self.ws)
+        self.norms = nn.ModuleList(nn.BatchNorm1d(16) for _ in self.ws)
+        self.dim, self.kept = dim, torch.tensor([kept])
+        for u in self.us:
+            nn.init.orthogonal_(u.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.transpose(0, self.dim)
+        for w, u, norm in zip(self.ws, self.us, self.norms, strict=True):
+            both = torch.cat([x, x.flip(1 - self.dim)], self.dim)
+            sums = w(both)
+            sums = norm(sums.reshape(-1, 16)).reshape(sums.shape)
+            h, states = torch.zeros(1, 8), []
+            for frame in sums.unbind(1 - self.dim):
+                n, z = (frame + u(h)).chunk(2, 1)
+                z = torch.sigmoid(z)
+                h = z * h + (1 - z) * (torch.relu(n) * self.kept)
+                states.append(h)
+            one, two = torch.stack(states, 1 - self.dim).chunk(2, self.dim)
+            x = torch.cat([one, two.flip(1 - self.dim)], 2)
+        return x.transpose(0, self.dim)
+
+
+class GatesApart(nn.Module):
+    """An LSTM with matrices and norms of its own for each gate, both directions as a batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.ModuleDict({gate: nn.Linear(6, 8) for gate in "fico"})
+        self.u = nn.ModuleDict({gate: nn.Linear(8, 8, bias=False) for gate in "fico"})
+        self.norm = nn.ModuleDict({gate: nn.BatchNorm1d(8) for gate in "fico"})
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, frames = x.shape[:2]
+        x = torch.cat([x, x[:, torch.arange(frames - 1, -1, -1)]], 0)
+        sums = {k: self.norm[k](w(x).view(-1, 8)).view(*x.shape[:2], 8) for k, w in self.w.items()}
+        h = c = torch.zeros(2 * batch, 8)
+        states = []
+        for t in range(frames):
+            f, i, g, o = (sums[k][:, t] + self.u[k](h) for k in "fico")
+            c = torch.sigmoid(i) * torch.tanh(g) + torch.sigmoid(f) * c
+            h = torch.sigmoid(o) * torch.tanh(c)
+            states.append(h)
+        h = torch.stack(states, 1)
+        return torch.cat([h[:batch], h[batch:].flip(1)], 2)
+
+
+class LinearGRU(nn.Module):
+    """A GRU whose candidate is a sum as it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w, self.u = nn.Linear(6, 24), nn.Linear(8, 24)
+        nn.init.uniform_(self.u.weight, -0.1, 0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, outputs = x.new_zeros(x.size(0), 8), []
+        for t in range(x.size(1)):
+            wz, wr, wn = self.w(x[:, t]).chunk(3, dim=1)
+            uz, ur, un = self.u(h).chunk(3, dim=1)
+            z, r = torch.sigmoid(wz + uz), torch.sigmoid(wr + ur)
+            h = z * h + (1 - z) * (wn + r * un)
+            outputs.append(h)
+        return torch.stack(outputs, 1)
+
+
 LOOPS = {
     "lstm_cell": lambda: UnbindLoop(nn.LSTMCell(6, 8)),
     "gru_cell": lambda: UnbindLoop(nn.GRUCell(6, 8)),
@@ -315,4 +412,9 @@ LOOPS = {
     "min_gru": MinGRU,
     "ind_rnn": IndRNN,
     "smoothed": Smoothed,
+    "sru_selected": SelectedSRU,
+    "both_in_a_batch": BothInABatch,
+    "both_time_first": lambda: BothInABatch(1, 0.8),
+    "gates_apart": GatesApart,
+    "gru_linear": LinearGRU,
 }

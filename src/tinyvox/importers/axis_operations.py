@@ -367,10 +367,12 @@ def _both_directions(graph: LayerGraph, streams: Sequence[Stream]) -> str | None
     one, two = nodes[0].layer, nodes[1].layer
     if not isinstance(one, Recurrent) or not isinstance(two, Recurrent):
         return None
-    pair = (one.backward, two.forward) == (None, None) and one.kind == two.kind
+    both = dataclasses.replace(two, forward=one.forward)
+    alike = dataclasses.replace(one, backward=two.backward).settings() == both.settings()
+    pair = (one.backward, two.forward) == (None, None) and alike
     if not pair or nodes[0].inputs != nodes[1].inputs:
         return None
-    return graph.add(Recurrent(one.kind, one.forward, two.backward), *nodes[0].inputs)
+    return graph.add(both, *nodes[0].inputs)
 
 
 def _second(axis: Axis) -> Axis:

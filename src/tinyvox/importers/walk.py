@@ -146,6 +146,8 @@ class Walk:
             )
         if stream.node == INPUT:
             raise ImporterError("returns its input; there is no layer to import")
+        if any({"time", "feature"} <= {axis.kind for axis in dim} for dim in stream.axes):
+            raise ImporterError(f"returns frames and features in one dimension: {stream}")
         return stream
 
 

@@ -85,24 +85,14 @@ class Affine:
             tuple(replace(norm, first=norm.first + first) for norm in self.norms),
         )
 
-    def scaled(self, factor: float) -> Affine | None:
-        """The sum times a number; None where it has products of values, or norms."""
-        if self.products or self.norms:
-            return None
-        return Affine(
-            self.rows,
-            tuple(replace(p, weight=p.weight * factor) for p in self.parts),
-            tuple((vector * factor, value) for vector, value in self.diagonals),
-            (),
-            None if self.bias is None else self.bias * factor,
-        )
-
 
 class Sources:
     """Which step gives each value of a tape."""
 
     def __init__(self, tape: Tape) -> None:
         self._steps = {id(v): (step, i) for step in tape.steps for i, v in enumerate(step.results)}
+        self._cuts: dict[tuple[object, ...], Value] = {}
+        self._scaled: dict[tuple[object, ...], tuple[Part, Tensor]] = {}
         self._identities: dict[int, Tensor] = {}
         self._diagonals: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
 
@@ -115,10 +105,28 @@ class Sources:
         return self._steps[id(value)][1]
 
     def root(self, value: object) -> object:
-        """The value before operators that change the shape at most."""
-        while (step := self.step(value)) is not None and step.operator in SAME_VALUES:
-            value = next(iter(step.arguments.values()))
-        return value
+        """The value before operators that change the shape at most, and products with 1; of equal
+        parts of one value, as `x[t]` that is written twice, the first."""
+        while (before := self._before(self.step(value))) is not None:
+            value = before
+        cut = self.range_of(value) if isinstance(value, Value) else None
+        if cut is None:
+            return value
+        assert isinstance(value, Value)
+        return self._cuts.setdefault((id(self.root(cut[0])), *cut[1:], value.shape), value)
+
+    def _before(self, step: Step | None) -> object | None:
+        """What a step has the values of; None where it computes others."""
+        if step is None:
+            return None
+        if step.operator in SAME_VALUES:
+            return next(iter(step.arguments.values()))
+        if step.operator != "mul" or len(values := list(step.inputs())) != 1:
+            return None
+        one, two = step.arguments["self"], step.arguments["other"]
+        factor = torch.as_tensor(one if isinstance(two, Value) else two)
+        same = values[0].shape == step.results[0].shape and bool((factor == 1).all())
+        return values[0] if same else None
 
     def made_by(self, value: object, *operators: str) -> Step | None:
         """The step that gives a value, but for its shape, if it is of one of these operators."""
@@ -181,6 +189,23 @@ class Sources:
             case operator if operator in PARTS:
                 return self._rows(root)
         return None
+
+    def scaled(self, known: Affine, factor: float) -> Affine | None:
+        """A sum times a number; None where it has products of values, or norms."""
+        if known.products or known.norms:
+            return None
+        return Affine(
+            known.rows,
+            tuple(replace(p, weight=self._weight(p, factor)) for p in known.parts),
+            tuple((vector * factor, value) for vector, value in known.diagonals),
+            (),
+            None if known.bias is None else known.bias * factor,
+        )
+
+    def _weight(self, part: Part, factor: float) -> Tensor:
+        """A weight times a number, the very same one for each step."""
+        made = self._scaled.setdefault((*part.key, factor), (part, part.weight * factor))
+        return made[1]
 
     def itself(self, value: Value) -> Affine:
         """A value as a sum of itself alone: once the identity times it."""

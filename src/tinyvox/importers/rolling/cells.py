@@ -92,7 +92,7 @@ class Matcher:
         """The step of a GRU whose output is this value: `z * h + (1 - z) * n`; one without a reset
         gate is light."""
         for z, state, new in self._interpolated(value):
-            light = self._squashed(new)
+            light = self._candidate_of(new)
             if light is not None and _sees(light.inner, state) and _sees(z.inner, state):
                 both = (z.inner, light.inner)
                 return CellStep("li_gru", both, state, value, value, z.kind, light.kind)
@@ -140,7 +140,7 @@ class Matcher:
         if z is None:
             return
         yield z, one, two
-        turned = z.inner.scaled(-1.0)
+        turned = self._sources.scaled(z.inner, -1.0)
         if turned is not None:
             yield Activated(z.kind, turned), two, one
 
@@ -153,7 +153,7 @@ class Matcher:
         self, value: object, state: object
     ) -> tuple[Activated, Affine, Affine | None, str] | None:
         """The reset gate, the sum of the candidate, and the product that the gate multiplies."""
-        new = self._squashed(value)
+        new = self._candidate_of(value)
         if new is None:
             return None
         inner = new.inner
@@ -184,6 +184,21 @@ class Matcher:
 
     def _squashed(self, value: object) -> Activated | None:
         return self._activated(value, SQUASHING)
+
+    def _candidate_of(self, value: object) -> Activated | None:
+        """What a GRU takes in: a squashed sum, or a sum as it is. A number that a relu is
+        multiplied by, as for dropout, multiplies the sum."""
+        found = self._squashed(value)
+        for one, two in self._factors(value):
+            relu = None if isinstance(two, Value) else self._squashed(one)
+            if relu is not None and (number := _number(two)) is not None:
+                inner = self._sources.scaled(relu.inner, number)
+                fits = relu.kind == "relu" and number > 0
+                return Activated(relu.kind, inner) if fits and inner is not None else None
+        if found is not None or not isinstance(value, Value):
+            return found
+        inner = self._sources.affine(value)
+        return None if inner is None else Activated("identity", inner)
 
     def _activated(self, value: object, kinds: dict[str, str]) -> Activated | None:
         root = self._sources.root(value)
@@ -243,6 +258,13 @@ def _sees(inner: Affine, state: object) -> bool:
 def _is_zero(value: object) -> bool:
     """Whether a state is a constant 0, as that before the first frame."""
     return not isinstance(value, Value) and not bool(_numbers(value).any())
+
+
+def _number(value: object) -> float | None:
+    """A constant as the one number that all its values are; None where they differ."""
+    values = _numbers(value).flatten()
+    same = len(values) > 0 and bool((values == values[0]).all())
+    return float(values[0]) if same else None
 
 
 def _numbers(value: object) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +18,8 @@ from tinyvox.model import Cell, Dense, Recurrent
 
 _FAR = 100
 """Most steps from the state after the first frame back to what the cell saw there."""
+_MOST_ORDERS = 100
+"""Most orders of what it may have seen that are tried."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +118,7 @@ class _Finder:
         if seen is None:
             return None
         hidden_keys = {p.key for p in _parts(self._all(step)) if p.operand is seen}
-        cell = self._cell(step, seen, projection)
+        cell = self._cell(step, seen, hidden_keys, projection)
         outputs = [self._output(each, projection) for each in row]
         if cell is None or any(output is None for output in outputs):
             return None
@@ -131,7 +134,7 @@ class _Finder:
         layer = Recurrent(step.kind, cell, **settings)
         states = self._states(row[0], hidden_keys)
         if any(not self._carried(state) for state in states):
-            opening = self._opening(layer, states[0])
+            opening = self._opening(layer, states[0], inputs[0])
             if opening is None:
                 return None
             inputs, outputs, states = [opening, *inputs], [states[0], *outputs], []
@@ -140,23 +143,35 @@ class _Finder:
             states, step.after, self._place_of(seen, step),
         )  # fmt: skip
 
-    def _opening(self, layer: Recurrent, state: Value) -> list[Value] | None:
+    def _opening(self, layer: Recurrent, state: Value, like: list[Value]) -> list[Value] | None:
         """The operands of the first step, which starts from zeros and is often folded, so that it
-        has another form: what gives this state, when the layer runs over it from zeros."""
+        has another form: what gives this state, when the layer runs over it from zeros. `like` are
+        those of the second step."""
+        known: list[Value] = []
         for step in self._ancestors(state):
-            known = self._sources.affine(step.results[0])
-            operands = [] if known is None else [part.operand for part in known.parts]
-            rows = [value.tensor.reshape(-1, value.shape[-1]) for value in operands]
-            if not rows or len({len(row) for row in rows}) != 1:
-                continue
-            frame = torch.cat(rows, dim=1)[:, None]
-            assert layer.forward is not None
-            assert layer.forward.weight_ih is not None
-            if frame.shape[2] == layer.forward.weight_ih.shape[1]:
-                found = run_layer(layer, frame)[0].reshape(state.shape)
-                if torch.allclose(found, state.tensor, rtol=1e-4, atol=1e-5):
-                    return operands
+            found = self._sources.affine(step.results[0])
+            new = (
+                [part.operand for part in found.parts if part.operand not in known] if found else []
+            )
+            known += new
+            tries = itertools.permutations(known, len(like)) if new else iter(())
+            for operands in itertools.islice(tries, _MOST_ORDERS):
+                if self._opens(layer, state, operands, like):
+                    return list(operands)
         return None
+
+    def _opens(
+        self, layer: Recurrent, state: Value, operands: Sequence[Value], like: Sequence[Value]
+    ) -> bool:
+        """Whether a layer gives a state for these operands, which are as wide as others."""
+        if any(one.shape[-1] != two.shape[-1] for one, two in zip(operands, like, strict=True)):
+            return False
+        rows = [value.tensor.reshape(-1, value.shape[-1]) for value in operands]
+        if len({len(row) for row in rows}) != 1:
+            return False
+        found = run_layer(layer, torch.cat(rows, dim=1)[:, None])
+        same = found.numel() == state.tensor.numel()
+        return same and torch.allclose(found.reshape(state.shape), state.tensor, 1e-4, 1e-5)
 
     def _ancestors(self, value: Value) -> Iterator[Step]:
         """Steps that a value depends on, the nearest first."""
@@ -255,14 +270,19 @@ class _Finder:
         return [state for state in states if isinstance(state, Value)]
 
     def _input_parts(self, step: CellStep, hidden_keys: set[tuple[object, ...]]) -> list[Part]:
-        return [p for p in step.gates[0].parts if p.key not in hidden_keys]
+        """A product for each value that a gate sees and that is no state."""
+        parts = (p for gate in step.gates for p in gate.parts if p.key not in hidden_keys)
+        return list({id(part.operand): part for part in parts}.values())
 
     def _inputs(self, step: CellStep, hidden_keys: set[tuple[object, ...]]) -> list[Value]:
         return [part.operand for part in self._input_parts(step, hidden_keys)]
 
-    def _cell(self, step: CellStep, seen: Value, projection: Tensor | None) -> Cell | None:
+    def _cell(
+        self, step: CellStep, seen: Value, hidden_keys: set[tuple[object, ...]],
+        projection: Tensor | None,
+    ) -> Cell | None:  # fmt: skip
         """The weights of the cell, from a step that sees a state."""
-        inputs = [p.operand for p in step.gates[0].parts if p.operand is not seen]
+        inputs = self._inputs(step, hidden_keys)
         vectors = _norm_vectors(step)
         if vectors is None:
             return None
@@ -271,7 +291,7 @@ class _Finder:
         last = step.gates[-1] if step.reset is None else step.reset
         gates = [norm_of(gate) for gate in step.gates] if normed else [*step.gates[:-1], last]
         by_state = [_weights(gate, [seen]) for gate in gates]
-        if any(w is None for w in (*by_input, *by_state)):
+        if not inputs or not all(any(p.operand is seen for p in gate.parts) for gate in gates):
             return None
         others = {id(p.operand) for p in _parts(self._all(step))} - {id(seen)}
         if others != set(map(id, inputs)):
@@ -285,8 +305,8 @@ class _Finder:
             vectors["peepholes"] = peepholes
         biases = [_bias(gate) for gate in step.gates]
         return Cell(
-            Dense(torch.cat([w for w in by_input if w is not None])),
-            Dense(torch.cat([w for w in by_state if w is not None])),
+            Dense(torch.cat(by_input)),
+            Dense(torch.cat(by_state)),
             torch.cat(biases),
             weight_hr=None if projection is None else Dense(projection.contiguous()),
             **vectors,
@@ -356,15 +376,14 @@ def _projects(known: Affine, output: Value) -> bool:
     return bare and only and [part.operand for part in known.parts] == [output]
 
 
-def _weights(gate: Affine, operands: list[Value]) -> Tensor | None:
-    """The weights of a gate for these operands beside each other."""
+def _weights(gate: Affine, operands: list[Value]) -> Tensor:
+    """The weights of a gate for these operands beside each other; zeros for one it does not see."""
     blocks = []
     for operand in operands:
         mine = [part.weight for part in gate.parts if part.operand is operand]
-        if not mine:
-            return None
-        blocks.append(sum(mine[1:], mine[0]))
-    return torch.cat(blocks, dim=1) if blocks else None
+        none = torch.zeros(gate.rows, operand.shape[-1])
+        blocks.append(sum(mine[1:], mine[0]) if mine else none)
+    return torch.cat(blocks, dim=1)
 
 
 def _peepholes(step: CellStep) -> Tensor | None:

@@ -13,12 +13,18 @@ from dataclasses import replace
 from tinyvox.importers.rolling.affine import Sources
 from tinyvox.importers.rolling.chains import find_chains
 from tinyvox.importers.rolling.elementwise import ElementChain, find_element_chains
+from tinyvox.importers.rolling.halves import parted
 from tinyvox.importers.rolling.rewriting import Rewriting
 from tinyvox.importers.tape import Step, Traced, Value
 
 
 def rolled(traced: Traced) -> Traced:
-    """The same with every cell that is written out as one recurrent layer."""
+    """The same with every cell that is written out as one recurrent layer, and with each batch of
+    two signals as two."""
+    return parted(_rolled(traced))
+
+
+def _rolled(traced: Traced) -> Traced:
     outputs = [traced.output, *traced.others]
     steps = traced.tape.needed(outputs)
     sources = Sources(traced.tape)

@@ -24,8 +24,8 @@ from tinyvox.importers.torch.tokens import are_ids, check_embeddings, random_ids
 from tinyvox.importers.walk import Walk
 from tinyvox.model import Model, SpeechCard
 
-_MORE = 3
-"""Frames that are added for a comparison of another length than a multiple of the example's."""
+_MORE = 1
+"""Frames that are added for a comparison: not a multiple of what the example's are a multiple of."""
 
 
 def from_torch(
@@ -186,7 +186,7 @@ def _without_values(example: Example, run: _Run) -> Example:
 
 
 def _other_lengths(walk: Walk) -> Iterator[Tensor]:
-    """Inputs of twice as many frames, and of a few more; none of a module that takes single ones,
+    """Inputs of twice as many frames, and of one more; none of a module that takes single ones,
     of which no dimension is known to be time."""
     if walk.frames == 1:
         return
