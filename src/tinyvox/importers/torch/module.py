@@ -25,7 +25,7 @@ from tinyvox.importers.walk import Walk
 from tinyvox.model import Model, SpeechCard
 
 _MORE = 1
-"""Frames that are added for a comparison: not a multiple of what the example's are a multiple of."""
+"""Frames added for a comparison: where the example's are a multiple of something, these are not."""
 
 
 def from_torch(
