@@ -138,3 +138,33 @@ class Feeding(nn.Module):
 def test_what_is_no_recurrence_of_each_value_by_itself_is_refused() -> None:
     with pytest.raises(ImporterError, match="as a loop over frames gives them"):
         from_torch(Feeding(), torch.zeros(1, 9, 6))
+
+
+class Clipped(nn.Module):
+    """A loop that is none of the known cells."""
+
+    def __init__(self, *, unbinds: bool) -> None:
+        super().__init__()
+        self.w, self.unbinds = nn.Linear(6, 6), unbinds
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, outputs = torch.zeros(x.size(0), 6), []
+        frames = x.unbind(1) if self.unbinds else [x[:, t] for t in range(x.size(1))]
+        for frame in frames:
+            h = self.w(torch.minimum(h, frame)).sin()
+            outputs.append(h)
+        return torch.stack(outputs, 1)
+
+
+@pytest.mark.parametrize("unbinds", [True, False])
+def test_a_loop_of_an_unknown_cell_is_named(unbinds: bool) -> None:
+    with pytest.raises(ImporterError, match="frames one by one, in a loop that is no") as caught:
+        from_torch(Clipped(unbinds=unbinds), torch.randn(1, 40, 6))
+    assert "\n" not in str(caught.value)
+
+
+def test_two_directions_that_are_joined_keep_their_functions() -> None:
+    model = imported("both_in_a_batch")[1]
+    layer = next(n.layer for n in model.nodes if isinstance(n.layer, Recurrent))
+    assert layer.activation == "relu"
+    assert set(layer.cells()) == {"forward", "backward"}

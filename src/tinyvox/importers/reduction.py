@@ -10,6 +10,13 @@ from tinyvox.importers.layer_graph import LayerGraph
 from tinyvox.importers.signal import Stream
 from tinyvox.model import Reduce
 
+ONE_BY_ONE = (
+    "takes its frames one by one, in a loop that is no recurrent layer known here; run nn.LSTM, "
+    "nn.GRU or nn.RNN over all frames, or write one of the cells that the docs list"
+)
+_MOST_FRAMES = 16
+"""Frames that are taken each by itself; more are a loop."""
+
 
 def reduced(
     graph: LayerGraph, stream: Stream, kind: str, dims: Sequence[int], keep: bool
@@ -33,6 +40,9 @@ def reduced(
 
 def frame(graph: LayerGraph, stream: Stream, dim: int, index: int, keep: bool = False) -> Stream:
     """One frame of all: the first, the last, the middle one, or one counted from either end."""
+    taken = [n.layer.kind for n in graph.nodes.values() if isinstance(n.layer, Reduce)]
+    if sum(kind in ("first", "middle", "last") for kind in taken) >= _MOST_FRAMES:
+        raise ImporterError(ONE_BY_ONE)
     stream = graph.whole(stream)
     count = stream.shape[stream.dim(dim)]
     place = index % count

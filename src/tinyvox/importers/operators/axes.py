@@ -24,7 +24,7 @@ from tinyvox.importers.operators.call import Call, Unusable
 from tinyvox.importers.operators.features import averaged, is_features, largest_of, summed
 from tinyvox.importers.operators.pooling import padded_by
 from tinyvox.importers.pooling import adapted, is_band, of_bands_and_time
-from tinyvox.importers.reduction import frame, reduced
+from tinyvox.importers.reduction import ONE_BY_ONE, frame, reduced
 from tinyvox.importers.signal import Stream
 
 
@@ -195,6 +195,8 @@ def unbind(call: Call) -> tuple[Any, ...]:
     parts = range(len(call.result))
     if isinstance(states := call["self"], States):
         return tuple(states.select(call.graph, dim, i) for i in parts)
+    if call.stream("self").is_time(dim):
+        raise ImporterError(ONE_BY_ONE)
     return tuple(operations.select(call.graph, call.stream("self"), dim, i) for i in parts)
 
 

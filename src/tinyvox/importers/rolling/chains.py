@@ -287,12 +287,12 @@ class _Finder:
         if vectors is None:
             return None
         normed = "norm_hh" in vectors
-        by_input = [_weights(gate, inputs) for gate in step.gates]
         last = step.gates[-1] if step.reset is None else step.reset
         gates = [norm_of(gate) for gate in step.gates] if normed else [*step.gates[:-1], last]
-        by_state = [_weights(gate, [seen]) for gate in gates]
         if not inputs or not all(any(p.operand is seen for p in gate.parts) for gate in gates):
             return None
+        by_input = [_weights(gate, inputs) for gate in step.gates]
+        by_state = [_weights(gate, [seen]) for gate in gates]
         others = {id(p.operand) for p in _parts(self._all(step))} - {id(seen)}
         if others != set(map(id, inputs)):
             return None

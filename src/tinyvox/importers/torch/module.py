@@ -25,7 +25,7 @@ from tinyvox.importers.walk import Walk
 from tinyvox.model import Model, SpeechCard
 
 _MORE = 1
-"""Frames that are added for a comparison: not a multiple of what the example's are a multiple of."""
+"""Frames added for a comparison: where the example's are a multiple of something, these are not."""
 
 
 def from_torch(
@@ -72,7 +72,12 @@ def _imported(module: nn.Module, given: Example, output: str | int | None) -> Mo
     try:
         lengths = [_compared(model, walk, run, features) for features in others]
     except ImporterError as error:
-        model, walk, run, lengths = _at_another_length(run, others[-1], output, error)
+        for features in reversed(others):
+            if again := _at_another_length(run, features, output):
+                model, walk, run, lengths = again
+                break
+        else:
+            raise error from None
     facts = {**_parameters(module), **run.facts(walk)}
     if lengths and not lengths[0]:
         facts["fixed_frames"] = walk.frames
@@ -80,10 +85,11 @@ def _imported(module: nn.Module, given: Example, output: str | int | None) -> Mo
 
 
 def _at_another_length(
-    run: _Run, features: Tensor, output: str | int | None, error: ImporterError
-) -> tuple[Model, Walk, _Run, list[bool]]:
-    """The model as other features show it: a module that pads frames to a multiple does not pad
-    those that are one. Raises `error` where that model is another's too."""
+    run: _Run, features: Tensor, output: str | int | None
+) -> tuple[Model, Walk, _Run, list[bool]] | None:
+    """The model as other features show it; None where that model is another's too. A module that
+    pads frames to a multiple does not pad those that are one, and a frame in the middle of an
+    example may be meant by its number."""
     first = run.example.tensors()[run.entry]
     try:
         again = _Run(run.module, run.example.longer(run.entry, features), output)
@@ -91,7 +97,7 @@ def _at_another_length(
         others = [first, *_other_lengths(walk)]
         return model, walk, again, [_compared(model, walk, again, each) for each in others]
     except ImporterError:
-        raise error from None
+        return None
 
 
 class _Run:
