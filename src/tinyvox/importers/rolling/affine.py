@@ -120,7 +120,8 @@ class Sources:
         if step is None:
             return None
         if step.operator in SAME_VALUES:
-            return next(iter(step.arguments.values()))
+            first: object = next(iter(step.arguments.values()))
+            return first
         if step.operator != "mul" or len(values := list(step.inputs())) != 1:
             return None
         one, two = step.arguments["self"], step.arguments["other"]
