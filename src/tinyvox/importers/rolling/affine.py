@@ -85,6 +85,12 @@ class Affine:
             tuple(replace(norm, first=norm.first + first) for norm in self.norms),
         )
 
+    def projects(self, output: Value) -> bool:
+        """Whether the sum is one matrix times an output, and nothing else."""
+        bare = self.bias is None or not self.bias.any()
+        only = not self.diagonals and not self.products and not self.norms
+        return bare and only and [part.operand for part in self.parts] == [output]
+
 
 class Sources:
     """Which step gives each value of a tape."""
@@ -120,7 +126,8 @@ class Sources:
         if step is None:
             return None
         if step.operator in SAME_VALUES:
-            return next(iter(step.arguments.values()))
+            first: object = next(iter(step.arguments.values()))
+            return first
         if step.operator != "mul" or len(values := list(step.inputs())) != 1:
             return None
         one, two = step.arguments["self"], step.arguments["other"]

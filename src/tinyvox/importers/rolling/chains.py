@@ -236,7 +236,7 @@ class _Finder:
             if operand is before:
                 return operand, None
             known = self._sources.affine(operand)
-            if known is not None and _projects(known, before):
+            if known is not None and known.projects(before):
                 return operand, known.parts[0].weight
         return None, None
 
@@ -247,7 +247,7 @@ class _Finder:
         known = [
             self._sources.affine(v) for s in self._users.get(id(output), []) for v in s.results
         ]
-        fits = [k for k in known if k is not None and k.rows == size and _projects(k, output)]
+        fits = [k for k in known if k is not None and k.rows == size and k.projects(output)]
         return fits[0].parts[0].weight if fits else None
 
     def _output(self, step: CellStep, projection: Tensor | None) -> Value | None:
@@ -256,7 +256,7 @@ class _Finder:
             return step.output
         for user in self._users.get(id(step.output), []):
             known = self._sources.affine(user.results[0])
-            if known is not None and _projects(known, step.output):
+            if known is not None and known.projects(step.output):
                 weight = known.parts[0].weight
                 if weight.data_ptr() == projection.data_ptr():
                     return user.results[0]
@@ -367,13 +367,6 @@ def _norm_settings(row: list[CellStep]) -> dict[str, Any]:
         before = row[-2].norm if len(row) > 1 else None
         settings["carries_norm"] = before is not None and step.before is before.results[0]
     return {**settings, "eps": eps[0]} if eps else settings
-
-
-def _projects(known: Affine, output: Value) -> bool:
-    """Whether a sum is one matrix times an output, and nothing else."""
-    bare = known.bias is None or not known.bias.any()
-    only = not known.diagonals and not known.products and not known.norms
-    return bare and only and [part.operand for part in known.parts] == [output]
 
 
 def _weights(gate: Affine, operands: list[Value]) -> Tensor:

@@ -6,6 +6,7 @@ and the reversed frames, one batch after the other.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -115,7 +116,7 @@ class _Parting:
         """A step for each half, where these give the halves of what it gives."""
         made = []
         for place in (0, 1):
-            arguments = mapped(lambda v, p=place: self._half(v, p), step.arguments)
+            arguments = mapped(functools.partial(self._half, place), step.arguments)
             if step.operator in _SHAPES:
                 shape = _halved(step.results[0].shape, pair.before, step.results[0].tensor.numel())
                 arguments[_SHAPES[step.operator]] = shape
@@ -133,7 +134,7 @@ class _Parting:
             self._pairs[id(whole)] = paired
         return made
 
-    def _half(self, value: Value, place: int) -> Value:
+    def _half(self, place: int, value: Value) -> Value:
         pair = self._pairs.get(id(value))
         return self._now(value) if pair is None else pair.values[place]
 
@@ -167,6 +168,7 @@ def _divisors(size: int) -> Iterator[int]:
 
 
 def _is_half(whole: Tensor, half: Tensor, dim: int, inner: int, place: int) -> bool:
-    parts = whole.unflatten(dim, (half.shape[dim] // inner, 2, inner))
+    shape = [*whole.shape[:dim], half.shape[dim] // inner, 2, inner, *whole.shape[dim + 1 :]]
+    parts = whole.reshape(shape)
     own = parts.select(dim + 1, place).flatten(dim, dim + 1)
     return torch.allclose(own, half, rtol=1e-4, atol=1e-5)
