@@ -178,9 +178,15 @@ def _check_recurrent(call: Call) -> None:
     batch, time = (0, 1) if call["batch_first"] else (1, 0)
     one_frame = stream.shape[time] == 1 and isinstance(states[0], Carried)
     if not stream.is_batch(batch) or not (stream.is_time(time) or one_frame):
-        raise ImporterError(
-            f"runs along dimension {time} of {stream}, which is not time; "
+        swapped = stream.is_time(batch) and stream.is_batch(time)
+        what_to_do = (
             "set batch_first or transpose the input"
+            if swapped
+            else "recurrent layers over bands, or over time for each band apart, have no layer here"
+        )
+        raise ImporterError(
+            f"runs along dimension {time} of {stream}, which is not time with a batch of one; "
+            + what_to_do
         )
     if stream.backwards and call["bidirectional"]:
         raise ImporterError(
