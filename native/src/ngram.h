@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -41,6 +42,7 @@ class NgramModel {
 
   // Raises std::system_error where the file cannot be read, FormatError where it is damaged.
   explicit NgramModel(const char* path);
+  explicit NgramModel(std::span<const uint8_t> bytes);  // which must outlive the model
   ~NgramModel();
   NgramModel(const NgramModel&) = delete;
   NgramModel& operator=(const NgramModel&) = delete;
