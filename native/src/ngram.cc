@@ -37,6 +37,15 @@ NgramModel::State NgramModel::begin(bool after_sentence_start) const {
   return state;
 }
 
+bool NgramModel::holds(const State& state) const {
+  if (state.length >= order()) return false;
+  for (uint32_t i = 0; i < max_order - 1; ++i) {
+    const uint32_t contexts = i < state.length ? parts_->file.levels[i].contexts : 1;
+    if (state.contexts[i] >= contexts) return false;
+  }
+  return true;
+}
+
 namespace {
 
 // The state grows by an entry that may continue, if all shorter ones do.
