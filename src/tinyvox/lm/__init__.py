@@ -1,5 +1,6 @@
 """Language models: back-off n-grams, read from foreign files, estimated, made small."""
 
+from tinyvox.lm.arpa import read_arpa, write_arpa
 from tinyvox.lm.ngrams import (
     ABSENT,
     END,
@@ -24,4 +25,6 @@ __all__ = [
     "START_ID",
     "UNKNOWN",
     "UNKNOWN_ID",
+    "read_arpa",
+    "write_arpa",
 ]

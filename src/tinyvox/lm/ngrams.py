@@ -145,6 +145,14 @@ class NGrams:
             index = self.step(n, index, ngrams[:, n - 1])
         return index
 
+    def spelled(self, n: int, entries: NDArray[Any]) -> Ids:
+        """The words of n-grams of n words, by their indices: ids [batch, n]."""
+        columns = []
+        for order in reversed(self.orders[:n]):
+            columns.append(order.word[entries])
+            entries = order.context[entries]
+        return np.stack(columns[::-1], 1)
+
     def matches(self, tokens: NDArray[Any]) -> list[Indices]:
         """For each length, from 1, the n-gram that ends at each token, or ABSENT.
 
