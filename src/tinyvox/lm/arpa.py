@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import itertools
-import lzma
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +15,10 @@ from numpy.typing import NDArray
 from tinyvox.errors import FileError
 from tinyvox.lm.assembly import ROUNDING, Builder, DuplicateError, unigrams, vocabulary
 from tinyvox.lm.ngrams import ABSENT, NGrams
+from tinyvox.lm.text import PIECE, open_text
 from tinyvox.progress import Progress, Update, silent
-from tinyvox.storage import atomic_writer, open_input
+from tinyvox.storage import atomic_writer
 
-PIECE = 1 << 20
-"""Bytes of text that are read at once; no line may be longer."""
 LONGEST = 16
 """The most words of an n-gram."""
 MOST = 1 << 28
@@ -35,12 +30,6 @@ ROWS = 1 << 16
 DATA, END = b"\\data\\", b"\\end\\"
 COUNT = re.compile(rb"ngram\s+(\d+)\s*=\s*(\d+)\s*$")
 SECTION = re.compile(rb"\\(\d+)-grams:\s*$")
-_DECOMPRESSORS: dict[bytes, Any] = {
-    b"\x1f\x8b": gzip.open,
-    b"\xfd7zXZ\0": lzma.open,
-    b"BZh": bz2.open,
-}
-"""How files begin that are compressed, and what opens them."""
 
 
 def read_arpa(path: Path, progress: Progress = silent) -> NGrams:
@@ -51,33 +40,15 @@ def read_arpa(path: Path, progress: Progress = silent) -> NGrams:
     else that is not as it should be: counts that are not those of the file, an n-gram that is there
     twice, a word that is no unigram, a missing `\\end\\`.
     """
-    with open_input(path) as raw, _decompressed(path, raw) as file:
-        lines = _Lines(path, file, _pacer(path, raw, progress))
-        try:
-            return _read(lines)
-        except (OSError, EOFError, lzma.LZMAError) as error:
-            raise FileError(f"{path}: cannot be decompressed, or is cut off: {error}") from error
-
-
-@contextmanager
-def _decompressed(path: Path, raw: IO[bytes]) -> Iterator[IO[bytes]]:
-    head = raw.peek(6)  # type: ignore[attr-defined]
-    opener = next((o for magic, o in _DECOMPRESSORS.items() if head.startswith(magic)), None)
-    yield raw if opener is None else opener(raw)
-
-
-def _pacer(path: Path, raw: IO[bytes], progress: Progress) -> Callable[[], None]:
-    """Tells how much of the file, in MB, has been read."""
-    total = path.stat().st_size // 10**6
-    where = raw.tell if raw.seekable() else lambda: 0
-    return lambda: progress(Update("reading MB", where() // 10**6, total or None))
+    with open_text(path, progress) as pieces:
+        return _read(_Lines(path, pieces))
 
 
 class _Lines:
     """The lines of a file, read in pieces, with their numbers."""
 
-    def __init__(self, path: Path, file: IO[bytes], pace: Callable[[], None]) -> None:
-        self.path, self._file, self._pace = path, file, pace
+    def __init__(self, path: Path, pieces: Iterator[bytes]) -> None:
+        self.path, self._pieces = path, pieces
         self._rest: bytes | None = b""
         self._lines: list[bytes] = []
         self._at = 0
@@ -117,8 +88,7 @@ class _Lines:
     def _at_hand(self) -> bool:
         """Whether there is another line, which is read if need be."""
         while self._at == len(self._lines) and self._rest is not None:
-            piece = self._file.read(PIECE)
-            self._pace()
+            piece = next(self._pieces, b"")
             *self._lines, rest = (self._rest + piece).split(b"\n")
             self._at, self._rest = 0, rest
             if len(rest) > PIECE:
@@ -209,9 +179,9 @@ class _Section:
                 self._refuse(rows[wrong.argmax()], first + int(wrong.argmax()))
             chosen = np.flatnonzero(lengths)
             found += len(chosen)
-            numbers = (chosen + first).astype(np.int32)
-            self.numbers.append(numbers)
-            yield self._piece([rows[i] for i in chosen], int(lengths.max()), numbers)
+            if len(chosen):
+                self.numbers.append((chosen + first).astype(np.int32))
+                yield self._piece([rows[i] for i in chosen], int(lengths.max()), self.numbers[-1])
         if found != self._count:
             more = " or more" if found > self._count else ""
             self._lines.fault(
