@@ -39,8 +39,9 @@ class Counts:
     """The n-grams of one length in a text, sorted by (context, word). All arrays are [count].
 
     `suffix` is the n-gram without its first word, as an index among the shorter ones (for a unigram
-    the word itself); `raw` is how often it stands in the text. `adjusted` is the number of different
-    words in front of it, or `raw` for the longest n-grams and for those that begin a sentence.
+    the word itself); `raw` is how often it stands in the text. `adjusted` is the number of
+    different words in front of it, or `raw` for the longest n-grams and for those that begin a
+    sentence.
     """
 
     context: Indices
