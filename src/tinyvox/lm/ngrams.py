@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -108,6 +108,20 @@ class NGrams:
     @cached_property
     def _keys(self) -> tuple[Indices, ...]:
         return tuple(_keys(o.context, o.word, len(self.words)) for o in self.orders)
+
+    def with_values(
+        self, n: int, *, log10: NDArray[Any] | None = None, backoff: NDArray[Any] | None = None
+    ) -> NGrams:
+        """The model with other values of its n-grams of n words, [count]."""
+        given = {"log10": log10, "backoff": backoff}
+        changed = {name: values for name, values in given.items() if values is not None}
+        orders = [*self.orders]
+        orders[n - 1] = replace(orders[n - 1], **changed)
+        model = NGrams(self.words, tuple(orders))
+        for name in ("ids", "_keys", "suffixes"):  # which values do not change
+            if name in self.__dict__:
+                model.__dict__[name] = self.__dict__[name]
+        return model
 
     def encode(self, sentences: Iterable[str]) -> Ids:
         """The ids of sentences, [tokens]: each is `<s>`, its words, `</s>`.

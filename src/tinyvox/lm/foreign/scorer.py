@@ -39,10 +39,15 @@ class Scorer:
     beta: float
 
 
-def has_scorer(file: Bytes, trie: Trie) -> bool:
-    """Whether settings of a scorer stand after a trie."""
+def is_scorer(path: Path) -> bool:
+    """Whether settings of a scorer stand after the trie of a KenLM binary."""
+    file = Bytes.open(path)
+    return _has_settings(file, read_trie(file))
+
+
+def _has_settings(file: Bytes, trie: Trie) -> bool:
     rest = len(file) - trie.end
-    return rest >= SETTINGS.size and file.number(trie.end, "<i4", "the settings") == MAGIC
+    return rest >= SETTINGS.size and bool(file.number(trie.end, "<i4", "the settings") == MAGIC)
 
 
 def read_scorer(path: Path, letters: Sequence[str] | None = None) -> Scorer:
@@ -54,7 +59,7 @@ def read_scorer(path: Path, letters: Sequence[str] | None = None) -> Scorer:
     """
     file = Bytes.open(path)
     trie = read_trie(file)
-    if not has_scorer(file, trie):
+    if not _has_settings(file, trie):
         file.fault("has no scorer after its KenLM trie; it is cut off, or a plain KenLM binary")
     fields = SETTINGS.unpack(file.slice(trie.end, SETTINGS.size, "the settings").tobytes())
     _, version, of_characters, alpha, beta = fields
