@@ -27,11 +27,11 @@ def best_levels(values: NDArray[Any], weights: NDArray[Any], count: int) -> Doub
     distinct, place = np.unique(values, return_inverse=True)
     if len(distinct) <= count:
         return distinct.astype(np.float64)
-    mass = np.bincount(place, weights)
-    prefix = _prefixes(distinct.astype(np.float64), mass)
-    cells = _cells(distinct, mass)
-    cuts = cells[_best_cuts(*(each[cells] for each in prefix), count)]
-    return _lloyd(distinct, *prefix, cuts)
+    share = np.bincount(place, weights).astype(np.float64)
+    mass, moment = _prefix(share), _prefix(share * distinct)
+    cells = _cells(distinct, share)
+    cuts = cells[_best_cuts(mass[cells], moment[cells], count)]
+    return _lloyd(distinct, mass, moment, cuts)
 
 
 def nearest(values: NDArray[Any], levels: Doubles) -> NDArray[np.int64]:
@@ -39,8 +39,8 @@ def nearest(values: NDArray[Any], levels: Doubles) -> NDArray[np.int64]:
     return np.searchsorted((levels[1:] + levels[:-1]) / 2, values)
 
 
-def _prefixes(values: Doubles, mass: Doubles) -> tuple[Doubles, Doubles]:
-    return np.insert(np.cumsum(mass), 0, 0.0), np.insert(np.cumsum(mass * values), 0, 0.0)
+def _prefix(amounts: Doubles) -> Doubles:
+    return np.insert(np.cumsum(amounts), 0, 0.0)
 
 
 def _cells(values: NDArray[Any], mass: Doubles) -> NDArray[np.int64]:
@@ -87,6 +87,5 @@ def _lloyd(
         if np.array_equal(before, cuts):
             break
         inside = np.diff(mass[cuts])
-        moved = np.divide(np.diff(moment[cuts]), inside, out=levels.copy(), where=inside > 0)
-        levels = moved
+        levels = np.divide(np.diff(moment[cuts]), inside, out=levels.copy(), where=inside > 0)
     return levels

@@ -52,11 +52,13 @@ def _weights(model: NGrams, n: int, frequencies: Frequencies | None) -> Doubles:
     count = len(order)
     if frequencies is None or not count:
         return np.full(count, 1 / max(1, count))
-    context = frequencies[n - 2][order.context] if n > 1 else 1.0
-    often = context * 10.0 ** order.log10.astype(np.float64)
+    often = 10.0 ** order.log10.astype(np.float64)
+    if n > 1:
+        often *= frequencies[n - 2][order.context]
     often[order.word == START_ID] = 0
     total = often.sum()
-    return EVEN / count + (1 - EVEN) * (often / total if total > 0 else 1 / count)
+    even = np.full(count, 1 / count)
+    return EVEN * even + (1 - EVEN) * (often / total) if total > 0 else even
 
 
 def _levels(order: Order, weights: Doubles, count: int) -> Doubles:
@@ -91,4 +93,6 @@ def _on_grid(backoff: Doubles, count: int) -> Doubles:
     log10 = np.log10(backoff)
     low, high = min(0.0, log10.min()), max(0.0, log10.max())
     step = max((high - low) / (count - 2), 1e-6)
-    return np.clip(np.round(log10 / step), np.ceil(low / step), np.floor(high / step)) * step
+    place = np.clip(np.round(log10 / step), np.ceil(low / step), np.floor(high / step))
+    on_grid: Doubles = place * step
+    return on_grid
