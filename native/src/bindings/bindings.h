@@ -20,9 +20,13 @@ nanobind::object features_of(std::shared_ptr<const FeatureTables> tables,
 void with_file(nanobind::handle path,
                const std::function<void(std::span<const uint8_t> bytes)>& work);
 
+// Calls work(name) with the name of a file, as with_file, which this is a part of.
+void with_path(nanobind::handle path, const std::function<void(const char* name)>& work);
+
 void bind_features(nanobind::module_& m);
 void bind_file(nanobind::module_& m);
 void bind_kernels(nanobind::module_& m);
+void bind_ngram(nanobind::module_& m);
 void bind_rdo(nanobind::module_& m);
 void bind_session(nanobind::module_& m);
 

@@ -6,8 +6,6 @@ n-grams among the continuations of shorter ones need it.
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,7 +22,7 @@ def close(model: NGrams) -> NGrams:
         return model
     wanted = _with_ends(_spelled(model))
     orders = [model.orders[0]]
-    for shorter, ngrams in itertools.pairwise(wanted):
+    for shorter, ngrams in zip(wanted, wanted[1:], strict=False):
         orders.append(_order(model, ngrams, _places(shorter, ngrams[:, :-1])))
     return NGrams(model.words, tuple(orders))
 
