@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tinyvox.lm.ngrams import Doubles
 
-CELLS = 1024
+CELLS = 512
 """Runs of sorted values between which the dynamic program may cut."""
 STEPS = 50
 """Most steps of Lloyd's method afterwards."""
@@ -89,3 +89,22 @@ def _lloyd(
         inside = np.diff(mass[cuts])
         levels = np.divide(np.diff(moment[cuts]), inside, out=levels.copy(), where=inside > 0)
     return levels
+
+
+def fewest_levels(values: Doubles, room: Doubles) -> Doubles:
+    """The values, each replaced by the nearest of as few levels as can be; no value moves by more
+    than its room, which is above 0. All arrays are [values].
+
+    Points that stab intervals: the first right end, then the first of those that are not stabbed.
+    """
+    if not len(values):
+        return values
+    rank = np.argsort(values - room)
+    left, right = (values - room)[rank], (values + room)[rank]
+    first_right = np.minimum.accumulate(right[::-1])[::-1]
+    levels, place = [], 0
+    while place < len(left):
+        levels.append(first_right[place])
+        place = int(np.searchsorted(left, levels[-1], "right"))
+    chosen = np.array(levels)
+    return chosen[nearest(values, chosen)]

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from tinyvox.errors import ModelError
 from tinyvox.lm.closure import close
 from tinyvox.lm.frequencies import Frequencies, in_text, of_model
-from tinyvox.lm.ngrams import Doubles, NGrams
-from tinyvox.lm.pruning import keep, losses, normalized, threshold_for
+from tinyvox.lm.ngrams import NGrams
+from tinyvox.lm.pruning import normalized
 from tinyvox.lm.quantization import quantized
 from tinyvox.lm.shortening import most_frequent, with_words
+from tinyvox.lm.thinning import Fitted, fitted, thinned
 from tinyvox.progress import Progress, Update, silent
 
 TRIES = 12
@@ -32,7 +33,8 @@ BYTES_A_NGRAM = 2.8
 class Settings:
     """What is wanted: at most one of `size` (bytes), `count` (n-grams of all lengths) and
     `perplexity`; none leaves all n-grams in. `words` is the size of the vocabulary, None for all.
-    `bits` of a probability and `backoff_bits`; None for both leaves all values as they are.
+    `bits` are those of a probability; with None, no value is rounded, and without a wish the model
+    stays as it is.
     """
 
     size: int | None = None
@@ -40,7 +42,6 @@ class Settings:
     perplexity: float | None = None
     words: int | None = None
     bits: int | None = 8
-    backoff_bits: int = 10
 
     def __post_init__(self) -> None:
         given = {"size": self.size, "count": self.count, "perplexity": self.perplexity}
@@ -65,16 +66,18 @@ def compress(
     it they are those of what the model itself would say. `held_out` is what a perplexity is
     measured on. Raises ModelError where the wish cannot be fulfilled.
     """
+    if settings == Settings(bits=None):
+        return model
     if settings.perplexity is not None and held_out is None:
         raise ModelError("a perplexity is wanted, and no text to measure it on; give one")
-    model = close(model)
+    model = normalized(close(model))
     frequencies = _frequencies(model, text, progress)
     if settings.words is not None:
         kept = most_frequent(model, settings.words, frequencies)
         new = with_words(model, kept)
         text, held_out = (_translated(each, model, new) for each in (text, held_out))
         model, frequencies = new, _frequencies(new, text, progress)
-    maker = _Maker(model, settings, frequencies, progress)
+    maker = _Maker(fitted(model, frequencies), settings, progress)
     if settings.count is not None:
         return maker.of(settings.count - len(model.words), settings.count)
     if settings.size is not None:
@@ -85,7 +88,7 @@ def compress(
 
 
 def _frequencies(model: NGrams, text: NDArray[Any] | None, progress: Progress) -> Frequencies:
-    return of_model(normalized(model), progress) if text is None else in_text(model, text)
+    return of_model(model, progress) if text is None else in_text(model, text)
 
 
 def _translated(tokens: NDArray[Any] | None, old: NGrams, new: NGrams) -> NDArray[Any] | None:
@@ -95,15 +98,14 @@ def _translated(tokens: NDArray[Any] | None, old: NGrams, new: NGrams) -> NDArra
 
 
 class _Maker:
-    """Makes models of fewer n-grams out of one."""
+    """Makes models of fewer n-grams out of one.
 
-    def __init__(
-        self, model: NGrams, settings: Settings, frequencies: Frequencies, progress: Progress
-    ) -> None:
-        self._model, self._settings, self._frequencies = model, settings, frequencies
-        self._progress = progress
-        self._losses: list[Doubles] = losses(model, frequencies)
-        self.most = sum(model.counts[1:])
+    Models that were made on the way to a small one are the start of smaller ones still.
+    """
+
+    def __init__(self, given: Fitted, settings: Settings, progress: Progress) -> None:
+        self._given, self._settings, self._progress = given, settings, progress
+        self.most = given.most
         """The number of n-grams of two and more words."""
         self._made = 0
 
@@ -112,18 +114,18 @@ class _Maker:
         if count < 0:
             raise ModelError(
                 f"{wanted:,} n-grams are wanted, and the language model has "
-                f"{len(self._model.words):,} words, which are as many; ask for fewer words"
+                f"{len(self._given.model.words):,} words, which are as many; ask for fewer words"
             )
         self._progress(Update("compressing", self._made, TRIES))
         self._made += 1
-        threshold = threshold_for(self._losses, min(count, self.most))
-        kept = [each >= threshold for each in self._losses]
-        small = keep(self._model, self._losses, threshold)
+        small = thinned(self._given, count)
         if self._settings.bits is None:
-            return small
-        often = [self._frequencies[0]] if self._frequencies else []
-        often += [f[each] for f, each in zip(self._frequencies[1:], kept, strict=False)]
-        return quantized(small, self._settings.bits, self._settings.backoff_bits, often)
+            return small.model
+        return quantized(small.model, self._settings.bits, small.often)
+
+    def aim(self, count: int) -> None:
+        """Go part of the way to so many n-grams: none of more than twice as many is wanted."""
+        self._given = thinned(self._given, 2 * count)
 
 
 def _of_size(maker: _Maker, size: int, size_of: Callable[[NGrams], int]) -> NGrams:
@@ -135,6 +137,7 @@ def _of_size(maker: _Maker, size: int, size_of: Callable[[NGrams], int]) -> NGra
             f"{size:,} bytes are wanted, and the words alone take {least:,}; ask for fewer words"
         )
     high, most = maker.most + 1, None
+    maker.aim(int((size - least) / BYTES_A_NGRAM))
     slope = BYTES_A_NGRAM
     for _ in range(TRIES):
         count = min(max(low + 1, int(low + (AIM * size - least) / slope)), high - 1)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tinyvox.lm.frequencies import Frequencies
+from tinyvox.lm.frequencies import Frequencies, sums
 from tinyvox.lm.ngrams import START_ID, Doubles, Indices, NGrams, Order
 
 TINY = 1e-9
@@ -17,14 +17,16 @@ TINY = 1e-9
 
 def losses(model: NGrams, frequencies: Frequencies) -> list[Doubles]:
     """For each length from 2, what the model loses if an n-gram is left out: relative entropy in
-    nats for each word, or that of the most important n-gram that begins with it, [count].
+    nats for each word, or that of the most important n-gram that begins or ends with it, [count].
 
     Source: Stolcke, "Entropy-based pruning of backoff language models", 1998, equations 5 to 7;
-    histories have the frequencies that are given.
+    histories have the frequencies that are given. The model must have the ends of all n-grams.
     """
     found = [_losses(model, n, frequencies[n - 2]) for n in range(2, model.length + 1)]
     for n in range(len(found) - 1, 0, -1):
-        found[n - 1] = np.maximum(found[n - 1], _largest(model.orders[n + 1], found[n], n, model))
+        begins, ends = model.orders[n + 1].context, model.suffixes[n + 1][-1]
+        np.maximum.at(found[n - 1], begins, found[n])
+        np.maximum.at(found[n - 1], ends, found[n])
     return found
 
 
@@ -46,15 +48,6 @@ def _losses(model: NGrams, n: int, frequency: Doubles) -> Doubles:
     return loss
 
 
-def _largest(order: Order, values: Doubles, n: int, model: NGrams) -> Doubles:
-    """For each n-gram of n + 1 words, the largest value of those that continue it, 0 if none."""
-    result = np.zeros(len(model.orders[n]))
-    if len(values):
-        first = np.flatnonzero(np.diff(order.context, prepend=-1))
-        result[order.context[first]] = np.maximum.reduceat(values, first)
-    return result
-
-
 def threshold_for(values: Sequence[Doubles], count: int) -> float:
     """The loss at and above which at most `count` n-grams of 2 and more words lie."""
     every = np.concatenate(list(values))
@@ -64,17 +57,6 @@ def threshold_for(values: Sequence[Doubles], count: int) -> float:
         return np.inf
     cut = np.partition(every, len(every) - count - 1)[len(every) - count - 1]
     return float(np.nextafter(cut, np.inf))
-
-
-def keep(model: NGrams, values: Sequence[Doubles], threshold: float) -> NGrams:
-    """The model with the n-grams whose loss is at least the threshold, and all unigrams.
-
-    Its back-offs are those that make it sum to one. Orders that become empty are left out.
-    """
-    kept = [np.ones(len(model.words), bool), *(each >= threshold for each in values)]
-    while len(kept) > 1 and not kept[-1].any():
-        kept.pop()
-    return normalized(subset(model, kept))
 
 
 def subset(model: NGrams, kept: Sequence[NDArray[np.bool_]]) -> NGrams:
@@ -113,10 +95,16 @@ def with_unigrams_of_one(model: NGrams) -> NGrams:
 
 def back_offs(model: NGrams, n: int) -> Doubles:
     """The right back-off of each n-gram of n words; 1 where nothing follows it."""
+    own, below, followed = masses(model, n)
+    ratio = np.maximum(1 - own, TINY) / np.maximum(1 - below, TINY)
+    return np.where(followed, ratio, 1.0)
+
+
+def masses(model: NGrams, n: int) -> tuple[Doubles, Doubles, NDArray[np.bool_]]:
+    """For each n-gram of n words, the sum of the probabilities of the words that follow it in
+    longer n-grams, the sum of those that shorter ones give them, and whether there are any."""
     order, count = model.orders[n], len(model.orders[n - 1])
     words = order.word != START_ID
-    own = np.bincount(order.context, 10.0 ** order.log10.astype(np.float64) * words, count)
-    shorter = np.bincount(order.context, 10.0 ** model.lower(n + 1) * words, count)
-    followed = np.bincount(order.context, minlength=count) > 0
-    ratio = np.maximum(1 - own, TINY) / np.maximum(1 - shorter, TINY)
-    return np.where(followed, ratio, 1.0)
+    own = sums(order.context, 10.0 ** order.log10.astype(np.float64) * words, count)
+    below = sums(order.context, 10.0 ** model.lower(n + 1) * words, count)
+    return own, below, np.bincount(order.context, minlength=count) > 0

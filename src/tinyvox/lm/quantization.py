@@ -5,45 +5,60 @@ from __future__ import annotations
 import numpy as np
 
 from tinyvox.errors import ModelError
-from tinyvox.lm.codebooks import best_levels, nearest
+from tinyvox.lm.codebooks import best_levels, fewest_levels, nearest
 from tinyvox.lm.frequencies import Frequencies
 from tinyvox.lm.ngrams import START_ID, Doubles, NGrams, Order
-from tinyvox.lm.pruning import back_offs, with_unigrams_of_one
+from tinyvox.lm.pruning import TINY, masses, with_unigrams_of_one
 
 BITS = (2, 16)
 """The fewest and the most bits of a value."""
 EVEN = 0.1
 """The part of the weight that all n-grams share evenly, however rare."""
+MASS_ERROR = 9e-4
+"""By how much the sum of all probabilities after a context may differ from one."""
 LEAST_LEFT = 1e-4
 """What the n-grams of a context leave to all other words, at least."""
 
 
-def quantized(
-    model: NGrams, bits: int = 8, backoff_bits: int = 12, frequencies: Frequencies | None = None
-) -> NGrams:
-    """The model with at most 2**bits different probabilities for each length, and 2**backoff_bits
-    back-offs.
+def quantized(model: NGrams, bits: int = 8, frequencies: Frequencies | None = None) -> NGrams:
+    """The model with at most 2**bits different probabilities for each length.
 
     Levels are the best ones for log10 of the probabilities, of which each counts as often as
-    `frequencies` say that its n-gram comes. Back-offs are chosen last, from single words on: they
-    are those by which every context sums to one after all else was rounded. Where rounding took the
-    probabilities after a context above one, they are made a level lower. Raises ModelError for
-    bits outside 2 to 16.
+    `frequencies` say that its n-gram comes. Back-offs are chosen last, from single words on, after
+    all else was rounded: as few different ones as bring the sum after every context to within
+    MASS_ERROR of one. Where rounding took the probabilities after a context above one, they are
+    made a level lower. Raises ModelError for bits outside 2 to 16.
     """
-    if not all(BITS[0] <= each <= BITS[1] for each in (bits, backoff_bits)):
-        raise ModelError(
-            f"{bits} and {backoff_bits} bits of a value, expected {BITS[0]} to {BITS[1]}"
-        )
+    if not BITS[0] <= bits <= BITS[1]:
+        raise ModelError(f"{bits} bits of a probability, expected {BITS[0]} to {BITS[1]}")
     levels = []
     for n in range(1, model.length + 1):
         weights = _weights(model, n, frequencies)
         levels.append(_levels(model.orders[n - 1], weights, 1 << bits))
         model = model.with_values(n, log10=_rounded(model.orders[n - 1], levels[-1]))
     model = with_unigrams_of_one(model)
+    shorter = np.ones(1)
     for n in range(1, model.length):
         model = _with_room(model, n, levels[n])
-        model = model.with_values(n, backoff=_on_grid(back_offs(model, n), 1 << backoff_bits))
+        model, shorter = _with_backoffs(model, n, shorter)
     return model
+
+
+def _with_backoffs(model: NGrams, n: int, shorter: Doubles) -> tuple[NGrams, Doubles]:
+    """The model with back-offs of n-grams of n words, and the total mass after each of these.
+
+    `shorter` is the mass after the n-grams that are a word shorter.
+    """
+    own, below, followed = masses(model, n)
+    suffix = model.suffixes[n - 1][-1] if n > 1 else np.zeros(len(own), np.int64)
+    rest = np.maximum(shorter[suffix] - below, TINY)
+    right = np.where(followed, np.maximum(1 - own, TINY) / rest, 1.0)
+    log10 = np.log10(right)
+    room = MASS_ERROR / np.log(10) / np.maximum(right * rest, MASS_ERROR)
+    log10[followed] = fewest_levels(log10[followed], room[followed])
+    backoff = log10.astype(np.float32)
+    mass = own + 10.0 ** backoff.astype(np.float64) * (shorter[suffix] - below)
+    return model.with_values(n, backoff=backoff), mass
 
 
 def _weights(model: NGrams, n: int, frequencies: Frequencies | None) -> Doubles:
@@ -86,13 +101,3 @@ def _with_room(model: NGrams, n: int, levels: Doubles) -> NGrams:
             break
         place = np.maximum(place - full[order.context], 0)
     return model.with_values(n + 1, log10=levels[place])
-
-
-def _on_grid(backoff: Doubles, count: int) -> Doubles:
-    """log10 of back-offs on an even grid that has 1, which is that of contexts that have none."""
-    log10 = np.log10(backoff)
-    low, high = min(0.0, log10.min()), max(0.0, log10.max())
-    step = max((high - low) / (count - 2), 1e-6)
-    place = np.clip(np.round(log10 / step), np.ceil(low / step), np.floor(high / step))
-    on_grid: Doubles = place * step
-    return on_grid
