@@ -26,7 +26,7 @@ LAYERS: dict[str, set[str]] = {
     "progress": set(),
     "runtime": {"_native", "errors"},
     "storage": {"errors"},
-    "lm": {"errors"},
+    "lm": {"errors", "progress", "storage"},
     "model": {"errors", "storage"},
     "recipe": {"errors", "storage"},
     "speech": {"errors", "runtime", "storage"},

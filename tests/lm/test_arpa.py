@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from small_ngrams import as_dictionary, random_model, same
 
 from tinyvox.errors import FileError
@@ -181,3 +183,32 @@ def test_progress_goes_to_the_end_of_the_file(tmp_path: Path) -> None:
     assert model.counts == (count + 3,)
     assert updates[-1].done == updates[-1].total == path.stat().st_size // 10**6
     assert len(updates) > 2
+
+
+Change = tuple[int, int, bytes]
+
+
+def changes() -> st.SearchStrategy[Change]:
+    """Where; how many bytes go; which come."""
+    words = r"\end\ \data\ -inf nan 1e999 99999999999 ngram 3= = \ " + "\0"
+    pieces = [*(word.encode() for word in words.split()), b"\n", b"\r", b"\t", b"\xff", b" "]
+    new = st.one_of(st.binary(max_size=4), st.sampled_from(pieces))
+    return st.tuples(st.integers(0, len(TEXT)), st.integers(0, 12), new)
+
+
+@settings(max_examples=400, deadline=None)
+@given(change=st.lists(changes(), min_size=1, max_size=4))
+def test_hostile_files_end_in_one_line(
+    tmp_path_factory: pytest.TempPathFactory, change: list[Change]
+) -> None:
+    data = TEXT.encode()
+    for place, gone, new in change:
+        data = data[:place] + new + data[place + gone :]
+    path, said = tmp_path_factory.mktemp("hostile") / "model.arpa", ""
+    path.write_bytes(data)
+    try:
+        read_arpa(path)
+    except FileError as error:
+        said = str(error)
+    assert not said or said.startswith(f"{path}:")
+    assert len(said.splitlines()) <= 1

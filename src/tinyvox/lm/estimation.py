@@ -121,7 +121,7 @@ def discounts(adjusted: Indices) -> NDArray[np.float64] | None:
     n_(k+1) / n_k with Y = n_1 / (n_1 + 2 n_2).
     """
     n = np.bincount(np.minimum(adjusted, 5), minlength=6).astype(np.float64)
-    if not n[1:5].all():
+    if not n[1:4].all():
         return None
     k = np.arange(1, 4)
     result = k - (k + 1) * n[1] / (n[1] + 2 * n[2]) * n[2:5] / n[1:4]

@@ -14,7 +14,7 @@ BITS = (2, 16)
 """The fewest and the most bits of a value."""
 EVEN = 0.1
 """The part of the weight that all n-grams share evenly, however rare."""
-MASS_ERROR = 9e-4
+MASS_ERROR = 8e-4
 """By how much the sum of all probabilities after a context may differ from one."""
 LEAST_LEFT = 1e-4
 """What the n-grams of a context leave to all other words, at least."""
