@@ -76,6 +76,7 @@ fuzz:
 	cmake -S . -B build/fuzz $(SANITIZED)
 	+cmake --build build/fuzz
 	build/fuzz/fuzz_file --seconds $(SECONDS) --seed $(SEED) --save build/fuzz native/fuzz/seeds/tvx
+	build/fuzz/fuzz_ngram --seconds $$(($(SECONDS) / 4)) --seed $(SEED) --save build/fuzz native/fuzz/seeds/tvlm
 	build/fuzz/fuzz_wav --seconds $$(($(SECONDS) / 4)) --seed $(SEED) --save build/fuzz native/fuzz/seeds/wav
 
 # The same with Clang's libFuzzer, whose corpus stays in build/fuzz-clang from run to run.

@@ -1,4 +1,5 @@
-"""Makes the seeds: small files with every layer, codebook, tensor kind and version, and a WAV file.
+"""Makes the seeds: small files with every layer, codebook, tensor kind and version, language models,
+and a WAV file.
 
     PYTHONPATH=src:tests/lib python native/fuzz/make_seeds.py
 
@@ -13,9 +14,12 @@ from pathlib import Path
 
 import torch
 import tvx_files
+from small_ngrams import random_model
 from tvx_files import MATRICES, MODELS, Make, chain, coded, dense, shared_model
 
 from tinyvox.formats import tvx
+from tinyvox.formats.tvlm import save_ngrams
+from tinyvox.lm import NGrams, Order
 from tinyvox.model import Features, Matrix, Model, Product, SpeechCard, layers
 
 FOLDER = Path(__file__).parent / "seeds"
@@ -69,11 +73,30 @@ def models() -> dict[str, Model]:
     return made | {"matrix-deep": one_matrix(deep)}
 
 
+def coarse(model: NGrams) -> NGrams:
+    """The same model with few distinct numbers, which are written as codes."""
+    orders = (
+        Order(o.context, o.word, o.log10.round(1), o.backoff.round(1)) for o in model.orders
+    )
+    return NGrams(model.words, tuple(orders))
+
+
+def language_models() -> dict[str, NGrams]:
+    """By the name of the file."""
+    return {
+        "codes": coarse(random_model(26, 3, seed=1, share=0.08)),
+        "numbers": random_model(10, 4, seed=2, share=0.15),
+        "words": random_model(20, 1, seed=3),
+    }
+
+
 def main() -> None:
     """Write the files."""
     torch.manual_seed(0)
     for name, model in models().items():
         tvx.save(model, FOLDER / "tvx" / f"{name}.tvx")
+    for name, ngrams in language_models().items():
+        save_ngrams(ngrams, FOLDER / "tvlm" / f"{name}.tvlm", {"seed": name})
     with wave.open(str(FOLDER / "wav" / "ramp.wav"), "wb") as file:
         file.setparams((1, 2, 16000, 0, "NONE", ""))
         file.writeframes(struct.pack("<500h", *range(-16000, 16000, 64)))

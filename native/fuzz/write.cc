@@ -15,7 +15,6 @@
 namespace tinyvox::fuzz {
 namespace {
 
-constexpr uint8_t magic[] = {0x89, 'T', 'V', 'X', '\r', '\n', 0x1A, '\n'};
 constexpr size_t header = 24, entry = 24, checksum = 4;
 constexpr uint8_t half_values = 8, half_levels = 16, scale_a_group = 32, model_a_group = 64,
                   fine_input = 128;
@@ -286,10 +285,10 @@ Bytes write(const File& file, uint32_t version, Random& random) {
   return seal(sections, version);
 }
 
-Bytes seal(std::span<const Section> sections, uint32_t version) {
+Bytes seal(std::span<const Section> sections, uint32_t version, const FileKind& kind) {
   uint64_t offset = header + sections.size() * entry + checksum, size = offset;
   for (const Section& section : sections) size += section.bytes.size();
-  Bytes out(std::begin(magic), std::end(magic));
+  Bytes out(kind.magic.begin(), kind.magic.end());
   put(out, version, 4);
   put(out, sections.size(), 4);
   put(out, size, 8);
@@ -311,7 +310,7 @@ uint32_t version_of(std::span<const uint8_t> file) {
 
 std::vector<Section> sections_of(std::span<const uint8_t> file) {
   std::vector<Section> sections;
-  const size_t count = file.size() < header ? 0 : std::min(load_u32(&file[12]), 3u);
+  const size_t count = file.size() < header ? 0 : std::min(load_u32(&file[12]), 8u);
   for (size_t i = 0; i < count && file.size() >= header + (i + 1) * entry; ++i) {
     const uint8_t* at = &file[header + i * entry];
     const size_t offset = std::min<size_t>(load_u32(at + 8), file.size());

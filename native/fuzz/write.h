@@ -24,7 +24,7 @@ struct Section {
 Bytes write(const File& file, uint32_t version, Random& random);
 
 // A file of these sections, with right sizes and checksums.
-Bytes seal(std::span<const Section> sections, uint32_t version);
+Bytes seal(std::span<const Section> sections, uint32_t version, const FileKind& kind = tvx_file);
 
 // The version and the sections of a file, as far as they lie within it; its checksums do not
 // matter.

@@ -48,8 +48,9 @@ void check_size(std::span<const uint8_t> bytes, uint64_t expected) {
 
 // Reads the section table. The sections must follow it in order, without gaps, to the end of the
 // file.
-std::vector<Section> read_table(Reader& reader, std::span<const uint8_t> bytes, uint32_t count) {
-  std::vector<Section> sections;
+std::vector<SectionView> read_table(Reader& reader, std::span<const uint8_t> bytes,
+                                    uint32_t count) {
+  std::vector<SectionView> sections;
   std::vector<uint32_t> checksums;
   uint64_t end = header_bytes + count * section_entry_bytes + checksum_bytes;
   for (uint32_t i = 0; i < count; ++i) {

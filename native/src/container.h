@@ -18,14 +18,14 @@ struct FileKind {
   uint32_t most_sections;
 };
 
-struct Section {
+struct SectionView {
   std::string_view tag;
   std::span<const uint8_t> bytes;
 };
 
 struct Container {
   uint32_t version;
-  std::vector<Section> sections;  // at least one
+  std::vector<SectionView> sections;  // at least one
 };
 
 inline constexpr size_t header_bytes = 24;         // magic, version, number of sections, size

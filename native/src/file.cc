@@ -98,7 +98,7 @@ File parse(std::span<const uint8_t> bytes, Budget& budget) {
   file.overhead = {{"header", header_bytes},
                    {"section table", sections.size() * section_entry_bytes + checksum_bytes}};
   size_t which = 0;
-  for (const Section& section : sections) {
+  for (const SectionView& section : sections) {
     while (which < section_tags.size() && section_tags[which] != section.tag) ++which;
     if (which == section_tags.size()) fail("sections are not MODL, SPCH, META in this order");
     try {

@@ -46,12 +46,14 @@ def spelling(word: str) -> bytes:
 
 def order_of(spellings: Sequence[bytes], frequency: NDArray[Any]) -> NDArray[np.int64]:
     """The old ids of words in their new order, [words]: groups of falling frequency, each four
-    times as large as the one before, each in alphabetical order. Special words stay the first."""
-    falling = np.argsort(-np.asarray(frequency)[SPECIAL:], kind="stable") + SPECIAL
+    times as large as the one before, each in alphabetical order. Special words stay the first. It
+    does not depend on the old ids."""
+    rising = (-np.asarray(frequency)).tolist()
+    falling = sorted(range(SPECIAL, len(spellings)), key=lambda i: (rising[i], spellings[i]))
     result = list(range(SPECIAL))
     first, size = 0, _BLOCK
     while first < len(falling):
-        result += sorted(falling[first : first + size].tolist(), key=spellings.__getitem__)
+        result += sorted(falling[first : first + size], key=spellings.__getitem__)
         first, size = first + size, 4 * size
     return np.array(result, np.int64)
 

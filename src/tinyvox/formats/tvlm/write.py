@@ -22,6 +22,7 @@ VERSION = 1
 LONGEST = 6
 """Words of the longest n-grams that a file can have."""
 RAW_BITS = 32
+MOST_MAGNITUDE = 65536
 RECORD_BITS = 480
 _MOST_WORDS = 1 << 24
 _MOST_CODE_BITS = 24
@@ -80,6 +81,13 @@ def _check(model: NGrams) -> None:
         raise ModelError(
             f"the language model has n-grams of {model.length} words, expected at most {LONGEST}; "
             "prune it to fewer"
+        )
+    least = min(float(each.min(initial=0)) for o in model.orders for each in (o.log10, o.backoff))
+    most = max(float(order.backoff.max(initial=0)) for order in model.orders)
+    if max(-least, most) > MOST_MAGNITUDE:
+        raise ModelError(
+            f"the language model has a log10 of {max((least, most), key=abs):g}, expected at most "
+            f"{MOST_MAGNITUDE} from 0"
         )
     if len(model.words) > _MOST_WORDS:
         raise ModelError(
