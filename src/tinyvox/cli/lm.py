@@ -238,7 +238,7 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         f"{facts['sampled_contexts']:,} contexts",
     ]
     if "perplexity" in facts:
-        unknown = f"{facts['unknown']:,} of {facts['tokens']:,} words unknown"
+        unknown = f"{facts['unknown']:,} of {facts['tokens']:,} tokens unknown"
         lines.append(
             f"perplexity: {facts['perplexity']:.2f}, {facts['perplexity_of_known']:.2f} without "
             f"unknown words ({unknown}; {facts['sentences']:,} sentences)"
