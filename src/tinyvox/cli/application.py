@@ -71,8 +71,8 @@ lm_app = typer.Typer(
     help="Build, compress, inspect and judge language models.", no_args_is_help=True
 )
 app.add_typer(lm_app, name="lm")
-for name, command in lm.COMMANDS.items():
-    lm_app.command(name)(_interruptible(command))
+for name, each in lm.COMMANDS.items():
+    lm_app.command(name)(_interruptible(each))
 
 
 def main() -> None:

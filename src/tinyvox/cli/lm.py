@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -45,6 +46,28 @@ Alphabet = Annotated[
 MostWords = Annotated[
     int | None, typer.Option("--words", min=1, help="The most words of the vocabulary.")
 ]
+Size = Annotated[int | None, typer.Option("--size", help="Bytes of the file, at most.")]
+MostNGrams = Annotated[
+    int | None, typer.Option("--ngrams", help="N-grams of all lengths, at most.")
+]
+MostPerplexity = Annotated[
+    float | None, typer.Option("--perplexity", help="Perplexity on --dev, at most.")
+]
+Bits = Annotated[int, typer.Option("--bits", min=2, max=16, help="Bits of a probability.")]
+Lossless = Annotated[
+    bool, typer.Option("--lossless", help="Change no number: --bits does not count.")
+]
+SpokenText = Annotated[
+    Path | None,
+    typer.Option(
+        "--text",
+        help="Text of the kind that the model is for, which says how often words come.",
+        show_default="what the model itself would say",
+    ),
+]
+HeldOut = Annotated[
+    Path | None, typer.Option("--dev", help="Other text, to measure the perplexity on.")
+]
 
 
 def build(
@@ -75,29 +98,14 @@ def build(
 def compress(
     model: LanguageModelFile,
     output: Output,
-    size: Annotated[int | None, typer.Option("--size", help="Bytes of the file, at most.")] = None,
-    ngrams: Annotated[
-        int | None, typer.Option("--ngrams", help="N-grams of all lengths, at most.")
-    ] = None,
-    perplexity: Annotated[
-        float | None, typer.Option("--perplexity", help="Perplexity on --dev, at most.")
-    ] = None,
+    size: Size = None,
+    ngrams: MostNGrams = None,
+    perplexity: MostPerplexity = None,
     words: MostWords = None,
-    bits: Annotated[int, typer.Option("--bits", min=2, max=16, help="Bits of a probability.")] = 8,
-    lossless: Annotated[
-        bool, typer.Option("--lossless", help="Change no number: --bits does not count.")
-    ] = False,
-    text: Annotated[
-        Path | None,
-        typer.Option(
-            "--text",
-            help="Text of the kind that the model is for, which says how often words come.",
-            show_default="what the model itself would say",
-        ),
-    ] = None,
-    dev: Annotated[
-        Path | None, typer.Option("--dev", help="Other text, to measure the perplexity on.")
-    ] = None,
+    bits: Bits = 8,
+    lossless: Lossless = False,
+    text: SpokenText = None,
+    dev: HeldOut = None,
     vocabulary: WordList = None,
     alphabet: Alphabet = None,
     as_json: AsJson = False,
@@ -248,7 +256,7 @@ def _lines(facts: dict[str, Any]) -> list[str]:
     return lines
 
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[..., None]] = {
     "build": build,
     "compress": compress,
     "inspect": inspect,
