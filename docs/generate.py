@@ -78,11 +78,16 @@ def _cell(text: str) -> str:
 def command_line() -> str:
     """Every command with its arguments and options."""
     app = first_of("tinyvox.cli:app")
-    return "\n\n".join(_command(info) for info in app.registered_commands if not info.hidden)
+    parts = [_command(info) for info in app.registered_commands if not info.hidden]
+    for group in app.registered_groups:
+        parts += [
+            _command(info, f"{group.name} ") for info in group.typer_instance.registered_commands
+        ]
+    return "\n\n".join(parts)
 
 
-def _command(info: Any) -> str:
-    name = info.name or info.callback.__name__.strip("_").replace("_", "-")
+def _command(info: Any, group: str = "") -> str:
+    name = group + (info.name or info.callback.__name__.strip("_").replace("_", "-"))
     parameters = [p for p in _parameters(info.callback) if not p.hidden]
     arguments = [p for p in parameters if not p.is_option]
     options = [p for p in parameters if p.is_option]

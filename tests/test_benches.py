@@ -76,6 +76,18 @@ def test_errors_against_file_bits(tmp_path: Path) -> None:
     assert len(rows["commands"]) == 9
 
 
+@pytest.mark.skipif(
+    not (ROOT.parent / "shared" / "text").exists(), reason="text does not lie beside the project"
+)
+def test_perplexity_against_bytes(tmp_path: Path) -> None:
+    whole, small, *_ = run("lm.py", tmp_path, "--cache", tmp_path)["models"]
+    assert whole["method"] == "whole"
+    assert 45_000 < small["bytes"] <= 50_000
+    assert small["ngrams"] < whole["ngrams"]
+    assert small["worst_mass"] == pytest.approx(1, abs=1e-3)
+    assert all(row["books"] > 1 < row["speech"] for row in (whole, small))
+
+
 def test_the_speed_of_quantizing(tmp_path: Path) -> None:
     rows = run("quantizer_speed.py", tmp_path, "--threads", 1)
     methods = [(row["method"], row["bits"]) for row in rows["methods"]]
@@ -404,7 +416,7 @@ def lines_of(picture: Path) -> list[str]:
 
 MEASURED = {
     "commands", "curve", "deepspeech", "effort", "full_disk", "fuzz", "kill", "large_then_small",
-    "limits", "lstm_lm", "planner_speed", "pruning", "quantized_wer", "quantizer_speed",
+    "limits", "lm", "lstm_lm", "planner_speed", "pruning", "quantized_wer", "quantizer_speed",
     "quantizers", "robustness", "runtime", "speaker", "third_party", "zoo",
 }  # fmt: skip
 

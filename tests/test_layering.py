@@ -27,7 +27,7 @@ LAYERS: dict[str, set[str]] = {
     "language_model": {"_native", "errors"},
     "runtime": {"_native", "errors"},
     "storage": {"errors"},
-    "lm": {"errors"},
+    "lm": {"errors", "progress", "storage"},
     "model": {"errors", "storage"},
     "recipe": {"errors", "storage"},
     "speech": {"errors", "runtime", "storage"},

@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from tinyvox import __version__
+from tinyvox.cli import lm
 from tinyvox.cli.bench import bench
 from tinyvox.cli.compress import compress
 from tinyvox.cli.demo import demo
@@ -65,6 +66,13 @@ def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
 
 for name, command in COMMANDS.items():
     app.command(name)(_interruptible(command))
+
+lm_app = typer.Typer(
+    help="Build, compress, inspect and judge language models.", no_args_is_help=True
+)
+app.add_typer(lm_app, name="lm")
+for name, each in lm.COMMANDS.items():
+    lm_app.command(name)(_interruptible(each))
 
 
 def main() -> None:

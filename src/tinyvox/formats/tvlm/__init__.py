@@ -3,6 +3,6 @@
 `docs/tvlm.md` specifies it.
 """
 
-from tinyvox.formats.tvlm.file import LanguageModelFile, load_ngrams, save_ngrams
+from tinyvox.formats.tvlm.file import LanguageModelFile, load_ngrams, save_ngrams, size_of_ngrams
 
-__all__ = ["LanguageModelFile", "load_ngrams", "save_ngrams"]
+__all__ = ["LanguageModelFile", "load_ngrams", "save_ngrams", "size_of_ngrams"]

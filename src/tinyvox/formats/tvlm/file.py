@@ -45,6 +45,11 @@ def save_ngrams(model: NGrams, path: Path | str, metadata: Mapping[str, Any] | N
     return len(data)
 
 
+def size_of_ngrams(model: NGrams) -> int:
+    """The bytes of the file of a language model without metadata."""
+    return len(encode(model))
+
+
 def load_ngrams(path: Path | str) -> LanguageModelFile:
     """Read a file. Raises FileError where it is missing, damaged or not a .tvlm file."""
     try:

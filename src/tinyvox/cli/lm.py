@@ -1,0 +1,265 @@
+"""`tinyvox lm`: build, compress, inspect and judge language models."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tinyvox.cli import output as printing
+from tinyvox.cli.options import AsJson
+from tinyvox.cli.progress_display import shown
+from tinyvox.errors import FileError
+
+if TYPE_CHECKING:
+    from tinyvox.lm import NGrams
+    from tinyvox.progress import Progress
+
+TVLM = b"\x89TVL"
+SUFFIXES = (".tvlm", ".arpa")
+LanguageModelFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="LM",
+        help="A language model: .tvlm, ARPA (plain, gzip, xz, bzip2), KenLM binary, .scorer of "
+        "DeepSpeech or Coqui STT, .lm.bin of CMU Sphinx.",
+    ),
+]
+Texts = Annotated[
+    list[Path], typer.Argument(help="Text, a sentence a line; plain or gzip, xz, bzip2.")
+]
+Output = Annotated[Path, typer.Option("-o", "--output", help="The .tvlm or .arpa file to write.")]
+WordList = Annotated[
+    Path | None,
+    typer.Option("--vocabulary", help="Words, one a line, of a KenLM binary that has none."),
+]
+Alphabet = Annotated[
+    Path | None,
+    typer.Option(
+        "--alphabet", help="The alphabet.txt of a scorer's acoustic model.", show_default="English"
+    ),
+]
+MostWords = Annotated[
+    int | None, typer.Option("--words", min=1, help="The most words of the vocabulary.")
+]
+Size = Annotated[int | None, typer.Option("--size", help="Bytes of the file, at most.")]
+MostNGrams = Annotated[
+    int | None, typer.Option("--ngrams", help="N-grams of all lengths, at most.")
+]
+MostPerplexity = Annotated[
+    float | None, typer.Option("--perplexity", help="Perplexity on --dev, at most.")
+]
+Bits = Annotated[int, typer.Option("--bits", min=2, max=16, help="Bits of a probability.")]
+Lossless = Annotated[
+    bool, typer.Option("--lossless", help="Change no number: --bits does not count.")
+]
+SpokenText = Annotated[
+    Path | None,
+    typer.Option(
+        "--text",
+        help="Text of the kind that the model is for, which says how often words come.",
+        show_default="what the model itself would say",
+    ),
+]
+HeldOut = Annotated[
+    Path | None, typer.Option("--dev", help="Other text, to measure the perplexity on.")
+]
+
+
+def build(
+    text: Texts,
+    output: Output,
+    order: Annotated[
+        int, typer.Option("--order", min=1, max=6, help="Words of the longest n-grams.")
+    ] = 3,
+    cutoffs: Annotated[
+        str, typer.Option("--cutoffs", help="Leave out n-grams that are no more frequent: 0,0,1.")
+    ] = "0",
+    words: MostWords = None,
+    as_json: AsJson = False,
+) -> None:
+    """Estimate a language model from text: interpolated modified Kneser-Ney."""
+    from tinyvox.lm import estimate, read_sentences
+    from tinyvox.storage import check_apart, check_output
+
+    check_output(output, SUFFIXES)
+    check_apart({"the language model": output}, text)
+    with shown() as progress:
+        sentences = chain.from_iterable(read_sentences(path, progress) for path in text)
+        model = estimate(sentences, order, _numbers(cutoffs), words, progress)
+        _save(model, output, progress)
+    _report(_facts(output, model), as_json)
+
+
+def compress(
+    model: LanguageModelFile,
+    output: Output,
+    size: Size = None,
+    ngrams: MostNGrams = None,
+    perplexity: MostPerplexity = None,
+    words: MostWords = None,
+    bits: Bits = 8,
+    lossless: Lossless = False,
+    text: SpokenText = None,
+    dev: HeldOut = None,
+    vocabulary: WordList = None,
+    alphabet: Alphabet = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a language model small: to bytes, to a number of n-grams, or to a perplexity."""
+    from tinyvox.formats.tvlm import size_of_ngrams
+    from tinyvox.lm import Settings, judge
+    from tinyvox.lm import compress as compress_model
+    from tinyvox.storage import check_apart, check_output
+
+    settings = Settings(size, ngrams, perplexity, words, None if lossless else bits)
+    inputs = [path for path in (model, text, dev, vocabulary, alphabet) if path is not None]
+    check_output(output, SUFFIXES)
+    check_apart({"the language model": output}, inputs)
+    with shown() as progress:
+        original = _load(model, vocabulary, alphabet, progress)
+        spoken, held_out = (_tokens(original, path, progress) for path in (text, dev))
+        small = compress_model(original, settings, size_of_ngrams, spoken, held_out, progress)
+        _save(small, output, progress)
+    facts = _facts(output, small) | {"original_bytes": os.path.getsize(model)}
+    facts["ratio"] = facts["original_bytes"] / facts["file_bytes"]
+    if dev is not None:
+        facts |= judge(small, _encoded(small, dev))
+        facts["original_perplexity"] = judge(original, held_out)["perplexity"]
+    _report(facts, as_json)
+
+
+def inspect(
+    model: LanguageModelFile,
+    vocabulary: WordList = None,
+    alphabet: Alphabet = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the words and n-grams of a language model, and whether its probabilities sum to one."""
+    with shown() as progress:
+        facts = _facts(model, _load(model, vocabulary, alphabet, progress))
+    _report(facts, as_json)
+
+
+def perplexity(
+    model: LanguageModelFile,
+    text: Annotated[Path, typer.Argument(help="Text, a sentence a line.")],
+    vocabulary: WordList = None,
+    alphabet: Alphabet = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how well a language model foresees a text."""
+    from tinyvox.lm import judge
+
+    with shown() as progress:
+        loaded = _load(model, vocabulary, alphabet, progress)
+        facts = _facts(model, loaded) | judge(loaded, _encoded(loaded, text))
+    _report(facts, as_json)
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(each) for each in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"--cutoffs is {text!r}, expected numbers such as 0,0,1") from None
+
+
+def _load(path: Path, vocabulary: Path | None, alphabet: Path | None, progress: Progress) -> NGrams:
+    from tinyvox.formats.tvlm import load_ngrams
+    from tinyvox.lm import read_foreign, read_sentences
+    from tinyvox.storage import open_input
+
+    with open_input(path) as file:
+        if file.read(len(TVLM)) == TVLM:
+            return load_ngrams(path).model
+    words = None if vocabulary is None else [w.strip() for w in read_sentences(vocabulary)]
+    letters = None if alphabet is None else _letters(alphabet)
+    return read_foreign(path, words, letters, progress)
+
+
+def _letters(path: Path) -> list[str]:
+    r"""The letters of DeepSpeech's `alphabet.txt`: one a line; # begins a comment, \# is #."""
+    from tinyvox.storage import open_input
+
+    with open_input(path) as file:
+        lines = file.read().decode("utf-8", "surrogateescape").splitlines()
+    letters = [line.removeprefix("\\") for line in lines if line and not line.startswith("#")]
+    if not letters or any(len(letter) > 8 for letter in letters):
+        raise FileError(f"{path}: is no alphabet; expected a letter a line")
+    return letters
+
+
+def _tokens(model: NGrams, path: Path | None, progress: Progress) -> Any:
+    return None if path is None else _encoded(model, path, progress)
+
+
+def _encoded(model: NGrams, path: Path, progress: Progress | None = None) -> Any:
+    from tinyvox.lm import read_sentences
+    from tinyvox.progress import silent
+
+    return model.encode(read_sentences(path, progress or silent))
+
+
+def _save(model: NGrams, path: Path, progress: Progress) -> None:
+    from tinyvox.formats.tvlm import save_ngrams
+    from tinyvox.lm import write_arpa
+
+    if path.suffix.lower() == ".arpa":
+        write_arpa(model, path, progress)
+    else:
+        save_ngrams(model, path)
+
+
+def _facts(path: Path, model: NGrams) -> dict[str, Any]:
+    from tinyvox.lm import describe
+
+    size = os.path.getsize(path)
+    return {
+        "file": str(path),
+        "file_bytes": size,
+        "bytes_per_ngram": size / sum(model.counts),
+        **describe(model),
+    }
+
+
+def _report(facts: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        printing.print_json(facts)
+        return
+    out = printing.people()
+    for line in _lines(facts):
+        out.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def _lines(facts: dict[str, Any]) -> list[str]:
+    counts = " / ".join(f"{count:,}" for count in facts["ngrams"])
+    ratio = f", {facts['ratio']:.1f} times smaller than the original" if "ratio" in facts else ""
+    lines = [
+        f"{facts['file']}: {facts['file_bytes']:,} bytes{ratio}",
+        f"{counts} n-grams of 1 to {facts['order']} words, {facts['bytes_per_ngram']:.2f} bytes "
+        "each, all included",
+        f"total mass: mean {facts['mean_total_mass']:.6f}, worst {facts['worst_total_mass']:.6f}, "
+        f"{facts['sampled_contexts']:,} contexts",
+    ]
+    if "perplexity" in facts:
+        unknown = f"{facts['unknown']:,} of {facts['tokens']:,} tokens unknown"
+        lines.append(
+            f"perplexity: {facts['perplexity']:.2f}, {facts['perplexity_of_known']:.2f} without "
+            f"unknown words ({unknown}; {facts['sentences']:,} sentences)"
+        )
+    if "original_perplexity" in facts:
+        lines.append(f"perplexity of the original: {facts['original_perplexity']:.2f}")
+    return lines
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "build": build,
+    "compress": compress,
+    "inspect": inspect,
+    "perplexity": perplexity,
+}
+"""The commands of the group by name, in the order in which `--help` lists them."""

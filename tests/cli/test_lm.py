@@ -1,0 +1,114 @@
+"""`tinyvox lm` as a user meets it: text to a model, a model to a small file, facts about both."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from tinyvox import cli
+from tinyvox.errors import FileError, ModelError, TinyvoxError
+from tinyvox.lm import estimate, read_arpa, read_sentences
+
+TEXT = Path(__file__).parents[1] / "lm" / "lmplz" / "text.txt"
+WITHOUT_WORDS = TEXT.parents[1] / "kenlm" / "without-words.bin"
+
+
+def run(*arguments: object) -> str:
+    """Standard output of a command that succeeds."""
+    result = CliRunner().invoke(cli.app, ["lm", *map(str, arguments)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def facts(*arguments: object) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(run(*arguments, "--json"))
+    return found
+
+
+@pytest.fixture(scope="module", name="arpa")
+def arpa_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("lm") / "cats.arpa"
+    run("build", TEXT, "-o", path, "--order", 3)
+    return path
+
+
+def test_build_writes_what_python_estimates(arpa: Path) -> None:
+    expected = estimate(read_sentences(TEXT), 3)
+    assert read_arpa(arpa).counts == expected.counts
+    assert read_arpa(arpa).words == expected.words
+
+
+def test_build_takes_cut_offs_and_several_texts(tmp_path: Path) -> None:
+    found = facts(
+        "build", TEXT, TEXT, "-o", tmp_path / "a.tvlm", "--cutoffs", "0,0,2", "--words", 6
+    )
+    assert found["words"] == 9
+    assert found["ngrams"] == list(estimate([*read_sentences(TEXT)] * 2, 3, (0, 0, 2), 6).counts)
+
+
+@pytest.mark.parametrize("suffix", [".tvlm", ".arpa"])
+def test_compress_says_what_became_of_it(arpa: Path, tmp_path: Path, suffix: str) -> None:
+    small = tmp_path / f"small{suffix}"
+    found = facts("compress", arpa, "-o", small, "--ngrams", 40, "--dev", TEXT)
+    assert sum(found["ngrams"]) <= 40
+    assert found["file_bytes"] == small.stat().st_size
+    assert found["ratio"] == arpa.stat().st_size / small.stat().st_size
+    assert found["worst_total_mass"] == pytest.approx(1, abs=1e-3)
+    assert found["perplexity"] > found["original_perplexity"] > 1
+    again = facts("perplexity", small, TEXT)
+    assert again["perplexity"] == pytest.approx(found["perplexity"], rel=1e-4)
+
+
+def test_a_lossless_file_has_the_perplexity_of_the_original(arpa: Path, tmp_path: Path) -> None:
+    found = facts("compress", arpa, "-o", tmp_path / "a.tvlm", "--lossless", "--dev", TEXT)
+    assert found["perplexity"] == pytest.approx(found["original_perplexity"], rel=1e-6)
+    assert found["ngrams"] == facts("inspect", arpa)["ngrams"]
+
+
+def test_a_file_has_at_most_the_bytes_that_were_asked_for(arpa: Path, tmp_path: Path) -> None:
+    whole = facts("compress", arpa, "-o", tmp_path / "whole.tvlm")["file_bytes"]
+    found = facts("compress", arpa, "-o", tmp_path / "a.tvlm", "--size", whole - 100)
+    assert whole - 300 < found["file_bytes"] <= whole - 100
+
+
+def test_people_see_sizes_masses_and_perplexities(arpa: Path) -> None:
+    said = run("perplexity", arpa, TEXT)
+    assert "14 / 35 / 48 n-grams of 1 to 3 words" in said
+    assert "total mass: mean 1.000000, worst 1.0000" in said
+    assert "0 of 71 tokens unknown; 10 sentences" in said
+
+
+def test_words_of_a_binary_without_words_come_from_a_file(tmp_path: Path) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("\n".join("abcdefghijk"))
+    assert facts("inspect", WITHOUT_WORDS, "--vocabulary", words)["words"] == 14
+    assert refused("inspect", WITHOUT_WORDS, error=FileError).endswith("give a list of words")
+
+
+def refused(*arguments: object, error: type[TinyvoxError]) -> str:
+    """What is said where a command cannot do its work."""
+    with pytest.raises(error) as caught:
+        run(*arguments)
+    return str(caught.value)
+
+
+def test_what_cannot_be_is_said_before_the_work(arpa: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.tvlm"
+    said = refused("compress", arpa, "-o", arpa, error=FileError)
+    assert "would be overwritten" in said
+    said = refused("compress", arpa, "-o", tmp_path / "a.bin", error=FileError)
+    assert "expected a name with .tvlm or .arpa" in said
+    said = refused("compress", arpa, "-o", out, "--size", 9, "--ngrams", 9, error=ModelError)
+    assert "wanted at once" in said
+    assert not out.exists()
+
+
+def test_cut_offs_that_are_no_numbers_are_wrong_usage(tmp_path: Path) -> None:
+    command = ["lm", "build", str(TEXT), "-o", str(tmp_path / "a.arpa"), "--cutoffs", "few"]
+    result = CliRunner().invoke(cli.app, command)
+    assert result.exit_code == 2
+    assert "expected numbers such as 0,0,1" in " ".join(result.output.split())
