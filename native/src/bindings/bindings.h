@@ -20,6 +20,7 @@ nanobind::object features_of(std::shared_ptr<const FeatureTables> tables,
 void with_file(nanobind::handle path,
                const std::function<void(std::span<const uint8_t> bytes)>& work);
 
+void bind_decode(nanobind::module_& m);
 void bind_features(nanobind::module_& m);
 void bind_file(nanobind::module_& m);
 void bind_kernels(nanobind::module_& m);
