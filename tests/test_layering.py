@@ -26,6 +26,7 @@ LAYERS: dict[str, set[str]] = {
     "progress": set(),
     "runtime": {"_native", "errors"},
     "storage": {"errors"},
+    "lm": {"errors"},
     "model": {"errors", "storage"},
     "recipe": {"errors", "storage"},
     "speech": {"errors", "runtime", "storage"},

@@ -10,7 +10,7 @@ if(TINYVOX_LIBFUZZER)
 else()
   set(driver driver.cc)
   # Where a file decides what is done, and not in loops over frames and weights, which take the time.
-  foreach(room coded file model records shapes)
+  foreach(room coded container file model records shapes)
     set_property(SOURCE native/src/${room}.cc APPEND PROPERTY COMPILE_OPTIONS -fsanitize-coverage=trace-pc)
   endforeach()
 endif()

@@ -132,6 +132,11 @@ void Reader::finish() const {
   if (left()) fail("has " + std::to_string(left()) + " bytes too many");
 }
 
+void read_padding(Reader& reader) {
+  if (reader.u64() != 0) fail("does not end with eight bytes of zero");
+  reader.finish();
+}
+
 void check_utf8(const char* what, std::span<const uint8_t> bytes) {
   while (!bytes.empty()) {
     const size_t length = sequence_length(bytes);

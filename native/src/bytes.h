@@ -52,6 +52,9 @@ class Reader {
   size_t position_ = 0;
 };
 
+// The eight bytes of zero at the end of what load_bits reads. Raises unless nothing follows.
+void read_padding(Reader& reader);
+
 // Raises unless the bytes are well-formed UTF-8 (The Unicode Standard, table 3-7).
 void check_utf8(const char* what, std::span<const uint8_t> bytes);
 

@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "container.h"
 #include "features.h"
 
 namespace tinyvox {
@@ -242,11 +243,6 @@ class Budget;
 File parse(std::span<const uint8_t> bytes);
 File parse(std::span<const uint8_t> bytes, Budget& budget);
 
-// What the first bytes of a file say.
-inline constexpr size_t header_bytes = 24;  // magic, version, number of sections, size
-
-// The size of the file that begins with these bytes, header_bytes of them unless it is shorter.
-// Raises FormatError if it is no .tvx file that this version reads.
-uint64_t size_in_header(std::span<const uint8_t> start);
+extern const FileKind tvx_file;
 
 }  // namespace tinyvox

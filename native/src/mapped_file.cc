@@ -5,8 +5,6 @@
 #include <memory>
 #include <system_error>
 
-#include "file.h"
-
 #if __has_include(<sys/mman.h>)
 #define TINYVOX_MAPS 1
 #include <sys/mman.h>
@@ -26,10 +24,10 @@ struct Close {
 
 }  // namespace
 
-MappedFile::MappedFile(const char* path) {
+MappedFile::MappedFile(const char* path, const FileKind& kind) {
   const std::unique_ptr<std::FILE, Close> file(std::fopen(path, "rb"));
   if (!file) fail();
-  if (!map(file.get())) read(file.get());
+  if (!map(file.get())) read(file.get(), kind);
 }
 
 #ifdef TINYVOX_MAPS
@@ -58,9 +56,10 @@ bool MappedFile::map(std::FILE*) { return false; }
 #endif
 
 // A directory can be opened, and fails here.
-void MappedFile::read(std::FILE* file) {
+void MappedFile::read(std::FILE* file, const FileKind& kind) {
   read_until(file, header_bytes);
-  read_until(file, size_in_header(read_) + 1);  // one more, to see whether the file ends there
+  read_until(file,
+             size_in_header(kind, read_) + 1);  // one more, to see whether the file ends there
 }
 
 // Memory grows with what arrives, not with what is announced.
