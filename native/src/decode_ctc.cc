@@ -19,6 +19,7 @@ constexpr float unheard = -1000;  // of the unfinished word at the end: the scor
 constexpr uint32_t before_words = Lexicon::none - 1;  // a state of the lexicon: a space must come
 // In place of a list of frames: that of the hypothesis at place 0, and this frame; -3 for place 1.
 constexpr int32_t entered = -2;
+constexpr size_t most_beam = 100'000;
 constexpr size_t prefixes_each = 64, most_prefixes_each = 1024;  // of a hypothesis, in memory
 
 // ln(e^a + e^b)
@@ -26,6 +27,19 @@ float log_add(float a, float b) {
   if (a < b) std::swap(a, b);
   const float difference = b - a;
   return difference > -16 ? a + std::log1p(std::exp(difference)) : a;  // below the rounding
+}
+
+const BeamSettings& checked(const BeamSettings& settings) {
+  if (settings.beam < 1 || settings.beam > most_beam)
+    throw std::invalid_argument("the beam width is " + std::to_string(settings.beam) +
+                                ", expected 1 to " + std::to_string(most_beam));
+  if (!std::isfinite(settings.alpha) || settings.alpha < 0 || !std::isfinite(settings.beta))
+    throw std::invalid_argument("alpha is " + std::to_string(settings.alpha) + " and beta " +
+                                std::to_string(settings.beta) +
+                                ", expected finite numbers, alpha not below 0");
+  if (settings.cutoff_tokens < 1 || !(settings.cutoff_probability > 0))
+    throw std::invalid_argument("a cut-off of tokens leaves none; expected it above 0");
+  return settings;
 }
 
 }  // namespace
@@ -60,13 +74,12 @@ void GreedyDecoder::append(const std::string& token) {
   }
 }
 
-BeamDecoder::BeamDecoder(std::shared_ptr<const Vocabulary> vocabulary,
-                         const BeamSettings& settings)
-    : vocabulary_(std::move(vocabulary)),
-      settings_(settings),
-      hot_words_(settings.hot_words, vocabulary_->alphabet, !vocabulary_->characters),
-      prefixes_(settings.beam * prefixes_each),
-      frames_(settings.beam * prefixes_each) {
+BeamDecoder::BeamDecoder(const BeamSearch& search)
+    : vocabulary_(search.vocabulary),
+      settings_(checked(search.settings)),
+      hot_words_(settings_.hot_words, vocabulary_->alphabet, !vocabulary_->characters),
+      prefixes_(settings_.beam * prefixes_each),
+      frames_(settings_.beam * prefixes_each) {
   const Alphabet& alphabet = vocabulary_->alphabet;
   likelihood_.resize(alphabet.tokens());
   likely_.reserve(alphabet.tokens());

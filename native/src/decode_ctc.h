@@ -46,6 +46,12 @@ struct BeamSettings {
   std::vector<HotWord> hot_words;
 };
 
+// All that decoders of one kind need.
+struct BeamSearch {
+  std::shared_ptr<const Vocabulary> vocabulary;
+  BeamSettings settings;
+};
+
 struct Transcript {
   std::vector<uint32_t> tokens;
   std::vector<uint64_t> frames;  // at which each token came
@@ -58,7 +64,9 @@ struct Transcript {
 // without the words before it.
 class BeamDecoder {
  public:
-  BeamDecoder(std::shared_ptr<const Vocabulary> vocabulary, const BeamSettings& settings);
+  // Raises std::invalid_argument for settings out of their range, and hot words that tokens cannot
+  // spell.
+  explicit BeamDecoder(const BeamSearch& search);
 
   void begin();
   void step(const float* log_probabilities);  // [tokens]

@@ -6,6 +6,7 @@ NB_MODULE(_native, m) {
   tinyvox::bind_features(m);
   tinyvox::bind_file(m);
   tinyvox::bind_kernels(m);
+  tinyvox::bind_ngram(m);
   tinyvox::bind_rdo(m);
   tinyvox::bind_session(m);
 }
