@@ -196,6 +196,11 @@ class SpeechStream:
     def best(self, count: int) -> list[tuple[str, list[int], list[int], float]]:
         """Text, tokens, frames and score of the likeliest texts. Needs a beam search."""
 
+class NgramModel:
+    """A language model in a .tvlm file. Raises OSError or FormatError."""
+
+    def __init__(self, path: str | PathLike[str]) -> None: ...
+
 class Vocabulary:
     """The words of a decoder, and how likely they are.
 

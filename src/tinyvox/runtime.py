@@ -176,7 +176,9 @@ class Session:
         """A new utterance as features; takes no speech card."""
         return FeatureStream(_native.FeatureStream(self._native))
 
-    def search(self, lm: LanguageModelLike | None = None, **settings: Any) -> BeamSearch:
+    def search(
+        self, lm: LanguageModelLike | Path | str | None = None, **settings: Any
+    ) -> BeamSearch:
         """A beam search over this model's outputs, for any number of streams.
 
         `settings` are those of `BeamSearch`: beam, alpha, beta, words, hot_words and others. Raises

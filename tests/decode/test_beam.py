@@ -190,9 +190,7 @@ def test_unlikely_tokens_are_cut_off(top: int, probability: float) -> None:
             total += math.exp(row[token])
             if total >= probability:
                 break
-    search = BeamSearch(
-        TOKENS, BLANK, beam=5000, cutoff_tokens=top, cutoff_probability=probability
-    )
+    search = BeamSearch(TOKENS, BLANK, beam=5000, cutoff_tokens=top, cutoff_probability=probability)
     found = search.decode(log_probabilities, EVERYTHING)
     assert_equal(scores_of(found), all_paths(kept, BLANK))
 

@@ -86,7 +86,10 @@ def _exact(model: Model, audio: Sequence[Array]) -> Row:
         with torch.no_grad():
             found = executor(torch.from_numpy(frames)[None])[0].numpy()
         largest = max(largest, float(np.abs(found - expected).max()))
-        texts = [greedy_text(each.argmax(1), model.card.texts, model.card.blank) for each in (found, expected)]
+        texts = [
+            greedy_text(each.argmax(1), model.card.texts, model.card.blank)
+            for each in (found, expected)
+        ]
         same += texts[0] == texts[1]
     return {"difference": largest, "same_texts": same, "of": len(audio[:EXACT])}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -10,6 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from tinyvox import _native
 from tinyvox.decode.transcripts import Token, Transcript
+from tinyvox.errors import FileError
+
+ALPHA, BETA = 0.93, 1.18
+"""The weight of a language model and the bonus of a word that DeepSpeech takes, rounded."""
 
 Found = list[tuple[str, list[int], list[int], float]]
 """Text, tokens, frames and score of each transcript, as the native core gives them."""
@@ -35,11 +40,11 @@ class BeamSearch:
         self,
         tokens: Sequence[str],
         blank: int,
-        lm: LanguageModelLike | None = None,
+        lm: LanguageModelLike | Path | str | None = None,
         *,
         beam: int = 100,
-        alpha: float = 1.0,
-        beta: float = 0.0,
+        alpha: float = ALPHA,
+        beta: float | None = None,
         words: Sequence[str] = (),
         open_vocabulary: bool = False,
         hot_words: Mapping[str, float] | None = None,
@@ -50,6 +55,8 @@ class BeamSearch:
     ) -> None:
         """`tokens` are texts as they are printed, the one at `blank` among them.
 
+        `lm` is an open language model, or a .tvlm file. Without one, `beta` is 0.
+
         `beam` texts are kept from frame to frame. Words are those of `lm`, or `words`, where
         some are given, and no others, unless the vocabulary is open: then another word is one that
         the language model does not know. `hot_words` are words or phrases with boosts, natural
@@ -58,8 +65,9 @@ class BeamSearch:
         likely tokens count, or as few as have `cutoff_probability` together. An output frame lasts
         `frame_seconds`.
 
-        Raises ValueError for settings out of their range, for hot words with characters that no
-        token gives, and where tokens can spell none of the words.
+        Raises FileError for a file that cannot be used; ValueError for settings out of their range,
+        for hot words with characters that no token gives, and where tokens can spell none of the
+        words.
         """
         self.tokens, self.blank, self.frame_seconds = tuple(tokens), blank, frame_seconds
         hot = dict(hot_words or {})
@@ -67,7 +75,7 @@ class BeamSearch:
         vocabulary = _native.Vocabulary(
             list(tokens),
             blank,
-            None if lm is None else lm.native,
+            None if lm is None else _model_of(lm),
             closed=not open_vocabulary,
             characters=characters,
             words=list(words),
@@ -77,7 +85,7 @@ class BeamSearch:
             vocabulary,
             beam=beam,
             alpha=alpha,
-            beta=beta,
+            beta=beta if beta is not None else 0.0 if lm is None else BETA,
             cutoff_tokens=cutoff_tokens,
             cutoff_probability=cutoff_probability,
             hot_words=[(" ".join(text.split()), boost) for text, boost in hot.items()],
@@ -111,6 +119,20 @@ class BeamSearch:
             )
             for text, tokens, frames, score in found
         ]
+
+
+def _model_of(lm: LanguageModelLike | Path | str) -> _native.NgramModel:
+    if not isinstance(lm, Path | str):
+        return lm.native
+    try:
+        return _native.NgramModel(lm)
+    except OSError as error:
+        raise FileError(f"{lm}: cannot be read: {error.strerror or error}") from error
+    except (_native.FormatError, MemoryError) as error:
+        said = str(error) or "too large for the memory"
+        raise FileError(
+            f"{lm}: {said}; a .tvlm file is made by: tinyvox lm compress LM -o small.tvlm"
+        ) from error
 
 
 class BeamStream:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from tinyvox.evaluation.counting import (
     unknown_characters,
 )
 from tinyvox.executor import Executor
-from tinyvox.model import Model, SpeechCard
+from tinyvox.model import Model
 from tinyvox.progress import Progress, counted, silent
 from tinyvox.runtime import Session, extract_features
 from tinyvox.speech import Audio, Utterance, read_utterance
@@ -126,17 +127,25 @@ def transcribe_with(
 
 
 def search_for(
-    model: Model | Session, lm: LanguageModelLike | None, settings: Mapping[str, Any]
+    model: Model | Session,
+    lm: LanguageModelLike | Path | str | None,
+    settings: Mapping[str, Any],
 ) -> BeamSearch:
     """A beam search over the outputs of a model; `settings` are those of `BeamSearch`.
 
-    Raises ModelError where the model has no speech card, ValueError as `BeamSearch` does.
+    Raises FileError for a language model that cannot be opened, ModelError where the model has no
+    speech card, or its tokens do not fit words or hot words.
     """
-    if isinstance(model, Session) and model.has_speech:
-        return model.search(lm, **settings)
-    if isinstance(model, Session) or model.card is None:
+    if not (model.has_speech if isinstance(model, Session) else model.card):
         raise ModelError(_NO_CARD)
-    return BeamSearch(model.card.texts, model.card.blank, lm, **settings)
+    try:
+        if isinstance(model, Session):
+            return model.search(lm, **settings)
+        card = model.card
+        assert card is not None
+        return BeamSearch(card.texts, card.blank, lm, **settings)
+    except ValueError as error:
+        raise ModelError(f"the model cannot be decoded so: {error}") from error
 
 
 def tokens_of(model: Model | Session) -> Sequence[str]:

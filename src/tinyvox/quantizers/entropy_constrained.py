@@ -131,9 +131,7 @@ def _fit(
     return replace(coded, scale=coded.scale / fineness)
 
 
-def _fineness(
-    values: Tensor, importance: Tensor, bits: float
-) -> tuple[Tensor | None, Tensor]:
+def _fineness(values: Tensor, importance: Tensor, bits: float) -> tuple[Tensor | None, Tensor]:
     """The class of each row, uint8 [out] or None, and the divisor of its step, float32 [out].
 
     No row gets a finer step than one with which the outermost level still reaches its largest

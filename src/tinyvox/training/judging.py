@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tinyvox.errors import DataError
 from tinyvox.decode import greedy_text
+from tinyvox.errors import DataError
 from tinyvox.evaluation import count_errors
 from tinyvox.executor import Executor, Frames
 from tinyvox.model import SpeechCard
