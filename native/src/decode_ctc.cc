@@ -202,10 +202,11 @@ void BeamDecoder::expand(int32_t place) {
 void BeamDecoder::expand_lexicon(const Hypothesis& from, int32_t place) {
   const Lexicon& lexicon = *vocabulary_->lexicon;
   Prefix& prefix = prefixes_[from.prefix];
+  const float most = hot_words_.most(prefix.hot);
   const uint32_t first = lexicon.first(prefix.word);
   for (uint32_t next = first; next < first + lexicon.children(prefix.word); ++next) {
     const uint32_t token = lexicon.unit(next);
-    if (from.score + likelihood_[token] + hot_words_.most() > threshold_)
+    if (from.score + likelihood_[token] + most > threshold_)
       consider(from, place, token, gain(prefix, token, nullptr));
   }
   const uint16_t space = vocabulary_->alphabet.space();
@@ -215,8 +216,11 @@ void BeamDecoder::expand_lexicon(const Hypothesis& from, int32_t place) {
 
 void BeamDecoder::expand_all(const Hypothesis& from, int32_t place) {
   Prefix& prefix = prefixes_[from.prefix];
+  // Tokens of several letters may end several hot words.
+  const bool letters = vocabulary_->alphabet.tokens_are_units() || hot_words_.empty();
+  const float most = letters ? hot_words_.most(prefix.hot) : -never;
   for (uint32_t token : likely_) {
-    const bool hopeless = from.score + likelihood_[token] + hot_words_.most() <= threshold_;
+    const bool hopeless = from.score + likelihood_[token] + most <= threshold_;
     if (hopeless && !vocabulary_->lexicon) break;
     // The end of a word may add anything; letters alone add what hot words do.
     if (!hopeless || ends_word_[token] || vocabulary_->characters)

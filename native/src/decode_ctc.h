@@ -119,18 +119,18 @@ class BeamDecoder {
   std::shared_ptr<const Vocabulary> vocabulary_;
   BeamSettings settings_;
   HotWords hot_words_;
-  double offset_ = 0;    // what was taken off the scores so far, so that the best is 0
+  double offset_ = 0;  // what was taken off the scores so far, so that the best is 0
   uint64_t frame_ = 0;
   float threshold_ = 0;  // a candidate at or below it is not in the next beam
   PrefixTree prefixes_;
   FrameLists frames_;
   std::vector<Hypothesis> beam_, stays_, next_;
   std::vector<Candidate> candidates_;
-  std::vector<float> likelihood_;      // [tokens]: minus infinity if cut off
-  std::vector<uint32_t> likely_;       // the tokens that are not, but for the blank; likeliest first
-  std::vector<uint8_t> ends_word_;     // [tokens]: whether it holds a space
-  std::vector<int32_t> child_of_;      // [tokens]: the place whose child by it is in the beam
-  std::vector<uint32_t> committed_;    // tokens that all of the beam begins with
+  std::vector<float> likelihood_;    // [tokens]: minus infinity if cut off
+  std::vector<uint32_t> likely_;     // the tokens that are not, but for the blank; likeliest first
+  std::vector<uint8_t> ends_word_;   // [tokens]: whether it holds a space
+  std::vector<int32_t> child_of_;    // [tokens]: the place whose child by it is in the beam
+  std::vector<uint32_t> committed_;  // tokens that all of the beam begins with
   std::vector<uint64_t> committed_frames_;
 };
 

@@ -43,8 +43,8 @@ void HotWords::add(const std::u16string& units, float boost) {
     state = next_[at];
     const size_t spelled = std::min(i + 1 - edge, letters);
     if (i + 1 < units.size())
-      advance_[state] = std::max(advance_[state], boost * static_cast<float>(spelled) /
-                                                      static_cast<float>(letters));
+      advance_[state] = std::max(advance_[state],
+                                 boost * static_cast<float>(spelled) / static_cast<float>(letters));
   }
   gain_[state] = boost;  // that of the last, if a word is given twice
 }
@@ -68,9 +68,11 @@ void HotWords::link() {
       }
     }
   }
-  for (size_t state = 0; state < gain_.size(); ++state) {
-    gain_[state] += advance_[state];
-    most_ = std::max(most_, gain_[state]);
+  for (size_t state = 0; state < gain_.size(); ++state) gain_[state] += advance_[state];
+  for (uint32_t state = 0; state < gain_.size(); ++state) {
+    float& most = most_.emplace_back(-advance_[state]);
+    for (uint32_t c = 0; c < classes_; ++c)
+      most = std::max(most, gain(state, next_[state * classes_ + c]));
   }
 }
 

@@ -26,7 +26,7 @@ class HotWords {
   // tokens cannot spell, or a boost that is not finite.
   HotWords(std::span<const HotWord> words, const Alphabet& alphabet, bool whole);
 
-  bool empty() const { return gain_.size() <= 1; }
+  bool empty() const { return gain_.size() == 1; }
   uint32_t start() const { return start_; }
   uint32_t next(uint32_t state, uint16_t unit) const {
     return next_[state * classes_ + class_[unit]];
@@ -35,7 +35,7 @@ class HotWords {
   float gain(uint32_t from, uint32_t to) const { return gain_[to] - advance_[from]; }
   // What the end of the text adds.
   float end(uint32_t state) const;
-  float most() const { return most_; }  // of all gains
+  float most(uint32_t state) const { return most_[state]; }  // of the gains of its next steps
 
  private:
   void add(const std::u16string& units, float boost);
@@ -44,11 +44,11 @@ class HotWords {
   bool whole_;
   uint16_t space_;
   uint32_t start_ = 0, classes_ = 1;
-  std::vector<uint32_t> class_;   // [unit]: 0 for those in no hot word
-  std::vector<uint32_t> next_;    // [state, class]
-  std::vector<float> gain_;       // [state]: boosts that are complete, and the advance
-  std::vector<float> advance_;    // [state]
-  float most_ = 0;
+  std::vector<uint32_t> class_;  // [unit]: 0 for those in no hot word
+  std::vector<uint32_t> next_;   // [state, class]
+  std::vector<float> gain_;      // [state]: boosts that are complete, and the advance
+  std::vector<float> advance_;   // [state]
+  std::vector<float> most_;      // [state]
 };
 
 }  // namespace tinyvox

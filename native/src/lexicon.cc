@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <limits>
-#include <map>
 
 namespace tinyvox {
 namespace {
@@ -30,16 +29,16 @@ Alphabet::Alphabet(std::span<const std::string> tokens, uint32_t blank)
 }
 
 bool Alphabet::find_characters() {
-  std::map<std::string_view, uint32_t> found;
+  if (texts_.size() >= std::numeric_limits<uint16_t>::max()) return false;
   for (uint32_t i = 0; i < texts_.size(); ++i) {
     if (i == blank_ || is_special(texts_[i])) continue;
     const auto first = static_cast<unsigned char>(texts_[i][0]);
-    const bool byte = first >= 0x80 && first < 0xC0;  // the middle of a character
-    if (byte || !is_character(texts_[i]) || !found.emplace(texts_[i], i).second) return false;
+    const bool inside = first >= 0x80 && first < 0xC0;  // the middle of a character
+    if (inside || !is_character(texts_[i]) ||
+        !characters_.emplace(texts_[i], static_cast<uint16_t>(i)).second)
+      return false;
   }
-  if (texts_.size() >= std::numeric_limits<uint16_t>::max()) return false;
-  const auto space = found.find(" ");
-  space_ = static_cast<uint16_t>(space == found.end() ? texts_.size() : space->second);
+  space_ = characters_.emplace(" ", static_cast<uint16_t>(texts_.size())).first->second;
   size_ = texts_.size() + 1;
   for (uint32_t i = 0; i <= texts_.size(); ++i) {
     starts_.push_back(i);
@@ -68,14 +67,12 @@ std::u16string Alphabet::spell(std::string_view word) const {
     for (unsigned char byte : word) result += static_cast<char16_t>(byte);
     return result;
   }
-  for (size_t at = 0; at < word.size();) {
-    const std::string_view character =
-        word.substr(at, character_bytes(static_cast<unsigned char>(word[at])));
-    const auto token = std::find(texts_.begin(), texts_.end(), character);
-    const auto unit = static_cast<size_t>(token - texts_.begin());
-    if (character != " " && (token == texts_.end() || unit == blank_)) return {};
-    result += static_cast<char16_t>(character == " " ? space_ : unit);
-    at += character.size();
+  std::string character;
+  for (size_t at = 0; at < word.size(); at += character.size()) {
+    character = word.substr(at, character_bytes(static_cast<unsigned char>(word[at])));
+    const auto found = characters_.find(character);
+    if (found == characters_.end()) return {};
+    result += static_cast<char16_t>(found->second);
   }
   return result;
 }

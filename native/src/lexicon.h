@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 namespace tinyvox {
@@ -40,6 +41,7 @@ class Alphabet {
   bool single_ = false, spaces_lead_ = false;
   uint16_t space_ = ' ';
   size_t size_ = 256;
+  std::unordered_map<std::string, uint16_t> characters_;  // and their units
   std::vector<uint16_t> units_;
   std::vector<uint32_t> starts_;  // [tokens + 1]: of the units of each token
 };

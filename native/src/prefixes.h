@@ -14,15 +14,16 @@ namespace tinyvox {
 inline constexpr int32_t nowhere = -1;
 inline constexpr int32_t unused = -2;  // the place of a prefix that is free
 
-// The tokens from the root to here; linked to its parent, its first child, the next of its siblings.
+// The tokens from the root to here; linked to its parent, its first child, the next of its
+// siblings.
 struct Prefix {
   int32_t parent = nowhere, child = nowhere, sibling = nowhere;
   int32_t place = nowhere;  // in the beam
   uint32_t token = 0;
-  uint32_t word = 0;     // state of the lexicon
-  uint32_t hot = 0;      // state of the hot words
-  float gain = 0;        // what entering it added to the score
-  float word_gain = 0;   // what the end of its word adds; not a number: not known yet
+  uint32_t word = 0;             // state of the lexicon
+  uint32_t hot = 0;              // state of the hot words
+  float gain = 0;                // what entering it added to the score
+  float word_gain = 0;           // what the end of its word adds; not a number: not known yet
   NgramModel::State context;     // of the words that are complete
   NgramModel::State after_word;  // once word_gain is known
 };
@@ -36,8 +37,8 @@ class PrefixTree {
   Prefix& operator[](int32_t prefix) { return prefixes_[prefix]; }
   const Prefix& operator[](int32_t prefix) const { return prefixes_[prefix]; }
 
-  int32_t child(int32_t parent, uint32_t token) const;  // or nowhere
-  size_t depth(int32_t prefix) const;                   // below the root
+  int32_t child(int32_t parent, uint32_t token) const;             // or nowhere
+  size_t depth(int32_t prefix) const;                              // below the root
   void read(int32_t prefix, std::vector<uint32_t>& tokens) const;  // below the root
   int32_t add(int32_t parent, uint32_t token);
   // Frees a prefix that is in no beam and has no children, then its parent likewise.

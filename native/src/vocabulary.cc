@@ -39,18 +39,17 @@ std::vector<Entry> entries_of(const NgramModel* model, const VocabularyOptions& 
 std::shared_ptr<const Vocabulary> make_vocabulary(Alphabet alphabet,
                                                   std::shared_ptr<const NgramModel> model,
                                                   const VocabularyOptions& options) {
-  auto result = std::make_shared<Vocabulary>(
-      Vocabulary{std::move(alphabet), std::move(model), nullptr, options.closed,
-                 options.characters, 0});
+  auto result = std::make_shared<Vocabulary>(Vocabulary{
+      std::move(alphabet), std::move(model), nullptr, options.closed, options.characters, 0});
   const NgramModel* const known = result->model.get();
   result->unknown = chance_of(known, NgramModel::unknown);
   const std::vector<Entry> entries = entries_of(known, options);
   if (entries.empty() && !known) return result;
   result->lexicon = std::make_shared<Lexicon>(entries, result->alphabet);
   if (options.closed && result->lexicon->words() == 0)
-    throw std::invalid_argument(
-        "the tokens of the acoustic model can spell none of the " +
-        std::to_string(entries.size()) + " words; give a language model of the same language");
+    throw std::invalid_argument("the tokens of the acoustic model can spell none of the " +
+                                std::to_string(entries.size()) +
+                                " words; give a language model of the same language");
   return result;
 }
 

@@ -23,8 +23,8 @@ struct VocabularyHandle {
 // As Python sees it: of several threads that call at once, all but the first get a RuntimeError.
 using Decoder = Exclusive<BeamDecoder>;
 
-void open_vocabulary(VocabularyHandle* self, const std::vector<std::string>& tokens,
-                     uint32_t blank, std::shared_ptr<NgramModel> model, VocabularyOptions options) {
+void open_vocabulary(VocabularyHandle* self, const std::vector<std::string>& tokens, uint32_t blank,
+                     std::shared_ptr<NgramModel> model, VocabularyOptions options) {
   if (blank >= tokens.size()) throw nb::value_error("blank is not the number of a token");
   nb::gil_scoped_release unlocked;
   new (self) VocabularyHandle{make_vocabulary(Alphabet(tokens, blank), std::move(model), options)};
@@ -53,9 +53,8 @@ void step(Decoder& self, Frames2d frames) {
 }
 
 nb::list best(Decoder& self, size_t count, bool final) {
-  return self.use([&](BeamDecoder& decoder) {
-    return transcripts(decoder, decoder.best(count, final));
-  });
+  return self.use(
+      [&](BeamDecoder& decoder) { return transcripts(decoder, decoder.best(count, final)); });
 }
 
 }  // namespace
@@ -87,9 +86,9 @@ void bind_decode(nb::module_& m) {
            nb::arg("alpha"), nb::arg("beta"), nb::arg("cutoff_tokens"),
            nb::arg("cutoff_probability"), nb::arg("hot_words"));
   nb::class_<Decoder>(m, "BeamDecoder", "Prefix beam search over one utterance.")
-      .def("__init__",
-           [](Decoder* self, const BeamSearch& search) { new (self) Decoder(search); },
-           nb::arg("search"))
+      .def(
+          "__init__", [](Decoder* self, const BeamSearch& search) { new (self) Decoder(search); },
+          nb::arg("search"))
       .def("begin", [](Decoder& self) { self.use([](BeamDecoder& each) { each.begin(); }); })
       .def("step", &step, nb::arg("frames"))
       .def("best", &best, nb::arg("count"), nb::arg("final"))

@@ -166,7 +166,6 @@ void reset(Exclusive<Utterance>& self) {
   });
 }
 
-
 size_t resident_bytes(const Session& self) {
   const size_t stream =
       self.model->speech() ? SpeechStream(self.model).bytes() : Stream(self.model).bytes();
@@ -209,12 +208,13 @@ void bind_session(nb::module_& m) {
       .def("finish", &finish)
       .def("reset", &reset<Features>);
   nb::class_<SpeechUtterance>(m, "SpeechStream", "One utterance: audio in, text out.")
-      .def("__init__",
-           [](SpeechUtterance* self, const Session& session, const BeamSearch* search) {
-             speech_of(*session.model);
-             new (self) SpeechUtterance(session, search);
-           },
-           nb::arg("session"), nb::arg("search").none() = nb::none())
+      .def(
+          "__init__",
+          [](SpeechUtterance* self, const Session& session, const BeamSearch* search) {
+            speech_of(*session.model);
+            new (self) SpeechUtterance(session, search);
+          },
+          nb::arg("session"), nb::arg("search").none() = nb::none())
       .def("feed", &feed, nb::arg("samples"))
       .def("finish", &finish_speech)
       .def("reset", &reset<Audio>)
