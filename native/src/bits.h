@@ -4,12 +4,17 @@
 
 #include <bit>
 #include <cstdint>
+#include <cstring>
 
 namespace tinyvox {
 
 inline uint64_t load_u64(const uint8_t* p) {
   uint64_t word = 0;
-  for (int i = 0; i < 8; ++i) word |= static_cast<uint64_t>(p[i]) << 8 * i;
+  if constexpr (std::endian::native == std::endian::little) {
+    std::memcpy(&word, p, sizeof word);
+  } else {
+    for (int i = 0; i < 8; ++i) word |= static_cast<uint64_t>(p[i]) << 8 * i;
+  }
   return word;
 }
 

@@ -37,6 +37,10 @@ struct Monotone::Block {
   uint64_t high_bits() const { return size + (range >> low_bits); }
   uint64_t low_bytes() const { return (uint64_t{size} * low_bits + 7) / 8; }
   uint64_t bytes() const { return low_bytes() + (high_bits() + 7) / 8; }
+  // The number at a place, whose one is at this place among the high parts.
+  uint64_t number(uint32_t place, uint64_t one) const {
+    return base + ((one - place) << low_bits | low(place));
+  }
   uint64_t low(uint32_t place) const {
     return load_bits(lows, uint64_t{place} * low_bits, low_bits);
   }
@@ -95,8 +99,17 @@ void Monotone::check(uint64_t which) const {
 uint64_t Monotone::at(uint64_t place) const {
   const Block in = open(place / block);
   const auto rest = static_cast<uint32_t>(place % block);
-  const uint64_t high = place_of<true>(in.highs, in.high_bits(), rest) - rest;
-  return in.base + (high << in.low_bits | in.low(rest));
+  return in.number(rest, place_of<true>(in.highs, in.high_bits(), rest));
+}
+
+Monotone::Range Monotone::range(uint64_t place) const {
+  if (place % block == 0) return {base(place / block), at(place)};
+  const Block in = open(place / block);
+  const auto rest = static_cast<uint32_t>(place % block);
+  const uint64_t one = place_of<true>(in.highs, in.high_bits(), rest - 1);
+  uint64_t next = one + 1;
+  while (next + 1 < in.high_bits() && !bit_at(in.highs, next)) ++next;
+  return {in.number(rest - 1, one), in.number(rest, next)};
 }
 
 std::optional<uint64_t> Monotone::find(uint64_t begin, uint64_t end, uint64_t value) const {

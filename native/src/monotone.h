@@ -32,8 +32,17 @@ class Monotone {
   uint64_t count() const { return count_; }
   uint64_t last() const { return count_ ? base(blocks()) : 0; }
 
-  // A number; below `place` there are count() - 1 others at most.
+  // The number at a place below count(), and that before a place; before the first it is 0.
   uint64_t at(uint64_t place) const;
+  uint64_t before(uint64_t place) const {
+    return place % block ? at(place - 1) : base(place / block);
+  }
+
+  // Both: before(place) and at(place).
+  struct Range {
+    uint64_t begin, end;
+  };
+  Range range(uint64_t place) const;
 
   // The place in [begin, end), which is not empty, of a number that is `value`. What is before
   // `begin` must not be above it.

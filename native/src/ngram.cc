@@ -37,6 +37,15 @@ NgramModel::State NgramModel::begin(bool after_sentence_start) const {
   return state;
 }
 
+bool NgramModel::holds(const State& state) const {
+  if (state.length >= order()) return false;
+  for (uint32_t i = 0; i < max_order - 1; ++i) {
+    const uint32_t contexts = i < state.length ? parts_->file.levels[i].contexts : 1;
+    if (state.contexts[i] >= contexts) return false;
+  }
+  return true;
+}
+
 namespace {
 
 // The state grows by an entry that may continue, if all shorter ones do.
@@ -59,12 +68,10 @@ float NgramModel::score(const State& in, uint32_t word, State& out) const {
   uint32_t found = 0;
   for (; found < in.length; ++found) {
     const NgramLevel& level = levels[found + 1];
-    const uint32_t context = in.contexts[found];
-    const uint64_t end = std::min(level.ends.at(context), level.entries);
-    const uint64_t begin = context ? level.ends.at(context - 1) : 0;
+    const auto [begin, last] = level.ends.range(in.contexts[found]);
+    const uint64_t end = std::min(last, level.entries);
     if (begin >= end) break;
-    const uint64_t base = begin ? level.words.at(begin - 1) : 0;
-    const auto entry = level.words.find(begin, end, base + place);
+    const auto entry = level.words.find(begin, end, level.words.before(begin) + place);
     if (!entry) break;
     log10 = level.log10.at(*entry);
     add_context(level, *entry, found + 1, after);

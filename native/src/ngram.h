@@ -50,6 +50,9 @@ class NgramModel {
   // After <s>, or after nothing at all.
   State begin(bool after_sentence_start) const;
 
+  // Whether `state` could be one of this model; for bytes that come from outside.
+  bool holds(const State& state) const;
+
   // The logarithm of the probability of `word` after `in`; `out` is the state after both, and may
   // be `in` itself. `word` is below size().
   float score(const State& in, uint32_t word, State& out) const;

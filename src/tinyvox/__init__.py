@@ -7,7 +7,7 @@
     result.save("model.tvx")
     text = tv.open("model.tvx").transcribe(samples)
 
-`open`, `Session`, `Stream`, `FeatureStream` and the errors need numpy alone. The other names need
+`open`, `Session`, `Stream`, `FeatureStream`, `LanguageModel` and the errors need numpy alone. The other names need
 `tinyvox[compress]`, and are imported when they are first used.
 """
 
@@ -24,6 +24,7 @@ from tinyvox.errors import (
     RecipeError,
     TinyvoxError,
 )
+from tinyvox.language_model import LanguageModel
 from tinyvox.runtime import FeatureStream, Session, Stream, open
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Calibration", "DataError", "Executor", "FeatureStream", "FileError", "GradualPruning",
-    "ImporterError", "Model", "ModelError", "Pruner", "Recipe", "RecipeError", "Session",
+    "ImporterError", "LanguageModel", "Model", "ModelError", "Pruner", "Recipe", "RecipeError", "Session",
     "SpeechCard", "Stream", "TinyvoxError", "compress", "evaluate", "export", "finetune",
     "from_torch", "load", "load_recipe", "open", "plan", "save",
 ]  # fmt: skip

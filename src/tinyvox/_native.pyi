@@ -196,11 +196,6 @@ class SpeechStream:
     def best(self, count: int) -> list[tuple[str, list[int], list[int], float]]:
         """Text, tokens, frames and score of the likeliest texts. Needs a beam search."""
 
-class NgramModel:
-    """A language model in a .tvlm file. Raises OSError or FormatError."""
-
-    def __init__(self, path: str | PathLike[str]) -> None: ...
-
 class Vocabulary:
     """The words of a decoder, and how likely they are.
 
@@ -280,3 +275,36 @@ def quantize_i8(isa: str, x: NDArray[np.float32]) -> tuple[NDArray[np.int8], flo
 
 def elementwise(isa: str, function: str, x: NDArray[np.float32]) -> NDArray[np.float32]:
     """`sigmoid`, `tanh` or `log_softmax` of the values."""
+
+def check_ngrams(bytes: bytes) -> None:
+    """Raise FormatError unless the bytes are those of a .tvlm file."""
+
+class NgramModel:
+    """A .tvlm file, mapped. Raises OSError or FormatError. Words are bytes, states too."""
+
+    def __init__(self, path: str | PathLike[str]) -> None: ...
+    @property
+    def order(self) -> int:
+        """Words of the longest n-grams."""
+
+    @property
+    def size(self) -> int:
+        """Number of words."""
+
+    def words(self) -> list[bytes]:
+        """All words, by their ids."""
+
+    def id(self, word: bytes) -> int:
+        """The id of a word; 0 where the model does not have it."""
+
+    def word(self, id: int) -> bytes:
+        """The word of an id."""
+
+    def begin(self, after_sentence_start: bool) -> bytes:
+        """The state after `<s>`, or after nothing."""
+
+    def score(self, state: bytes, id: int) -> tuple[float, bytes]:
+        """The log10 probability of a word after a state, and the state after both."""
+
+    def score_all(self, ids: NDArray[np.int32], state: bytes) -> NDArray[np.float32]:
+        """The log10 probability of each id after those before it; `<s>` begins anew, with 0."""

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tinyvox import _native
-from tinyvox.decode import BeamSearch, LanguageModelLike, Transcript
+from tinyvox.decode import BeamSearch, Transcript
 from tinyvox.errors import FileError
+from tinyvox.language_model import LanguageModel
 
 Samples = NDArray[np.float32]
 
@@ -176,9 +177,7 @@ class Session:
         """A new utterance as features; takes no speech card."""
         return FeatureStream(_native.FeatureStream(self._native))
 
-    def search(
-        self, lm: LanguageModelLike | Path | str | None = None, **settings: Any
-    ) -> BeamSearch:
+    def search(self, lm: LanguageModel | Path | str | None = None, **settings: Any) -> BeamSearch:
         """A beam search over this model's outputs, for any number of streams.
 
         `settings` are those of `BeamSearch`: beam, alpha, beta, words, hot_words and others. Raises

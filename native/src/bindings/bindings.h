@@ -24,6 +24,9 @@ void with_file(nanobind::handle path,
 // As Python sees them: text, tokens, frames and score of each.
 nanobind::list transcripts(const BeamDecoder& decoder, const std::vector<Transcript>& found);
 
+// Calls work(name) with the name of a file, as with_file, which this is a part of.
+void with_path(nanobind::handle path, const std::function<void(const char* name)>& work);
+
 void bind_decode(nanobind::module_& m);
 void bind_features(nanobind::module_& m);
 void bind_file(nanobind::module_& m);

@@ -188,18 +188,22 @@ nb::object decode(const nb::bytes& bytes, size_t rows, size_t columns, uint32_t 
 
 }  // namespace
 
-void with_file(nb::handle path, const std::function<void(std::span<const uint8_t>)>& work) {
+void with_path(nb::handle path, const std::function<void(const char*)>& work) {
   PyObject* encoded = nullptr;
   if (!PyUnicode_FSConverter(path.ptr(), &encoded)) throw nb::python_error();
   const auto name = nb::steal<nb::bytes>(encoded);
   try {
     nb::gil_scoped_release unlocked;
-    work(MappedFile(name.c_str()).bytes());
+    work(name.c_str());
   } catch (const std::system_error& error) {
     errno = error.code().value();
     PyErr_SetFromErrno(PyExc_OSError);
     throw nb::python_error();
   }
+}
+
+void with_file(nb::handle path, const std::function<void(std::span<const uint8_t>)>& work) {
+  with_path(path, [&](const char* name) { work(MappedFile(name).bytes()); });
 }
 
 void bind_file(nb::module_& m) {

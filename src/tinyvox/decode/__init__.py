@@ -1,6 +1,6 @@
 """Tokens to text: greedily, or by beam search with a language model, a lexicon and hot words."""
 
-from tinyvox.decode.beam import ALPHA, BETA, BeamSearch, BeamStream, LanguageModelLike
+from tinyvox.decode.beam import ALPHA, BETA, BeamSearch, BeamStream
 from tinyvox.decode.greedy import greedy_text
 from tinyvox.decode.subtitles import FORMATS, subtitles
 from tinyvox.decode.transcripts import Token, Transcript, Word
@@ -11,7 +11,6 @@ __all__ = [
     "FORMATS",
     "BeamSearch",
     "BeamStream",
-    "LanguageModelLike",
     "Token",
     "Transcript",
     "Word",

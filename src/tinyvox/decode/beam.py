@@ -4,28 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tinyvox import _native
 from tinyvox.decode.transcripts import Token, Transcript
-from tinyvox.errors import FileError
+from tinyvox.language_model import LanguageModel
 
 ALPHA, BETA = 0.93, 1.18
 """The weight of a language model and the bonus of a word that DeepSpeech takes, rounded."""
 
 Found = list[tuple[str, list[int], list[int], float]]
 """Text, tokens, frames and score of each transcript, as the native core gives them."""
-
-
-class LanguageModelLike(Protocol):
-    """An open language model."""
-
-    @property
-    def native(self) -> _native.NgramModel:
-        """The model in the native core."""
 
 
 class BeamSearch:
@@ -40,7 +31,7 @@ class BeamSearch:
         self,
         tokens: Sequence[str],
         blank: int,
-        lm: LanguageModelLike | Path | str | None = None,
+        lm: LanguageModel | Path | str | None = None,
         *,
         beam: int = 100,
         alpha: float = ALPHA,
@@ -121,18 +112,8 @@ class BeamSearch:
         ]
 
 
-def _model_of(lm: LanguageModelLike | Path | str) -> _native.NgramModel:
-    if not isinstance(lm, Path | str):
-        return lm.native
-    try:
-        return _native.NgramModel(lm)
-    except OSError as error:
-        raise FileError(f"{lm}: cannot be read: {error.strerror or error}") from error
-    except (_native.FormatError, MemoryError) as error:
-        said = str(error) or "too large for the memory"
-        raise FileError(
-            f"{lm}: {said}; a .tvlm file is made by: tinyvox lm compress LM -o small.tvlm"
-        ) from error
+def _model_of(lm: LanguageModel | Path | str) -> _native.NgramModel:
+    return (lm if isinstance(lm, LanguageModel) else LanguageModel(lm)).native
 
 
 class BeamStream:

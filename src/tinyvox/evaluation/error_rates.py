@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tinyvox.decode import BeamSearch, LanguageModelLike, greedy_text
+from tinyvox.decode import BeamSearch, greedy_text
 from tinyvox.errors import DataError, ModelError
 from tinyvox.evaluation.counting import (
     Normalize,
@@ -23,6 +23,7 @@ from tinyvox.evaluation.counting import (
     unknown_characters,
 )
 from tinyvox.executor import Executor
+from tinyvox.language_model import LanguageModel
 from tinyvox.model import Model
 from tinyvox.progress import Progress, counted, silent
 from tinyvox.runtime import Session, extract_features
@@ -128,7 +129,7 @@ def transcribe_with(
 
 def search_for(
     model: Model | Session,
-    lm: LanguageModelLike | Path | str | None,
+    lm: LanguageModel | Path | str | None,
     settings: Mapping[str, Any],
 ) -> BeamSearch:
     """A beam search over the outputs of a model; `settings` are those of `BeamSearch`.

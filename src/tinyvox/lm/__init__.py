@@ -1,5 +1,6 @@
 """Language models: back-off n-grams, read from foreign files, estimated, made small."""
 
+from tinyvox.lm.closure import close
 from tinyvox.lm.ngrams import (
     ABSENT,
     END,
@@ -24,4 +25,5 @@ __all__ = [
     "START_ID",
     "UNKNOWN",
     "UNKNOWN_ID",
+    "close",
 ]

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from tinyvox import runtime
-from tinyvox.decode import LanguageModelLike
 from tinyvox.errors import DataError
 from tinyvox.evaluation import (
     Errors,
@@ -19,6 +18,7 @@ from tinyvox.evaluation import (
 )
 from tinyvox.evaluation import evaluate as measure
 from tinyvox.importers import load
+from tinyvox.language_model import LanguageModel
 from tinyvox.model import Model
 from tinyvox.progress import Progress, silent
 from tinyvox.runtime import Session
@@ -58,7 +58,7 @@ def evaluate(
     against: Recognizer | Path | str | None = None,
     card: Path | None = None,
     normalize: Normalize = "none",
-    lm: LanguageModelLike | Path | str | None = None,
+    lm: LanguageModel | Path | str | None = None,
     search: Mapping[str, Any] | None = None,
     progress: Progress = silent,
 ) -> Evaluation:
