@@ -25,7 +25,7 @@ LAYERS: dict[str, set[str]] = {
     "errors": set(),
     "progress": set(),
     "language_model": {"_native", "errors"},
-    "decode": {"_native", "errors", "language_model"},
+    "decode": {"_native", "language_model"},
     "runtime": {"_native", "decode", "errors", "language_model"},
     "stt": {"decode", "errors", "runtime"},
     "storage": {"errors"},

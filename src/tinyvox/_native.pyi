@@ -193,19 +193,19 @@ class SpeechStream:
     @property
     def text(self) -> str:
         """The text recognized so far."""
-    def best(self, count: int) -> list[tuple[str, list[int], list[int], float]]:
+    def best(self, count: int) -> list[tuple[bytes, list[int], list[int], float]]:
         """Text, tokens, frames and score of the likeliest texts. Needs a beam search."""
 
 class Vocabulary:
     """The words of a decoder, and how likely they are.
 
     `words` stand in place of those of the model, if there are any; `more` are added. Raises
-    ValueError where tokens can spell none of them.
+    ValueError where tokens can spell none of them. Tokens are bytes, as texts are.
     """
 
     def __init__(
         self,
-        tokens: Sequence[str],
+        tokens: Sequence[bytes],
         blank: int,
         model: NgramModel | None = None,
         *,
@@ -244,7 +244,7 @@ class BeamDecoder:
         """Start the next utterance."""
     def step(self, frames: NDArray[np.float32]) -> None:
         """Take frames of log-probabilities, [frames, tokens]."""
-    def best(self, count: int, final: bool) -> list[tuple[str, list[int], list[int], float]]:
+    def best(self, count: int, final: bool) -> list[tuple[bytes, list[int], list[int], float]]:
         """Text, tokens, frames and score of the likeliest texts; `final` at the end."""
     @property
     def bytes(self) -> int:

@@ -64,9 +64,8 @@ class Metadata:
 
 def version() -> str:
     """The version of tinyvox."""
-    from tinyvox import __version__
-
-    return __version__
+    found: str = importlib.import_module("tinyvox").__version__
+    return found
 
 
 class Model:

@@ -23,6 +23,13 @@ struct VocabularyHandle {
 // As Python sees it: of several threads that call at once, all but the first get a RuntimeError.
 using Decoder = Exclusive<BeamDecoder>;
 
+// Bytes, which need not be UTF-8.
+std::vector<std::string> strings(const std::vector<nb::bytes>& list) {
+  std::vector<std::string> result;
+  for (const nb::bytes& each : list) result.emplace_back(each.c_str(), each.size());
+  return result;
+}
+
 void open_vocabulary(VocabularyHandle* self, const std::vector<std::string>& tokens, uint32_t blank,
                      std::shared_ptr<NgramModel> model, VocabularyOptions options) {
   if (blank >= tokens.size()) throw nb::value_error("blank is not the number of a token");
@@ -61,8 +68,11 @@ nb::list best(Decoder& self, size_t count, bool final) {
 
 nb::list transcripts(const BeamDecoder& decoder, const std::vector<Transcript>& found) {
   nb::list result;
-  for (const Transcript& each : found)
-    result.append(nb::make_tuple(decoder.text(each), each.tokens, each.frames, each.score));
+  for (const Transcript& each : found) {
+    const std::string text = decoder.text(each);
+    result.append(
+        nb::make_tuple(nb::bytes(text.data(), text.size()), each.tokens, each.frames, each.score));
+  }
   return result;
 }
 
@@ -70,10 +80,10 @@ void bind_decode(nb::module_& m) {
   nb::class_<VocabularyHandle>(m, "Vocabulary", "The words of a decoder, and how likely they are.")
       .def(
           "__init__",
-          [](VocabularyHandle* self, const std::vector<std::string>& tokens, uint32_t blank,
+          [](VocabularyHandle* self, const std::vector<nb::bytes>& tokens, uint32_t blank,
              std::shared_ptr<NgramModel> model, bool closed, bool characters,
              std::vector<std::string> words, std::vector<std::string> more) {
-            open_vocabulary(self, tokens, blank, std::move(model),
+            open_vocabulary(self, strings(tokens), blank, std::move(model),
                             {closed, characters, std::move(words), std::move(more)});
           },
           nb::arg("tokens"), nb::arg("blank"), nb::arg("model").none() = nb::none(), nb::kw_only(),

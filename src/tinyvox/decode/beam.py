@@ -15,7 +15,7 @@ from tinyvox.language_model import LanguageModel
 ALPHA, BETA = 0.93, 1.18
 """The weight of a language model and the bonus of a word that DeepSpeech takes, rounded."""
 
-Found = list[tuple[str, list[int], list[int], float]]
+Found = list[tuple[bytes, list[int], list[int], float]]
 """Text, tokens, frames and score of each transcript, as the native core gives them."""
 
 
@@ -44,7 +44,8 @@ class BeamSearch:
         cutoff_probability: float = 1.0,
         frame_seconds: float = 0.02,
     ) -> None:
-        """`tokens` are texts as they are printed, the one at `blank` among them.
+        """`tokens` are texts as they are printed, the one at `blank` among them; bytes that are no
+        characters by themselves are as Python's "surrogateescape" has them.
 
         `lm` is an open language model, or a .tvlm file. Without one, `beta` is 0.
 
@@ -64,7 +65,7 @@ class BeamSearch:
         hot = dict(hot_words or {})
         self.hot_words = hot
         vocabulary = _native.Vocabulary(
-            list(tokens),
+            [text.encode("utf-8", "surrogateescape") for text in tokens],
             blank,
             None if lm is None else _model_of(lm),
             closed=not open_vocabulary,
@@ -100,7 +101,7 @@ class BeamSearch:
         """What the native core found, with texts and times of tokens."""
         return [
             Transcript(
-                text,
+                text.decode("utf-8", "replace"),
                 score,
                 tuple(
                     Token(self.tokens[token], frame, frame * self.frame_seconds)
