@@ -47,3 +47,12 @@ def as_dictionary(model: NGrams) -> dict[tuple[int, ...], tuple[float, float]]:
         values = zip(order.log10.tolist(), order.backoff.tolist(), strict=True)
         table.update(zip(spelled(model, n), values, strict=True))
     return table
+
+
+def same(one: NGrams, other: NGrams) -> None:
+    """Assert that two models are the same, to the last bit."""
+    assert one.words == other.words
+    assert one.counts == other.counts
+    for n, (a, b) in enumerate(zip(one.orders, other.orders, strict=True), 1):
+        for name in ("context", "word", "log10", "backoff"):
+            assert np.array_equal(getattr(a, name), getattr(b, name)), f"{n}-grams: {name}"

@@ -1,6 +1,12 @@
 """Language models: back-off n-grams, read from foreign files, estimated, made small."""
 
+from tinyvox.lm.arpa import read_arpa, write_arpa
 from tinyvox.lm.closure import close
+from tinyvox.lm.compression import Settings, compress
+from tinyvox.lm.description import describe, judge
+from tinyvox.lm.estimation import estimate
+from tinyvox.lm.foreign import Scorer, read_kenlm, read_scorer, read_sphinx
+from tinyvox.lm.loading import read_foreign
 from tinyvox.lm.ngrams import (
     ABSENT,
     END,
@@ -13,6 +19,7 @@ from tinyvox.lm.ngrams import (
     NGrams,
     Order,
 )
+from tinyvox.lm.text import read_sentences
 
 __all__ = [
     "ABSENT",
@@ -23,7 +30,20 @@ __all__ = [
     "SPECIAL_WORDS",
     "START",
     "START_ID",
+    "Scorer",
+    "Settings",
     "UNKNOWN",
     "UNKNOWN_ID",
     "close",
+    "compress",
+    "describe",
+    "estimate",
+    "judge",
+    "read_arpa",
+    "read_foreign",
+    "read_kenlm",
+    "read_scorer",
+    "read_sentences",
+    "read_sphinx",
+    "write_arpa",
 ]

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -109,6 +109,20 @@ class NGrams:
     def _keys(self) -> tuple[Indices, ...]:
         return tuple(_keys(o.context, o.word, len(self.words)) for o in self.orders)
 
+    def with_values(
+        self, n: int, *, log10: NDArray[Any] | None = None, backoff: NDArray[Any] | None = None
+    ) -> NGrams:
+        """The model with other values of its n-grams of n words, [count]."""
+        given = {"log10": log10, "backoff": backoff}
+        changed = {name: values for name, values in given.items() if values is not None}
+        orders = [*self.orders]
+        orders[n - 1] = replace(orders[n - 1], **changed)
+        model = NGrams(self.words, tuple(orders))
+        for name in ("ids", "_keys", "suffixes"):  # which values do not change
+            if name in self.__dict__:
+                model.__dict__[name] = self.__dict__[name]
+        return model
+
     def encode(self, sentences: Iterable[str]) -> Ids:
         """The ids of sentences, [tokens]: each is `<s>`, its words, `</s>`.
 
@@ -144,6 +158,14 @@ class NGrams:
         for n in range(1, ngrams.shape[1] + 1):
             index = self.step(n, index, ngrams[:, n - 1])
         return index
+
+    def spelled(self, n: int, entries: NDArray[Any]) -> Ids:
+        """The words of n-grams of n words, by their indices: ids [batch, n]."""
+        columns = []
+        for order in reversed(self.orders[:n]):
+            columns.append(order.word[entries])
+            entries = order.context[entries]
+        return np.stack(columns[::-1], 1)
 
     def matches(self, tokens: NDArray[Any]) -> list[Indices]:
         """For each length, from 1, the n-gram that ends at each token, or ABSENT.

@@ -1,0 +1,176 @@
+"""A language model made small: to bytes, to a number of n-grams, or to a perplexity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinyvox.errors import ModelError
+from tinyvox.lm.closure import close
+from tinyvox.lm.frequencies import Frequencies, in_text, of_model
+from tinyvox.lm.ngrams import Doubles, NGrams
+from tinyvox.lm.pruning import keep, losses, normalized, threshold_for
+from tinyvox.lm.quantization import quantized
+from tinyvox.lm.shortening import most_frequent, with_words
+from tinyvox.progress import Progress, Update, silent
+
+TRIES = 12
+"""Most models that are made to find one of a size or a perplexity."""
+CLOSE = 0.99
+"""A model of this share of the bytes that are allowed is large enough."""
+AIM = 0.997
+"""The share of the bytes that is tried for."""
+BYTES_A_NGRAM = 2.8
+"""With which the search for a size begins."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is wanted: at most one of `size` (bytes), `count` (n-grams of all lengths) and
+    `perplexity`; none leaves all n-grams in. `words` is the size of the vocabulary, None for all.
+    `bits` of a probability and `backoff_bits`; None for both leaves all values as they are.
+    """
+
+    size: int | None = None
+    count: int | None = None
+    perplexity: float | None = None
+    words: int | None = None
+    bits: int | None = 8
+    backoff_bits: int = 10
+
+    def __post_init__(self) -> None:
+        given = {"size": self.size, "count": self.count, "perplexity": self.perplexity}
+        wanted = [f"{name} {value}" for name, value in given.items() if value is not None]
+        if len(wanted) > 1:
+            raise ModelError(f"{' and '.join(wanted)} are wanted at once; name one")
+        if any(value is not None and value <= 0 for value in (*given.values(), self.words)):
+            raise ModelError(f"{', '.join(wanted)} is wanted; expected a number above 0")
+
+
+def compress(
+    model: NGrams,
+    settings: Settings,
+    size_of: Callable[[NGrams], int],
+    text: NDArray[Any] | None = None,
+    held_out: NDArray[Any] | None = None,
+    progress: Progress = silent,
+) -> NGrams:
+    """A model made as `settings` say; `size_of` gives the bytes of the file of a model.
+
+    `text`, encoded sentences of what the model is for, says how often its contexts come; without
+    it they are those of what the model itself would say. `held_out` is what a perplexity is
+    measured on. Raises ModelError where the wish cannot be fulfilled.
+    """
+    if settings.perplexity is not None and held_out is None:
+        raise ModelError("a perplexity is wanted, and no text to measure it on; give one")
+    model = close(model)
+    frequencies = _frequencies(model, text, progress)
+    if settings.words is not None:
+        kept = most_frequent(model, settings.words, frequencies)
+        new = with_words(model, kept)
+        text, held_out = (_translated(each, model, new) for each in (text, held_out))
+        model, frequencies = new, _frequencies(new, text, progress)
+    maker = _Maker(model, settings, frequencies, progress)
+    if settings.count is not None:
+        return maker.of(settings.count - len(model.words), settings.count)
+    if settings.size is not None:
+        return _of_size(maker, settings.size, size_of)
+    if settings.perplexity is not None and held_out is not None:
+        return _of_perplexity(maker, settings.perplexity, held_out)
+    return maker.of(maker.most)
+
+
+def _frequencies(model: NGrams, text: NDArray[Any] | None, progress: Progress) -> Frequencies:
+    return of_model(normalized(model), progress) if text is None else in_text(model, text)
+
+
+def _translated(tokens: NDArray[Any] | None, old: NGrams, new: NGrams) -> NDArray[Any] | None:
+    """Encoded sentences in the ids of another vocabulary."""
+    ids = np.array([new.ids.get(word, 0) for word in old.words], np.int32)
+    return None if tokens is None else ids[tokens]
+
+
+class _Maker:
+    """Makes models of fewer n-grams out of one."""
+
+    def __init__(
+        self, model: NGrams, settings: Settings, frequencies: Frequencies, progress: Progress
+    ) -> None:
+        self._model, self._settings, self._frequencies = model, settings, frequencies
+        self._progress = progress
+        self._losses: list[Doubles] = losses(model, frequencies)
+        self.most = sum(model.counts[1:])
+        """The number of n-grams of two and more words."""
+        self._made = 0
+
+    def of(self, count: int, wanted: int | None = None) -> NGrams:
+        """The model with so many n-grams of two and more words, at most."""
+        if count < 0:
+            raise ModelError(
+                f"{wanted:,} n-grams are wanted, and the language model has "
+                f"{len(self._model.words):,} words, which are as many; ask for fewer words"
+            )
+        self._progress(Update("compressing", self._made, TRIES))
+        self._made += 1
+        threshold = threshold_for(self._losses, min(count, self.most))
+        kept = [each >= threshold for each in self._losses]
+        small = keep(self._model, self._losses, threshold)
+        if self._settings.bits is None:
+            return small
+        often = [self._frequencies[0]] if self._frequencies else []
+        often += [f[each] for f, each in zip(self._frequencies[1:], kept, strict=False)]
+        return quantized(small, self._settings.bits, self._settings.backoff_bits, often)
+
+
+def _of_size(maker: _Maker, size: int, size_of: Callable[[NGrams], int]) -> NGrams:
+    """The model with the most n-grams whose file has at most so many bytes."""
+    best = maker.of(0)
+    low, least = 0, size_of(best)
+    if least > size:
+        raise ModelError(
+            f"{size:,} bytes are wanted, and the words alone take {least:,}; ask for fewer words"
+        )
+    high, most = maker.most + 1, None
+    slope = BYTES_A_NGRAM
+    for _ in range(TRIES):
+        count = min(max(low + 1, int(low + (AIM * size - least) / slope)), high - 1)
+        if count <= low:
+            break
+        model = maker.of(count)
+        found = size_of(model)
+        if found <= size:
+            slope = max(slope / 2, (found - least) / (count - low))
+            best, low, least = model, count, found
+        else:
+            high, most = count, found
+        if most is not None:
+            slope = (most - least) / (high - low)
+        if CLOSE * size <= found <= size:
+            break
+    return best
+
+
+def _of_perplexity(maker: _Maker, wanted: float, held_out: NDArray[Any]) -> NGrams:
+    """The model with the fewest n-grams whose perplexity is as wanted, or below."""
+    best = maker.of(maker.most)
+    reached = best.perplexity(held_out)
+    if reached > wanted:
+        raise ModelError(
+            f"a perplexity of {wanted:g} is wanted, and with all its n-grams the model has "
+            f"{reached:.2f}; ask for no less"
+        )
+    low, high = 1, maker.most
+    for _ in range(TRIES):
+        count = int(np.sqrt(low * high))
+        if count in (low, high):
+            break
+        model = maker.of(count)
+        if model.perplexity(held_out) <= wanted:
+            best, high = model, count
+        else:
+            low = count
+    return best

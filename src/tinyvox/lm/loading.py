@@ -1,0 +1,48 @@
+"""Language models from files of every kind that other programs write."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tinyvox.errors import FileError
+from tinyvox.lm.arpa import read_arpa
+from tinyvox.lm.foreign import (
+    SPHINX_MAGIC,
+    is_kenlm,
+    is_scorer,
+    read_kenlm,
+    read_scorer,
+    read_sphinx,
+)
+from tinyvox.lm.ngrams import NGrams
+from tinyvox.progress import Progress, silent
+from tinyvox.storage import open_input
+
+OLD_SPHINX = b"Darpa Trigram LM"
+HEAD = 128
+
+
+def read_foreign(
+    path: Path,
+    words: Sequence[str] | None = None,
+    letters: Sequence[str] | None = None,
+    progress: Progress = silent,
+) -> NGrams:
+    """A model from an ARPA file, a KenLM binary, a scorer of DeepSpeech or Coqui STT, or a binary
+    of CMU Sphinx; what it is is seen from its first bytes.
+
+    `words` are candidates for the words of a KenLM binary that has none, `letters` those of a
+    scorer's acoustic model by their labels. Raises FileError for a file that cannot be used.
+    """
+    with open_input(path) as file:
+        head = file.read(HEAD)
+    if is_kenlm(head):
+        return read_scorer(path, letters).model if is_scorer(path) else read_kenlm(path, words)
+    if head.startswith(SPHINX_MAGIC):
+        return read_sphinx(path)
+    if OLD_SPHINX in head:
+        raise FileError(
+            f"{path}: is a DMP file of CMU Sphinx; convert it to ARPA with pocketsphinx_lm_convert"
+        )
+    return read_arpa(path, progress)
