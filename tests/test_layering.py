@@ -86,6 +86,7 @@ LAYERS: dict[str, set[str]] = {
         "formats",
         "importers",
         "language_model",
+        "lm",
         "model",
         "passes",
         "planner",

@@ -16,7 +16,7 @@ What fails raises RuntimeError, as there. Needs numpy alone; to convert files of
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
@@ -76,7 +76,7 @@ class Model:
 
         Raises RuntimeError where it cannot be used, or has no speech card.
         """
-        self._session = _tried(lambda: runtime.open(_converted(model_path, ".tvx")))
+        self._session = _tried(lambda: runtime.open(_acoustic(model_path)))
         if not self._session.has_speech:
             raise RuntimeError(f"{model_path}: has no speech card, so it gives no text")
         self._scorer: Path | None = None
@@ -98,7 +98,7 @@ class Model:
 
     def enableExternalScorer(self, scorer_path: str | PathLike[str]) -> None:
         """Decode with a language model: a `.tvlm` file, or a `.scorer`, which is converted once."""
-        self._change(_scorer=_tried(lambda: _converted(scorer_path, ".tvlm")))
+        self._change(_scorer=_tried(lambda: _language(scorer_path, self._session.tokens)))
 
     def disableExternalScorer(self) -> int:
         """Decode without a language model. Gives 0."""
@@ -238,13 +238,22 @@ def _metadata(found: list[Transcript]) -> Metadata:
     )
 
 
-def _converted(path: str | PathLike[str], suffix: str) -> Path:
-    """The file itself, or what was made of a foreign one, now or earlier."""
+def _acoustic(path: str | PathLike[str]) -> Path:
+    """A .tvx file: this one, or what was made of a foreign one, now or earlier."""
     given = Path(fspath(path))
-    if given.suffix.lower() == suffix or not given.exists():
+    if given.suffix.lower() == ".tvx" or not given.exists():
         return given
-    converted: Path = importlib.import_module("tinyvox.workflow").converted(given, suffix)
-    return converted
+    made: Path = importlib.import_module("tinyvox.workflow").converted_model(given)
+    return made
+
+
+def _language(path: str | PathLike[str], letters: Sequence[str]) -> Path:
+    """The same of a .tvlm file."""
+    given = Path(fspath(path))
+    if given.suffix.lower() == ".tvlm" or not given.exists():
+        return given
+    made: Path = importlib.import_module("tinyvox.workflow").converted_scorer(given, letters)
+    return made
 
 
 def _tried(work: Callable[[], T]) -> T:
