@@ -55,11 +55,8 @@ def test_a_program_that_knows_deepspeech_runs(scorer: Path) -> None:
     assert model.setScorerAlphaBeta(1.0, 1.0) == stt.NO_SCORER
     model.enableExternalScorer(str(scorer))
     assert model.setScorerAlphaBeta(0.5, 1.0) == 0
-    texts = [model.stt(audio(clip)) for clip in range(6)]
-    expected = [CLIPS[clip]["text"] for clip in range(6)]
-    right = sum(text == said for text, said in zip(texts, expected, strict=True))
-    assert right >= 5, list(zip(texts, expected, strict=True))
-    assert all(set(text.split()) <= set(WORDS.split()) for text in texts)
+    texts = [model.stt(audio(clip)) for clip in range(4)]
+    assert texts == [CLIPS[clip]["text"] for clip in range(4)]
     assert model.disableExternalScorer() == 0
 
 

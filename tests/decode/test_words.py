@@ -8,7 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ctc_oracles import all_paths
-from test_beam import BLANK, EVERYTHING, HOT, PIECES, TOKENS, boosts, outputs, scores_of, spelled
+from test_beam import (
+    BLANK,
+    EVERYTHING,
+    HOT,
+    PIECES,
+    TOKENS,
+    WORDS,
+    boosts,
+    outputs,
+    scores_of,
+    spelled,
+)
 
 from tinyvox.decode import BeamSearch
 from tinyvox.errors import FileError
@@ -94,9 +105,7 @@ def test_every_text_has_the_score_of_its_words(
 
 @pytest.mark.parametrize("frames", range(1, 6))
 @pytest.mark.parametrize("closed", [True, False])
-def test_pieces_of_words_have_the_same_scores(
-    frames: int, closed: bool, lm: LanguageModel
-) -> None:
+def test_pieces_of_words_have_the_same_scores(frames: int, closed: bool, lm: LanguageModel) -> None:
     def gain(tokens: tuple[int, ...]) -> float:
         text = spelled(tokens, PIECES)
         if closed and text and text[0] != " ":
@@ -148,13 +157,15 @@ def test_characters_are_words_of_a_model_of_characters(tmp_path: Path) -> None:
     assert any("ю" in each.text for each in found)
 
 
-def test_a_language_model_helps(lm: LanguageModel) -> None:
-    log_probabilities = np.log(np.full((6, 4), 0.02, np.float32))
-    for frame, token in enumerate([1, BLANK, 0, 2, 1, BLANK]):  # a ba
-        log_probabilities[frame, token] = math.log(0.5)
-        log_probabilities[frame, BLANK] = math.log(0.46)
-    search = BeamSearch(TOKENS, BLANK, lm, alpha=2.0, beta=2.0)
-    assert search.decode(log_probabilities)[0].text == "a ba"
+def test_a_language_model_decides_where_audio_does_not(lm: LanguageModel) -> None:
+    """The audio says "a ab" a little more clearly; "a ba" is far likelier."""
+    said = ((0.97, 1), (0.97, BLANK), (0.97, 0), (0.5, 1), (0.5, 2))
+    log_probabilities = np.log(np.full((5, 4), 0.01, np.float32))
+    for frame, (likelihood, token) in zip(log_probabilities, said, strict=True):
+        frame[token] = math.log(likelihood)
+    log_probabilities[3, 2] = log_probabilities[4, 1] = math.log(0.45)
+    assert BeamSearch(TOKENS, BLANK, words=WORDS).decode(log_probabilities)[0].text == "a ab"
+    assert BeamSearch(TOKENS, BLANK, lm).decode(log_probabilities)[0].text == "a ba"
 
 
 def test_files_that_are_no_language_models_are_refused(tmp_path: Path) -> None:
