@@ -136,8 +136,9 @@ def test_hot_words_add_to_the_scores_of_words(frames: int, lm: LanguageModel) ->
 
 def test_characters_are_words_of_a_model_of_characters(tmp_path: Path) -> None:
     """Tokens are bytes of UTF-8, of which the words of the model take one or two."""
-    arpa = "\\data\\\nngram 1=5\n\n\\1-grams:\n-9\t<unk>\n-99\t<s>\n-1\t</s>\n-0.5\ta\n-0.3\tю\n\n\\end\\\n"
-    (tmp_path / "c.arpa").write_text(arpa)
+    scores = "-9\t<unk>\n-99\t<s>\n-1\t</s>\n-0.5\ta\n-0.3\tю\n"
+    arpa = f"\\data\\\nngram 1=5\n\n\\1-grams:\n{scores}\n\\end\\\n"
+    (tmp_path / "c.arpa").write_text(arpa, "utf-8")
     save_ngrams(read_arpa(tmp_path / "c.arpa"), tmp_path / "c.tvlm")
     tokens = ["a", "\udcd1", "\udc8e", "<blank>"]
     log_probabilities = outputs(6)
