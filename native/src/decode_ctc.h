@@ -78,6 +78,7 @@ class BeamDecoder {
   std::string text(const Transcript& transcript) const;
 
   const Vocabulary& vocabulary() const { return *vocabulary_; }
+  std::shared_ptr<const Vocabulary> shared_vocabulary() const { return vocabulary_; }
   size_t bytes() const;  // but for the vocabulary, and for tokens that are final
 
  private:

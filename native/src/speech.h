@@ -25,6 +25,7 @@ class SpeechStream {
   // The likeliest texts so far, the best first. Needs a beam search.
   std::vector<Transcript> best(size_t count) const { return beam_->best(count, finished_); }
   const BeamDecoder* beam() const { return beam_.get(); }
+  double seconds_a_frame() const { return tinyvox::seconds_a_frame(*model_); }
   size_t bytes() const;
 
  private:
