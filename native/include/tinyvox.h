@@ -165,6 +165,9 @@ TV_API void tv_search_defaults(tv_search_options* options);
 TV_API tv_error tv_search_open(const tv_model* model, const tv_search_options* options,
                                tv_search** search);
 
+// Takes other options on, and keeps the hot words. On failure nothing is changed.
+TV_API tv_error tv_search_change(tv_search* search, const tv_search_options* options);
+
 // Streams that are opened from now on hear a word, or words with a space between, more readily, by
 // a natural logarithm; below 0, less. TV_ERROR_ARGUMENT, and nothing is changed, for one with a
 // character that no token gives, and for a word to erase that is no hot word.

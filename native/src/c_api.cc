@@ -203,7 +203,7 @@ tv_error open_stream(const char* caller, const tv_model* model, const tv_search*
   }
 }
 
-std::unique_ptr<tv_search> make_search(const tinyvox::Speech& speech,
+std::unique_ptr<tv_search> make_search(const tinyvox::Alphabet& alphabet,
                                        const tv_search_options& options) {
   std::shared_ptr<const tinyvox::NgramModel> model;
   if (options.language_model)
@@ -211,8 +211,7 @@ std::unique_ptr<tv_search> make_search(const tinyvox::Speech& speech,
   auto made = std::make_unique<tv_search>();
   made->options.closed = !options.open_vocabulary;
   const float beta = model ? options.beta : 0;  // without one there are no words
-  made->search = {tinyvox::make_vocabulary(tinyvox::Alphabet(speech.tokens, speech.blank), model,
-                                           made->options),
+  made->search = {tinyvox::make_vocabulary(alphabet, model, made->options),
                   {.beam = options.beam, .alpha = options.alpha, .beta = beta, .hot_words = {}}};
   const tinyvox::BeamDecoder checked(made->search);
   return made;
@@ -399,7 +398,21 @@ tv_error tv_search_open(const tv_model* model, const tv_search_options* options,
   tv_search_defaults(&defaults);
   if (!options) options = &defaults;
   try {
-    *search = make_search(*speech, *options).release();
+    *search = make_search({speech->tokens, speech->blank}, *options).release();
+    return TV_OK;
+  } catch (...) {
+    return caught(options->language_model ? options->language_model : __func__);
+  }
+}
+
+tv_error tv_search_change(tv_search* search, const tv_search_options* options) {
+  if (!search) return fail(TV_ERROR_ARGUMENT, __func__, "search is NULL");
+  if (!options) return fail(TV_ERROR_ARGUMENT, __func__, "options is NULL");
+  try {
+    const std::unique_ptr<tv_search> made =
+        make_search(search->search.vocabulary->alphabet, *options);
+    made->set_hot_words(search->search.settings.hot_words);
+    *search = std::move(*made);
     return TV_OK;
   } catch (...) {
     return caught(options->language_model ? options->language_model : __func__);

@@ -100,6 +100,7 @@ ARGUMENTS = {
     "tv_stream_close": [c_void_p],
     "tv_search_defaults": [POINTER(SearchOptions)],
     "tv_search_open": [c_void_p, POINTER(SearchOptions), POINTER(c_void_p)],
+    "tv_search_change": [c_void_p, POINTER(SearchOptions)],
     "tv_search_add_hot_word": [c_void_p, c_char_p, c_float],
     "tv_search_erase_hot_word": [c_void_p, c_char_p],
     "tv_search_clear_hot_words": [c_void_p],

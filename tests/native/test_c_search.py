@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ctypes import POINTER, byref, c_char_p, c_int16, c_void_p, cast
 from pathlib import Path
 
 import pytest
-from c_library import CODES, MODEL, Library, Result, Samples, SearchOptions, needs_a_compiler
+from c_library import (
+    CODES,
+    HEADER,
+    MODEL,
+    Library,
+    Result,
+    Samples,
+    SearchOptions,
+    needs_a_compiler,
+    shared_library,
+)
 
 import tinyvox as tv
 from tinyvox.formats.tvlm import save_ngrams
@@ -118,3 +129,53 @@ def test_what_cannot_be_has_a_code(library: Library, lm: Path, tmp_path: Path) -
     assert c.tv_search_open(None, None, byref(search)) == CODES["TV_ERROR_ARGUMENT"]
     assert c.tv_search_add_hot_word(None, b"a", 1.0) == CODES["TV_ERROR_ARGUMENT"]
     assert c.tv_version_number() == 100
+
+
+PROGRAM = """
+#include <stdio.h>
+#include "deepspeech_compat.h"
+
+int main(int argc, char** argv) {
+  static short audio[1 << 20];
+  ModelState* model = NULL;
+  StreamingState* stream = NULL;
+  FILE* file = fopen(argv[2], "rb");
+  const unsigned int samples = (unsigned int)fread(audio, 2, 1 << 20, file);
+  fclose(file);
+  if (argc != 4 || DS_CreateModel(argv[1], &model) || STT_EnableExternalScorer(model, argv[3]))
+    return 1;
+  printf("%d %u\\n", DS_GetModelSampleRate(model), DS_GetModelBeamWidth(model));
+  if (DS_AddHotWord(model, "left", 300.0f) || DS_SetModelBeamWidth(model, 50)) return 2;
+  char* text = DS_SpeechToText(model, audio, samples);
+  puts(text);
+  DS_FreeString(text);
+  if (DS_ClearHotWords(model) || DS_SetScorerAlphaBeta(model, 0.5f, 1.0f)) return 3;
+  if (DS_CreateStream(model, &stream)) return 4;
+  DS_FeedAudioContent(stream, audio, samples);
+  Metadata* found = DS_FinishStreamWithMetadata(stream, 2);
+  for (unsigned int i = 0; i < found->transcripts[0].num_tokens; ++i)
+    printf("%s", found->transcripts[0].tokens[i].text);
+  DS_FreeMetadata(found);
+  DS_FreeModel(model);
+  return STT_CreateModel(argv[2], &model) == TV_ERROR_FORMAT && !model ? 0 : 5;
+}
+"""
+
+
+def test_a_program_for_deepspeech_runs(
+    native_build: Path, clips: list[Samples], lm: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "program.c").write_text(PROGRAM)
+    clips[0].tofile(tmp_path / "audio.raw")
+    program = tmp_path / "program"
+    subprocess.run(
+        ["cc", "-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", f"-I{HEADER.parent}",
+         tmp_path / "program.c", "-o", program, shared_library(native_build),
+         f"-Wl,-rpath,{native_build}"],
+        check=True,
+    )  # fmt: skip
+    command = [program, MODEL, tmp_path / "audio.raw", lm]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert lines[0] == "16000 100"
+    assert "left" in lines[1].split()
+    assert lines[2] == "nine four one five one"
