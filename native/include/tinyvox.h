@@ -21,7 +21,7 @@
 //
 // Ownership. Free a model with tv_close and a stream with tv_stream_close; both ignore NULL. Model
 // and stream may be closed in any order: a stream keeps the parts of the model that it needs. The
-// library owns all strings that it returns.
+// library owns all strings that it returns, but for those of tv_transcribe.
 //
 // Threads. Several threads may open models at once, and several threads may use one model, each
 // with streams of its own. Only one thread at a time may use a stream; to the others, calls give
@@ -36,6 +36,8 @@
 #include <stdint.h>
 
 #define TV_VERSION "0.1.0"
+#define TV_VERSION_NUMBER \
+  100  // 10000 for each major version, 100 for each minor one, and the patch
 
 #if defined(__GNUC__)
 #define TV_API __attribute__((visibility("default")))
@@ -68,6 +70,9 @@ typedef enum tv_error {
 
 // TV_VERSION of the library at run time, which may differ from that of this header.
 TV_API const char* tv_version(void);
+
+// TV_VERSION_NUMBER of the library at run time.
+TV_API uint32_t tv_version_number(void);
 
 // The name of a code, such as "TV_ERROR_FILE"; "unknown" for other numbers.
 TV_API const char* tv_error_name(int code);
@@ -136,6 +141,76 @@ TV_API const char* tv_stream_text(tv_stream* stream);
 TV_API tv_error tv_stream_reset(tv_stream* stream);
 
 TV_API void tv_stream_close(tv_stream* stream);
+
+// Beam search. A search says how texts are looked for: with which language model, and which hot
+// words. Streams that are opened with it keep what it says at that time, and may outlive it. Close
+// it with tv_search_close. Do not change or close it while another thread uses it.
+
+typedef struct tv_search tv_search;
+
+typedef struct tv_search_options {
+  const char* language_model;  // path of a .tvlm file; NULL: no words are known
+  float alpha;                 // weight of the language model
+  float beta;                  // bonus for each word
+  uint32_t beam;               // texts that are kept, 1 to 100,000
+  int open_vocabulary;         // not 0: words that the language model does not have may be heard
+} tv_search_options;
+
+// Sets options to no language model, alpha 0.93, beta 1.18, beam 100, closed vocabulary.
+TV_API void tv_search_defaults(tv_search_options* options);
+
+// Makes a search for a model; `options` may be NULL for the defaults. TV_ERROR_ARGUMENT for options
+// out of their range, and for a language model with no word that tokens can spell. On failure
+// `*search` is NULL.
+TV_API tv_error tv_search_open(const tv_model* model, const tv_search_options* options,
+                               tv_search** search);
+
+// Takes other options on, and keeps the hot words. On failure nothing is changed.
+TV_API tv_error tv_search_change(tv_search* search, const tv_search_options* options);
+
+// Streams that are opened from now on hear a word, or words with a space between, more readily, by
+// a natural logarithm; below 0, less. TV_ERROR_ARGUMENT, and nothing is changed, for one with a
+// character that no token gives, and for a word to erase that is no hot word.
+TV_API tv_error tv_search_add_hot_word(tv_search* search, const char* word, float boost);
+TV_API tv_error tv_search_erase_hot_word(tv_search* search, const char* word);
+TV_API tv_error tv_search_clear_hot_words(tv_search* search);
+
+TV_API void tv_search_close(tv_search* search);
+
+// As tv_stream_open, for a stream that is decoded by a beam search. `search` may be NULL for greedy
+// decoding.
+TV_API tv_error tv_stream_open_search(const tv_model* model, const tv_search* search,
+                                      tv_stream** stream);
+
+typedef struct tv_token {
+  const char* text;
+  uint64_t frame;  // of the output, at which it came
+  double start;    // seconds from the beginning
+} tv_token;
+
+typedef struct tv_transcript {
+  const char* text;
+  const tv_token* tokens;
+  size_t token_count;
+  double confidence;  // natural logarithm; comparable between texts of one utterance
+} tv_transcript;
+
+typedef struct tv_result {
+  const tv_transcript* transcripts;  // the likeliest first
+  size_t count;
+} tv_result;
+
+// The `count` likeliest texts so far, or fewer; after tv_stream_finish, of the utterance. Free the
+// result with tv_result_free. TV_ERROR_ARGUMENT if the stream decodes greedily. On failure
+// `*result` is NULL.
+TV_API tv_error tv_stream_best(tv_stream* stream, size_t count, tv_result** result);
+TV_API void tv_result_free(tv_result* result);
+
+// The text of a whole utterance, as a stream gives it. Free it with tv_string_free. `search` may be
+// NULL for greedy decoding. On failure `*text` is NULL.
+TV_API tv_error tv_transcribe(const tv_model* model, const tv_search* search,
+                              const int16_t* samples, size_t count, char** text);
+TV_API void tv_string_free(char* text);
 
 #ifdef __cplusplus
 }

@@ -29,4 +29,4 @@ target_compile_options(transcribe PRIVATE -Wall -Wextra -pedantic)
 target_link_libraries(transcribe PRIVATE tinyvox $<$<NOT:$<PLATFORM_ID:Windows>>:m>)
 
 install(TARGETS tinyvox)
-install(FILES native/include/tinyvox.h TYPE INCLUDE)
+install(FILES native/include/tinyvox.h native/include/deepspeech_compat.h TYPE INCLUDE)

@@ -144,8 +144,13 @@ class Session:
         """The sample rate in hertz of the audio that the model takes. Needs a speech card."""
     @property
     def tokens(self) -> list[str]:
-        """The tokens but for the blank. Raises ValueError without a speech card."""
-
+        """What the tokens are printed as. Raises ValueError without a speech card."""
+    @property
+    def blank(self) -> int:
+        """The number of the blank among them."""
+    @property
+    def frame_seconds(self) -> float:
+        """Seconds from one output frame to the next. Needs a speech card."""
     @property
     def isa(self) -> str:
         """The instruction set in use."""
@@ -178,7 +183,7 @@ class SpeechStream:
     finished.
     """
 
-    def __init__(self, session: Session) -> None: ...
+    def __init__(self, session: Session, search: BeamSearch | None = None) -> None: ...
     def feed(self, samples: NDArray[np.float32]) -> None:
         """Take samples in [-1, 1)."""
     def finish(self) -> str:
@@ -188,6 +193,62 @@ class SpeechStream:
     @property
     def text(self) -> str:
         """The text recognized so far."""
+    def best(self, count: int) -> list[tuple[bytes, list[int], list[int], float]]:
+        """Text, tokens, frames and score of the likeliest texts. Needs a beam search."""
+
+class Vocabulary:
+    """The words of a decoder, and how likely they are.
+
+    `words` stand in place of those of the model, if there are any; `more` are added. Raises
+    ValueError where tokens can spell none of them. Tokens are bytes, as texts are.
+    """
+
+    def __init__(
+        self,
+        tokens: Sequence[bytes],
+        blank: int,
+        model: NgramModel | None = None,
+        *,
+        closed: bool,
+        characters: bool,
+        words: Sequence[str],
+        more: Sequence[str],
+    ) -> None: ...
+    @property
+    def words(self) -> int:
+        """How many there are that tokens can spell."""
+
+class BeamSearch:
+    """How a decoder searches. Raises ValueError for settings out of their range."""
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        *,
+        beam: int,
+        alpha: float,
+        beta: float,
+        cutoff_tokens: int,
+        cutoff_probability: float,
+        hot_words: Sequence[tuple[str, float]],
+    ) -> None: ...
+
+class BeamDecoder:
+    """Prefix beam search over one utterance.
+
+    Calls raise RuntimeError while another thread is inside one.
+    """
+
+    def __init__(self, search: BeamSearch) -> None: ...
+    def begin(self) -> None:
+        """Start the next utterance."""
+    def step(self, frames: NDArray[np.float32]) -> None:
+        """Take frames of log-probabilities, [frames, tokens]."""
+    def best(self, count: int, final: bool) -> list[tuple[bytes, list[int], list[int], float]]:
+        """Text, tokens, frames and score of the likeliest texts; `final` at the end."""
+    @property
+    def bytes(self) -> int:
+        """Memory in bytes, but for the vocabulary, and for tokens that are final."""
 
 def isas() -> list[str]:
     """The instruction sets that run here, the best first."""

@@ -40,6 +40,11 @@ class LanguageModel:
             raise FileError(f"{path}: {said}") from None
 
     @property
+    def native(self) -> _native.NgramModel:
+        """The model in the native core, for decoders."""
+        return self._native
+
+    @property
     def order(self) -> int:
         """The number of words of the longest n-grams."""
         return self._native.order

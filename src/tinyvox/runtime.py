@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tinyvox import _native
+from tinyvox.decode import BeamSearch, Transcript
 from tinyvox.errors import FileError
+from tinyvox.language_model import LanguageModel
 
 Samples = NDArray[np.float32]
 
@@ -26,8 +28,8 @@ class Stream:
     stream: a call while another thread is inside one raises RuntimeError and changes nothing.
     """
 
-    def __init__(self, native: _native.SpeechStream) -> None:
-        self._native = native
+    def __init__(self, native: _native.SpeechStream, search: BeamSearch | None = None) -> None:
+        self._native, self._search = native, search
 
     @property
     def text(self) -> str:
@@ -44,6 +46,16 @@ class Stream:
     def finish(self) -> str:
         """The utterance is over: its whole text."""
         return self._native.finish()
+
+    def best(self, count: int = 1) -> list[Transcript]:
+        """The `count` likeliest texts so far, with times and confidence, the best first.
+
+        Until `finish` is called the last word may not be complete. Raises ValueError where the
+        stream decodes greedily.
+        """
+        if self._search is None:
+            raise ValueError("the stream decodes greedily; open it with a beam search")
+        return self._search.transcripts(self._native.best(count))
 
     def reset(self) -> None:
         """Back to the beginning, for the next utterance; takes no new memory."""
@@ -132,7 +144,8 @@ class Session:
     def tokens(self) -> tuple[str, ...]:
         """The texts that outputs stand for, but for the blank. Raises ValueError where the file has
         no speech card."""
-        return tuple(self._native.tokens)
+        tokens = self._native.tokens
+        return (*tokens[: self._native.blank], *tokens[self._native.blank + 1 :])
 
     @property
     def isa(self) -> str:
@@ -164,22 +177,59 @@ class Session:
         """A new utterance as features; takes no speech card."""
         return FeatureStream(_native.FeatureStream(self._native))
 
-    def stream(self) -> Stream:
-        """A new utterance. Raises ValueError where the file has no speech card."""
-        return Stream(_native.SpeechStream(self._native))
+    def search(self, lm: LanguageModel | Path | str | None = None, **settings: Any) -> BeamSearch:
+        """A beam search over this model's outputs, for any number of streams.
 
-    def transcribe(self, samples: ArrayLike, sample_rate: int | None = None) -> str:
+        `settings` are those of `BeamSearch`: beam, alpha, beta, words, hot_words and others. Raises
+        ValueError where the file has no speech card, and as `BeamSearch` does.
+        """
+        native = self._native
+        return BeamSearch(
+            native.tokens, native.blank, lm, frame_seconds=native.frame_seconds, **settings
+        )
+
+    def stream(self, search: BeamSearch | None = None) -> Stream:
+        """A new utterance, decoded greedily or by a beam search. Raises ValueError where the file
+        has no speech card, or the search is for other tokens."""
+        native = None if search is None else search.native
+        return Stream(_native.SpeechStream(self._native, native), search)
+
+    def transcribe(
+        self,
+        samples: ArrayLike,
+        sample_rate: int | None = None,
+        search: BeamSearch | None = None,
+    ) -> str:
         """The text of a whole utterance; samples as `Stream.feed` takes them.
 
         Samples of another `sample_rate` than the session's are resampled; without it they are
         taken to be at the session's. Raises ValueError for a rate that is no whole number from
         1,000 to 1,000,000.
         """
-        stream = self.stream()
+        return self._heard(samples, sample_rate, search).text
+
+    def recognize(
+        self,
+        samples: ArrayLike,
+        sample_rate: int | None = None,
+        search: BeamSearch | None = None,
+        count: int = 1,
+    ) -> list[Transcript]:
+        """The `count` likeliest texts of a whole utterance, with times and confidence.
+
+        As `transcribe`; without a `search`, by one that knows no words.
+        """
+        return self._heard(samples, sample_rate, search or self.search()).best(count)
+
+    def _heard(
+        self, samples: ArrayLike, sample_rate: int | None, search: BeamSearch | None
+    ) -> Stream:
+        stream = self.stream(search)
         if sample_rate is not None and sample_rate != self.sample_rate:
             samples = resample(as_samples(samples), sample_rate, self.sample_rate)
         stream.feed(samples)
-        return stream.finish()
+        stream.finish()
+        return stream
 
 
 def open(path: Path | str, threads: int = 1, max_memory: int | None = None) -> Session:

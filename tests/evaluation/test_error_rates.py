@@ -18,7 +18,6 @@ from tinyvox.evaluation import (
     change_interval,
     count_errors,
     evaluate,
-    greedy_text,
     interval,
     lost_words,
     transcribe_with,
@@ -53,19 +52,6 @@ def test_edits_are_counted(
     reference: str, hypothesis: str, expected: tuple[int, int, int, int]
 ) -> None:
     assert count_errors(reference, hypothesis) == expected
-
-
-@pytest.mark.parametrize(
-    ("best", "text"),
-    [
-        ([3, 1, 1, 3, 1, 2, 2, 3], "aab"),
-        ([1, 1, 1], "a"),
-        ([3, 3], ""),
-        ([0, 3, 1, 0, 0, 2, 0], "a b"),
-    ],
-)
-def test_greedy_decoding_merges_then_drops_blanks(best: list[int], text: str) -> None:
-    assert greedy_text(best, CARD) == text
 
 
 def test_wer_weighs_utterances_by_their_words() -> None:

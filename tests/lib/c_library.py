@@ -13,6 +13,7 @@ from ctypes import (
     POINTER,
     byref,
     c_char_p,
+    c_double,
     c_float,
     c_int,
     c_int16,
@@ -48,6 +49,38 @@ def declared() -> dict[str, str]:
 
 CODES = {n: int(v) for n, v in re.findall(r"^  (TV_\w+) = (\d+)", HEADER.read_text(), re.MULTILINE)}
 RESULTS = {"tv_error": c_int, "const char*": c_char_p, "uint32_t": c_uint32, "void": None}
+
+
+class SearchOptions(ctypes.Structure):
+    """tv_search_options."""
+
+    _fields_ = (
+        ("language_model", c_char_p), ("alpha", c_float), ("beta", c_float), ("beam", c_uint32),
+        ("open_vocabulary", c_int),
+    )  # fmt: skip
+
+
+class Token(ctypes.Structure):
+    """tv_token."""
+
+    _fields_ = (("text", c_char_p), ("frame", c_uint64), ("start", c_double))
+
+
+class Transcript(ctypes.Structure):
+    """tv_transcript."""
+
+    _fields_ = (
+        ("text", c_char_p), ("tokens", POINTER(Token)), ("token_count", c_size_t),
+        ("confidence", c_double),
+    )  # fmt: skip
+
+
+class Result(ctypes.Structure):
+    """tv_result."""
+
+    _fields_ = (("transcripts", POINTER(Transcript)), ("count", c_size_t))
+
+
 ARGUMENTS = {
     "tv_error_name": [c_int],
     "tv_open": [c_char_p, POINTER(c_void_p)],
@@ -65,6 +98,18 @@ ARGUMENTS = {
     "tv_stream_text": [c_void_p],
     "tv_stream_reset": [c_void_p],
     "tv_stream_close": [c_void_p],
+    "tv_search_defaults": [POINTER(SearchOptions)],
+    "tv_search_open": [c_void_p, POINTER(SearchOptions), POINTER(c_void_p)],
+    "tv_search_change": [c_void_p, POINTER(SearchOptions)],
+    "tv_search_add_hot_word": [c_void_p, c_char_p, c_float],
+    "tv_search_erase_hot_word": [c_void_p, c_char_p],
+    "tv_search_clear_hot_words": [c_void_p],
+    "tv_search_close": [c_void_p],
+    "tv_stream_open_search": [c_void_p, c_void_p, POINTER(c_void_p)],
+    "tv_stream_best": [c_void_p, c_size_t, POINTER(POINTER(Result))],
+    "tv_result_free": [POINTER(Result)],
+    "tv_transcribe": [c_void_p, c_void_p, POINTER(c_int16), c_size_t, POINTER(c_void_p)],
+    "tv_string_free": [c_void_p],
 }
 
 

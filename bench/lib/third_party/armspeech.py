@@ -19,7 +19,8 @@ from lib.third_party.numpy_deepspeech import DeepSpeech
 from lib.third_party.peers import Peers
 from lib.third_party.subjects import MODELS
 from tinyvox import runtime
-from tinyvox.evaluation import count_errors, greedy_text
+from tinyvox.decode import greedy_text
+from tinyvox.evaluation import count_errors
 from tinyvox.executor import Executor
 from tinyvox.formats import tvx
 from tinyvox.importers import load
@@ -85,7 +86,10 @@ def _exact(model: Model, audio: Sequence[Array]) -> Row:
         with torch.no_grad():
             found = executor(torch.from_numpy(frames)[None])[0].numpy()
         largest = max(largest, float(np.abs(found - expected).max()))
-        texts = [greedy_text(each.argmax(1), model.card) for each in (found, expected)]
+        texts = [
+            greedy_text(each.argmax(1), model.card.texts, model.card.blank)
+            for each in (found, expected)
+        ]
         same += texts[0] == texts[1]
     return {"difference": largest, "same_texts": same, "of": len(audio[:EXACT])}
 

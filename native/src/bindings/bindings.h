@@ -7,6 +7,7 @@
 #include <memory>
 #include <span>
 
+#include "decode_ctc.h"
 #include "features.h"
 
 namespace tinyvox {
@@ -20,9 +21,13 @@ nanobind::object features_of(std::shared_ptr<const FeatureTables> tables,
 void with_file(nanobind::handle path,
                const std::function<void(std::span<const uint8_t> bytes)>& work);
 
+// As Python sees them: text, tokens, frames and score of each.
+nanobind::list transcripts(const BeamDecoder& decoder, const std::vector<Transcript>& found);
+
 // Calls work(name) with the name of a file, as with_file, which this is a part of.
 void with_path(nanobind::handle path, const std::function<void(const char* name)>& work);
 
+void bind_decode(nanobind::module_& m);
 void bind_features(nanobind::module_& m);
 void bind_file(nanobind::module_& m);
 void bind_kernels(nanobind::module_& m);

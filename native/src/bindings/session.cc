@@ -30,7 +30,7 @@ struct Features {
 };
 
 struct Audio {
-  explicit Audio(const Session& session) : stream(session.model) {}
+  Audio(const Session& session, const BeamSearch* search) : stream(session.model, search) {}
 
   SpeechStream stream;
   bool finished = false;
@@ -150,20 +150,20 @@ std::string finish_speech(SpeechUtterance& self) {
   });
 }
 
+nb::list best(SpeechUtterance& self, size_t count) {
+  return self.use([&](Audio& utterance) {
+    const BeamDecoder* const beam = utterance.stream.beam();
+    if (!beam) throw nb::value_error("the stream decodes greedily; open it with a beam search");
+    return transcripts(*beam, utterance.stream.best(count));
+  });
+}
+
 template <typename Utterance>
 void reset(Exclusive<Utterance>& self) {
   self.use([](Utterance& utterance) {
     utterance.stream.reset();
     utterance.finished = false;
   });
-}
-
-// All but the blank, which is never printed.
-std::vector<std::string> tokens(const Session& self) {
-  const Speech& speech = speech_of(*self.model);
-  std::vector<std::string> tokens = speech.tokens;
-  tokens.erase(tokens.begin() + speech.blank);
-  return tokens;
 }
 
 size_t resident_bytes(const Session& self) {
@@ -183,7 +183,13 @@ void bind_session(nb::module_& m) {
       .def_prop_ro("has_speech", [](const Session& s) { return s.model->speech() != nullptr; })
       .def_prop_ro("sample_rate",
                    [](const Session& s) { return speech_of(*s.model).features.sample_rate; })
-      .def_prop_ro("tokens", &tokens)
+      .def_prop_ro("tokens", [](const Session& s) { return speech_of(*s.model).tokens; })
+      .def_prop_ro("blank", [](const Session& s) { return speech_of(*s.model).blank; })
+      .def_prop_ro("frame_seconds",
+                   [](const Session& s) {
+                     speech_of(*s.model);
+                     return seconds_a_frame(*s.model);
+                   })
       .def_prop_ro("isa", [](const Session& s) { return s.model->kernels().isa; })
       .def_prop_ro("resident_bytes", &resident_bytes)
       .def(
@@ -202,14 +208,17 @@ void bind_session(nb::module_& m) {
       .def("finish", &finish)
       .def("reset", &reset<Features>);
   nb::class_<SpeechUtterance>(m, "SpeechStream", "One utterance: audio in, text out.")
-      .def("__init__",
-           [](SpeechUtterance* self, const Session& session) {
-             speech_of(*session.model);
-             new (self) SpeechUtterance(session);
-           })
+      .def(
+          "__init__",
+          [](SpeechUtterance* self, const Session& session, const BeamSearch* search) {
+            speech_of(*session.model);
+            new (self) SpeechUtterance(session, search);
+          },
+          nb::arg("session"), nb::arg("search").none() = nb::none())
       .def("feed", &feed, nb::arg("samples"))
       .def("finish", &finish_speech)
       .def("reset", &reset<Audio>)
+      .def("best", &best, nb::arg("count"))
       .def_prop_ro("text", &text);
 }
 

@@ -10,6 +10,15 @@ import typer
 from tinyvox.cli import output
 from tinyvox.cli.options import AsJson, Card, Data, FormerCard, NormalizeOption
 from tinyvox.cli.progress_display import shown
+from tinyvox.cli.searching import (
+    Alpha,
+    Beam,
+    Beta,
+    HotWords,
+    LanguageModelFile,
+    VocabularyKind,
+    search_settings,
+)
 
 if TYPE_CHECKING:
     from tinyvox.evaluation import Errors
@@ -23,19 +32,27 @@ def evaluate(
     ] = None,
     card: Card = None,
     normalize: NormalizeOption = "none",
+    lm: LanguageModelFile = None,
+    hotword: HotWords = None,
+    beam: Beam = None,
+    alpha: Alpha = None,
+    beta: Beta = None,
+    vocabulary: VocabularyKind = "closed",
     speech: FormerCard = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure word and character error rates on a manifest, greedily decoded.
+    """Measure word and character error rates on a manifest; greedily decoded, unless there is a
+    language model, or another option of the search.
 
     Audio that cannot be used is named and left out; the exit status is then 1.
     """
     from tinyvox import workflow
 
+    search = search_settings(beam, alpha, beta, hotword, vocabulary)
     with shown() as progress:
         found = workflow.evaluate(
-            model, data, against=against, card=card or speech, normalize=normalize,
-            progress=progress,
+            model, data, against=against, card=card or speech, normalize=normalize, lm=lm,
+            search=search, progress=progress,
         )  # fmt: skip
     facts = found.summary()
     if as_json:

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
 from tinyvox.cli import output
 from tinyvox.cli.options import AsJson
+from tinyvox.cli.searching import (
+    Alpha,
+    Beam,
+    Beta,
+    HotWords,
+    LanguageModelFile,
+    VocabularyKind,
+    search_settings,
+)
+from tinyvox.decode import BeamSearch, subtitles
 from tinyvox.errors import DataError, ModelError
-from tinyvox.runtime import Samples, Session
+from tinyvox.runtime import Samples, Session, Stream
 
 PIECES_A_SECOND = 10
 STANDARD_INPUT = Path("-")
+Result = dict[str, Any]
 
 
 def transcribe(
@@ -23,6 +34,16 @@ def transcribe(
     audio: Annotated[
         list[Path], typer.Argument(help="Audio files; - reads one from standard input.")
     ],
+    lm: LanguageModelFile = None,
+    hotword: HotWords = None,
+    beam: Beam = None,
+    alpha: Alpha = None,
+    beta: Beta = None,
+    vocabulary: VocabularyKind = "closed",
+    form: Annotated[
+        Literal["text", "srt", "vtt", "json"],
+        typer.Option("--format", help="Text, or subtitles of one file with the times of words."),
+    ] = "text",
     stream: Annotated[
         bool, typer.Option("--stream", help="Feed 100 ms at a time, print text as it comes.")
     ] = False,
@@ -31,27 +52,54 @@ def transcribe(
     """Print the text of audio files; one that cannot be used is named, and does not stop others."""
     from tinyvox import runtime
 
+    if form != "text" and (len(audio) > 1 or as_json or stream):
+        raise typer.BadParameter("--format goes with one audio file, without --json and --stream")
+    settings = search_settings(beam, alpha, beta, hotword, vocabulary)
     session = runtime.open(model)
     if not session.has_speech:
         raise ModelError(f"{model}: has no speech card, so it gives no text; compress with --card")
+    search = _search(session, lm, settings) if lm or settings or form != "text" else None
     show = stream and not as_json
-    to_text = (lambda samples: _stream(session, samples, show)) if stream else session.transcribe
+
+    def hear(samples: Samples) -> Result:
+        return _heard(session, samples, search, _printed(search) if show else None)
+
     results = []
     for path in audio:
-        results.append(_result(path, session.sample_rate, to_text))
+        results.append(_result(path, session.sample_rate, hear))
         if "text" in results[-1] and not as_json and not show:
-            text = results[-1]["text"]
-            print(f"{path}: {text}" if len(audio) > 1 else text)
+            _print(results[-1], form, len(audio) > 1)
     if as_json:
-        output.print_json({"results": results})
+        output.print_json({"results": [_without_words(result) for result in results]})
     if any("error" in result for result in results):
         raise typer.Exit(1)
 
 
-def _result(path: Path, rate: int, to_text: Callable[[Samples], str]) -> dict[str, str]:
+def _search(session: Session, lm: Path | None, settings: Mapping[str, Any]) -> BeamSearch:
+    try:
+        return session.search(lm, **settings)
+    except ValueError as error:
+        raise ModelError(f"the model cannot be decoded so: {error}") from error
+
+
+def _print(result: Result, form: str, named: bool) -> None:
+    if form != "text":
+        print(subtitles(result["words"], form), end="")
+    else:
+        text = result["text"]
+        print(f"{result['audio_filepath']}: {text}" if named else text)
+
+
+def _without_words(result: Result) -> Result:
+    """As JSON has it: words as objects."""
+    words = [{"word": w.text, "start": w.start, "end": w.end} for w in result.get("words", ())]
+    return {**result, "words": words} if "words" in result else result
+
+
+def _result(path: Path, rate: int, hear: Callable[[Samples], Result]) -> Result:
     """The text of a file, or what is wrong with it, which is also said on standard error."""
     try:
-        return {"audio_filepath": str(path), "text": to_text(_samples(path, rate))}
+        return {"audio_filepath": str(path), **hear(_samples(path, rate))}
     except DataError as error:
         output.say(str(error))
         return {"audio_filepath": str(path), "error": str(error)}
@@ -67,17 +115,44 @@ def _samples(path: Path, rate: int) -> Samples:
     return decode_audio(sys.stdin.buffer, "-", rate)
 
 
-def _stream(session: Session, samples: Samples, show: bool) -> str:
-    """The text of samples that come in pieces; printed as it grows."""
-    stream = session.stream()
-    piece = session.sample_rate // PIECES_A_SECOND
+def _heard(
+    session: Session,
+    samples: Samples,
+    search: BeamSearch | None,
+    show: Callable[[str, str], None] | None,
+) -> Result:
+    """The text of samples; `show` is told of it as it grows, with the text before."""
+    stream = session.stream(search)
+    piece = session.sample_rate // PIECES_A_SECOND if show else max(1, len(samples))
+    before = ""
     for start in range(0, len(samples), piece):
-        before = stream.text
         stream.feed(samples[start : start + piece])
-        if show:
-            print(stream.text[len(before) :], end="", flush=True)
-    before = stream.text
+        if show and stream.text != before:
+            show(before, stream.text)
+            before = stream.text
     text = stream.finish()
     if show:
-        print(text[len(before) :])
-    return text
+        show(before, text)
+        print()
+    return {"text": text, **_details(stream, search)}
+
+
+def _details(stream: Stream, search: BeamSearch | None) -> Result:
+    """What a search knows besides the text."""
+    if search is None:
+        return {}
+    best = stream.best()[0]
+    return {"confidence": best.confidence, "words": best.words}
+
+
+def _printed(search: BeamSearch | None) -> Callable[[str, str], None]:
+    """Prints what has come. Text that a search has not decided on yet may change: each state of it
+    has a line."""
+
+    def grow(before: str, text: str) -> None:
+        print(text[len(before) :], end="", flush=True)
+
+    def replace(before: str, text: str) -> None:
+        print(f"\n{text}" if before else text, end="", flush=True)
+
+    return grow if search is None else replace

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tinyvox.decode import BeamSearch, greedy_text
 from tinyvox.errors import DataError, ModelError
 from tinyvox.evaluation.counting import (
     Normalize,
@@ -21,13 +23,16 @@ from tinyvox.evaluation.counting import (
     unknown_characters,
 )
 from tinyvox.executor import Executor
-from tinyvox.model import Model, SpeechCard
+from tinyvox.language_model import LanguageModel
+from tinyvox.model import Model
 from tinyvox.progress import Progress, counted, silent
 from tinyvox.runtime import Session, extract_features
 from tinyvox.speech import Audio, Utterance, read_utterance
 
 RESAMPLINGS = 2000
 """Bootstrap samples behind an interval."""
+
+_NO_CARD = "this model has no speech card, so it gives no text; add --card FILE"
 
 Transcribe = Callable[[Audio], str]
 """Text of samples."""
@@ -93,16 +98,19 @@ def _rate(edits: NDArray[np.int64], totals: NDArray[np.int64]) -> float:
     return int(edits.sum()) / total if total else float("nan")
 
 
-def transcribe_with(model: Model | Session) -> tuple[Transcribe, int]:
+def transcribe_with(
+    model: Model | Session, search: BeamSearch | None = None
+) -> tuple[Transcribe, int]:
     """A function that transcribes samples, and the sample rate (Hz) that they must have.
 
-    Raises ModelError where the model has no speech card.
+    It decodes greedily without a `search`, which must be for the model's tokens. Raises ModelError
+    where the model has no speech card.
     """
     card = None if isinstance(model, Session) else model.card
     if isinstance(model, Session) and model.has_speech:
-        return model.transcribe, model.sample_rate
+        return lambda audio: model.transcribe(audio, search=search), model.sample_rate
     if card is None or isinstance(model, Session):
-        raise ModelError("this model has no speech card, so it gives no text; add --card FILE")
+        raise ModelError(_NO_CARD)
     executor = Executor(model).eval()
 
     def transcribe(audio: Audio) -> str:
@@ -111,20 +119,34 @@ def transcribe_with(model: Model | Session) -> tuple[Transcribe, int]:
             return ""
         with torch.inference_mode():
             outputs = executor(torch.from_numpy(features)[None])[0]
-        return greedy_text(outputs.argmax(dim=-1).tolist(), card)
+        if search is None:
+            return greedy_text(outputs.argmax(dim=-1).tolist(), card.texts, card.blank)
+        likelihoods = outputs if card.log_probabilities else outputs.log_softmax(dim=-1)
+        return search.decode(likelihoods.numpy())[0].text
 
     return transcribe, card.features.sample_rate
 
 
-def greedy_text(best: Iterable[int], card: SpeechCard) -> str:
-    """Text of the most likely token of each frame: repeated tokens are merged, then blanks are
-    dropped (Graves 2006, best path decoding)."""
-    merged, last = [], card.blank
-    for token in best:
-        if token not in (last, card.blank):
-            merged.append(card.texts[token])
-        last = token
-    return "".join(merged).strip()
+def search_for(
+    model: Model | Session,
+    lm: LanguageModel | Path | str | None,
+    settings: Mapping[str, Any],
+) -> BeamSearch:
+    """A beam search over the outputs of a model; `settings` are those of `BeamSearch`.
+
+    Raises FileError for a language model that cannot be opened, ModelError where the model has no
+    speech card, or its tokens do not fit words or hot words.
+    """
+    if not (model.has_speech if isinstance(model, Session) else model.card):
+        raise ModelError(_NO_CARD)
+    try:
+        if isinstance(model, Session):
+            return model.search(lm, **settings)
+        card = model.card
+        assert card is not None
+        return BeamSearch(card.texts, card.blank, lm, **settings)
+    except ValueError as error:
+        raise ModelError(f"the model cannot be decoded so: {error}") from error
 
 
 def tokens_of(model: Model | Session) -> Sequence[str]:
@@ -140,14 +162,15 @@ def evaluate(
     utterances: Sequence[Utterance],
     progress: Progress = silent,
     normalize: Normalize = "none",
+    search: BeamSearch | None = None,
 ) -> Errors:
-    """Transcribe utterances greedily, without a language model, and count the errors.
+    """Transcribe utterances, greedily unless there is a `search`, and count the errors.
 
     Utterances without a transcript, and those whose audio cannot be used, are left out. `progress`
     is told of each utterance, in the stage "transcribing". Raises DataError where none is left, and
     ModelError where the model has no speech card.
     """
-    transcribe, rate = transcribe_with(model)
+    transcribe, rate = transcribe_with(model, search)
     tally = _Tally(normalize)
     for utterance in counted(utterances, "transcribing", progress):
         try:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from tinyvox.decode import greedy_text
 from tinyvox.errors import DataError
-from tinyvox.evaluation import count_errors, greedy_text
+from tinyvox.evaluation import count_errors
 from tinyvox.executor import Executor, Frames
 from tinyvox.model import SpeechCard
 from tinyvox.progress import Progress, silent
@@ -80,7 +81,9 @@ class SpeechJudge:
         if self.by_text:
             for best, length, text in zip(outputs.argmax(-1), lengths, heard.texts, strict=True):
                 if text is not None:
-                    said = greedy_text(best[: int(length)].tolist(), self.card)
+                    said = greedy_text(
+                        best[: int(length)].tolist(), self.card.texts, self.card.blank
+                    )
                     found = count_errors(text, said)
                     edits, characters = edits + found[2], characters + found[3]
         return torch.tensor([float(alive.sum()), alive.numel(), edits, characters]).double()

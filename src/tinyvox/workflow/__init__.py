@@ -5,6 +5,7 @@ The command line, Python, the demonstration and the benchmarks all come in here.
 
 from tinyvox.workflow.api import compress, finetune, plan
 from tinyvox.workflow.compression import run
+from tinyvox.workflow.conversion import converted_model, converted_scorer
 from tinyvox.workflow.demonstration import Entry, demonstrate
 from tinyvox.workflow.description import (
     BYTES_A_PARAMETER,
@@ -23,7 +24,7 @@ from tinyvox.workflow.training import read_training, train
 __all__ = [
     "BYTES_A_PARAMETER",
     "CompressRequest", "CompressResult", "Entry", "Evaluation", "FinetuneRequest", "FinetuneResult",
-    "Inputs", "compress", "compress_onnx", "demonstrate", "describe_file", "describe_model",
-    "evaluate", "export", "finetune", "left_float", "plan", "read_inputs", "read_training", "run",
-    "run_finetune", "train",
+    "Inputs", "compress", "compress_onnx", "converted_model", "converted_scorer", "demonstrate",
+    "describe_file", "describe_model", "evaluate", "export", "finetune", "left_float", "plan",
+    "read_inputs", "read_training", "run", "run_finetune", "train",
 ]  # fmt: skip

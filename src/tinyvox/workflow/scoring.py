@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tinyvox import runtime
 from tinyvox.errors import DataError
-from tinyvox.evaluation import Errors, Normalize, change_interval, check_normalize
+from tinyvox.evaluation import (
+    Errors,
+    Normalize,
+    change_interval,
+    check_normalize,
+    search_for,
+)
 from tinyvox.evaluation import evaluate as measure
 from tinyvox.importers import load
+from tinyvox.language_model import LanguageModel
 from tinyvox.model import Model
 from tinyvox.progress import Progress, silent
 from tinyvox.runtime import Session
@@ -29,8 +36,7 @@ class Evaluation:
 
     @property
     def wer(self) -> float:
-        """The word error rate, greedily decoded without a language model; NaN where the references
-        have no words."""
+        """The word error rate; NaN where the references have no words."""
         return self.errors.wer
 
     def summary(self) -> dict[str, Any]:
@@ -52,28 +58,33 @@ def evaluate(
     against: Recognizer | Path | str | None = None,
     card: Path | None = None,
     normalize: Normalize = "none",
+    lm: LanguageModel | Path | str | None = None,
+    search: Mapping[str, Any] | None = None,
     progress: Progress = silent,
 ) -> Evaluation:
     """Transcribe a manifest, or utterances, and count word and character errors.
 
-    Models are open ones or files; a .tvx file runs in the native runtime, others in torch. With
-    `normalize="lower"` references and texts are compared in lower case. Utterances without a
-    transcript, and those whose audio cannot be used, are left out: `errors.left_out` has them.
+    Models are open ones or files; a .tvx file runs in the native runtime, others in torch. They are
+    decoded greedily, or, with a language model or settings of a `BeamSearch` in `search`, by a beam
+    search. With `normalize="lower"` references and texts are compared in lower case. Utterances
+    without a transcript, and those whose audio cannot be used, are left out: `errors.left_out` has
+    them.
 
     Raises FileError or ImporterError for a model that cannot be opened, ModelError for one without
-    a speech card, DataError where a manifest cannot be used, audio is missing, or no utterance can
-    be scored.
+    a speech card, or with tokens that do not fit the words, DataError where a manifest cannot be
+    used, audio is missing, or no utterance can be scored.
     """
     check_normalize(normalize)
     utterances = _utterances(data)
-    small = open_recognizer(model, card)
-    original = None if against is None else open_recognizer(against, card)
-    errors = measure(small, utterances, progress, normalize)
-    if original is None:
+    decoded = [open_recognizer(each, card) for each in (model, against) if each is not None]
+    wanted = lm is not None or bool(search)
+    searches = [search_for(each, lm, search or {}) if wanted else None for each in decoded]
+    errors = measure(decoded[0], utterances, progress, normalize, searches[0])
+    if against is None:
         return Evaluation(errors)
     out = {each.utterance for each in errors.left_out}
     scored = [each for each in utterances if each not in out]
-    before = measure(original, scored, progress, normalize)
+    before = measure(decoded[1], scored, progress, normalize, searches[1])
     if before.left_out:
         raise DataError(before.left_out[0].reason)
     return Evaluation(errors, before)

@@ -1,0 +1,103 @@
+"""`tinyvox transcribe` and `eval` with a language model, hot words and subtitles."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tinyvox import cli
+from tinyvox.errors import FileError, ModelError
+from tinyvox.formats.tvlm import save_ngrams
+from tinyvox.lm import estimate
+
+pytestmark = pytest.mark.runtime
+
+COMMANDS = Path(__file__).resolve().parents[2] / "models" / "commands"
+MODEL, CLIP = COMMANDS / "commands-60x.tvx", COMMANDS / "clips" / "00.opus"
+SAID = "nine four one five one"
+
+
+@pytest.fixture(scope="module")
+def lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("lm") / "numbers.tvlm"
+    save_ngrams(estimate([SAID, "one nine five four", "five one"] * 3, 2), path)
+    return path
+
+
+def run(*arguments: object) -> str:
+    """Standard output of a command that succeeds."""
+    result = CliRunner().invoke(cli.app, [str(a) for a in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_a_language_model_and_hot_words_are_taken(lm: Path) -> None:
+    assert run("transcribe", MODEL, CLIP, "--lm", lm).strip() == SAID
+    boosted = run("transcribe", MODEL, CLIP, "--lm", lm, "--hotword", "left:300").split()
+    assert "left" in boosted
+    facts = json.loads(run("transcribe", MODEL, CLIP, "--lm", lm, "--json"))["results"][0]
+    assert facts["text"] == SAID
+    assert isinstance(facts["confidence"], float)
+    assert [word["word"] for word in facts["words"]] == SAID.split()
+    starts = [word["start"] for word in facts["words"]]
+    assert starts == sorted(starts)
+
+
+def test_subtitles_are_printed(lm: Path) -> None:
+    lines = run("transcribe", MODEL, CLIP, "--lm", lm, "--format", "srt").splitlines()
+    assert lines[0] == "1"
+    assert lines[2] == SAID
+    assert run("transcribe", MODEL, CLIP, "--format", "vtt").startswith("WEBVTT\n\n00:00:0")
+    words = json.loads(run("transcribe", MODEL, CLIP, "--format", "json"))["words"]
+    assert [word["word"] for word in words] == SAID.split()
+
+
+def test_a_stream_ends_with_the_text_of_the_whole(lm: Path) -> None:
+    lines = run("transcribe", MODEL, CLIP, "--lm", lm, "--stream").splitlines()
+    assert lines[-1] == SAID
+    assert len(lines) > 3
+
+
+def test_both_models_are_judged_with_the_language_model(lm: Path, tmp_path: Path) -> None:
+    row = {"audio_filepath": str(CLIP), "duration": 2.286, "text": SAID}
+    (tmp_path / "one.jsonl").write_text(json.dumps(row) + "\n")
+    data = ("--data", tmp_path / "one.jsonl", "--json")
+    facts = json.loads(
+        run("eval", MODEL, *data, "--lm", lm, "--against", COMMANDS / "commands.pt2")
+    )
+    assert facts["wer"] == facts["original"]["wer"] == 0
+    worse = json.loads(run("eval", MODEL, *data, "--lm", lm, "--hotword", "nine:300"))
+    assert worse["wer"] > 0
+
+
+def test_what_cannot_be_is_named_in_one_line(lm: Path, tmp_path: Path) -> None:
+    def fails(*arguments: object) -> Exception | None:
+        found = CliRunner().invoke(cli.app, [str(a) for a in ("transcribe", MODEL, *arguments)])
+        error: Exception | None = found.exception
+        return error
+
+    gone = fails(CLIP, "--lm", tmp_path / "gone.tvlm")
+    assert isinstance(gone, FileError)
+    assert "gone.tvlm: cannot be read" in str(gone)
+    strange = fails(CLIP, "--hotword", "Zürich:3")
+    assert isinstance(strange, ModelError)
+    assert 'hot word "Zürich" has a character' in str(strange)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--hotword", "left"], "expected a word and its boost"),
+        (["--hotword", ":3"], "expected a word and its boost"),
+        (["--hotword", "left:x"], "expected a word and its boost"),
+        (["--format", "srt", "--json"], "--format goes with one audio file"),
+        (["--beam", "0"], "should be greater than or equal to 1"),
+    ],
+)
+def test_wrong_usage_is_status_2(arguments: list[str], said: str) -> None:
+    found = CliRunner().invoke(cli.app, ["transcribe", str(MODEL), str(CLIP), *arguments])
+    assert found.exit_code == 2
+    assert said in " ".join(found.output.replace("│", " ").split())
