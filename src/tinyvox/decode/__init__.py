@@ -2,7 +2,7 @@
 
 from tinyvox.decode.beam import ALPHA, BETA, BeamSearch, BeamStream
 from tinyvox.decode.greedy import greedy_text
-from tinyvox.decode.subtitles import FORMATS, subtitles
+from tinyvox.decode.subtitle_files import FORMATS, subtitles
 from tinyvox.decode.transcripts import Token, Transcript, Word
 
 __all__ = [
