@@ -29,7 +29,7 @@ def pack(values: NDArray[Any], width: int) -> bytes:
     """Numbers [count] of `width` bits each, one after the other, padded to a byte."""
     if width == 0:
         return b""
-    pieces = []
+    pieces: list[bytes] = []
     for start in range(0, len(values), _PIECE):  # a whole number of bytes each, but for the last
         part = values[start : start + _PIECE].astype("<u8")
         bits = np.unpackbits(part.view(np.uint8).reshape(-1, 8), 1, width, "little")
@@ -65,7 +65,7 @@ def pack_sequence(values: NDArray[Any]) -> bytes:
     if ends[-1] >= 1 << BASE_BITS or offsets[-1] >= 1 << OFFSET_BITS:
         raise ModelError("the language model is too large for a .tvlm file; prune it first")
     headers = (ends | offsets << BASE_BITS).astype("<i8")
-    return headers.tobytes() + b"".join(data)
+    return b"".join([headers.tobytes(), *data])
 
 
 def _low_bits(ranges: Numbers, size: int) -> Numbers:
@@ -113,7 +113,7 @@ def _put(result: Bytes, starts: Numbers, rows: Bytes, sizes: Numbers) -> None:
     result[(starts[:, None] + columns)[inside]] = rows[inside]
 
 
-def unpack_sequence(data: bytes, count: int) -> tuple[Numbers, int]:
+def unpack_sequence(data: bytes | memoryview, count: int) -> tuple[Numbers, int]:
     """The numbers [count] that `pack_sequence` was given, and how many bytes it made of them."""
     blocks = -(-count // BLOCK)
     headers = np.frombuffer(data, "<u8", blocks + 1)

@@ -112,8 +112,8 @@ def _renumbered(model: NGrams, order: Indices) -> list[Order]:
         sorted_ = np.argsort(context * len(ids) + word)
         place = np.empty_like(sorted_)
         place[sorted_] = np.arange(len(sorted_))
-        columns = (context, word, old.log10, old.backoff)
-        result.append(Order(*(column[sorted_] for column in columns)))
+        numbers = old.log10[sorted_], old.backoff[sorted_]
+        result.append(Order(context[sorted_], word[sorted_].astype(np.int32), *numbers))
     return result
 
 
