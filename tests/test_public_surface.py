@@ -19,8 +19,8 @@ while not (ROOT / "pyproject.toml").exists():
     ROOT = ROOT.parent
 PACKAGE = ROOT / "src" / "tinyvox"
 NEEDS_NUMPY_ALONE = {
-    "DataError", "FeatureStream", "FileError", "ImporterError", "LanguageModel", "ModelError", "RecipeError",
-    "Session", "Stream", "TinyvoxError", "open",
+    "DataError", "FeatureStream", "FileError", "ImporterError", "LanguageModel", "ModelError",
+    "RecipeError", "Session", "Stream", "TinyvoxError", "open",
 }  # fmt: skip
 
 READ_TWICE = """

@@ -1,5 +1,5 @@
-"""Makes the seeds: small files with every layer, codebook, tensor kind and version, language models,
-and a WAV file.
+"""Makes the seeds: small files with every layer, codebook, tensor kind and version, a WAV file,
+and language models.
 
     PYTHONPATH=src:tests/lib python native/fuzz/make_seeds.py
 
@@ -75,9 +75,7 @@ def models() -> dict[str, Model]:
 
 def coarse(model: NGrams) -> NGrams:
     """The same model with few distinct numbers, which are written as codes."""
-    orders = (
-        Order(o.context, o.word, o.log10.round(1), o.backoff.round(1)) for o in model.orders
-    )
+    orders = (Order(o.context, o.word, o.log10.round(1), o.backoff.round(1)) for o in model.orders)
     return NGrams(model.words, tuple(orders))
 
 

@@ -7,8 +7,8 @@
     result.save("model.tvx")
     text = tv.open("model.tvx").transcribe(samples)
 
-`open`, `Session`, `Stream`, `FeatureStream`, `LanguageModel` and the errors need numpy alone. The other names need
-`tinyvox[compress]`, and are imported when they are first used.
+`open`, `Session`, `Stream`, `FeatureStream`, `LanguageModel` and the errors need numpy alone. The
+other names need `tinyvox[compress]`, and are imported when they are first used.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Calibration", "DataError", "Executor", "FeatureStream", "FileError", "GradualPruning",
-    "ImporterError", "LanguageModel", "Model", "ModelError", "Pruner", "Recipe", "RecipeError", "Session",
+    "ImporterError", "LanguageModel",
+    "Model", "ModelError", "Pruner", "Recipe", "RecipeError", "Session",
     "SpeechCard", "Stream", "TinyvoxError", "compress", "evaluate", "export", "finetune",
     "from_torch", "load", "load_recipe", "open", "plan", "save",
 ]  # fmt: skip

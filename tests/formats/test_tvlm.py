@@ -90,7 +90,8 @@ MODELS = {
     "sparse": sparse_model(3000, 3, 8, 4),
     "codes": rounded(sparse_model(500, 4, 6, 5), 1),
     "words alone": NGrams(
-        SPECIAL_WORDS, (Order([0] * 3, range(3), [-1, -99, -0.3], [0] * 3),)  # type: ignore[arg-type]
+        SPECIAL_WORDS,
+        (Order([0] * 3, range(3), [-1, -99, -0.3], [0] * 3),),  # type: ignore[arg-type]
     ),
 }
 
@@ -112,7 +113,8 @@ def test_every_score_is_that_of_the_ngrams(name: str, tmp_path: Path) -> None:
     model = MODELS[name]
     save_ngrams(model, tmp_path / "a.tvlm")
     opened = LanguageModel(tmp_path / "a.tvlm")
-    assert opened.order == model.length and len(opened) == len(model.words)
+    assert opened.order == model.length
+    assert len(opened) == len(model.words)
     ids = tokens(model, 100_000 if name == "sparse" else 20_000)
     found = opened.score_ids(renamed(ids, model, opened))
     np.testing.assert_allclose(found, model.score(ids), rtol=1e-6, atol=1e-5)
@@ -139,7 +141,9 @@ def test_a_step_takes_words_and_ids(tmp_path: Path) -> None:
     save_ngrams(model, tmp_path / "a.tvlm")
     opened = LanguageModel(tmp_path / "a.tvlm")
     assert opened.step(opened.start(), "b") == opened.step(opened.start(), opened.id("b"))
-    assert opened.id("nowhere") == 0 and "nowhere" not in opened and "b" in opened
+    assert opened.id("nowhere") == 0
+    assert "nowhere" not in opened
+    assert "b" in opened
     total = 0.0
     state = opened.start()
     for word in ["a", "nowhere", "c", "</s>"]:
@@ -175,7 +179,10 @@ def test_words_of_every_kind_are_found(tmp_path: Path) -> None:
     words = (*SPECIAL_WORDS, *sorted(names))
     count = len(words)
     unigrams = Order(
-        np.zeros(count), np.arange(count), -random.random(count), np.zeros(count)  # type: ignore[arg-type]
+        np.zeros(count),
+        np.arange(count),
+        -random.random(count),
+        np.zeros(count),  # type: ignore[arg-type]
     )
     save_ngrams(NGrams(words, (unigrams,)), tmp_path / "a.tvlm")
     model = LanguageModel(tmp_path / "a.tvlm")
@@ -183,13 +190,17 @@ def test_words_of_every_kind_are_found(tmp_path: Path) -> None:
     native = _native.NgramModel(tmp_path / "a.tvlm")
     for i, word in enumerate(model.words):
         data = word.encode("utf-8", "surrogateescape")
-        assert native.id(data) == i and native.word(i) == data
-        assert native.id(data + b"q") in (0, model.words.index(word + "q") if word + "q" in names else 0)
+        assert native.id(data) == i
+        assert native.word(i) == data
+        assert native.id(data + b"q") in (
+            0,
+            model.words.index(word + "q") if word + "q" in names else 0,
+        )
 
 
 @pytest.mark.parametrize("word", ["", "a\0b", "é" * 512, "\ud800"])
 def test_words_that_do_not_fit_are_named(word: str) -> None:
-    with pytest.raises(ModelError, match="the word .*remove it"):
+    with pytest.raises(ModelError, match=r"the word .*remove it"):
         spelling(word)
 
 
@@ -198,7 +209,8 @@ def test_groups_of_words_rise() -> None:
     random = np.random.default_rng(0)
     frequency = random.random(len(names))
     order = order_of(names, frequency).tolist()
-    assert sorted(order) == list(range(len(names))) and order[:SPECIAL] == [0, 1, 2]
+    assert sorted(order) == list(range(len(names)))
+    assert order[:SPECIAL] == [0, 1, 2]
     start, size = SPECIAL, 16
     while start < len(order):
         group = order[start : start + size]
@@ -229,7 +241,8 @@ def test_sequences_come_back(count: int, most: int) -> None:
     values = np.cumsum(random.integers(0, most, count))
     data = pack_sequence(values)
     found, size = unpack_sequence(data + b"rest", count)
-    assert size == len(data) and np.array_equal(found, values)
+    assert size == len(data)
+    assert np.array_equal(found, values)
     for width in (0, 1, 7, 24):
         numbers = random.integers(0, 1 << width, count)
         packed = pack(numbers, width)
@@ -268,12 +281,12 @@ def test_the_same_model_gives_the_same_bytes_in_any_order_of_its_words() -> None
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match="nowhere.tvlm: cannot be read"):
+    with pytest.raises(FileError, match=r"nowhere.tvlm: cannot be read"):
         LanguageModel(tmp_path / "nowhere.tvlm")
     (tmp_path / "a.arpa").write_text("\\data\\")
-    with pytest.raises(FileError, match="not a tinyvox language model.*tinyvox lm compress"):
+    with pytest.raises(FileError, match=r"not a tinyvox language model.*tinyvox lm compress"):
         LanguageModel(tmp_path / "a.arpa")
-    with pytest.raises(FileError, match="a.arpa: not a tinyvox language model"):
+    with pytest.raises(FileError, match=r"a.arpa: not a tinyvox language model"):
         load_ngrams(tmp_path / "a.arpa")
 
 

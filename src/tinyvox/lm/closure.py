@@ -6,6 +6,10 @@ n-grams among the continuations of shorter ones need it.
 
 from __future__ import annotations
 
+import itertools
+
+import itertools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,7 +26,7 @@ def close(model: NGrams) -> NGrams:
         return model
     wanted = _with_ends(_spelled(model))
     orders = [model.orders[0]]
-    for shorter, ngrams in zip(wanted, wanted[1:], strict=False):
+    for shorter, ngrams in itertools.pairwise(wanted):
         orders.append(_order(model, ngrams, _places(shorter, ngrams[:, :-1])))
     return NGrams(model.words, tuple(orders))
 

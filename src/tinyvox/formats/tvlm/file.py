@@ -28,9 +28,7 @@ class LanguageModelFile:
     section_bytes: Mapping[str, int]
 
 
-def save_ngrams(
-    model: NGrams, path: Path | str, metadata: Mapping[str, Any] | None = None
-) -> int:
+def save_ngrams(model: NGrams, path: Path | str, metadata: Mapping[str, Any] | None = None) -> int:
     """Write a language model, and return the size of the file in bytes.
 
     Probabilities and back-offs are written as they are: those with few distinct values, as
