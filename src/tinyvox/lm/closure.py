@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import itertools
 
-import itertools
-
 import numpy as np
 from numpy.typing import NDArray
 
