@@ -24,7 +24,7 @@ from tinyvox.lm import (
     read_sentences,
 )
 from tinyvox.lm.frequencies import Walk, in_text, of_model
-from tinyvox.lm.pruning import losses, normalized, subset, threshold_for
+from tinyvox.lm.pruning import losses, masses, normalized, subset, threshold_for
 from tinyvox.lm.shortening import with_words
 from tinyvox.lm.thinning import fitted, thinned
 
@@ -163,6 +163,15 @@ def test_fitting_makes_thin_models_better() -> None:
     plain = normalized(subset(model, kept))
     tokens = drawn(model, 300, seed=1)
     assert thinned(given, 8).model.perplexity(tokens) < plain.perplexity(tokens)
+
+
+def test_models_that_do_not_sum_to_one_are_put_right() -> None:
+    model = close(random_model(words=12, length=3, seed=8, share=0.9))
+    assert describe(model)["worst_total_mass"] > 1.5
+    found = normalized(model)
+    assert max(masses(found, n)[0].max() for n in (1, 2)) < 1
+    assert describe(found)["mean_total_mass"] == pytest.approx(1, abs=1e-3)
+    assert describe(found)["worst_total_mass"] == pytest.approx(1, abs=1e-2)
 
 
 def test_words_that_are_left_out_are_unknown() -> None:

@@ -102,7 +102,7 @@ def compress(
     ngrams: MostNGrams = None,
     perplexity: MostPerplexity = None,
     words: MostWords = None,
-    bits: Bits = 8,
+    bits: Bits = 6,
     lossless: Lossless = False,
     text: SpokenText = None,
     dev: HeldOut = None,

@@ -41,7 +41,7 @@ class Settings:
     count: int | None = None
     perplexity: float | None = None
     words: int | None = None
-    bits: int | None = 8
+    bits: int | None = 6
 
     def __post_init__(self) -> None:
         given = {"size": self.size, "count": self.count, "perplexity": self.perplexity}

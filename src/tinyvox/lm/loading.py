@@ -7,14 +7,7 @@ from pathlib import Path
 
 from tinyvox.errors import FileError
 from tinyvox.lm.arpa import read_arpa
-from tinyvox.lm.foreign import (
-    SPHINX_MAGIC,
-    is_kenlm,
-    is_scorer,
-    read_kenlm,
-    read_scorer,
-    read_sphinx,
-)
+from tinyvox.lm.foreign import SPHINX_MAGIC, is_kenlm, read_binary, read_sphinx
 from tinyvox.lm.ngrams import NGrams
 from tinyvox.progress import Progress, silent
 from tinyvox.storage import open_input
@@ -38,7 +31,7 @@ def read_foreign(
     with open_input(path) as file:
         head = file.read(HEAD)
     if is_kenlm(head):
-        return read_scorer(path, letters).model if is_scorer(path) else read_kenlm(path, words)
+        return read_binary(path, words, letters)
     if head.startswith(SPHINX_MAGIC):
         return read_sphinx(path)
     if OLD_SPHINX in head:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from tinyvox.lm.frequencies import Frequencies, sums
 from tinyvox.lm.ngrams import START_ID, Doubles, Indices, NGrams, Order
 
+FULL = 0.9999
+"""What the n-grams of a context have together, at most."""
 TINY = 1e-9
 """Masses below this are taken for it, so that no logarithm is infinite."""
 
@@ -76,11 +78,16 @@ def subset(model: NGrams, kept: Sequence[NDArray[np.bool_]]) -> NGrams:
 def normalized(model: NGrams) -> NGrams:
     """The model with the back-offs by which the probabilities after every context sum to one.
 
-    Unigrams are scaled, all other probabilities stay. Where the n-grams of a context sum to one or
-    more, or leave shorter ones nothing, its back-off is as small, or as large, as TINY allows.
+    Unigrams are scaled, and the n-grams of a context whose sum is above FULL, so that something is
+    left for all other words. All other probabilities stay.
     """
     model = with_unigrams_of_one(model)
     for n in range(1, model.length):
+        order = model.orders[n]
+        own = masses(model, n)[0]
+        if (own > FULL).any():
+            scale = np.log10(FULL / np.maximum(own, FULL))[order.context]
+            model = model.with_values(n + 1, log10=order.log10 + scale)
         model = model.with_values(n, backoff=np.log10(back_offs(model, n)))
     return model
 

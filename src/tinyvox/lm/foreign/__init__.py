@@ -1,7 +1,7 @@
 """Language models in the files of other programs."""
 
 from tinyvox.lm.foreign.kenlm import is_kenlm, read_kenlm
-from tinyvox.lm.foreign.scorer import Scorer, is_scorer, read_scorer
+from tinyvox.lm.foreign.scorer import Scorer, read_binary, read_scorer
 from tinyvox.lm.foreign.sphinx import MAGIC as SPHINX_MAGIC
 from tinyvox.lm.foreign.sphinx import read_sphinx
 
@@ -9,7 +9,7 @@ __all__ = [
     "SPHINX_MAGIC",
     "Scorer",
     "is_kenlm",
-    "is_scorer",
+    "read_binary",
     "read_kenlm",
     "read_scorer",
     "read_sphinx",

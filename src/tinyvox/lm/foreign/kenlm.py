@@ -79,7 +79,11 @@ def read_kenlm(path: Path, words: Sequence[str] | None = None) -> NGrams:
     probing kinds, which cannot be listed, and where words are needed and not given.
     """
     file = Bytes.open(path)
-    trie = read_trie(file)
+    return named_model(file, read_trie(file), words)
+
+
+def named_model(file: Bytes, trie: Trie, words: Sequence[str] | None) -> NGrams:
+    """The model of a trie. Raises FileError where it has no words and none are given."""
     if trie.words is None and words is None:
         file.fault("has no words, only their hashes; give a list of words")
     return to_model(trie, [word.encode("utf-8", "surrogateescape") for word in words or ()])

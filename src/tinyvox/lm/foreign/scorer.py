@@ -11,7 +11,7 @@ import numpy as np
 
 from tinyvox.lm.foreign.bytes import Bytes
 from tinyvox.lm.foreign.hashing import murmur
-from tinyvox.lm.foreign.kenlm import Trie, read_trie, to_model
+from tinyvox.lm.foreign.kenlm import Trie, named_model, read_trie, to_model
 from tinyvox.lm.foreign.openfst import read_lexicon
 from tinyvox.lm.ngrams import NGrams
 
@@ -39,10 +39,18 @@ class Scorer:
     beta: float
 
 
-def is_scorer(path: Path) -> bool:
-    """Whether settings of a scorer stand after the trie of a KenLM binary."""
+def read_binary(
+    path: Path, words: Sequence[str] | None = None, letters: Sequence[str] | None = None
+) -> NGrams:
+    """The model of a KenLM binary or of a scorer, which begins as one.
+
+    Takes and raises what `read_kenlm` and `read_scorer` do.
+    """
     file = Bytes.open(path)
-    return _has_settings(file, read_trie(file))
+    trie = read_trie(file)
+    if _has_settings(file, trie):
+        return _scorer(file, trie, letters).model
+    return named_model(file, trie, words)
 
 
 def _has_settings(file: Bytes, trie: Trie) -> bool:
@@ -61,6 +69,10 @@ def read_scorer(path: Path, letters: Sequence[str] | None = None) -> Scorer:
     trie = read_trie(file)
     if not _has_settings(file, trie):
         file.fault("has no scorer after its KenLM trie; it is cut off, or a plain KenLM binary")
+    return _scorer(file, trie, letters)
+
+
+def _scorer(file: Bytes, trie: Trie, letters: Sequence[str] | None) -> Scorer:
     fields = SETTINGS.unpack(file.slice(trie.end, SETTINGS.size, "the settings").tobytes())
     _, version, of_characters, alpha, beta = fields
     if version != VERSION or not np.isfinite([alpha, beta]).all():
