@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from small_ngrams import as_dictionary, random_model, same
 
@@ -196,7 +197,7 @@ def changes() -> st.SearchStrategy[Change]:
     return st.tuples(st.integers(0, len(TEXT)), st.integers(0, 12), new)
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(change=st.lists(changes(), min_size=1, max_size=4))
 def test_hostile_files_end_in_one_line(
     tmp_path_factory: pytest.TempPathFactory, change: list[Change]

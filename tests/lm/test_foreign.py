@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from small_ngrams import random_model, same
 from sphinx_files import sphinx_bytes
@@ -181,7 +182,7 @@ def survives(read: Callable[[Path], object], path: Path, data: bytes) -> None:
     assert not said or said.startswith(str(path))
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(name=st.sampled_from(sorted(files())), change=st.lists(changes(), min_size=1, max_size=3),
        kept=st.one_of(st.none(), st.integers(0, 10**6)))  # fmt: skip
 def test_hostile_binaries_end_in_one_line(
