@@ -448,4 +448,4 @@ def test_finetune_prints_how_it_was_trained(
     assert "fine-tuned for 3 steps at a learning rate of 0.002" in printed
     assert f"tinyvox eval {tmp_path / 'out.tvx'}" in " ".join(printed.split())
     message = fail(monkeypatch, "finetune", *given, "--steps", 3, "--minutes", 1)
-    assert message == "tinyvox: give one of minutes and steps"
+    assert message == "tinyvox: give one of minutes or steps"

@@ -262,3 +262,19 @@ def test_a_waveform_is_refused_where_its_spectrum_is_computed() -> None:
         "import the part of the module after this line",
     ):
         from_torch(Front(), torch.randn(1, 400))
+
+
+def test_a_module_that_pads_short_inputs_is_taken_and_said() -> None:
+    class Padded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = nn.GRU(FEATURES, 6, batch_first=True, bidirectional=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            frames = x.shape[1]
+            if frames < 16:
+                x = torch.nn.functional.pad(x, (0, 0, 0, 16 - frames))
+            return self.rnn(x)[0][:, :frames]
+
+    notes = from_torch(Padded().eval(), torch.randn(1, 40, FEATURES)).provenance["import_notes"]
+    assert notes == ["with 10 frames the module does something else than with more"]

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from runtime_models import build
 from small_models import chain, linear, recurrent, rounded, run
 from torch import nn
 from typer.testing import CliRunner
@@ -299,3 +300,13 @@ def test_the_command_is_strict(tmp_path: Path) -> None:
     assert status == 1
     assert "THE RESULT IS FAR FROM THE ORIGINAL" in error
     assert not (tmp_path / "small.tvx").exists()
+
+
+def test_token_ids_calibrate_a_model_that_takes_them(tmp_path: Path) -> None:
+    """As sessions take them: whole numbers, one for each frame."""
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "ids.npz", *(rng.integers(0, 10, 60) for _ in range(6)))
+    model = build("embedding_product").dequantized()
+    result = tv.compress(model, EIGHT, data=tmp_path / "ids.npz")
+    assert result.distance is not None
+    assert result.distance.relative_rms < 0.1

@@ -202,7 +202,9 @@ def _unreadable(name: str, error: Exception) -> DataError:
     if isinstance(error, OSError):
         said = error.strerror or said
     said = said.splitlines()[0] if said else type(error).__name__
-    return DataError(f"{name}: cannot be read as arrays of NumPy: {said}")
+    return DataError(
+        f"{name}: cannot be read as arrays of NumPy: {said}; write it by np.savez(FILE, *arrays)"
+    )
 
 
 def _checked(name: str, array: Array, size: int) -> Tensor:
@@ -211,11 +213,13 @@ def _checked(name: str, array: Array, size: int) -> Tensor:
         raise _pickled(name)
     if array.dtype.kind not in "fiu":
         raise DataError(f"{name}: holds {array.dtype}, expected real numbers [frames, {size}]")
+    if array.ndim == 1 and size == 1:
+        array = array[:, None]  # token ids, as sessions take them
     if array.ndim != 2 or (len(array) and array.shape[1] != size):
         hint = "; give an array for each utterance" if array.ndim == 3 else ""
         raise DataError(
             f"{name}: is of shape {list(array.shape)}, expected [frames, {size}], as the model "
-            f"takes {size} values a frame{hint}"
+            f"takes {size} value{'s' * (size > 1)} a frame{hint}"
         )
     with np.errstate(over="ignore"):
         values = np.array(array, dtype=np.float32)

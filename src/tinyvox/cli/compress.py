@@ -67,7 +67,7 @@ def compress(
 
 def _check_one_way(*ways: object) -> None:
     if sum(way is not None for way in ways) != 1:
-        raise typer.BadParameter("give one of --ratio, --size, --max-loss, --recipe and --lossless")
+        raise typer.BadParameter("give one of --ratio, --size, --max-loss, --recipe or --lossless")
 
 
 def _compress_graph(
@@ -84,7 +84,7 @@ def _compress_graph(
     if given:
         raise typer.BadParameter(f"{output}: an .onnx file is made without {', '.join(given)}")
     if sum(way is not None for way in ways) != 1:
-        raise typer.BadParameter("give one of --ratio, --size and --recipe")
+        raise typer.BadParameter("give one of --ratio, --size or --recipe")
     ratio, size, recipe = ways
     facts = compress_onnx(model, output, ratio=ratio, size=size, recipe=recipe)
     if as_json:

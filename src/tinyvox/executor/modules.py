@@ -278,7 +278,10 @@ def _embedding(module: LayerModule, x: Frames) -> Frames:
     assert isinstance(layer, layers.Embedding)
     if not torch.compiler.is_compiling():
         _check_ids(ids, layer.ids)
-    return Frames(F.embedding(ids.long(), module.weight("weight")()), x.lengths)
+    values = F.embedding(ids.long(), module.weight("weight")())
+    if x.values.requires_grad and not values.requires_grad:
+        values.requires_grad_()  # gradients go no further, but those of what follows are asked for
+    return Frames(values, x.lengths)
 
 
 def _check_ids(ids: Tensor, count: int) -> None:

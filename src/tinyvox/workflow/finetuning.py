@@ -226,7 +226,7 @@ def _settings(request: FinetuneRequest, model: Model, text: bool) -> FinetuneSet
 
 def _check_numbers(request: FinetuneRequest) -> None:
     if request.minutes is not None and request.steps is not None:
-        raise RecipeError("give one of minutes and steps")
+        raise RecipeError("give one of minutes or steps")
     if request.minutes is not None and not 0 < request.minutes < math.inf:
         raise RecipeError(f"minutes is {request.minutes:g}, expected a number above 0")
     if request.size is not None and request.size < 1:

@@ -115,7 +115,7 @@ def _check_budget(request: CompressRequest) -> None:
     asked = {"ratio": request.ratio, "size": request.size, "max_loss": request.max_loss}
     ways = [given is not None for given in (*asked.values(), request.recipe)]
     if sum([*ways, request.lossless]) != 1:
-        raise RecipeError("give one of ratio, size, max_loss, recipe and lossless")
+        raise RecipeError("give one of ratio, size, max_loss, recipe or lossless")
     if request.lossless and (request.finetune is not None or request.save_recipe is not None):
         raise RecipeError("a lossless file has no recipe and is not fine-tuned; leave that out")
     check_budget(asked)

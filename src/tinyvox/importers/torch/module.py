@@ -79,6 +79,8 @@ def _imported(module: nn.Module, given: Example, output: str | int | None) -> Mo
         else:
             raise error from None
     facts = {**_parameters(module), **run.facts(walk)}
+    if note := _of_fewer_frames(model, walk, run):
+        facts["import_notes"] = [*facts.get("import_notes", ()), note]
     if lengths and not lengths[0]:
         facts["fixed_frames"] = walk.frames
     return dataclasses.replace(model, provenance=facts)
@@ -200,6 +202,20 @@ def _other_lengths(walk: Walk) -> Iterator[Tensor]:
     yield twice
     if (frames := walk.frames + _MORE) < twice.shape[time]:
         yield twice.narrow(time, 0, frames).clone()
+
+
+def _of_fewer_frames(model: Model, walk: Walk, run: _Run) -> str | None:
+    """What is said of a module that does something else with short inputs, as one that pads them
+    to a least number of frames does."""
+    if walk.frames == 1:
+        return None
+    time, counts = walk.layout.index("time"), {walk.frames // 2, walk.frames // 4, 2}
+    for frames in sorted(counts & set(range(1, walk.frames)), reverse=True):
+        try:
+            _compared(model, walk, run, longer(walk).narrow(time, 0, frames).clone())
+        except ImporterError:
+            return f"with {frames} frames the module does something else than with more"
+    return None
 
 
 def _compared(model: Model, walk: Walk, run: _Run, features: Tensor) -> bool:
