@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import tinyvox
-from tinyvox import calibration, evaluation, model, speech, training, workflow
+from tinyvox import calibration, decode, evaluation, model, speech, training, workflow
 
 
 def observe(observed: Any, audio: Any, **options: Any) -> Any:
@@ -28,7 +28,9 @@ def install() -> None:
     """Let the old names stand for what has another name, or another place, now."""
     observing = ModuleType("tinyvox.observe")
     vars(observing)["observe"] = observe
-    places = {"card": model, "corpus": speech, "evaluate": evaluation, "train": training}
+    evaluating = ModuleType("tinyvox.evaluate")
+    vars(evaluating).update(vars(evaluation) | {"greedy_text": decode.greedy_text})
+    places = {"card": model, "corpus": speech, "evaluate": evaluating, "train": training}
     sys.modules |= {f"tinyvox.{name}": module for name, module in places.items()}
     sys.modules["tinyvox.observe"] = observing
     vars(tinyvox).update(compress=compress, observe=observe)

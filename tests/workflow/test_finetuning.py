@@ -109,7 +109,7 @@ def test_minutes_in_which_nothing_fits_are_refused(folder: Path) -> None:
 
 Change = Callable[[Path], dict[str, object]]
 FAULTS: dict[str, tuple[Change, type[tv.TinyvoxError], str]] = {
-    "minutes and steps": (lambda f: {"minutes": 3.0}, tv.RecipeError, "one of minutes and steps"),
+    "minutes and steps": (lambda f: {"minutes": 3.0}, tv.RecipeError, "one of minutes or steps"),
     "no time": (
         lambda f: {"minutes": 0.0, "steps": None}, tv.RecipeError, "minutes is 0, expected a numb"),
     "no steps": (lambda f: {"steps": 0}, tv.RecipeError, "steps: found 0, expected"),
