@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tinyvox import cli
-from tinyvox.errors import FileError, ModelError, TinyvoxError
+from tinyvox.errors import DataError, FileError, ModelError, TinyvoxError
 from tinyvox.lm import estimate, read_arpa, read_sentences
 
 TEXT = Path(__file__).parents[1] / "lm" / "lmplz" / "text.txt"
@@ -112,3 +112,20 @@ def test_cut_offs_that_are_no_numbers_are_wrong_usage(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli.app, command)
     assert result.exit_code == 2
     assert "expected numbers such as 0,0,1" in " ".join(result.output.split())
+
+
+def test_a_size_in_bytes_is_that_of_a_tvlm_file(arpa: Path, tmp_path: Path) -> None:
+    command = ["lm", "compress", str(arpa), "-o", str(tmp_path / "a.arpa"), "--size", "3000"]
+    result = CliRunner().invoke(cli.app, command)
+    assert result.exit_code == 2
+    assert "give --ngrams" in " ".join(result.output.split())
+    assert not (tmp_path / "a.arpa").exists()
+
+
+@pytest.mark.parametrize("text", ["", "zyzzyva qwertz\n"])
+def test_a_text_of_no_known_words_says_nothing(arpa: Path, tmp_path: Path, text: str) -> None:
+    (tmp_path / "t.txt").write_text(text)
+    out = tmp_path / "a.tvlm"
+    said = refused("compress", arpa, "-o", out, "--text", tmp_path / "t.txt", error=DataError)
+    assert "no word that the language model knows" in said
+    assert not out.exists()

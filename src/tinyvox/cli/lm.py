@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from tinyvox.progress import Progress
 
 TVLM = b"\x89TVL"
-SUFFIXES = (".tvlm", ".arpa")
+ARPA = ".arpa"
+SUFFIXES = (".tvlm", ARPA)
 LanguageModelFile = Annotated[
     Path,
     typer.Argument(
@@ -119,6 +120,8 @@ def compress(
     settings = Settings(size, ngrams, perplexity, words, None if lossless else bits)
     inputs = [path for path in (model, text, dev, vocabulary, alphabet) if path is not None]
     check_output(output, SUFFIXES)
+    if size is not None and output.suffix.lower() == ARPA:
+        raise typer.BadParameter("--size is that of a .tvlm file; give --ngrams for an .arpa file")
     check_apart({"the language model": output}, inputs)
     with shown() as progress:
         original = _load(model, vocabulary, alphabet, progress)
@@ -208,7 +211,7 @@ def _save(model: NGrams, path: Path, progress: Progress) -> None:
     from tinyvox.formats.tvlm import save_ngrams
     from tinyvox.lm import write_arpa
 
-    if path.suffix.lower() == ".arpa":
+    if path.suffix.lower() == ARPA:
         write_arpa(model, path, progress)
     else:
         save_ngrams(model, path)

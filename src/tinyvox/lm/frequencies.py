@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinyvox.lm.ngrams import ABSENT, END_ID, START_ID, Doubles, Indices, NGrams
+from tinyvox.errors import DataError
+from tinyvox.lm.ngrams import (
+    ABSENT,
+    END_ID,
+    START_ID,
+    UNKNOWN_ID,
+    Doubles,
+    Indices,
+    NGrams,
+)
 from tinyvox.progress import Progress, Update, silent
 
 STEPS = 60
@@ -21,7 +30,10 @@ that is guessed. Lengths go up to those of contexts, one less than the longest."
 
 
 def in_text(model: NGrams, tokens: NDArray[Any]) -> Frequencies:
-    """The frequencies in a text of encoded sentences."""
+    """The frequencies in a text of encoded sentences. Raises DataError where the model knows none
+    of its words."""
+    if np.isin(tokens, (UNKNOWN_ID, START_ID, END_ID)).all():
+        raise DataError("the text has no word that the language model knows")
     before = tokens != END_ID
     counted = []
     for order, ends in zip(model.orders[:-1], model.matches(tokens), strict=False):
