@@ -24,12 +24,17 @@ def compress(*arguments: Any, **options: Any) -> Any:
     return workflow.compress(*arguments, **options).model
 
 
+def greedy_text(best: Any, card: Any) -> str:
+    """`greedy_text` as it was: it took the card."""
+    return decode.greedy_text(best, card.texts, card.blank)
+
+
 def install() -> None:
     """Let the old names stand for what has another name, or another place, now."""
     observing = ModuleType("tinyvox.observe")
     vars(observing)["observe"] = observe
     evaluating = ModuleType("tinyvox.evaluate")
-    vars(evaluating).update(vars(evaluation) | {"greedy_text": decode.greedy_text})
+    vars(evaluating).update(vars(evaluation) | {"greedy_text": greedy_text})
     places = {"card": model, "corpus": speech, "evaluate": evaluating, "train": training}
     sys.modules |= {f"tinyvox.{name}": module for name, module in places.items()}
     sys.modules["tinyvox.observe"] = observing
