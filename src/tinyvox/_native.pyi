@@ -184,6 +184,8 @@ class SpeechStream:
     """
 
     def __init__(self, session: Session, search: BeamSearch | None = None) -> None: ...
+    def copy(self) -> SpeechStream:
+        """A second stream that has heard what this one has."""
     def feed(self, samples: NDArray[np.float32]) -> None:
         """Take samples in [-1, 1)."""
     def finish(self) -> str:

@@ -6,7 +6,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ctypes import POINTER, byref, c_char_p, c_int16, c_void_p, cast
+from ctypes import POINTER, byref, c_char_p, c_int16, c_void_p, cast, sizeof
 from pathlib import Path
 
 import pytest
@@ -42,7 +42,7 @@ def lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def opened(library: Library, model: c_void_p, lm: Path | None) -> Iterator[c_void_p]:
     """A search with the defaults."""
     options, search = SearchOptions(), c_void_p()
-    library.c.tv_search_defaults(byref(options))
+    library.c.tv_search_defaults(byref(options), sizeof(options))
     options.language_model = None if lm is None else os.fsencode(lm)
     library.check(library.c.tv_search_open(model, byref(options), byref(search)))
     yield search
@@ -110,7 +110,7 @@ def test_hot_words_come_and_go(library: Library, clips: list[Samples], lm: Path)
 def test_what_cannot_be_has_a_code(library: Library, lm: Path, tmp_path: Path) -> None:
     c, search, stream, result = library.c, c_void_p(), c_void_p(), POINTER(Result)()
     options = SearchOptions()
-    c.tv_search_defaults(byref(options))
+    c.tv_search_defaults(byref(options), sizeof(options))
     with library.model() as model:
         options.language_model = os.fsencode(tmp_path / "gone.tvlm")
         code = c.tv_search_open(model, byref(options), byref(search))
@@ -157,7 +157,7 @@ int main(int argc, char** argv) {
     printf("%s", found->transcripts[0].tokens[i].text);
   DS_FreeMetadata(found);
   DS_FreeModel(model);
-  return STT_CreateModel(argv[2], &model) == TV_ERROR_FORMAT && !model ? 0 : 5;
+  return STT_CreateModel(argv[2], &model) == DS_ERR_MODEL_INCOMPATIBLE && !model ? 0 : 5;
 }
 """
 
