@@ -293,6 +293,10 @@ class NgramModel:
     def size(self) -> int:
         """Number of words."""
 
+    @property
+    def weights(self) -> tuple[float, float] | None:
+        """Alpha and beta, where the file has them."""
+
     def words(self) -> list[bytes]:
         """All words, by their ids."""
 

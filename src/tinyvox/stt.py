@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tinyvox import runtime
-from tinyvox.decode import ALPHA, BETA, BeamSearch, Transcript
+from tinyvox.decode import BeamSearch, Transcript
 from tinyvox.errors import TinyvoxError
 
 __all__ = ["CandidateTranscript", "Metadata", "Model", "Stream", "TokenMetadata", "version"]
@@ -80,7 +80,9 @@ class Model:
         if not self._session.has_speech:
             raise RuntimeError(f"{model_path}: has no speech card, so it gives no text")
         self._scorer: Path | None = None
-        self._beam, self._alpha, self._beta = 100, ALPHA, BETA
+        self._beam = 100
+        self._alpha: float | None = None
+        self._beta: float | None = None
         self._hot_words: dict[str, float] = {}
         self._search: BeamSearch | None = None
 
@@ -97,12 +99,14 @@ class Model:
         return self._session.sample_rate
 
     def enableExternalScorer(self, scorer_path: str | PathLike[str]) -> None:
-        """Decode with a language model: a `.tvlm` file, or a `.scorer`, which is converted once."""
-        self._change(_scorer=_tried(lambda: _language(scorer_path, self._session.tokens)))
+        """Decode with a language model: a `.tvlm` file, or a `.scorer`, which is converted once.
+        Alpha and beta are those of the file, where it has them."""
+        scorer = _tried(lambda: _language(scorer_path, self._session.tokens))
+        self._change(_scorer=scorer, _alpha=None, _beta=None)
 
     def disableExternalScorer(self) -> int:
         """Decode without a language model. Gives 0."""
-        return self._change(_scorer=None)
+        return self._change(_scorer=None, _alpha=None, _beta=None)
 
     def setScorerAlphaBeta(self, alpha: float, beta: float) -> int:
         """The weight of the language model and the bonus for a word. Gives 0; 0x2004 while there is
@@ -140,13 +144,12 @@ class Model:
         return Stream(self._session.stream(self._search))
 
     def _make_search(self) -> BeamSearch:
-        beta = 0.0 if self._scorer is None else self._beta
         return _tried(
             lambda: self._session.search(
                 self._scorer,
                 beam=self._beam,
                 alpha=self._alpha,
-                beta=beta,
+                beta=self._beta,
                 hot_words=self._hot_words,
             )
         )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tinyvox.formats.tvlm import save_ngrams
-from tinyvox.lm import read_foreign
+from tinyvox.lm import read_with_weights
 from tinyvox.storage import cache_folder, check_folder
 from tinyvox.workflow.api import compress
 
@@ -29,10 +29,11 @@ def converted_model(path: Path) -> Path:
 
 def converted_scorer(path: Path, letters: Sequence[str]) -> Path:
     """A `.tvlm` file of a language model of another package, for an acoustic model with these
-    letters by their labels; as `converted_model`."""
+    letters by their labels; as `converted_model`. It keeps the alpha and beta of a scorer."""
     made = _place(path, ".tvlm")
     if not made.exists():
-        save_ngrams(read_foreign(path, letters=letters), made)
+        model, weights = read_with_weights(path, letters=letters)
+        save_ngrams(model, made, weights=weights)
     return made
 
 
