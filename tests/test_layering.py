@@ -27,7 +27,7 @@ LAYERS: dict[str, set[str]] = {
     "language_model": {"_native", "errors"},
     "decode": {"_native", "language_model"},
     "runtime": {"_native", "decode", "errors", "language_model"},
-    "stt": {"decode", "errors", "runtime"},
+    "stt": {"decode", "errors", "language_model", "runtime"},
     "storage": {"errors"},
     "lm": {"errors", "progress", "storage"},
     "model": {"errors", "storage"},

@@ -139,6 +139,14 @@ TV_COMPAT int DS_SetScorerAlphaBeta(ModelState* state, float alpha, float beta) 
   return tv_compat_change(state, options);
 }
 
+// Alpha and beta are those of the next scorer, until others are set.
+TV_COMPAT void tv_compat_weights(tv_search_options* options) {
+  tv_search_options usual;
+  tv_search_defaults(&usual, sizeof usual);
+  options->alpha = usual.alpha;
+  options->beta = usual.beta;
+}
+
 // Takes the options on that name `scorer`, and frees the earlier one; on failure, this one.
 TV_COMPAT int tv_compat_scorer(ModelState* state, tv_search_options options, char* scorer) {
   const int error = tv_compat_change(state, options);
@@ -151,6 +159,7 @@ TV_COMPAT int DS_EnableExternalScorer(ModelState* state, const char* path) {
   tv_search_options options = state->options;
   char* const copy = path ? tv_compat_text(path) : NULL;
   if (!copy) return DS_ERR_INVALID_SCORER;
+  tv_compat_weights(&options);
   options.language_model = copy;
   options.language_model_bytes = NULL;
   options.language_model_size = 0;
@@ -162,6 +171,7 @@ TV_COMPAT int DS_EnableExternalScorerFromBuffer(ModelState* state, const char* b
   tv_search_options options = state->options;
   char* const copy = bytes ? tv_compat_copy(bytes, size) : NULL;
   if (!copy) return DS_ERR_INVALID_SCORER;
+  tv_compat_weights(&options);
   options.language_model = NULL;
   options.language_model_bytes = copy;
   options.language_model_size = size;
@@ -171,6 +181,7 @@ TV_COMPAT int DS_EnableExternalScorerFromBuffer(ModelState* state, const char* b
 TV_COMPAT int DS_DisableExternalScorer(ModelState* state) {
   tv_search_options options = state->options;
   if (!state->scorer) return DS_ERR_SCORER_NOT_ENABLED;
+  tv_compat_weights(&options);
   options.language_model = NULL;
   options.language_model_bytes = NULL;
   options.language_model_size = 0;

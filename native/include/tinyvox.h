@@ -212,14 +212,18 @@ typedef struct tv_search_options {
   // The bytes of such a file, if there is no path; NULL: none. They are copied.
   const void* language_model_bytes;
   uint64_t language_model_size;
-  float alpha;          // weight of the language model
-  float beta;           // bonus for each word
-  uint32_t beam;        // texts that are kept, 1 to 100,000
-  int open_vocabulary;  // not 0: words that the language model does not have may be heard
+  float alpha;               // weight of the language model; NaN: that of its file
+  float beta;                // bonus for each word; NaN: that of the language model's file
+  uint32_t beam;             // texts that are kept, 1 to 100,000
+  int open_vocabulary;       // not 0: words that the language model does not have may be heard
+  int characters;            // not 0: each character is a word of the language model
+  uint32_t cutoff_tokens;    // of each frame, only so many tokens count, the likeliest
+  float cutoff_probability;  // and no more of them than have so much together, up to 1
+  uint32_t reserved;         // 0
 } tv_search_options;
 
-// Sets options to no language model, alpha 0.93, beta 1.18, beam 100, closed vocabulary. `size`
-// is sizeof(tv_search_options).
+// Sets options to no language model, alpha and beta of its file (0.93 and 1.18 where it has none),
+// beam 100, closed vocabulary, 40 tokens a frame. `size` is sizeof(tv_search_options).
 TV_API void tv_search_defaults(tv_search_options* options, size_t size);
 
 // Makes a search for a model; `options` may be NULL for the defaults. TV_ERROR_ARGUMENT for options

@@ -74,8 +74,10 @@ class SearchOptions(ctypes.Structure):
 
     _fields_ = (
         ("size", c_uint64), ("language_model", c_char_p),
-        ("language_model_bytes", c_char_p), ("language_model_size", c_uint64), ("alpha", c_float), ("beta", c_float), ("beam", c_uint32),
-        ("open_vocabulary", c_int),
+        ("language_model_bytes", c_char_p), ("language_model_size", c_uint64),
+        ("alpha", c_float), ("beta", c_float), ("beam", c_uint32), ("open_vocabulary", c_int),
+        ("characters", c_int), ("cutoff_tokens", c_uint32), ("cutoff_probability", c_float),
+        ("reserved", c_uint32),
     )  # fmt: skip
 
 

@@ -1,13 +1,17 @@
 // Searches: how texts are looked for, and which hot words may always be said.
 #include <algorithm>
+#include <cmath>
+#include <limits>
 
 #include "c_api/handles.h"
 
 namespace tinyvox::c_api {
 namespace {
 
+constexpr float of_file = std::numeric_limits<float>::quiet_NaN();
 constexpr tv_search_options default_options{
-    sizeof(tv_search_options), nullptr, nullptr, 0, 0.93f, 1.18f, 100, 0};
+    sizeof(tv_search_options), nullptr, nullptr, 0, of_file, of_file, 100, 0, 0, 40, 1, 0};
+constexpr NgramModel::Weights usual{0.93f, 1.18f};
 
 // A language model in bytes of its own.
 struct Owned {
@@ -27,13 +31,25 @@ std::shared_ptr<const NgramModel> open_language_model(const tv_search_options& o
   return {owned, &owned->model};
 }
 
+BeamSettings settings_of(const tv_search_options& options, const NgramModel* model) {
+  const NgramModel::Weights own = model ? model->weights().value_or(usual) : usual;
+  BeamSettings settings;
+  settings.beam = options.beam;
+  settings.alpha = std::isnan(options.alpha) ? own.alpha : options.alpha;
+  if (model)  // without one there are no words
+    settings.beta = std::isnan(options.beta) ? own.beta : options.beta;
+  settings.cutoff_tokens = options.cutoff_tokens;
+  settings.cutoff_probability = options.cutoff_probability;
+  return settings;
+}
+
 std::unique_ptr<tv_search> make_search(const Alphabet& alphabet, const tv_search_options& options) {
   std::shared_ptr<const NgramModel> model = open_language_model(options);
   auto made = std::make_unique<tv_search>();
   made->options.closed = !options.open_vocabulary;
-  const float beta = model ? options.beta : 0;  // without one there are no words
-  made->search = {make_vocabulary(alphabet, std::move(model), made->options),
-                  {.beam = options.beam, .alpha = options.alpha, .beta = beta, .hot_words = {}}};
+  made->options.characters = options.characters;
+  made->search.settings = settings_of(options, model.get());
+  made->search.vocabulary = make_vocabulary(alphabet, std::move(model), made->options);
   const BeamDecoder checked(made->search);
   return made;
 }

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tinyvox.formats.tvlm import save_ngrams
+from tinyvox.importers import load
 from tinyvox.lm import read_with_weights
 from tinyvox.storage import cache_folder, check_folder
 from tinyvox.workflow.api import compress
@@ -18,12 +19,15 @@ _LOG = logging.getLogger("tinyvox")
 def converted_model(path: Path) -> Path:
     """A `.tvx` file of an acoustic model of another package, without loss.
 
-    It is made once, and lies in the user's cache folder; a line in the log says so. Raises the
-    errors of `compress`, and FileError where the folder cannot be written.
+    It is made once, and lies in the user's cache folder; a line in the log says so once the file
+    is known to be a model. Raises the errors of `load` and `compress`, and FileError where the
+    folder cannot be written.
     """
     made = _place(path, ".tvx")
     if not made.exists():
-        compress(path, lossless=True).save(made)
+        model = load(path)
+        _announce(path, made)
+        compress(model, lossless=True).save(made)
     return made
 
 
@@ -33,6 +37,7 @@ def converted_scorer(path: Path, letters: Sequence[str]) -> Path:
     made = _place(path, ".tvlm")
     if not made.exists():
         model, weights = read_with_weights(path, letters=letters)
+        _announce(path, made)
         save_ngrams(model, made, weights=weights)
     return made
 
@@ -45,5 +50,8 @@ def _place(path: Path, suffix: str) -> Path:
     made = cache_folder() / "converted" / name
     if not made.exists():
         check_folder(made.parent)
-        _LOG.warning("%s: is converted once, to %s", path, made)
     return made
+
+
+def _announce(path: Path, made: Path) -> None:
+    _LOG.warning("%s: is converted once, to %s", path, made)
