@@ -72,9 +72,54 @@ def test_a_stream_gives_what_the_whole_gives() -> None:
         assert stream.finishStreamWithMetadata(3) == whole
     stream = model.createStream()
     stream.feedAudioContent(samples.tobytes())
-    assert stream.intermediateDecodeFlushBuffers() == stream.intermediateDecode()
     assert len(stream.intermediateDecodeWithMetadata(2).transcripts) == 2
     assert stream.finishStream() == model.stt(samples)
+
+
+def test_flushed_buffers_end_a_copy_of_the_stream() -> None:
+    """What a voice assistant does at each pause: the stream goes on as if nobody had asked."""
+    model, samples = stt.Model(MODEL), audio(0)
+    stream = model.createStream()
+    half = len(samples) // 2
+    stream.feedAudioContent(samples[:half])
+    before = stream.intermediateDecode()
+    assert stream.intermediateDecodeFlushBuffers() == model.stt(samples[:half])
+    found = stream.intermediateDecodeWithMetadataFlushBuffers(2)
+    assert found == model.sttWithMetadata(samples[:half], 2)
+    assert stream.intermediateDecode() == before
+    stream.feedAudioContent(samples[half:])
+    assert stream.finishStream() == model.stt(samples)
+
+
+def test_files_are_known_by_their_first_bytes(tmp_path: Path, scorer: Path) -> None:
+    """Programs ask for names that end in .pbmm and .scorer."""
+    shutil.copy(MODEL, tmp_path / "small.pbmm")
+    shutil.copy(scorer, tmp_path / "small.scorer")
+    model = stt.Model(str(tmp_path / "small.pbmm"))
+    model.enableExternalScorer(str(tmp_path / "small.scorer"))
+    assert model.stt(audio(0)) == CLIPS[0]["text"]
+
+
+def test_scorers_of_characters_decode_character_by_character(tmp_path: Path) -> None:
+    save_ngrams(estimate([" ".join(word) for word in WORDS.split()], 2), tmp_path / "c.tvlm")
+    model = stt.Model(MODEL)
+    model.enableExternalScorer(tmp_path / "c.tvlm")
+    assert model.stt(audio(0)) == "".join(CLIPS[0]["text"].split())
+
+
+def test_what_is_no_model_is_not_said_to_be_converted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(conversion, "cache_folder", lambda: tmp_path / "cache")
+    for name in ("bad.tflite", "bad.scorer"):
+        (tmp_path / name).write_bytes(b"bad" * 100)
+    with caplog.at_level(logging.WARNING, "tinyvox"):
+        with pytest.raises(RuntimeError, match=r"bad\.tflite"):
+            stt.Model(tmp_path / "bad.tflite")
+        with pytest.raises(RuntimeError, match=r"bad\.scorer"):
+            stt.Model(MODEL).enableExternalScorer(tmp_path / "bad.scorer")
+    assert not caplog.records
+    assert not list((tmp_path / "cache").rglob("*.*"))
 
 
 def test_metadata_has_tokens_times_and_confidence() -> None:
@@ -127,6 +172,7 @@ def test_what_fails_raises_runtime_error_in_one_line(tmp_path: Path, scorer: Pat
         lambda: stream.feedAudioContent(audio(0)),
         stream.intermediateDecode,
         stream.finishStream,
+        stream.freeStream,
     ):
         with pytest.raises(RuntimeError, match="Stream object is not valid"):
             call()
