@@ -2,6 +2,7 @@
 `searches.py` has it. The lexicon of its scorer is made of the words, and kept beside the binary."""
 
 import os
+import shutil
 
 import numpy as np
 from coqui_stt_ctcdecoder import Alphabet, Scorer, ctc_beam_search_decoder
@@ -32,15 +33,16 @@ def scorer_of(search, alphabet):
     """A scorer package: KenLM's binary, and the lexicon behind it."""
     path = search["binary"] + ".scorer"
     if not os.path.exists(path):
-        with open(search["binary"], "rb") as source, open(path, "wb") as target:
-            target.write(source.read())
+        partial = path + ".partial"
+        shutil.copy(search["binary"], partial)
         made = Scorer()
         made.set_alphabet(alphabet)
         made.set_utf8_mode(False)
         made.reset_params(search["alpha"], search["beta"])
         made.load_lm_filepath(search["binary"].encode())
-        made.fill_dictionary([word.encode() for word in words_of(search)])
-        made.save_dictionary(path.encode(), True)
+        made.fill_dictionary({word.encode() for word in words_of(search)})
+        made.save_dictionary(partial.encode(), True)
+        os.replace(partial, path)
     return Scorer(search["alpha"], search["beta"], path, alphabet)
 
 

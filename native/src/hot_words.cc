@@ -29,6 +29,13 @@ HotWords::HotWords(std::span<const HotWord> words, const Alphabet& alphabet, boo
   if (whole) start_ = next(0, space_);
 }
 
+uint64_t HotWords::most_bytes(std::span<const HotWord> words, const Alphabet& alphabet) {
+  uint64_t states = 1;
+  for (const HotWord& word : words) states += word.text.size() + 2;  // with a space at each end
+  const uint64_t classes = 1 + std::min<uint64_t>(states, alphabet.size());
+  return states * (classes * sizeof(uint32_t) + 3 * sizeof(float));
+}
+
 void HotWords::add(const std::u16string& units, float boost) {
   const size_t edge = whole_ ? 1 : 0, letters = units.size() - 2 * edge;
   uint32_t state = 0;

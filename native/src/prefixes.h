@@ -50,7 +50,8 @@ class PrefixTree {
   size_t size() const { return prefixes_.size(); }
   size_t room() const { return free_.size(); }
   void grow();
-  size_t bytes() const { return prefixes_.capacity() * (sizeof(Prefix) + sizeof(int32_t)); }
+  size_t bytes() const { return prefixes_.capacity() * bytes_each; }
+  static constexpr size_t bytes_each = sizeof(Prefix) + sizeof(int32_t);
 
  private:
   std::vector<Prefix> prefixes_;
@@ -76,7 +77,7 @@ class FrameLists {
 
   size_t room() const { return free_.size(); }
   void grow();
-  size_t bytes() const { return entries_.capacity() * (sizeof(Entry) + sizeof(int32_t)); }
+  size_t bytes() const { return entries_.capacity() * bytes_each; }
 
  private:
   struct Entry {
@@ -84,6 +85,11 @@ class FrameLists {
     uint32_t uses = 0;
     uint64_t frame = 0;
   };
+
+ public:
+  static constexpr size_t bytes_each = sizeof(Entry) + sizeof(int32_t);
+
+ private:
 
   std::vector<Entry> entries_;
   std::vector<int32_t> free_;

@@ -42,6 +42,9 @@ class BeamSearch:
         characters: bool = False,
         cutoff_tokens: int = 40,
         cutoff_probability: float = 1.0,
+        sharpness: float | None = None,
+        recombine: bool = True,
+        max_memory: int | None = None,
         frame_seconds: float = 0.02,
     ) -> None:
         """`tokens` are texts as they are printed, the one at `blank` among them; bytes that are no
@@ -57,8 +60,18 @@ class BeamSearch:
         likely tokens count, or as few as have `cutoff_probability` together. An output frame lasts
         `frame_seconds`.
 
+        A text is spelled by many paths, each of a probability p: (sum of p^s)^(1/s) counts, where s
+        is the `sharpness`. 1 is their sum, infinity the likeliest path alone. By default it is 1,
+        but 2 where no words are known: a little more letters are wrong, and fewer words. With
+        `recombine`, of texts that the language model can tell apart no more, only the best goes on:
+        a beam then finds what a wider one would, but lists of several texts vary in their last
+        words alone.
+
+        A search that may take more than `max_memory` bytes, with all its words and one stream, is
+        refused; without it the limit is 1 GiB, which is a beam of some thousands.
+
         Raises FileError for a file that cannot be used; ValueError for settings out of their range,
-        for hot words with characters that no token gives, and where tokens can spell none of the
+        too much memory, for hot words with characters that no token gives, and where tokens can spell none of the
         words.
         """
         self.tokens, self.blank, self.frame_seconds = tuple(tokens), blank, frame_seconds
@@ -73,15 +86,21 @@ class BeamSearch:
             words=list(words),
             more=[] if lm is None and not words else [w for text in hot for w in text.split()],
         )
-        self.native = _native.BeamSearch(
-            vocabulary,
-            beam=beam,
-            alpha=alpha,
-            beta=beta if beta is not None else 0.0 if lm is None else BETA,
-            cutoff_tokens=cutoff_tokens,
-            cutoff_probability=cutoff_probability,
-            hot_words=[(" ".join(text.split()), boost) for text, boost in hot.items()],
-        )
+        try:
+            self.native = _native.BeamSearch(
+                vocabulary,
+                beam=beam,
+                alpha=alpha,
+                beta=beta if beta is not None else 0.0 if lm is None else BETA,
+                cutoff_tokens=cutoff_tokens,
+                cutoff_probability=cutoff_probability,
+                sharpness=sharpness or 0.0,
+                recombine=recombine,
+                hot_words=[(" ".join(text.split()), boost) for text, boost in hot.items()],
+                max_memory=max_memory or 0,
+            )
+        except _native.FormatError as error:  # of its limit
+            raise ValueError(f"the search {error}") from error
 
     def stream(self) -> BeamStream:
         """A new utterance."""
