@@ -11,9 +11,11 @@ HotWords::HotWords(std::span<const HotWord> words, const Alphabet& alphabet, boo
   std::vector<std::u16string> spelled;
   for (const HotWord& word : words) {
     std::u16string units = alphabet.spell(word.text);
+    if (word.text.empty()) throw std::invalid_argument("a hot word is empty");
     if (units.empty())
       throw std::invalid_argument("the hot word \"" + word.text +
-                                  "\" has a character that no token of the model gives");
+                                  "\" has a character that no token of the model gives: \"" +
+                                  alphabet.unspelled(word.text) + '"');
     if (!std::isfinite(word.boost))
       throw std::invalid_argument("the boost of the hot word \"" + word.text + "\" is not finite");
     const char16_t space = space_;
