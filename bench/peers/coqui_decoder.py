@@ -2,10 +2,10 @@
 `searches.py` has it. The lexicon of its scorer is made of the words, and kept beside the binary."""
 
 import os
-import shutil
 
 import numpy as np
 from coqui_stt_ctcdecoder import Alphabet, Scorer, ctc_beam_search_decoder
+from scorer import write_scorer
 from searches import serve, words_of
 
 
@@ -33,16 +33,9 @@ def scorer_of(search, alphabet):
     """A scorer package: KenLM's binary, and the lexicon behind it."""
     path = search["binary"] + ".scorer"
     if not os.path.exists(path):
-        partial = path + ".partial"
-        shutil.copy(search["binary"], partial)
-        made = Scorer()
-        made.set_alphabet(alphabet)
-        made.set_utf8_mode(False)
-        made.reset_params(search["alpha"], search["beta"])
-        made.load_lm_filepath(search["binary"].encode())
-        made.fill_dictionary({word.encode() for word in words_of(search)})
-        made.save_dictionary(partial.encode(), True)
-        os.replace(partial, path)
+        tokens = search["tokens"][: search["blank"]]
+        words = words_of(search)
+        write_scorer(path, search["binary"], words, tokens, search["alpha"], search["beta"])
     return Scorer(search["alpha"], search["beta"], path, alphabet)
 
 

@@ -22,7 +22,7 @@ from searches import serve, words_of
 
 LOG_10 = float(np.log(10))
 NEVER = float("-inf")
-UNPRUNED = 1e6  # below the best hypothesis: the width of the beam alone prunes
+THRESHOLD = 50.0  # below the best hypothesis; that of torchaudio
 
 
 def opened(search):
@@ -34,7 +34,7 @@ def opened(search):
     else:
         kept = ZeroLM()
         options = LexiconFreeDecoderOptions(
-            search["beam"], len(tokens), UNPRUNED, 0.0, 0.0, add, CriterionType.CTC
+            search["beam"], len(tokens), THRESHOLD, 0.0, 0.0, add, CriterionType.CTC
         )
         decoder = LexiconFreeDecoder(options, kept, tokens.index(" "), blank, [])
 
@@ -66,7 +66,7 @@ def with_words(search, add):
             trie.insert([*(places[letter] for letter in word), space], number, score)
     trie.smear(SmearingMode.MAX)
     options = LexiconDecoderOptions(
-        search["beam"], len(tokens), UNPRUNED, search["alpha"] * LOG_10, search["beta"], NEVER, 0.0,
+        search["beam"], len(tokens), THRESHOLD, search["alpha"] * LOG_10, search["beta"], NEVER, 0.0,
         add, CriterionType.CTC,
     )  # fmt: skip
     unknown = dictionary.get_index("<unk>")
