@@ -19,7 +19,6 @@ import argparse
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from lib.decoders import DECODERS, Speech, Words, decode, hot_words, memory, rows_of
 from lib.journal import Journal
@@ -32,7 +31,7 @@ from tinyvox.decode import ALPHA, BETA
 
 MODEL = Path(__file__).resolve().parents[1] / "models" / "armspeech" / "armspeech-50x.tvx"
 TEXT = SPEECH.parent / "lm" / "armenian" / "armenian.train.txt.xz"
-ENDLESS = 100_000, 20
+ENDLESS = 50_000, 10
 """Frames of a piece, and pieces."""
 
 
@@ -48,7 +47,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--beams", type=int, nargs="+", default=[16, 100, 500])
     parser.add_argument("--only", nargs="+", choices=list(DECODERS), default=list(DECODERS))
     parser.add_argument("--peer", nargs="+", action="extend", default=[], metavar="MODULE=PYTHON")
-    found: Any = options_of(parser)
+    found = options_of(parser)
     if found.quick:
         found.utterances, found.beams, found.only = 2, [16], ["tinyvox"]
     return found

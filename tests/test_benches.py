@@ -434,9 +434,9 @@ def lines_of(picture: Path) -> list[str]:
 
 
 MEASURED = {
-    "commands", "curve", "decode", "deepspeech", "effort", "full_disk", "fuzz", "kill", "large_then_small",
-    "limits", "lm", "lstm_lm", "planner_speed", "pruning", "quantized_wer", "quantizer_speed",
-    "quantizers", "robustness", "runtime", "speaker", "third_party", "zoo",
+    "commands", "curve", "decode", "deepspeech", "effort", "full_disk", "fuzz", "kill",
+    "large_then_small", "limits", "lm", "lstm_lm", "planner_speed", "pruning", "quantized_wer",
+    "quantizer_speed", "quantizers", "robustness", "runtime", "speaker", "third_party", "zoo",
 }  # fmt: skip
 
 

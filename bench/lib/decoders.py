@@ -118,7 +118,8 @@ class Words:
 
 def search_of(speech: Speech, words: Words | None, beam: int, **more: Any) -> BeamSearch:
     """The search of tinyvox, by its own defaults."""
-    return BeamSearch(speech.tokens, speech.blank, words and words.ours, beam=beam, **more)
+    lm = None if words is None else words.ours
+    return BeamSearch(speech.tokens, speech.blank, lm, beam=beam, **more)
 
 
 def decode(name: str, speech: Speech, words: Words | None, beam: int, peers: Peers) -> Answer:

@@ -1,4 +1,4 @@
-"""The decoder of flashlight (`pip install flashlight-text kenlm "numpy<2"`), as `searches.py` has it.
+"""flashlight's decoder (`pip install flashlight-text kenlm "numpy<2"`), as `searches.py` has it.
 
 Paths are merged by their maximum, or added up where LOG_ADD is set in the environment. Without a
 language model there is no lexicon.
@@ -66,8 +66,8 @@ def with_words(search, add):
             trie.insert([*(places[letter] for letter in word), space], number, score)
     trie.smear(SmearingMode.MAX)
     options = LexiconDecoderOptions(
-        search["beam"], len(tokens), THRESHOLD, search["alpha"] * LOG_10, search["beta"], NEVER, 0.0,
-        add, CriterionType.CTC,
+        search["beam"], len(tokens), THRESHOLD, search["alpha"] * LOG_10, search["beta"], NEVER,
+        0.0, add, CriterionType.CTC,
     )  # fmt: skip
     unknown = dictionary.get_index("<unk>")
     decoder = LexiconDecoder(options, trie, model, space, search["blank"], unknown, [], False)

@@ -1,4 +1,4 @@
-"""A scorer package of Coqui STT: KenLM's binary, and behind it the words as an automaton of OpenFst.
+"""A scorer package of Coqui STT: KenLM's binary, and behind it the words as OpenFst has them.
 
 Coqui's package for Python cannot make one, and its program for it is not in the package.
 """

@@ -66,7 +66,9 @@ BeamDecoder::BeamDecoder(const BeamSearch& search)
       settings_(checked(search)),
       words_(vocabulary_, settings_.alpha, settings_.beta, settings_.hot_words),
       recombines_(settings_.recombine && vocabulary_->model),
-      sharpness_(settings_.sharpness > 0 ? settings_.sharpness : vocabulary_->lexicon ? 1 : 2),
+      sharpness_(settings_.sharpness > 0 ? settings_.sharpness
+                 : vocabulary_->lexicon  ? 1
+                                         : 2),
       prefixes_(settings_.beam * prefixes_each),
       frames_(settings_.beam * prefixes_each) {
   const Alphabet& alphabet = vocabulary_->alphabet;
@@ -355,8 +357,8 @@ void BeamDecoder::drop_others() {
 std::vector<Transcript> BeamDecoder::best(size_t count, bool final) const {
   std::vector<std::pair<double, const Hypothesis*>> order;
   for (const Hypothesis& each : beam_)
-    order.emplace_back(offset_ + each.score + (final ? words_.last_gain(prefixes_[each.prefix]) : 0),
-                       &each);
+    order.emplace_back(
+        offset_ + each.score + (final ? words_.last_gain(prefixes_[each.prefix]) : 0), &each);
   count = std::min(count, order.size());
   std::partial_sort(order.begin(), order.begin() + static_cast<ptrdiff_t>(count), order.end(),
                     std::greater<>());

@@ -90,7 +90,6 @@ class FrameLists {
   static constexpr size_t bytes_each = sizeof(Entry) + sizeof(int32_t);
 
  private:
-
   std::vector<Entry> entries_;
   std::vector<int32_t> free_;
 };

@@ -121,7 +121,7 @@ def test_wrong_usage_is_status_2() -> None:
 
 def test_subtitles_say_that_they_take_a_search(lm: Path) -> None:
     command = ["transcribe", str(MODEL), str(CLIP), "--format", "srt"]
-    assert "times of words take a beam search" in CliRunner().invoke(cli.app, command).stderr
+    assert "takes times of words from a beam search" in CliRunner().invoke(cli.app, command).stderr
     assert CliRunner().invoke(cli.app, [*command, "--lm", str(lm)]).stderr == ""
 
 

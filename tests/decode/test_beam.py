@@ -225,7 +225,7 @@ def test_what_cannot_be_searched_for_is_refused() -> None:
         BeamSearch(TOKENS, BLANK, beam=0)
     with pytest.raises(ValueError, match="alpha is -1"):
         BeamSearch(TOKENS, BLANK, alpha=-1)
-    with pytest.raises(ValueError, match='hot word "axé" has a character .*: "x"'):
+    with pytest.raises(ValueError, match=r'hot word "axé" has a character .*: "x"'):
         BeamSearch(TOKENS, BLANK, hot_words={"axé": 1.0})
     with pytest.raises(ValueError, match="a hot word is empty"):
         BeamSearch(TOKENS, BLANK, hot_words={" ": 1.0})

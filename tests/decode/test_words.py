@@ -98,7 +98,7 @@ def test_every_text_has_the_score_of_its_words(
     log_probabilities = outputs(frames)
     search = BeamSearch(
         TOKENS, BLANK, lm, alpha=ALPHA, beta=BETA, beam=5000, open_vocabulary=not closed,
-        recombine=False,
+        alike="all",
     )  # fmt: skip
     found = search.decode(log_probabilities, EVERYTHING)
     close(scores_of(found), all_paths(log_probabilities, BLANK, gain))
@@ -116,7 +116,7 @@ def test_pieces_of_words_have_the_same_scores(frames: int, closed: bool, lm: Lan
     log_probabilities = outputs(frames, 5)
     search = BeamSearch(
         PIECES, BLANK, lm, alpha=ALPHA, beta=BETA, beam=5000, open_vocabulary=not closed,
-        recombine=False,
+        alike="all",
     )  # fmt: skip
     found = search.decode(log_probabilities, EVERYTHING)
     close(scores_of(found, PIECES), all_paths(log_probabilities, BLANK, gain))
@@ -131,7 +131,7 @@ def test_hot_words_add_to_the_scores_of_words(frames: int, lm: LanguageModel) ->
     log_probabilities = outputs(frames)
     search = BeamSearch(
         TOKENS, BLANK, lm, alpha=ALPHA, beta=BETA, beam=5000, open_vocabulary=True, hot_words=HOT,
-        recombine=False,
+        alike="all",
     )  # fmt: skip
     found = search.decode(log_probabilities, EVERYTHING)
     close(scores_of(found), all_paths(log_probabilities, BLANK, gain))
@@ -147,7 +147,7 @@ def test_characters_are_words_of_a_model_of_characters(tmp_path: Path) -> None:
     log_probabilities = outputs(6)
     search = BeamSearch(
         tokens, BLANK, tmp_path / "c.tvlm", alpha=ALPHA, beta=BETA, beam=5000, characters=True,
-        recombine=False,
+        alike="all",
     )  # fmt: skip
 
     def gain(text: tuple[int, ...]) -> float:
@@ -171,7 +171,7 @@ def test_of_texts_that_the_model_tells_apart_no_more_the_best_stays(lm: Language
     whole = [each for each in found if each.confidence > -500]
     assert len(whole) >= 5
     assert len(set(endings)) == len(endings)
-    all_of_them = BeamSearch(TOKENS, BLANK, lm, **settings, recombine=False)
+    all_of_them = BeamSearch(TOKENS, BLANK, lm, **settings, alike="all")
     best = all_of_them.decode(log_probabilities)[0]
     assert found[0].text == best.text
     assert found[0].confidence == pytest.approx(best.confidence, abs=0.1)
@@ -183,8 +183,8 @@ def test_the_best_text_is_the_same_in_a_beam_that_holds_everything(
 ) -> None:
     log_probabilities = outputs(6, seed=seed)
     (one,), (other,) = (
-        BeamSearch(TOKENS, BLANK, lm, beam=5000, recombine=each).decode(log_probabilities)
-        for each in (True, False)
+        BeamSearch(TOKENS, BLANK, lm, beam=5000, alike=each).decode(log_probabilities)
+        for each in ("best", "all")
     )
     assert one.text == other.text
 

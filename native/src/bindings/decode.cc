@@ -38,8 +38,8 @@ void open_vocabulary(VocabularyHandle* self, const std::vector<std::string>& tok
 }
 
 void open_search(BeamSearch* self, const VocabularyHandle& vocabulary, size_t beam, float alpha,
-                 float beta, size_t cutoff_tokens, float cutoff_probability,
-                 float sharpness, bool recombine, const HotWordList& hot_words, uint64_t max_memory) {
+                 float beta, size_t cutoff_tokens, float cutoff_probability, float sharpness,
+                 bool recombine, const HotWordList& hot_words, uint64_t max_memory) {
   BeamSettings settings{.beam = beam,
                         .alpha = alpha,
                         .beta = beta,

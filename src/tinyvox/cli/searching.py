@@ -13,6 +13,28 @@ import typer
 
 from tinyvox.errors import ModelError
 
+LanguageModelFile = Annotated[
+    Path | None,
+    typer.Option("--lm", help="Language model, .tvlm: search for the likeliest words."),
+]
+HotWords = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--hotword",
+        metavar="WORD:BOOST",
+        help="A word or phrase to hear more readily, and by how much, as in 'tinyvox:7'. Repeat it "
+        "for more.",
+    ),
+]
+VocabularyKind = Annotated[
+    Literal["closed", "open"] | None,
+    typer.Option(
+        "--vocabulary",
+        help="Whether only words of the language model can be heard, or others too.",
+        show_default="closed",
+    ),
+]
+
 
 @dataclass(frozen=True)
 class Search:
@@ -49,19 +71,8 @@ def takes_search(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def search_asked(
-    lm: Annotated[
-        Path | None,
-        typer.Option("--lm", help="Language model, .tvlm: search for the likeliest words."),
-    ] = None,
-    hotword: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--hotword",
-            metavar="WORD:BOOST",
-            help="A word or phrase to hear more readily, and by how much, as in 'tinyvox:7'. "
-            "Repeat it for more.",
-        ),
-    ] = None,
+    lm: LanguageModelFile = None,
+    hotword: HotWords = None,
     beam: Annotated[
         int | None, typer.Option("--beam", help="Texts that are kept.", show_default="100")
     ] = None,
@@ -72,14 +83,7 @@ def search_asked(
     beta: Annotated[
         float | None, typer.Option("--beta", help="Bonus for each word.", show_default="1.18")
     ] = None,
-    vocabulary: Annotated[
-        Literal["closed", "open"] | None,
-        typer.Option(
-            "--vocabulary",
-            help="Whether only words of the language model can be heard, or others too.",
-            show_default="closed",
-        ),
-    ] = None,
+    vocabulary: VocabularyKind = None,
 ) -> Search:
     """The search that options ask for.
 

@@ -46,7 +46,10 @@ def transcribe(
     if not session.has_speech:
         raise ModelError(f"{model}: has no speech card, so it gives no text; compress with --card")
     if form != "text" and not search.wanted:
-        output.say(f"--format {form}: times of words take a beam search; texts may differ without")
+        output.say(
+            f"--format {form} takes times of words from a beam search, whose text may differ from "
+            "the greedy one"
+        )
     beam = _beam(session, search) if search.wanted or form != "text" else None
     show = stream and not as_json
 

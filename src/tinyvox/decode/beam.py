@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -43,7 +44,7 @@ class BeamSearch:
         cutoff_tokens: int = 40,
         cutoff_probability: float = 1.0,
         sharpness: float | None = None,
-        recombine: bool = True,
+        alike: Literal["best", "all"] = "best",
         max_memory: int | None = None,
         frame_seconds: float = 0.02,
     ) -> None:
@@ -62,43 +63,35 @@ class BeamSearch:
 
         A text is spelled by many paths, each of a probability p: (sum of p^s)^(1/s) counts, where s
         is the `sharpness`. 1 is their sum, infinity the likeliest path alone. By default it is 1,
-        but 2 where no words are known: a little more letters are wrong, and fewer words. With
-        `recombine`, of texts that the language model can tell apart no more, only the best goes on:
-        a beam then finds what a wider one would, but lists of several texts vary in their last
-        words alone.
+        but 2 where no words are known: a few more letters are wrong, and fewer words. Of texts that
+        are `alike`, as the language model can tell them apart no more, only the best goes on: a
+        beam then finds what a wider one would, but lists of several texts vary in their last words
+        alone. "all" keeps all.
 
         A search that may take more than `max_memory` bytes, with all its words and one stream, is
         refused; without it the limit is 1 GiB, which is a beam of some thousands.
 
         Raises FileError for a file that cannot be used; ValueError for settings out of their range,
-        too much memory, for hot words with characters that no token gives, and where tokens can spell none of the
-        words.
+        too much memory, hot words with characters that no token gives, and where tokens can spell
+        none of the words.
         """
         self.tokens, self.blank, self.frame_seconds = tuple(tokens), blank, frame_seconds
-        hot = dict(hot_words or {})
-        self.hot_words = hot
+        self.hot_words = hot = dict(hot_words or {})
         vocabulary = _native.Vocabulary(
             [text.encode("utf-8", "surrogateescape") for text in tokens],
             blank,
             None if lm is None else _model_of(lm),
-            closed=not open_vocabulary,
-            characters=characters,
-            words=list(words),
+            closed=not open_vocabulary, characters=characters, words=list(words),
             more=[] if lm is None and not words else [w for text in hot for w in text.split()],
-        )
+        )  # fmt: skip
         try:
             self.native = _native.BeamSearch(
-                vocabulary,
-                beam=beam,
-                alpha=alpha,
+                vocabulary, beam=beam, alpha=alpha,
                 beta=beta if beta is not None else 0.0 if lm is None else BETA,
-                cutoff_tokens=cutoff_tokens,
-                cutoff_probability=cutoff_probability,
-                sharpness=sharpness or 0.0,
-                recombine=recombine,
+                cutoff_tokens=cutoff_tokens, cutoff_probability=cutoff_probability,
+                sharpness=sharpness or 0.0, recombine=alike == "best", max_memory=max_memory or 0,
                 hot_words=[(" ".join(text.split()), boost) for text, boost in hot.items()],
-                max_memory=max_memory or 0,
-            )
+            )  # fmt: skip
         except _native.FormatError as error:  # of its limit
             raise ValueError(f"the search {error}") from error
 
