@@ -381,8 +381,9 @@ std::string BeamDecoder::text(const Transcript& transcript) const {
 
 size_t BeamDecoder::bytes() const {
   return prefixes_.bytes() + frames_.bytes() +
-         (beam_.capacity() + stays_.capacity() + next_.capacity()) * sizeof(Hypothesis) +
-         candidates_.capacity() * sizeof(Candidate);
+         (beam_.capacity() + stays_.capacity() + next_.capacity() + dropped_.capacity()) *
+             sizeof(Hypothesis) +
+         candidates_.capacity() * sizeof(Candidate) + found_.capacity() * sizeof(int32_t);
 }
 
 }  // namespace tinyvox

@@ -61,6 +61,12 @@ class PrefixTree {
 
 // The frames of the tokens of a prefix, the last one first. Several lists share their beginnings.
 class FrameLists {
+  struct Entry {
+    int32_t before = nowhere;
+    uint32_t uses = 0;
+    uint64_t frame = 0;
+  };
+
  public:
   explicit FrameLists(size_t capacity);
 
@@ -78,15 +84,6 @@ class FrameLists {
   size_t room() const { return free_.size(); }
   void grow();
   size_t bytes() const { return entries_.capacity() * bytes_each; }
-
- private:
-  struct Entry {
-    int32_t before = nowhere;
-    uint32_t uses = 0;
-    uint64_t frame = 0;
-  };
-
- public:
   static constexpr size_t bytes_each = sizeof(Entry) + sizeof(int32_t);
 
  private:
