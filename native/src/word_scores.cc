@@ -1,5 +1,6 @@
 #include "word_scores.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <numbers>
@@ -51,7 +52,8 @@ uint64_t WordScores::future(const Prefix& prefix) {
 float WordScores::most(const Prefix& from) const {
   // Tokens of several letters may end several hot words.
   const bool letters = vocabulary_->alphabet.tokens_are_units() || hot_words_.empty();
-  return letters ? hot_words_.most(from.hot) : -never;
+  const bool begins = vocabulary_->lexicon && from.word == Lexicon::root;
+  return letters ? hot_words_.most(from.hot) + (begins ? std::max(0.0f, beta_) : 0) : -never;
 }
 
 float WordScores::gain_of_words(Prefix& from, uint32_t token, Prefix* to) const {

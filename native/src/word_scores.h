@@ -22,7 +22,7 @@ class WordScores {
   // What a token adds to the score of a prefix; minus infinity if it may not follow. If there is
   // `to`, sets its states.
   float gain(Prefix& from, uint32_t token, Prefix* to) const;
-  // The most that hot words may add to the score of a prefix with a letter more.
+  // The most that a letter may add to the score of a prefix.
   float most(const Prefix& from) const;
   // What the end of the utterance adds to the score of a prefix.
   float last_gain(const Prefix& prefix) const;

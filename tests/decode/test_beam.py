@@ -126,6 +126,35 @@ def test_pieces_of_words_spell_the_same_lexicon(frames: int) -> None:
     assert_equal(scores_of(found, PIECES), all_paths(log_probabilities, BLANK, gain))
 
 
+@settings(deadline=None, max_examples=60)
+@given(
+    beam=st.integers(2, 12),
+    seed=st.integers(0, 2**32 - 1),
+    beta=st.sampled_from([-2.0, 0.5, 3.0]),
+)
+def test_with_words_a_small_beam_keeps_what_a_plain_search_keeps(
+    beam: int, seed: int, beta: float
+) -> None:
+    """The bonus of a word counts from its first letter on."""
+
+    def gain(tokens: tuple[int, ...]) -> float:
+        text = spelled(tokens, TOKENS)
+        *words, last = text.split(" ")
+        begun = not last or any(word.startswith(last) for word in WORDS)
+        return beta * len(text.split()) if set(words) <= set(WORDS) and begun else -math.inf
+
+    log_probabilities = outputs(20, seed=seed, contrast=3)
+    search = BeamSearch(TOKENS, BLANK, words=WORDS, beta=beta, beam=beam)
+    found = scores_of(search.decode(log_probabilities, beam))
+    expected = {
+        text: score
+        for text, score in prefix_search(log_probabilities, BLANK, beam, gain).items()
+        if set(spelled(text, TOKENS).split()) <= set(WORDS)
+    }
+    if expected:
+        assert max(found.values()) == pytest.approx(max(expected.values()), abs=1e-3)
+
+
 HOT = {"ab": 1.5, "b a": 2.0, "a": -0.5, "bab": 0.7}
 
 
