@@ -88,6 +88,25 @@ def test_perplexity_against_bytes(tmp_path: Path) -> None:
     assert all(row["books"] > 1 < row["speech"] for row in (whole, small))
 
 
+@needs_speech
+@pytest.mark.skipif(
+    not (ROOT.parent / "shared" / "lm").exists(), reason="text does not lie beside the project"
+)
+def test_decoders_side_by_side(tmp_path: Path) -> None:
+    rows = run("decode.py", tmp_path, "--cache", tmp_path)
+    assert [(row["decoder"], row["lm"], row["beam"]) for row in rows["decoders"]] == [
+        ("tinyvox", False, 16), ("tinyvox", True, 16)
+    ]  # fmt: skip
+    for row in rows["decoders"]:
+        low, high = row["wer_interval"]
+        assert low <= row["wer"] <= high
+        assert row["ms"] > 0
+        assert row["utterances"] == 2
+    (hot,), (memory,) = rows["hot"], rows["memory"]
+    assert hot["hot_words"] == 100
+    assert memory["most_bytes"] >= memory["last_bytes"] > 0
+
+
 def test_the_speed_of_quantizing(tmp_path: Path) -> None:
     rows = run("quantizer_speed.py", tmp_path, "--threads", 1)
     methods = [(row["method"], row["bits"]) for row in rows["methods"]]
@@ -415,9 +434,9 @@ def lines_of(picture: Path) -> list[str]:
 
 
 MEASURED = {
-    "commands", "curve", "deepspeech", "effort", "full_disk", "fuzz", "kill", "large_then_small",
-    "limits", "lm", "lstm_lm", "planner_speed", "pruning", "quantized_wer", "quantizer_speed",
-    "quantizers", "robustness", "runtime", "speaker", "third_party", "zoo",
+    "commands", "curve", "decode", "deepspeech", "effort", "full_disk", "fuzz", "kill",
+    "large_then_small", "limits", "lm", "lstm_lm", "planner_speed", "pruning", "quantized_wer",
+    "quantizer_speed", "quantizers", "robustness", "runtime", "speaker", "third_party", "zoo",
 }  # fmt: skip
 
 

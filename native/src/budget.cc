@@ -14,7 +14,7 @@ void Budget::spend(uint64_t bytes) {
   spent_ += bytes;
   if (spent_ > memory_)
     throw LimitError("takes at least " + grouped(spent_) + " bytes of memory, the limit is " +
-                     grouped(memory_) + "; pass a larger max_memory if you trust the file");
+                     grouped(memory_) + "; " + advice_);
 }
 
 }  // namespace tinyvox

@@ -1,9 +1,9 @@
 #include "decode_ctc.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
-#include <numbers>
 #include <numeric>
 #include <stdexcept>
 #include <string_view>
@@ -14,22 +14,35 @@ namespace {
 constexpr std::string_view white = " \t\n\v\f\r";
 
 constexpr float never = -std::numeric_limits<float>::infinity();
-constexpr float ln_10 = std::numbers::ln10_v<float>;
-constexpr float unheard = -1000;  // of the unfinished word at the end: the score of DeepSpeech
-constexpr uint32_t before_words = Lexicon::none - 1;  // a state of the lexicon: a space must come
 // In place of a list of frames: that of the hypothesis at place 0, and this frame; -3 for place 1.
 constexpr int32_t entered = -2;
 constexpr size_t most_beam = 100'000;
 constexpr size_t prefixes_each = 64, most_prefixes_each = 1024;  // of a hypothesis, in memory
 
-// ln(e^a + e^b)
-float log_add(float a, float b) {
+// ln(e^a + e^b), sharper: see BeamSettings.
+float log_add(float a, float b, float sharpness) {
   if (a < b) std::swap(a, b);
-  const float difference = b - a;
-  return difference > -16 ? a + std::log1p(std::exp(difference)) : a;  // below the rounding
+  const float difference = sharpness * (b - a);
+  return difference > -16 ? a + std::log1p(std::exp(difference)) / sharpness  // else the rounding
+                          : a;
 }
 
-const BeamSettings& checked(const BeamSettings& settings) {
+// The memory of a decoder for each hypothesis, once its trees are as large as they may be.
+constexpr size_t bytes_each =
+    most_prefixes_each * (PrefixTree::bytes_each + FrameLists::bytes_each);
+
+void check_memory(const BeamSearch& search) {
+  const BeamSettings& settings = search.settings;
+  const Vocabulary& known = *search.vocabulary;
+  Budget budget(settings.max_memory,
+                "take a narrower beam, or fewer words and hot words, or pass a larger max_memory");
+  if (known.lexicon) budget.spend(known.lexicon->bytes());
+  budget.spend(HotWords::most_bytes(settings.hot_words, known.alphabet));
+  budget.spend(settings.beam * bytes_each);
+}
+
+const BeamSettings& checked(const BeamSearch& search) {
+  const BeamSettings& settings = search.settings;
   if (settings.beam < 1 || settings.beam > most_beam)
     throw std::invalid_argument("the beam width is " + std::to_string(settings.beam) +
                                 ", expected 1 to " + std::to_string(most_beam));
@@ -37,47 +50,25 @@ const BeamSettings& checked(const BeamSettings& settings) {
     throw std::invalid_argument("alpha is " + std::to_string(settings.alpha) + " and beta " +
                                 std::to_string(settings.beta) +
                                 ", expected finite numbers, alpha not below 0");
+  if (!(settings.sharpness >= 0))
+    throw std::invalid_argument("the sharpness is " + std::to_string(settings.sharpness) +
+                                ", expected a number above 0, or infinity");
   if (settings.cutoff_tokens < 1 || !(settings.cutoff_probability > 0))
     throw std::invalid_argument("a cut-off of tokens leaves none; expected it above 0");
+  check_memory(search);
   return settings;
 }
 
 }  // namespace
 
-GreedyDecoder::GreedyDecoder(std::span<const std::string> tokens, uint32_t blank)
-    : tokens_(tokens), blank_(blank), last_(blank) {
-  text_.reserve(reserved_bytes);
-}
-
-void GreedyDecoder::begin() {
-  last_ = blank_;
-  text_.clear();
-  gap_.clear();
-}
-
-void GreedyDecoder::step(const float* scores) {
-  const auto best =
-      static_cast<uint32_t>(std::max_element(scores, scores + tokens_.size()) - scores);
-  if (best != last_ && best != blank_) append(tokens_[best]);
-  last_ = best;
-}
-
-void GreedyDecoder::append(const std::string& token) {
-  for (char c : token) {
-    if (white.find(c) == white.npos) {
-      text_ += gap_;
-      text_ += c;
-      gap_.clear();
-    } else if (!text_.empty()) {
-      gap_ += c;
-    }
-  }
-}
-
 BeamDecoder::BeamDecoder(const BeamSearch& search)
     : vocabulary_(search.vocabulary),
-      settings_(checked(search.settings)),
-      hot_words_(settings_.hot_words, vocabulary_->alphabet, !vocabulary_->characters),
+      settings_(checked(search)),
+      words_(vocabulary_, settings_.alpha, settings_.beta, settings_.hot_words),
+      recombines_(settings_.recombine && vocabulary_->model),
+      sharpness_(settings_.sharpness > 0 ? settings_.sharpness
+                 : vocabulary_->lexicon  ? 1
+                                         : 2),
       prefixes_(settings_.beam * prefixes_each),
       frames_(settings_.beam * prefixes_each) {
   const Alphabet& alphabet = vocabulary_->alphabet;
@@ -91,6 +82,10 @@ BeamDecoder::BeamDecoder(const BeamSearch& search)
   beam_.reserve(settings_.beam);
   stays_.reserve(settings_.beam);
   next_.reserve(settings_.beam);
+  if (recombines_) {
+    dropped_.reserve(settings_.beam);
+    found_.resize(std::bit_ceil(2 * settings_.beam));
+  }
   candidates_.reserve(4 * settings_.beam + alphabet.tokens());
   committed_.reserve(GreedyDecoder::reserved_bytes / sizeof(uint32_t));
   committed_frames_.reserve(committed_.capacity());
@@ -107,10 +102,8 @@ void BeamDecoder::begin() {
   Prefix& root = prefixes_[prefixes_.root()];
   root.place = 0;
   root.token = vocabulary_->alphabet.blank();
-  root.word = start_of_words();
-  root.hot = hot_words_.start();
   root.word_gain = std::numeric_limits<float>::quiet_NaN();
-  if (vocabulary_->model) root.context = vocabulary_->model->begin(true);
+  words_.begin(root);
   beam_.assign(1, {prefixes_.root(), nowhere, never, 0, 0});
 }
 
@@ -161,7 +154,7 @@ void BeamDecoder::stay() {
     next.blank = now.score + likelihood_[blank];
     next.token = now.token + likelihood_[token];
     enter_again(next);
-    next.score = log_add(next.blank, next.token);
+    next.score = log_add(next.blank, next.token, sharpness_);
     if (next.score > never)
       candidates_.push_back({next.score, static_cast<int32_t>(stays_.size() - 1), blank});
   }
@@ -180,7 +173,7 @@ void BeamDecoder::enter_again(Hypothesis& next) {
   if (entering == never) return;
   if (entering > std::max(next.token, next.blank))
     next.frames = entered - prefixes_[prefix.parent].place;
-  next.token = log_add(next.token, entering);
+  next.token = log_add(next.token, entering, sharpness_);
 }
 
 void BeamDecoder::expand(int32_t place) {
@@ -202,29 +195,27 @@ void BeamDecoder::expand(int32_t place) {
 void BeamDecoder::expand_lexicon(const Hypothesis& from, int32_t place) {
   const Lexicon& lexicon = *vocabulary_->lexicon;
   Prefix& prefix = prefixes_[from.prefix];
-  const float most = hot_words_.most(prefix.hot);
+  const float most = words_.most(prefix);
   const uint32_t first = lexicon.first(prefix.word);
   for (uint32_t next = first; next < first + lexicon.children(prefix.word); ++next) {
     const uint32_t token = lexicon.unit(next);
     if (from.score + likelihood_[token] + most > threshold_)
-      consider(from, place, token, gain(prefix, token, nullptr));
+      consider(from, place, token, words_.gain(prefix, token, nullptr));
   }
   const uint16_t space = vocabulary_->alphabet.space();
   if (space < likelihood_.size() && likelihood_[space] > never)
-    consider(from, place, space, gain(prefix, space, nullptr));
+    consider(from, place, space, words_.gain(prefix, space, nullptr));
 }
 
 void BeamDecoder::expand_all(const Hypothesis& from, int32_t place) {
   Prefix& prefix = prefixes_[from.prefix];
-  // Tokens of several letters may end several hot words.
-  const bool letters = vocabulary_->alphabet.tokens_are_units() || hot_words_.empty();
-  const float most = letters ? hot_words_.most(prefix.hot) : -never;
+  const float most = words_.most(prefix);
   for (uint32_t token : likely_) {
     const bool hopeless = from.score + likelihood_[token] + most <= threshold_;
     if (hopeless && !vocabulary_->lexicon) break;
     // The end of a word may add anything; letters alone add what hot words do.
     if (!hopeless || ends_word_[token] || vocabulary_->characters)
-      consider(from, place, token, gain(prefix, token, nullptr));
+      consider(from, place, token, words_.gain(prefix, token, nullptr));
   }
 }
 
@@ -250,16 +241,17 @@ void BeamDecoder::advance() {
   next_.clear();
   for (const Hypothesis& old : beam_) prefixes_[old.prefix].place = nowhere;
   for (const Candidate& candidate : candidates_) move(candidate);
+  if (recombines_) recombine();
+  for (size_t i = 0; i < next_.size(); ++i)
+    prefixes_[next_[i].prefix].place = static_cast<int32_t>(i);
   for (Hypothesis& now : next_) {
     now.token -= best;
     now.blank -= best;
     now.score -= best;
   }
   offset_ += best;
-  for (const Hypothesis& old : beam_) {
-    prefixes_.release(old.prefix);
-    frames_.release(old.frames);
-  }
+  release(beam_);
+  release(dropped_);
   beam_.swap(next_);
 }
 
@@ -273,7 +265,7 @@ void BeamDecoder::move(const Candidate& candidate) {
       child = prefixes_.add(from.prefix, candidate.token);
       Prefix& added = prefixes_[child];
       added.word_gain = std::numeric_limits<float>::quiet_NaN();
-      added.gain = gain(prefixes_[from.prefix], candidate.token, &added);
+      added.gain = words_.gain(prefixes_[from.prefix], candidate.token, &added);
     }
     next = {child, frames_.add(from.frames, frame_), candidate.score, never, candidate.score};
   } else if (next.frames <= entered) {
@@ -281,8 +273,37 @@ void BeamDecoder::move(const Candidate& candidate) {
   } else {
     frames_.use(next.frames);
   }
-  prefixes_[next.prefix].place = static_cast<int32_t>(next_.size());
   next_.push_back(next);
+}
+
+// Of hypotheses that will score alike from now on, only the best stays.
+void BeamDecoder::recombine() {
+  std::ranges::fill(found_, nowhere);
+  dropped_.clear();
+  size_t kept = 0;
+  for (const Hypothesis& each : next_) {
+    const Prefix& prefix = prefixes_[each.prefix];
+    size_t at = WordScores::future(prefix) & (found_.size() - 1);
+    while (found_[at] != nowhere &&
+           !WordScores::same_future(prefix, prefixes_[next_[found_[at]].prefix]))
+      at = (at + 1) & (found_.size() - 1);
+    if (found_[at] == nowhere) {
+      found_[at] = static_cast<int32_t>(kept);
+      next_[kept++] = each;
+      continue;
+    }
+    Hypothesis& other = next_[found_[at]];
+    dropped_.push_back(each);
+    if (each.score > other.score) std::swap(other, dropped_.back());
+  }
+  next_.resize(kept);
+}
+
+void BeamDecoder::release(const std::vector<Hypothesis>& old) {
+  for (const Hypothesis& each : old) {
+    prefixes_.release(each.prefix);
+    frames_.release(each.frames);
+  }
 }
 
 // Room for a beam of new prefixes.
@@ -333,100 +354,11 @@ void BeamDecoder::drop_others() {
   commit();
 }
 
-uint32_t BeamDecoder::start_of_words() const {
-  const bool waits = vocabulary_->closed && vocabulary_->alphabet.spaces_lead();
-  return vocabulary_->lexicon && waits ? before_words : Lexicon::root;
-}
-
-// The largest chance of the words that a state of the lexicon may lead to.
-float BeamDecoder::chance(uint32_t state) const {
-  if (state == before_words) return 0;
-  return state == Lexicon::none ? vocabulary_->unknown : vocabulary_->lexicon->chance(state);
-}
-
-// What a token adds to the score of a prefix; minus infinity if it may not follow. If there is
-// `to`, sets its states.
-float BeamDecoder::gain(Prefix& from, uint32_t token, Prefix* to) const {
-  float total = vocabulary_->lexicon ? gain_of_words(from, token, to) : 0;
-  if (hot_words_.empty()) return total;
-  uint32_t hot = from.hot;
-  for (uint16_t unit : vocabulary_->alphabet.units(token)) {
-    const uint32_t next = hot_words_.next(hot, unit);
-    total += hot_words_.gain(hot, next);
-    hot = next;
-  }
-  if (to) to->hot = hot;
-  return total;
-}
-
-float BeamDecoder::gain_of_words(Prefix& from, uint32_t token, Prefix* to) const {
-  const Vocabulary& known = *vocabulary_;
-  const auto units = known.alphabet.units(token);
-  NgramModel::State context = from.context;
-  uint32_t word = from.word;
-  float total = 0;
-  for (const uint16_t& unit : units) {
-    if (unit == known.alphabet.space() && !known.characters) {
-      if (word == Lexicon::root && known.closed) return never;
-      if (word != Lexicon::root && word != before_words) {
-        const bool first = &unit == units.data();
-        total += first ? end_of_word(from) : score_word(context, word, context);
-        if (first) context = from.after_word;
-      }
-      word = Lexicon::root;
-    } else {
-      if (word == before_words) return never;
-      const uint32_t next = word == Lexicon::none ? word : known.lexicon->child(word, unit);
-      if (next == Lexicon::none && known.closed) return never;
-      total += settings_.alpha * (chance(next) - chance(word));
-      word = next;
-      if (known.characters && known.lexicon->word(word) != Lexicon::none) {
-        total += score_word(context, word, context);
-        word = Lexicon::root;
-      }
-    }
-  }
-  if (to) {
-    to->word = word;
-    to->context = context;
-  }
-  return total;
-}
-
-// What the end of the word of a prefix adds to its score.
-float BeamDecoder::end_of_word(Prefix& from) const {
-  if (std::isnan(from.word_gain))
-    from.word_gain = score_word(from.context, from.word, from.after_word);
-  return from.word_gain;
-}
-
-// The same for the word at a state of the lexicon; `after` may be `context`.
-float BeamDecoder::score_word(const NgramModel::State& context, uint32_t state,
-                              NgramModel::State& after) const {
-  const uint32_t found = state == Lexicon::none ? state : vocabulary_->lexicon->word(state);
-  if (found == Lexicon::none && vocabulary_->closed) return never;
-  const float before = settings_.alpha * chance(state);  // has been added letter by letter
-  if (!vocabulary_->model) return settings_.beta - before;
-  const uint32_t word = found == Lexicon::none ? NgramModel::unknown : found;
-  return settings_.alpha * ln_10 * vocabulary_->model->score(context, word, after) +
-         settings_.beta - before;
-}
-
-// What the end of the utterance adds to the score of a prefix.
-float BeamDecoder::last_gain(const Prefix& prefix) const {
-  const float hot = hot_words_.empty() ? 0 : hot_words_.end(prefix.hot);
-  const uint32_t word = prefix.word;
-  if (!vocabulary_->lexicon || word == Lexicon::root || word == before_words) return hot;
-  NgramModel::State after;
-  const float gain = score_word(prefix.context, word, after);
-  return hot + (gain > never ? gain : settings_.alpha * (unheard - chance(word)));
-}
-
 std::vector<Transcript> BeamDecoder::best(size_t count, bool final) const {
   std::vector<std::pair<double, const Hypothesis*>> order;
   for (const Hypothesis& each : beam_)
-    order.emplace_back(offset_ + each.score + (final ? last_gain(prefixes_[each.prefix]) : 0),
-                       &each);
+    order.emplace_back(
+        offset_ + each.score + (final ? words_.last_gain(prefixes_[each.prefix]) : 0), &each);
   count = std::min(count, order.size());
   std::partial_sort(order.begin(), order.begin() + static_cast<ptrdiff_t>(count), order.end(),
                     std::greater<>());
@@ -449,8 +381,9 @@ std::string BeamDecoder::text(const Transcript& transcript) const {
 
 size_t BeamDecoder::bytes() const {
   return prefixes_.bytes() + frames_.bytes() +
-         (beam_.capacity() + stays_.capacity() + next_.capacity()) * sizeof(Hypothesis) +
-         candidates_.capacity() * sizeof(Candidate);
+         (beam_.capacity() + stays_.capacity() + next_.capacity() + dropped_.capacity()) *
+             sizeof(Hypothesis) +
+         candidates_.capacity() * sizeof(Candidate) + found_.capacity() * sizeof(int32_t);
 }
 
 }  // namespace tinyvox

@@ -3,36 +3,14 @@
 
 #include <cstdint>
 #include <memory>
-#include <span>
 #include <string>
 #include <vector>
 
-#include "hot_words.h"
-#include "prefixes.h"
-#include "vocabulary.h"
+#include "budget.h"
+#include "decode_greedy.h"
+#include "word_scores.h"
 
 namespace tinyvox {
-
-// Takes the most likely token of each frame, merges repeats and drops blanks. Source: Graves et
-// al., "Connectionist temporal classification", 2006, section 3.2 (best path decoding).
-class GreedyDecoder {
- public:
-  // A decoder allocates only for a text longer than this many bytes, which is hours of speech.
-  static constexpr size_t reserved_bytes = 1u << 18;
-
-  GreedyDecoder(std::span<const std::string> tokens, uint32_t blank);
-
-  void begin();
-  void step(const float* scores);                    // [tokens]
-  const std::string& text() const { return text_; }  // without white space at its ends
-
- private:
-  void append(const std::string& token);
-
-  std::span<const std::string> tokens_;
-  uint32_t blank_, last_;
-  std::string text_, gap_;  // gap_: white space that is added once other text follows
-};
 
 // A text scores the natural logarithm of its probability by the acoustic model, and for each word
 // alpha * ln P(word | words before it) + beta, as in DeepSpeech.
@@ -43,7 +21,13 @@ struct BeamSettings {
   // add up to so much.
   size_t cutoff_tokens = 40;
   float cutoff_probability = 1;
+  // Of paths of probabilities p that spell the same text, (sum p^s)^(1/s) counts: 1 is their sum,
+  // infinity the best alone. 0: 1 if words are known, else 2, which loses fewer words.
+  float sharpness = 0;
+  // Whether texts stay one that the language model can tell apart no more, the best of them.
+  bool recombine = true;
   std::vector<HotWord> hot_words;
+  uint64_t max_memory = search_memory;  // bytes for the words, hot words and one decoder
 };
 
 // All that decoders of one kind need.
@@ -59,13 +43,11 @@ struct Transcript {
 };
 
 // Prefix beam search. Source: Hannun et al., "First-pass large vocabulary continuous speech
-// recognition using bi-directional recurrent DNNs", 2014, algorithm 1. While a word is being
-// spelled its score holds that of the likeliest word it may become, as far as that is known
-// without the words before it.
+// recognition using bi-directional recurrent DNNs", 2014, algorithm 1.
 class BeamDecoder {
  public:
   // Raises std::invalid_argument for settings out of their range, and hot words that tokens cannot
-  // spell.
+  // spell; LimitError if all would take more memory than it may, before it is taken.
   explicit BeamDecoder(const BeamSearch& search);
 
   void begin();
@@ -105,27 +87,24 @@ class BeamDecoder {
   void keep_best();
   void advance();
   void move(const Candidate& candidate);
+  void recombine();
+  void release(const std::vector<Hypothesis>& old);
   void make_room();
   void commit();
   void drop_others();
 
-  uint32_t start_of_words() const;
-  float chance(uint32_t state) const;
-  float gain(Prefix& from, uint32_t token, Prefix* to) const;
-  float gain_of_words(Prefix& from, uint32_t token, Prefix* to) const;
-  float end_of_word(Prefix& from) const;
-  float score_word(const NgramModel::State& in, uint32_t state, NgramModel::State& out) const;
-  float last_gain(const Prefix& prefix) const;
-
   std::shared_ptr<const Vocabulary> vocabulary_;
   BeamSettings settings_;
-  HotWords hot_words_;
+  WordScores words_;
+  bool recombines_;
+  float sharpness_;
   double offset_ = 0;  // what was taken off the scores so far, so that the best is 0
   uint64_t frame_ = 0;
   float threshold_ = 0;  // a candidate at or below it is not in the next beam
   PrefixTree prefixes_;
   FrameLists frames_;
-  std::vector<Hypothesis> beam_, stays_, next_;
+  std::vector<Hypothesis> beam_, stays_, next_, dropped_;
+  std::vector<int32_t> found_;  // places in next_, by what prefixes will score
   std::vector<Candidate> candidates_;
   std::vector<float> likelihood_;    // [tokens]: minus infinity if cut off
   std::vector<uint32_t> likely_;     // the tokens that are not, but for the blank; likeliest first

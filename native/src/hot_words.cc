@@ -11,9 +11,11 @@ HotWords::HotWords(std::span<const HotWord> words, const Alphabet& alphabet, boo
   std::vector<std::u16string> spelled;
   for (const HotWord& word : words) {
     std::u16string units = alphabet.spell(word.text);
+    if (word.text.empty()) throw std::invalid_argument("a hot word is empty");
     if (units.empty())
       throw std::invalid_argument("the hot word \"" + word.text +
-                                  "\" has a character that no token of the model gives");
+                                  "\" has a character that no token of the model gives: \"" +
+                                  alphabet.unspelled(word.text) + '"');
     if (!std::isfinite(word.boost))
       throw std::invalid_argument("the boost of the hot word \"" + word.text + "\" is not finite");
     const char16_t space = space_;
@@ -27,6 +29,13 @@ HotWords::HotWords(std::span<const HotWord> words, const Alphabet& alphabet, boo
   for (size_t i = 0; i < words.size(); ++i) add(spelled[i], words[i].boost);
   link();
   if (whole) start_ = next(0, space_);
+}
+
+uint64_t HotWords::most_bytes(std::span<const HotWord> words, const Alphabet& alphabet) {
+  uint64_t states = 1;
+  for (const HotWord& word : words) states += word.text.size() + 2;  // with a space at each end
+  const uint64_t classes = 1 + std::min<uint64_t>(states, alphabet.size());
+  return states * (classes * sizeof(uint32_t) + 3 * sizeof(float));
 }
 
 void HotWords::add(const std::u16string& units, float boost) {

@@ -26,6 +26,9 @@ class HotWords {
   // tokens cannot spell, or a boost that is not finite.
   HotWords(std::span<const HotWord> words, const Alphabet& alphabet, bool whole);
 
+  // Memory that they take at most.
+  static uint64_t most_bytes(std::span<const HotWord> words, const Alphabet& alphabet);
+
   bool empty() const { return gain_.size() == 1; }
   uint32_t start() const { return start_; }
   uint32_t next(uint32_t state, uint16_t unit) const {

@@ -77,6 +77,16 @@ std::u16string Alphabet::spell(std::string_view word) const {
   return result;
 }
 
+std::string Alphabet::unspelled(std::string_view word) const {
+  if (!single_) return "";
+  std::string character;
+  for (size_t at = 0; at < word.size(); at += character.size()) {
+    character = word.substr(at, character_bytes(static_cast<unsigned char>(word[at])));
+    if (!characters_.contains(character)) return character;
+  }
+  return "";
+}
+
 Lexicon::Lexicon(std::span<const Entry> entries, const Alphabet& alphabet) {
   struct Spelled {
     std::u16string units;

@@ -31,6 +31,8 @@ class Alphabet {
 
   // The units of a word; none if no token gives one of its characters.
   std::u16string spell(std::string_view word) const;
+  // The first character that no token gives; empty if there is none.
+  std::string unspelled(std::string_view word) const;
 
  private:
   bool find_characters();

@@ -50,7 +50,8 @@ class PrefixTree {
   size_t size() const { return prefixes_.size(); }
   size_t room() const { return free_.size(); }
   void grow();
-  size_t bytes() const { return prefixes_.capacity() * (sizeof(Prefix) + sizeof(int32_t)); }
+  size_t bytes() const { return prefixes_.capacity() * bytes_each; }
+  static constexpr size_t bytes_each = sizeof(Prefix) + sizeof(int32_t);
 
  private:
   std::vector<Prefix> prefixes_;
@@ -60,6 +61,12 @@ class PrefixTree {
 
 // The frames of the tokens of a prefix, the last one first. Several lists share their beginnings.
 class FrameLists {
+  struct Entry {
+    int32_t before = nowhere;
+    uint32_t uses = 0;
+    uint64_t frame = 0;
+  };
+
  public:
   explicit FrameLists(size_t capacity);
 
@@ -76,15 +83,10 @@ class FrameLists {
 
   size_t room() const { return free_.size(); }
   void grow();
-  size_t bytes() const { return entries_.capacity() * (sizeof(Entry) + sizeof(int32_t)); }
+  size_t bytes() const { return entries_.capacity() * bytes_each; }
+  static constexpr size_t bytes_each = sizeof(Entry) + sizeof(int32_t);
 
  private:
-  struct Entry {
-    int32_t before = nowhere;
-    uint32_t uses = 0;
-    uint64_t frame = 0;
-  };
-
   std::vector<Entry> entries_;
   std::vector<int32_t> free_;
 };

@@ -221,7 +221,8 @@ class Vocabulary:
         """How many there are that tokens can spell."""
 
 class BeamSearch:
-    """How a decoder searches. Raises ValueError for settings out of their range."""
+    """How a decoder searches. Raises ValueError for settings out of their range, FormatError where
+    it would take more than `max_memory` bytes; 0 is a limit of its own."""
 
     def __init__(
         self,
@@ -232,7 +233,10 @@ class BeamSearch:
         beta: float,
         cutoff_tokens: int,
         cutoff_probability: float,
+        sharpness: float,
+        recombine: bool,
         hot_words: Sequence[tuple[str, float]],
+        max_memory: int,
     ) -> None: ...
 
 class BeamDecoder:

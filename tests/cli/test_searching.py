@@ -84,7 +84,7 @@ def test_what_cannot_be_is_named_in_one_line(lm: Path, tmp_path: Path) -> None:
     assert "gone.tvlm: cannot be read" in str(gone)
     strange = fails(CLIP, "--hotword", "Zürich:3")
     assert isinstance(strange, ModelError)
-    assert 'hot word "Zürich" has a character' in str(strange)
+    assert 'hot word "Zürich" has a character that no token of the model gives: "Z"' in str(strange)
 
 
 @pytest.mark.parametrize(
@@ -93,11 +93,40 @@ def test_what_cannot_be_is_named_in_one_line(lm: Path, tmp_path: Path) -> None:
         (["--hotword", "left"], "expected a word and its boost"),
         (["--hotword", ":3"], "expected a word and its boost"),
         (["--hotword", "left:x"], "expected a word and its boost"),
-        (["--format", "srt", "--json"], "--format goes with one audio file"),
-        (["--beam", "0"], "should be greater than or equal to 1"),
+        (["--beam", "0"], "the beam width is 0, expected 1 to"),
+        (["--alpha", "0.5"], "--alpha without a language model changes nothing; give one by --lm"),
+        (["--beta", "2", "--vocabulary", "closed"], "--beta, --vocabulary without"),
+        (["--beam", "100000"], "of memory, the limit is"),
     ],
 )
-def test_wrong_usage_is_status_2(arguments: list[str], said: str) -> None:
-    found = CliRunner().invoke(cli.app, ["transcribe", str(MODEL), str(CLIP), *arguments])
+@pytest.mark.parametrize("command", ["transcribe", "eval"])
+def test_a_search_that_cannot_be_is_one_line(
+    command: str, arguments: list[str], said: str, tmp_path: Path
+) -> None:
+    row = {"audio_filepath": str(CLIP), "duration": 2.286, "text": SAID}
+    (tmp_path / "one.jsonl").write_text(json.dumps(row) + "\n")
+    given = [str(CLIP)] if command == "transcribe" else ["--data", str(tmp_path / "one.jsonl")]
+    found = CliRunner().invoke(cli.app, [command, str(MODEL), *given, *arguments])
+    assert isinstance(found.exception, ModelError)
+    assert said in str(found.exception)
+    assert "\n" not in str(found.exception)
+
+
+def test_wrong_usage_is_status_2() -> None:
+    command = ["transcribe", str(MODEL), str(CLIP), "--format", "srt", "--json"]
+    found = CliRunner().invoke(cli.app, command)
     assert found.exit_code == 2
-    assert said in " ".join(found.output.replace("│", " ").split())
+    assert "--format goes with one audio file" in " ".join(found.output.split())
+
+
+def test_subtitles_say_that_they_take_a_search(lm: Path) -> None:
+    command = ["transcribe", str(MODEL), str(CLIP), "--format", "srt"]
+    assert "takes times of words from a beam search" in CliRunner().invoke(cli.app, command).stderr
+    assert CliRunner().invoke(cli.app, [*command, "--lm", str(lm)]).stderr == ""
+
+
+def test_times_are_to_the_millisecond() -> None:
+    facts = json.loads(run("transcribe", MODEL, CLIP, "--beam", 20, "--json"))["results"][0]
+    for word in facts["words"]:
+        assert word["start"] == round(word["start"], 3)
+        assert word["end"] == round(word["end"], 3)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tinyvox.decode import BeamSearch, Transcript
+from tinyvox.decode import BeamSearch, Transcript, greedy_text
 
 pytestmark = pytest.mark.runtime
 
@@ -45,11 +45,15 @@ def assert_equal(found: dict[tuple, float], expected: dict[tuple, float]) -> Non
     assert worst < 1e-4
 
 
+@pytest.mark.parametrize("sharpness", [1, 1.5, 2, math.inf])
 @pytest.mark.parametrize("frames", range(1, 7))
-def test_with_a_large_beam_every_text_has_the_score_of_all_its_paths(frames: int) -> None:
+def test_with_a_large_beam_every_text_has_the_score_of_all_its_paths(
+    frames: int, sharpness: float
+) -> None:
     log_probabilities = outputs(frames)
-    found = BeamSearch(TOKENS, BLANK, beam=5000).decode(log_probabilities, EVERYTHING)
-    assert_equal(scores_of(found), all_paths(log_probabilities, BLANK))
+    search = BeamSearch(TOKENS, BLANK, beam=5000, sharpness=sharpness)
+    found = search.decode(log_probabilities, EVERYTHING)
+    assert_equal(scores_of(found), all_paths(log_probabilities, BLANK, sharpness=sharpness))
     confidences = [each.confidence for each in found]
     assert confidences == sorted(confidences, reverse=True)
 
@@ -60,13 +64,15 @@ def test_with_a_large_beam_every_text_has_the_score_of_all_its_paths(frames: int
     beam=st.integers(1, 12),
     seed=st.integers(0, 2**32 - 1),
     contrast=st.sampled_from([0.5, 2.0, 6.0]),
+    sharpness=st.sampled_from([1, 2, math.inf]),
 )
 def test_with_a_small_beam_it_keeps_what_a_plain_prefix_search_keeps(
-    frames: int, beam: int, seed: int, contrast: float
+    frames: int, beam: int, seed: int, contrast: float, sharpness: float
 ) -> None:
     log_probabilities = outputs(frames, seed=seed, contrast=contrast)
-    found = BeamSearch(TOKENS, BLANK, beam=beam).decode(log_probabilities, beam)
-    expected = prefix_search(log_probabilities, BLANK, beam)
+    search = BeamSearch(TOKENS, BLANK, beam=beam, sharpness=sharpness)
+    found = search.decode(log_probabilities, beam)
+    expected = prefix_search(log_probabilities, BLANK, beam, sharpness=sharpness)
     best = max(expected, key=lambda text: expected[text])
     assert found[0].confidence == pytest.approx(expected[best], abs=1e-3)
 
@@ -120,6 +126,35 @@ def test_pieces_of_words_spell_the_same_lexicon(frames: int) -> None:
     assert_equal(scores_of(found, PIECES), all_paths(log_probabilities, BLANK, gain))
 
 
+@settings(deadline=None, max_examples=60)
+@given(
+    beam=st.integers(2, 12),
+    seed=st.integers(0, 2**32 - 1),
+    beta=st.sampled_from([-2.0, 0.5, 3.0]),
+)
+def test_with_words_a_small_beam_keeps_what_a_plain_search_keeps(
+    beam: int, seed: int, beta: float
+) -> None:
+    """The bonus of a word counts from its first letter on."""
+
+    def gain(tokens: tuple[int, ...]) -> float:
+        text = spelled(tokens, TOKENS)
+        *words, last = text.split(" ")
+        begun = not last or any(word.startswith(last) for word in WORDS)
+        return beta * len(text.split()) if set(words) <= set(WORDS) and begun else -math.inf
+
+    log_probabilities = outputs(20, seed=seed, contrast=3)
+    search = BeamSearch(TOKENS, BLANK, words=WORDS, beta=beta, beam=beam)
+    found = scores_of(search.decode(log_probabilities, beam))
+    expected = {
+        text: score
+        for text, score in prefix_search(log_probabilities, BLANK, beam, gain).items()
+        if set(spelled(text, TOKENS).split()) <= set(WORDS)
+    }
+    if expected:
+        assert max(found.values()) == pytest.approx(max(expected.values()), abs=1e-3)
+
+
 HOT = {"ab": 1.5, "b a": 2.0, "a": -0.5, "bab": 0.7}
 
 
@@ -135,7 +170,7 @@ def boosts(text: str, hot: dict[str, float] = HOT) -> float:
 @pytest.mark.parametrize("frames", range(1, 7))
 def test_a_text_has_the_boosts_of_the_hot_words_in_it_and_no_others(frames: int) -> None:
     log_probabilities = outputs(frames)
-    search = BeamSearch(TOKENS, BLANK, beam=5000, hot_words=HOT)
+    search = BeamSearch(TOKENS, BLANK, beam=5000, hot_words=HOT, sharpness=1)
     found = search.decode(log_probabilities, EVERYTHING)
     expected = all_paths(log_probabilities, BLANK, lambda t: boosts(spelled(t, TOKENS)))
     assert_equal(scores_of(found), expected)
@@ -190,7 +225,9 @@ def test_unlikely_tokens_are_cut_off(top: int, probability: float) -> None:
             total += math.exp(row[token])
             if total >= probability:
                 break
-    search = BeamSearch(TOKENS, BLANK, beam=5000, cutoff_tokens=top, cutoff_probability=probability)
+    search = BeamSearch(
+        TOKENS, BLANK, beam=5000, cutoff_tokens=top, cutoff_probability=probability, sharpness=1
+    )
     found = search.decode(log_probabilities, EVERYTHING)
     assert_equal(scores_of(found), all_paths(kept, BLANK))
 
@@ -217,10 +254,14 @@ def test_what_cannot_be_searched_for_is_refused() -> None:
         BeamSearch(TOKENS, BLANK, beam=0)
     with pytest.raises(ValueError, match="alpha is -1"):
         BeamSearch(TOKENS, BLANK, alpha=-1)
-    with pytest.raises(ValueError, match='hot word "xa" has a character that no token'):
-        BeamSearch(TOKENS, BLANK, hot_words={"xa": 1.0})
+    with pytest.raises(ValueError, match=r'hot word "axé" has a character .*: "x"'):
+        BeamSearch(TOKENS, BLANK, hot_words={"axé": 1.0})
+    with pytest.raises(ValueError, match="a hot word is empty"):
+        BeamSearch(TOKENS, BLANK, hot_words={" ": 1.0})
     with pytest.raises(ValueError, match='boost of the hot word "a" is not finite'):
         BeamSearch(TOKENS, BLANK, hot_words={"a": math.inf})
+    with pytest.raises(ValueError, match="the sharpness is -1"):
+        BeamSearch(TOKENS, BLANK, sharpness=-1)
     with pytest.raises(ValueError, match="can spell none of the 1 words"):
         BeamSearch(TOKENS, BLANK, words=["xyz"])
     search = BeamSearch(TOKENS, BLANK)
@@ -235,3 +276,29 @@ def test_what_cannot_be_searched_for_is_refused() -> None:
 def test_no_audio_is_no_text() -> None:
     (found,) = BeamSearch(TOKENS, BLANK, words=WORDS).decode(np.zeros((0, 4), np.float32))
     assert (found.text, found.tokens, found.words) == ("", (), ())
+
+
+def test_best_paths_alone_are_best_path_decoding() -> None:
+    for seed in range(20):
+        log_probabilities = outputs(40, seed=seed)
+        search = BeamSearch(TOKENS, BLANK, beam=20, sharpness=math.inf)
+        expected = greedy_text(log_probabilities.argmax(1), TOKENS, BLANK)
+        assert search.decode(log_probabilities)[0].text == " ".join(expected.split(" ")).strip()
+
+
+def test_without_words_the_sharpness_is_two_and_with_them_one() -> None:
+    log_probabilities = outputs(6)
+    for words, sharpness in (((), 2), (WORDS, 1)):
+        default = BeamSearch(TOKENS, BLANK, words=words).decode(log_probabilities, 5)
+        search = BeamSearch(TOKENS, BLANK, words=words, sharpness=sharpness)
+        assert search.decode(log_probabilities, 5) == default
+
+
+def test_more_memory_than_allowed_is_refused_before_it_is_taken() -> None:
+    with pytest.raises(ValueError, match=r"the search takes at least .* take a narrower beam"):
+        BeamSearch(TOKENS, BLANK, beam=100_000)
+    hot = {"ab" * 200 + "b" * i: 1.0 for i in range(100)}
+    with pytest.raises(ValueError, match="fewer words and hot words"):
+        BeamSearch(TOKENS, BLANK, hot_words=hot, max_memory=500_000, beam=1)
+    search = BeamSearch(TOKENS, BLANK, hot_words=hot, beam=1)
+    assert search.stream().bytes < 1 << 30

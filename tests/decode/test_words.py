@@ -97,8 +97,9 @@ def test_every_text_has_the_score_of_its_words(
 
     log_probabilities = outputs(frames)
     search = BeamSearch(
-        TOKENS, BLANK, lm, alpha=ALPHA, beta=BETA, beam=5000, open_vocabulary=not closed
-    )
+        TOKENS, BLANK, lm, alpha=ALPHA, beta=BETA, beam=5000, open_vocabulary=not closed,
+        alike="all",
+    )  # fmt: skip
     found = search.decode(log_probabilities, EVERYTHING)
     close(scores_of(found), all_paths(log_probabilities, BLANK, gain))
 
@@ -114,8 +115,9 @@ def test_pieces_of_words_have_the_same_scores(frames: int, closed: bool, lm: Lan
 
     log_probabilities = outputs(frames, 5)
     search = BeamSearch(
-        PIECES, BLANK, lm, alpha=ALPHA, beta=BETA, beam=5000, open_vocabulary=not closed
-    )
+        PIECES, BLANK, lm, alpha=ALPHA, beta=BETA, beam=5000, open_vocabulary=not closed,
+        alike="all",
+    )  # fmt: skip
     found = search.decode(log_probabilities, EVERYTHING)
     close(scores_of(found, PIECES), all_paths(log_probabilities, BLANK, gain))
 
@@ -128,8 +130,9 @@ def test_hot_words_add_to_the_scores_of_words(frames: int, lm: LanguageModel) ->
 
     log_probabilities = outputs(frames)
     search = BeamSearch(
-        TOKENS, BLANK, lm, alpha=ALPHA, beta=BETA, beam=5000, open_vocabulary=True, hot_words=HOT
-    )
+        TOKENS, BLANK, lm, alpha=ALPHA, beta=BETA, beam=5000, open_vocabulary=True, hot_words=HOT,
+        alike="all",
+    )  # fmt: skip
     found = search.decode(log_probabilities, EVERYTHING)
     close(scores_of(found), all_paths(log_probabilities, BLANK, gain))
 
@@ -143,8 +146,9 @@ def test_characters_are_words_of_a_model_of_characters(tmp_path: Path) -> None:
     tokens = ["a", "\udcd1", "\udc8e", "<blank>"]
     log_probabilities = outputs(6)
     search = BeamSearch(
-        tokens, BLANK, tmp_path / "c.tvlm", alpha=ALPHA, beta=BETA, beam=5000, characters=True
-    )
+        tokens, BLANK, tmp_path / "c.tvlm", alpha=ALPHA, beta=BETA, beam=5000, characters=True,
+        alike="all",
+    )  # fmt: skip
 
     def gain(text: tuple[int, ...]) -> float:
         left = spelled(text, ("a", "1", "2", "")).replace("12", "u")
@@ -156,6 +160,33 @@ def test_characters_are_words_of_a_model_of_characters(tmp_path: Path) -> None:
     found = search.decode(log_probabilities, EVERYTHING)
     close(scores_of(found, tuple(tokens)), all_paths(log_probabilities, BLANK, gain))
     assert any("ю" in each.text for each in found)
+
+
+def test_of_texts_that_the_model_tells_apart_no_more_the_best_stays(lm: LanguageModel) -> None:
+    """The model is one of pairs: what comes depends on the last word alone."""
+    log_probabilities = outputs(40, contrast=1)
+    settings = {"alpha": ALPHA, "beta": BETA, "beam": 30}
+    found = BeamSearch(TOKENS, BLANK, lm, **settings).decode(log_probabilities, 30)
+    endings = [" ".join(each.text.split()[-2:]) + each.tokens[-1].text for each in found]
+    whole = [each for each in found if each.confidence > -500]
+    assert len(whole) >= 5
+    assert len(set(endings)) == len(endings)
+    all_of_them = BeamSearch(TOKENS, BLANK, lm, **settings, alike="all")
+    best = all_of_them.decode(log_probabilities)[0]
+    assert found[0].text == best.text
+    assert found[0].confidence == pytest.approx(best.confidence, abs=0.1)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_best_text_is_the_same_in_a_beam_that_holds_everything(
+    seed: int, lm: LanguageModel
+) -> None:
+    log_probabilities = outputs(6, seed=seed)
+    (one,), (other,) = (
+        BeamSearch(TOKENS, BLANK, lm, beam=5000, alike=each).decode(log_probabilities)
+        for each in ("best", "all")
+    )
+    assert one.text == other.text
 
 
 def test_a_language_model_decides_where_audio_does_not(lm: LanguageModel) -> None:

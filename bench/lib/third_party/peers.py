@@ -20,6 +20,9 @@ from lib.places import ROOT
 
 Array = npt.NDArray[Any]
 PEERS = {
+    "flashlight_decoder": "flashlight",
+    "coqui_decoder": "coqui_stt_ctcdecoder",
+    "pyctcdecode_decoder": "pyctcdecode",
     "litert": "ai_edge_litert",
     "coqui": "stt",
     "coqui_in_turns": "stt",

@@ -10,6 +10,7 @@ from lib.table import Table
 from lib.views import (
     commands,
     curve,
+    decode,
     deepspeech,
     effort,
     full_disk,
@@ -35,6 +36,7 @@ VIEWS: Mapping[str, Callable[[Results], Iterable[Table]]] = MappingProxyType(
     {
         "commands": commands.tables,
         "curve": curve.tables,
+        "decode": decode.tables,
         "deepspeech": deepspeech.tables,
         "effort": effort.tables,
         "full_disk": full_disk.tables,

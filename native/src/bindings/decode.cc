@@ -38,9 +38,17 @@ void open_vocabulary(VocabularyHandle* self, const std::vector<std::string>& tok
 }
 
 void open_search(BeamSearch* self, const VocabularyHandle& vocabulary, size_t beam, float alpha,
-                 float beta, size_t cutoff_tokens, float cutoff_probability,
-                 const HotWordList& hot_words) {
-  BeamSettings settings{beam, alpha, beta, cutoff_tokens, cutoff_probability, {}};
+                 float beta, size_t cutoff_tokens, float cutoff_probability, float sharpness,
+                 bool recombine, const HotWordList& hot_words, uint64_t max_memory) {
+  BeamSettings settings{.beam = beam,
+                        .alpha = alpha,
+                        .beta = beta,
+                        .cutoff_tokens = cutoff_tokens,
+                        .cutoff_probability = cutoff_probability,
+                        .sharpness = sharpness,
+                        .recombine = recombine,
+                        .hot_words = {},
+                        .max_memory = max_memory ? max_memory : search_memory};
   for (const auto& [text, boost] : hot_words) settings.hot_words.push_back({text, boost});
   const BeamDecoder checked({vocabulary.shared, settings});
   new (self) BeamSearch{vocabulary.shared, std::move(settings)};
@@ -94,7 +102,8 @@ void bind_decode(nb::module_& m) {
   nb::class_<BeamSearch>(m, "BeamSearch", "How a decoder searches; any number of them share it.")
       .def("__init__", &open_search, nb::arg("vocabulary"), nb::kw_only(), nb::arg("beam"),
            nb::arg("alpha"), nb::arg("beta"), nb::arg("cutoff_tokens"),
-           nb::arg("cutoff_probability"), nb::arg("hot_words"));
+           nb::arg("cutoff_probability"), nb::arg("sharpness"), nb::arg("recombine"),
+           nb::arg("hot_words"), nb::arg("max_memory"));
   nb::class_<Decoder>(m, "BeamDecoder", "Prefix beam search over one utterance.")
       .def(
           "__init__", [](Decoder* self, const BeamSearch& search) { new (self) Decoder(search); },

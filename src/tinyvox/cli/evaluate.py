@@ -10,20 +10,13 @@ import typer
 from tinyvox.cli import output
 from tinyvox.cli.options import AsJson, Card, Data, FormerCard, NormalizeOption
 from tinyvox.cli.progress_display import shown
-from tinyvox.cli.searching import (
-    Alpha,
-    Beam,
-    Beta,
-    HotWords,
-    LanguageModelFile,
-    VocabularyKind,
-    search_settings,
-)
+from tinyvox.cli.searching import GREEDY, Search, takes_search
 
 if TYPE_CHECKING:
     from tinyvox.evaluation import Errors
 
 
+@takes_search
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A .tvx file, or the original model.")],
     data: Data,
@@ -32,12 +25,7 @@ def evaluate(
     ] = None,
     card: Card = None,
     normalize: NormalizeOption = "none",
-    lm: LanguageModelFile = None,
-    hotword: HotWords = None,
-    beam: Beam = None,
-    alpha: Alpha = None,
-    beta: Beta = None,
-    vocabulary: VocabularyKind = "closed",
+    search: Search = GREEDY,
     speech: FormerCard = None,
     as_json: AsJson = False,
 ) -> None:
@@ -48,11 +36,10 @@ def evaluate(
     """
     from tinyvox import workflow
 
-    search = search_settings(beam, alpha, beta, hotword, vocabulary)
     with shown() as progress:
         found = workflow.evaluate(
-            model, data, against=against, card=card or speech, normalize=normalize, lm=lm,
-            search=search, progress=progress,
+            model, data, against=against, card=card or speech, normalize=normalize, lm=search.lm,
+            search=search.settings, progress=progress,
         )  # fmt: skip
     facts = found.summary()
     if as_json:

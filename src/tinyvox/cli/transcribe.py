@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,15 +11,7 @@ import typer
 
 from tinyvox.cli import output
 from tinyvox.cli.options import AsJson
-from tinyvox.cli.searching import (
-    Alpha,
-    Beam,
-    Beta,
-    HotWords,
-    LanguageModelFile,
-    VocabularyKind,
-    search_settings,
-)
+from tinyvox.cli.searching import GREEDY, Search, takes_search
 from tinyvox.decode import BeamSearch, subtitles
 from tinyvox.errors import DataError, ModelError
 from tinyvox.runtime import Samples, Session, Stream
@@ -29,17 +21,13 @@ STANDARD_INPUT = Path("-")
 Result = dict[str, Any]
 
 
+@takes_search
 def transcribe(
     model: Annotated[Path, typer.Argument(help="A .tvx file with a speech card.")],
     audio: Annotated[
         list[Path], typer.Argument(help="Audio files; - reads one from standard input.")
     ],
-    lm: LanguageModelFile = None,
-    hotword: HotWords = None,
-    beam: Beam = None,
-    alpha: Alpha = None,
-    beta: Beta = None,
-    vocabulary: VocabularyKind = "closed",
+    search: Search = GREEDY,
     form: Annotated[
         Literal["text", "srt", "vtt", "json"],
         typer.Option("--format", help="Text, or subtitles of one file with the times of words."),
@@ -54,15 +42,19 @@ def transcribe(
 
     if form != "text" and (len(audio) > 1 or as_json or stream):
         raise typer.BadParameter("--format goes with one audio file, without --json and --stream")
-    settings = search_settings(beam, alpha, beta, hotword, vocabulary)
     session = runtime.open(model)
     if not session.has_speech:
         raise ModelError(f"{model}: has no speech card, so it gives no text; compress with --card")
-    search = _search(session, lm, settings) if lm or settings or form != "text" else None
+    if form != "text" and not search.wanted:
+        output.say(
+            f"--format {form} takes times of words from a beam search, whose text may differ from "
+            "the greedy one"
+        )
+    beam = _beam(session, search) if search.wanted or form != "text" else None
     show = stream and not as_json
 
     def hear(samples: Samples) -> Result:
-        return _heard(session, samples, search, _printed(search) if show else None)
+        return _heard(session, samples, beam, _printed(beam) if show else None)
 
     results = []
     for path in audio:
@@ -75,9 +67,9 @@ def transcribe(
         raise typer.Exit(1)
 
 
-def _search(session: Session, lm: Path | None, settings: Mapping[str, Any]) -> BeamSearch:
+def _beam(session: Session, search: Search) -> BeamSearch:
     try:
-        return session.search(lm, **settings)
+        return session.search(search.lm, **search.settings)
     except ValueError as error:
         raise ModelError(f"the model cannot be decoded so: {error}") from error
 
@@ -91,8 +83,8 @@ def _print(result: Result, form: str, named: bool) -> None:
 
 
 def _without_words(result: Result) -> Result:
-    """As JSON has it: words as objects."""
-    words = [{"word": w.text, "start": w.start, "end": w.end} for w in result.get("words", ())]
+    """As JSON has it: words as objects, times to the millisecond."""
+    words = [word.to_json() for word in result.get("words", ())]
     return {**result, "words": words} if "words" in result else result
 
 

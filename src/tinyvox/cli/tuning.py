@@ -10,7 +10,7 @@ import typer
 from tinyvox.cli import output as printing
 from tinyvox.cli.options import AsJson, Card, Data, NormalizeOption
 from tinyvox.cli.progress_display import shown
-from tinyvox.cli.searching import Beam, HotWords, VocabularyKind, search_settings
+from tinyvox.cli.searching import Beam, HotWords, VocabularyKind, search_asked
 
 
 def tune(
@@ -28,7 +28,7 @@ def tune(
     trials: Annotated[int, typer.Option("--trials", min=1, help="Pairs that are tried.")] = 60,
     beam: Beam = None,
     hotword: HotWords = None,
-    vocabulary: VocabularyKind = "closed",
+    vocabulary: VocabularyKind = None,
     card: Card = None,
     normalize: NormalizeOption = "none",
     threads: Annotated[
@@ -48,7 +48,7 @@ def tune(
     """
     from tinyvox import workflow
 
-    search = search_settings(beam, None, None, hotword, vocabulary)
+    search = search_asked(lm, hotword, beam, vocabulary=vocabulary).settings
     with shown() as progress:
         found = workflow.tune_weights(
             model, lm, data, output=output, card=card, search=search, trials=trials, seed=seed,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -44,6 +44,9 @@ class BeamSearch:
         characters: bool = False,
         cutoff_tokens: int = 40,
         cutoff_probability: float = 1.0,
+        sharpness: float | None = None,
+        alike: Literal["best", "all"] = "best",
+        max_memory: int | None = None,
         frame_seconds: float = 0.02,
     ) -> None:
         """`tokens` are texts as they are printed, the one at `blank` among them; bytes that are no
@@ -61,13 +64,22 @@ class BeamSearch:
         likely tokens count, or as few as have `cutoff_probability` together. An output frame lasts
         `frame_seconds`.
 
+        A text is spelled by many paths, each of a probability p: (sum of p^s)^(1/s) counts, where s
+        is the `sharpness`. 1 is their sum, infinity the likeliest path alone. By default it is 1,
+        but 2 where no words are known: a few more letters are wrong, and fewer words. Of texts that
+        are `alike`, as the language model can tell them apart no more, only the best goes on: a
+        beam then finds what a wider one would, but lists of several texts vary in their last words
+        alone. "all" keeps all.
+
+        A search that may take more than `max_memory` bytes, with all its words and one stream, is
+        refused; without it the limit is 1 GiB, which is a beam of some thousands.
+
         Raises FileError for a file that cannot be used; ValueError for settings out of their range,
-        for hot words with characters that no token gives, and where tokens can spell none of the
-        words.
+        too much memory, hot words with characters that no token gives, and where tokens can spell
+        none of the words.
         """
         self.tokens, self.blank, self.frame_seconds = tuple(tokens), blank, frame_seconds
-        hot = dict(hot_words or {})
-        self.hot_words = hot
+        self.hot_words = hot = dict(hot_words or {})
         model = None if lm is None else _model_of(lm)
         usual = _usual_weights(model)
         self.alpha = usual[0] if alpha is None else alpha
@@ -85,6 +97,9 @@ class BeamSearch:
             "beam": beam,
             "cutoff_tokens": cutoff_tokens,
             "cutoff_probability": cutoff_probability,
+            "sharpness": sharpness or 0.0,
+            "recombine": alike == "best",
+            "max_memory": max_memory or 0,
             "hot_words": [(" ".join(text.split()), boost) for text, boost in hot.items()],
         }
         self.native = self._with(self.alpha, self.beta)
@@ -99,7 +114,10 @@ class BeamSearch:
         return other
 
     def _with(self, alpha: float, beta: float) -> _native.BeamSearch:
-        return _native.BeamSearch(self._vocabulary, alpha=alpha, beta=beta, **self._settings)
+        try:
+            return _native.BeamSearch(self._vocabulary, alpha=alpha, beta=beta, **self._settings)
+        except _native.FormatError as error:  # of its limit
+            raise ValueError(f"the search {error}") from error
 
     def stream(self) -> BeamStream:
         """A new utterance."""

@@ -25,8 +25,7 @@ def subtitles(words: Sequence[Word], form: str) -> str:
     for another form.
     """
     if form == "json":
-        listed = [{"word": word.text, "start": round(word.start, 3), "end": round(word.end, 3)}
-                  for word in words]  # fmt: skip
+        listed = [word.to_json() for word in words]
         return json.dumps({"words": listed}, ensure_ascii=False, indent=1) + "\n"
     if form not in FORMATS:
         raise ValueError(f"subtitles of the form {form!r}, expected {', '.join(FORMATS)}")

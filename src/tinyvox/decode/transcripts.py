@@ -23,6 +23,10 @@ class Word:
     start: float
     end: float
 
+    def to_json(self) -> dict[str, str | float]:
+        """As JSON has it: `word`, `start` and `end`, to the millisecond."""
+        return {"word": self.text, "start": round(self.start, 3), "end": round(self.end, 3)}
+
 
 @dataclass(frozen=True)
 class Transcript:
