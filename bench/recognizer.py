@@ -4,10 +4,10 @@
                                [--trials N] [--tuned-on N] [--json [PATH]] [--quick]
 
 Armenian, on sentences of Common Voice by speakers that nothing else has: the model of `armspeech`
-as published (`lossless.tvx`) and made small in every way by `bench/deepspeech.py --make`, of which DIR
-is the folder; the files that are shipped, and FILES. Each is decoded greedily, by a beam search that
-knows no words, and with the language model whole and of every size. Alpha and beta are chosen for
-each acoustic model, with the language model of TUNED_MEGABYTES, on so many utterances of other
+as published (`lossless.tvx`), and made small in every way by `bench/deepspeech.py --make`, whose
+folder is DIR; the files that are shipped, and FILES. Each is decoded greedily, by a beam search
+that knows no words, and with the language model whole and of every size. Alpha and beta are chosen
+for each acoustic model, with the language model of TUNED_MEGABYTES, on so many utterances of other
 speakers.
 
 The outputs of each acoustic file are kept in the cache by its digest, and so are errors by the
