@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from lib.results import Results, Row
 from lib.table import Table, pivot
@@ -11,8 +11,8 @@ NAMES = {"without-data": "no data", "lossless": "original"}
 
 
 def tables(results: Results) -> Iterator[Table]:
-    """WER of every acoustic model by every way to decode it; CER; the language models; the whole
-    recognizers, by their bytes."""
+    """WER of every acoustic model by every way to decode it; CER; the language models; the best
+    whole recognizers by their bytes; alpha and beta."""
     errors, models = results.rows["errors"], results.rows["models"]
     for part, title, cell in (("", "WER", _wer), ("cer", "CER", _cer)):
         columns, rows = pivot(errors, _file, _decoding, cell)
@@ -24,12 +24,24 @@ def tables(results: Results) -> Iterator[Table]:
         ["language model", "bytes", "words", "n-grams", "perplexity"],
         [_model(row) for row in models],
     )  # fmt: skip
-    whole = [row for row in errors if row["lm_bytes"]]
+    searched = [row for row in errors if row["lm_bytes"]]
     yield Table(
-        "whole", "Whole recognizers, the smallest first",
-        ["acoustic model", "language model", "bytes of both", "WER [95%]", "alpha", "beta"],
-        [_whole(row) for row in sorted(whole, key=_bytes)],
+        "whole", "Whole recognizers that no smaller one is better than",
+        ["acoustic model", "language model", "bytes of both", "WER [95%]", "CER"],
+        [_whole(row) for row in _front(searched)],
     )  # fmt: skip
+    weights = {_file(row): [f"{row['alpha']:.2f}", f"{row['beta']:.2f}"] for row in searched}
+    rows = [[name, *pair] for name, pair in weights.items()]
+    yield Table("weights", "Alpha and beta", ["file", "alpha", "beta"], rows)
+
+
+def _front(rows: Iterable[Row]) -> Iterator[Row]:
+    """The smallest first, without those that have more errors than a smaller one."""
+    best = float("inf")
+    for row in sorted(rows, key=_bytes):
+        if row["wer"] < best:
+            best = row["wer"]
+            yield row
 
 
 def _file(row: Row) -> str:
@@ -61,5 +73,4 @@ def _bytes(row: Row) -> int:
 
 
 def _whole(row: Row) -> list[str]:
-    weights = f"{row['alpha']:.2f}", f"{row['beta']:.2f}"
-    return [_file(row), row["decoding"], f"{_bytes(row):,}", _wer(row), *weights]
+    return [_file(row), row["decoding"], f"{_bytes(row):,}", _wer(row), _cer(row)]

@@ -107,12 +107,23 @@ def decoded_errors(
         return search.decode(outputs)[0].text
 
     tally = Tally(normalize)
-    with tally.timed(), ThreadPoolExecutor(threads) as pool:
-        found = list(pool.map(text, heard.outputs))
+    with tally.timed():
+        found = _each(text, heard.outputs, threads)
     for pair in zip(heard.texts, found, strict=True):
         tally.add(*pair)
     tally.audio_seconds = heard.seconds
     return tally.errors([t for i, t in enumerate(search.tokens) if i != search.blank])
+
+
+def _each(work: Callable[[Outputs], str], items: Sequence[Outputs], threads: int) -> list[str]:
+    """What `work` makes of each item, in their order."""
+    if threads == 1:
+        return [work(item) for item in items]
+    pool = ThreadPoolExecutor(threads)
+    try:
+        return list(pool.map(work, items))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def weigh(
