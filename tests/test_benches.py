@@ -433,10 +433,35 @@ def lines_of(picture: Path) -> list[str]:
     return [text.text or "" for text in legend.iter("{http://www.w3.org/2000/svg}text")]
 
 
+needs_armenian = pytest.mark.skipif(
+    not (ROOT.parent / "shared" / "lm" / "armenian").exists(),
+    reason="Armenian text does not lie beside the project",
+)
+
+
+@needs_speech
+@needs_armenian
+def test_whole_recognizers(tmp_path: Path) -> None:
+    rows = run("recognizer.py", tmp_path, "--cache", tmp_path)
+    assert [row["decoding"] for row in rows["errors"]] == ["greedy", "beam", "4 MB", "whole"]
+    for row in rows["errors"]:
+        assert row["utterances"] == 4
+        low, high = row["wer_interval"]
+        assert 0 < low <= row["wer"] <= high
+        assert ("alpha" in row) == bool(row["lm_bytes"])
+    small, whole = rows["models"]
+    assert small["bytes"] <= 4_000_000
+    assert small["perplexity"] == pytest.approx(whole["perplexity"], rel=0.1)
+    kept = (tmp_path / "recognizer-quick" / "measured.jsonl").read_text()
+    assert run("recognizer.py", tmp_path, "--cache", tmp_path) == rows
+    assert (tmp_path / "recognizer-quick" / "measured.jsonl").read_text() == kept
+
+
 MEASURED = {
     "commands", "curve", "decode", "deepspeech", "effort", "full_disk", "fuzz", "kill",
     "large_then_small", "limits", "lm", "lstm_lm", "planner_speed", "pruning", "quantized_wer",
-    "quantizer_speed", "quantizers", "robustness", "runtime", "speaker", "third_party", "zoo",
+    "quantizer_speed", "quantizers", "recognizer", "robustness", "runtime", "speaker",
+    "third_party", "zoo",
 }  # fmt: skip
 
 

@@ -15,7 +15,7 @@ import soundfile
 
 import tinyvox as tv
 from tinyvox import stt
-from tinyvox.formats.tvlm import save_ngrams
+from tinyvox.formats.tvlm import save_ngrams, save_with_weights
 from tinyvox.lm import estimate
 from tinyvox.workflow import conversion
 
@@ -23,6 +23,7 @@ pytestmark = pytest.mark.runtime
 
 COMMANDS = Path(__file__).resolve().parents[1] / "models" / "commands"
 MODEL = COMMANDS / "commands-60x.tvx"
+SCORERS = Path(__file__).resolve().parents[2] / "shared" / "lm" / "scorers"
 WORDS = "yes no up down left right on off stop go oh zero one two three four five six eight nine"
 CLIPS = [
     json.loads(line) for line in (COMMANDS / "clips" / "manifest.jsonl").read_text().splitlines()
@@ -133,6 +134,29 @@ def test_metadata_has_tokens_times_and_confidence() -> None:
     confidences = [each.confidence for each in found.transcripts]
     assert confidences == sorted(confidences, reverse=True)
     assert all(map(math.isfinite, confidences))
+
+
+def test_alpha_and_beta_are_those_of_the_file(scorer: Path, tmp_path: Path) -> None:
+    weighted = tmp_path / "weighted.tvlm"
+    save_with_weights(scorer, weighted, (0.5, -40.0))  # words cost too much to be said
+    model = stt.Model(str(MODEL))
+    model.enableExternalScorer(weighted)
+    short = model.stt(audio(0))
+    assert len(short.split()) < len(CLIPS[0]["text"].split())
+    model.setScorerAlphaBeta(0.5, 1.0)
+    assert model.stt(audio(0)) == CLIPS[0]["text"]
+    model.enableExternalScorer(weighted)
+    assert model.stt(audio(0)) == short
+    model.enableExternalScorer(scorer)
+    assert model.stt(audio(0)) == CLIPS[0]["text"]
+
+
+@pytest.mark.skipif(not SCORERS.exists(), reason="no scorers beside the project")
+def test_a_scorer_keeps_its_alpha_and_beta(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversion, "cache_folder", lambda: tmp_path)
+    letters = [" ", *"abcdefghijklmnopqrstuvwxyz'"]
+    made = conversion.converted_scorer(SCORERS / "pruned_lm.scorer", letters)
+    assert tv.LanguageModel(made).weights == pytest.approx((0.75, 1.85))
 
 
 def test_hot_words_are_added_and_taken_away(scorer: Path) -> None:

@@ -94,7 +94,7 @@ def main() -> None:
     for name, model in models().items():
         tvx.save(model, FOLDER / "tvx" / f"{name}.tvx")
     for name, ngrams in language_models().items():
-        save_ngrams(ngrams, FOLDER / "tvlm" / f"{name}.tvlm", {"seed": name})
+        save_ngrams(ngrams, FOLDER / "tvlm" / f"{name}.tvlm", {"seed": name}, (0.93, 1.18))
     with wave.open(str(FOLDER / "wav" / "ramp.wav"), "wb") as file:
         file.setparams((1, 2, 16000, 0, "NONE", ""))
         file.writeframes(struct.pack("<500h", *range(-16000, 16000, 64)))

@@ -129,3 +129,22 @@ def test_a_text_of_no_known_words_says_nothing(arpa: Path, tmp_path: Path, text:
     said = refused("compress", arpa, "-o", out, "--text", tmp_path / "t.txt", error=DataError)
     assert "no word that the language model knows" in said
     assert not out.exists()
+
+
+def test_mix_finds_the_shares_on_a_text(tmp_path: Path) -> None:
+    texts = {"cats": "the cat sat\na cat ran\n" * 5, "dogs": "dogs bark\nall dogs bark\n" * 5}
+    for name, text in texts.items():
+        (tmp_path / f"{name}.txt").write_text(text)
+        run("build", tmp_path / f"{name}.txt", "-o", tmp_path / f"{name}.arpa", "--order", 2)
+    models = [tmp_path / "cats.arpa", tmp_path / "dogs.arpa"]
+    mixed = tmp_path / "mixed.tvlm"
+    found = facts("mix", *models, "-o", mixed, "--dev", tmp_path / "cats.txt")
+    assert found["shares"][str(models[0])] > 0.9
+    assert found["words"] == 3 + 8
+    assert found["worst_total_mass"] == pytest.approx(1, abs=1e-4)
+    even = facts("mix", *models, "-o", mixed, "--shares", "1,1")
+    assert facts("perplexity", mixed, tmp_path / "cats.txt")["perplexity"] > found["perplexity"]
+    assert list(even["shares"].values()) == [1, 1]
+    for wrong in ([], ["--dev", tmp_path / "cats.txt", "--shares", "1,1"]):
+        arguments = ["lm", "mix", *map(str, models), "-o", str(mixed), *map(str, wrong)]
+        assert CliRunner().invoke(cli.app, arguments).exit_code == 2

@@ -130,3 +130,21 @@ def test_times_are_to_the_millisecond() -> None:
     for word in facts["words"]:
         assert word["start"] == round(word["start"], 3)
         assert word["end"] == round(word["end"], 3)
+
+
+def test_tune_says_what_it_found_and_how_to_use_it(lm: Path, tmp_path: Path) -> None:
+    data = COMMANDS / "clips" / "manifest.jsonl"
+    tuned = tmp_path / "tuned.tvlm"
+    options = ("--data", data, "--trials", 3, "--cache", tmp_path)
+    facts = json.loads(run("lm", "tune", MODEL, lm, *options, "-o", tuned, "--json"))
+    assert facts["trials"] == 3
+    assert facts["file"] == str(tuned)
+    said = run("lm", "tune", MODEL, lm, *options)
+    assert f"alpha {facts['alpha']:g}, beta {facts['beta']:g}: WER" in said
+    weights = f"--alpha {facts['alpha']:g} --beta {facts['beta']:g}"
+    assert f"tinyvox transcribe {MODEL} AUDIO.wav --lm {lm} {weights}" in said
+    shown = json.loads(run("lm", "inspect", tuned, "--json"))
+    assert shown["alpha"] == pytest.approx(facts["alpha"])
+    copy = tmp_path / "copy.tvlm"
+    run("lm", "compress", tuned, "-o", copy)
+    assert json.loads(run("lm", "inspect", copy, "--json"))["beta"] == shown["beta"]

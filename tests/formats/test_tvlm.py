@@ -14,7 +14,7 @@ from small_ngrams import as_dictionary, random_model
 
 from tinyvox import LanguageModel, _native
 from tinyvox.errors import FileError, ModelError
-from tinyvox.formats.tvlm import load_ngrams, save_ngrams
+from tinyvox.formats.tvlm import load_ngrams, save_ngrams, save_with_weights
 from tinyvox.formats.tvlm.bits import pack, pack_sequence, unpack, unpack_sequence
 from tinyvox.formats.tvlm.words import SPECIAL, code_lengths, order_of, spelling
 from tinyvox.formats.tvlm.write import encode
@@ -309,3 +309,34 @@ def dump(data: bytes) -> str:
 
 def test_the_bytes_are_those_of_the_specification() -> None:
     assert dump(encode(example())) in FORMAT.read_text(encoding="utf-8")
+
+
+def test_weights_come_back_and_change_nothing_else(tmp_path: Path) -> None:
+    model, path, other = random_model(6, 3, 0), tmp_path / "a.tvlm", tmp_path / "b.tvlm"
+    save_ngrams(model, path, {"a": 1})
+    assert load_ngrams(path).weights is None
+    assert LanguageModel(path).weights is None
+    save_with_weights(path, other, (0.75, -1.5))
+    found = load_ngrams(other)
+    assert found.weights == LanguageModel(other).weights == (0.75, -1.5)
+    assert found.metadata == {"a": 1}
+    save_ngrams(model, path, {"a": 1}, (0.75, -1.5))
+    assert path.read_bytes() == other.read_bytes()
+    save_with_weights(other, other, (2.0, 0.0))
+    assert LanguageModel(other).weights == (2.0, 0.0)
+    assert other.stat().st_size == path.stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        ((-0.5, 1.0), "weights: alpha is below 0"),
+        ((1.0, math.nan), "weights: holds a number that is not within 65536 of 0"),
+        ((1e6, 0.0), "weights: holds a number that is not within 65536 of 0"),
+    ],
+)
+def test_weights_out_of_their_range_are_refused(
+    weights: tuple[float, float], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match=said):
+        save_ngrams(random_model(4, 1, 0), tmp_path / "a.tvlm", weights=weights)

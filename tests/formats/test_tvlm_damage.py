@@ -20,7 +20,7 @@ from tinyvox.formats.tvlm.write import container, encode
 
 EXAMPLES = int(os.environ.get("TINYVOX_EXAMPLES", "300"))
 FILES = (
-    encode(random_model(12, 3, 1), {"title": "dense"}),
+    encode(random_model(12, 3, 1), {"title": "dense"}, (0.5, 1.5)),
     encode(rounded(sparse_model(400, 4, 6, 2), 1)),
 )
 
@@ -75,6 +75,9 @@ def test_what_is_wrong_under_right_checksums_is_named(tmp_path: Path) -> None:
         ),
         "2-grams: ": with_section("NGR2", struct.pack("<I", 1 << 31) + pairs[4:]),
         "metadata: text is not UTF-8": with_section("META", b"\xff"),
+        "weights: alpha is below 0": with_section("WGHT", struct.pack("<ff", -1, 1) + bytes(8)),
+        "weights: needs .* more bytes": with_section("WGHT", struct.pack("<f", 1)),
+        "weights: .*eight bytes of zero": with_section("WGHT", struct.pack("<ff", 1, 1) + b"8" * 8),
         "the first section is not WORD": container([("NGR1", singles)]),
         "has no NGR1 section": container([("WORD", words)]),
         "the longest n-grams are contexts": container([("WORD", words), ("NGR1", singles)]),

@@ -17,7 +17,7 @@ from small_ngrams import random_model, same
 from sphinx_files import sphinx_bytes
 
 from tinyvox.errors import FileError, TinyvoxError
-from tinyvox.lm import ABSENT, START_ID, NGrams, close, read_foreign, read_scorer
+from tinyvox.lm import ABSENT, START_ID, NGrams, close, read_foreign, read_scorer, read_with_weights
 from tinyvox.lm.foreign.bytes import Bytes
 from tinyvox.lm.foreign.hashing import murmur
 from tinyvox.lm.foreign.kenlm import read_trie
@@ -114,6 +114,7 @@ def test_a_scorer_of_words() -> None:
     assert scorer.model.counts == (3543, 13119, 17076, 17231)
     assert not scorer.of_characters
     assert (scorer.alpha, scorer.beta) == (0.75, pytest.approx(1.85))
+    assert read_with_weights(SCORERS / "pruned_lm.scorer")[1] == (scorer.alpha, scorer.beta)
 
 
 @needs_scorers

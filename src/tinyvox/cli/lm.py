@@ -125,7 +125,7 @@ def mix(
     with shown() as progress:
         given = None if shares is None else _numbers(shares, "--shares", float)
         loaded = [_load(path, None, None, progress)[0] for path in models]
-        chosen = given or best_shares(loaded, read_sentences(dev))
+        chosen = given or best_shares(loaded, read_sentences(dev) if dev else ())
         mixed = mix_models(loaded, chosen)
         _save(mixed, output, progress)
     facts = _facts(output, mixed) | {"shares": dict(zip(map(str, models), chosen, strict=True))}

@@ -12,33 +12,43 @@ from tinyvox.cli.options import AsJson, Card, Data, NormalizeOption
 from tinyvox.cli.progress_display import shown
 from tinyvox.cli.searching import Beam, HotWords, VocabularyKind, search_asked
 
+AcousticModel = Annotated[Path, typer.Argument(help="The acoustic model: .tvx, or the original.")]
+LanguageModel = Annotated[Path, typer.Argument(metavar="LM", help="Its language model, .tvlm.")]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "-o",
+        "--output",
+        help="The .tvlm file to write, with alpha and beta in it; it may be LM itself.",
+    ),
+]
+Trials = Annotated[int, typer.Option("--trials", min=1, help="Pairs that are tried.")]
+Threads = Annotated[
+    int, typer.Option("--threads", min=1, max=64, help="Utterances that are decoded at a time.")
+]
+KeptIn = Annotated[
+    Path | None,
+    typer.Option("--cache", help="Folder of what a stop leaves.", show_default="the user's cache"),
+]
+Seed = Annotated[
+    int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of the pairs that are tried.")
+]
+
 
 def tune(
-    model: Annotated[Path, typer.Argument(help="The acoustic model: .tvx, or the original.")],
-    lm: Annotated[Path, typer.Argument(metavar="LM", help="Its language model, .tvlm.")],
+    model: AcousticModel,
+    lm: LanguageModel,
     data: Data,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            help="The .tvlm file to write, with alpha and beta in it; it may be LM itself.",
-        ),
-    ] = None,
-    trials: Annotated[int, typer.Option("--trials", min=1, help="Pairs that are tried.")] = 60,
+    output: Output = None,
+    trials: Trials = 60,
     beam: Beam = None,
     hotword: HotWords = None,
     vocabulary: VocabularyKind = None,
     card: Card = None,
     normalize: NormalizeOption = "none",
-    threads: Annotated[
-        int, typer.Option("--threads", min=1, max=64, help="Utterances decoded at a time.")
-    ] = 1,
-    cache: Annotated[
-        Path | None,
-        typer.Option("--cache", help="Folder of what a stop leaves.", show_default="the user's"),
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1)] = 0,
+    threads: Threads = 1,
+    cache: KeptIn = None,
+    seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
     """Find the alpha and beta with the fewest word errors on transcribed speech.

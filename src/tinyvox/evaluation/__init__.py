@@ -21,7 +21,16 @@ from tinyvox.evaluation.error_rates import (
 )
 from tinyvox.evaluation.latency import bench
 from tinyvox.evaluation.outputs import Outputs, outputs_of
-from tinyvox.evaluation.weights import Heard, Trial, Weighed, decoded_errors, hear, weigh
+from tinyvox.evaluation.weights import (
+    SEARCHING,
+    TRIALS,
+    Heard,
+    Trial,
+    Weighed,
+    decoded_errors,
+    hear,
+    weigh,
+)
 
 __all__ = [
     "Errors",
@@ -29,6 +38,8 @@ __all__ = [
     "LeftOut",
     "Normalize",
     "Outputs",
+    "SEARCHING",
+    "TRIALS",
     "Trial",
     "UnknownCharacters",
     "Weighed",

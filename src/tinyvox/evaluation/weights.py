@@ -24,6 +24,9 @@ from tinyvox.speech import Utterance
 ALPHAS, BETAS = (0.0, 4.0), (-2.0, 6.0)
 """Between these weights are searched for; natural logarithms, as in DeepSpeech."""
 STEP = 0.01
+TRIALS = 60
+"""Pairs of weights that are tried, where nobody says how many."""
+SEARCHING = "searching for alpha and beta"
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,8 @@ class Trial:
 
 @dataclass(frozen=True)
 class Weighed:
-    """The best weights, those that the search began with, and the number of words that were said;
-    `at_edge` names the weight that is the largest or smallest that was tried, if one is."""
+    """The best weights, those that the search began with, how many were tried, and the number of
+    words that were said."""
 
     best: Trial
     first: Trial
@@ -58,6 +61,7 @@ class Weighed:
 
     @property
     def at_edge(self) -> str | None:
+        """`alpha` or `beta`, where the best one is the first or last of those in question."""
         for name, (low, high) in (("alpha", ALPHAS), ("beta", BETAS)):
             if not low + STEP < getattr(self.best, name) < high - STEP:
                 return name
@@ -103,19 +107,30 @@ def decoded_errors(
         return search.decode(outputs)[0].text
 
     tally = Tally(normalize)
-    with tally.timed(), ThreadPoolExecutor(threads) as pool:
-        found = list(pool.map(text, heard.outputs))
+    with tally.timed():
+        found = _each(text, heard.outputs, threads)
     for pair in zip(heard.texts, found, strict=True):
         tally.add(*pair)
     tally.audio_seconds = heard.seconds
     return tally.errors([t for i, t in enumerate(search.tokens) if i != search.blank])
 
 
+def _each(work: Callable[[Outputs], str], items: Sequence[Outputs], threads: int) -> list[str]:
+    """What `work` makes of each item, in their order."""
+    if threads == 1:
+        return [work(item) for item in items]
+    pool = ThreadPoolExecutor(threads)
+    try:
+        return list(pool.map(work, items))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def weigh(
     search: BeamSearch,
     heard: Heard,
     *,
-    trials: int = 60,
+    trials: int = TRIALS,
     seed: int = 0,
     normalize: Normalize = "none",
     threads: int = 1,
@@ -138,9 +153,7 @@ def weigh(
     done: list[Trial] = []
     words = sum(len(text.split()) for text in heard.texts)
     for number in range(trials):
-        progress(
-            Update("searching for alpha and beta", number, trials, best_loss=_loss(done, words))
-        )
+        progress(Update(SEARCHING, number, trials, best_loss=_loss(done, words)))
         asked = study.ask()
         pair = _pair(asked)
         if pair not in measured:
@@ -150,7 +163,7 @@ def weigh(
             keep(measured[pair])
         done.append(measured[pair])
         study.tell(asked, _value(done[-1]))
-    progress(Update("searching for alpha and beta", trials, trials, best_loss=_loss(done, words)))
+    progress(Update(SEARCHING, trials, trials, best_loss=_loss(done, words)))
     return Weighed(min(done, key=_value), done[0], trials, words)
 
 

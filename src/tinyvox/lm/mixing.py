@@ -42,7 +42,7 @@ def mix(models: Sequence[NGrams], shares: Sequence[float]) -> NGrams:
             f"the shares are {', '.join(f'{share:g}' for share in shares)}, expected one for each "
             f"of the {len(models)} models, none below 0"
         )
-    models = with_all_words([close(model) for model in models])
+    models = with_all_words(models)
     weights = np.array(shares, np.float64) / sum(shares)
     places = [np.zeros(1, np.int64) for _ in models]
     spelled: list[Ids] = []
@@ -83,7 +83,7 @@ def with_all_words(models: Sequence[NGrams]) -> list[NGrams]:
     """The models with the words of all, in one order."""
     words = tuple(dict.fromkeys([*SPECIAL_WORDS, *(w for model in models for w in model.words)]))
     ids = {word: i for i, word in enumerate(words)}
-    return [_widened(model, words, ids) for model in models]
+    return [_widened(close(model), words, ids) for model in models]
 
 
 def _widened(model: NGrams, words: tuple[str, ...], ids: dict[str, int]) -> NGrams:
@@ -105,7 +105,10 @@ def _widened(model: NGrams, words: tuple[str, ...], ids: dict[str, int]) -> NGra
         orders.append(Order(context[rank], word[rank], order.log10[rank], order.backoff[rank]))
         place = np.empty_like(rank)
         place[rank] = np.arange(len(rank))
-    return NGrams(words, tuple(orders))
+    wide = NGrams(words, tuple(orders))
+    return (
+        normalized(wide) if missing else wide
+    )  # n-grams may end with <unk>, of which less is left
 
 
 def _union(

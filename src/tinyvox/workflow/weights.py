@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,23 @@ from typing import Any
 import numpy as np
 
 from tinyvox.errors import DataError
-from tinyvox.evaluation import Heard, Normalize, Trial, Weighed, check_normalize, hear, search_for
+from tinyvox.evaluation import (
+    SEARCHING,
+    TRIALS,
+    Heard,
+    Normalize,
+    Trial,
+    Weighed,
+    check_normalize,
+    hear,
+    search_for,
+)
 from tinyvox.evaluation import weigh as search_weights
 from tinyvox.formats.tvlm import save_with_weights
 from tinyvox.progress import Progress, Update, silent
 from tinyvox.speech import Utterance, check_audio, read_manifest
 from tinyvox.storage import atomic_writer, cache_folder, check_folder, check_output
 from tinyvox.workflow.scoring import Recognizer, open_recognizer
-
-TRIALS = 60
 
 
 @dataclass(frozen=True)
@@ -73,49 +81,52 @@ def tune_weights(
 
     `search` has settings of a `BeamSearch`. What was computed lies in `cache`, by default the
     user's, until the end: the same call goes on after a stop. Raises the errors of `evaluate` and
-    of `evaluation.weigh`, and DataError where nothing is transcribed.
+    of `evaluation.weigh`, and DataError where nothing is transcribed, or audio cannot be used.
     """
     check_normalize(normalize)
     if output is not None:
         check_output(output, (".tvlm",))
-    folder = (cache or cache_folder()) / "weights"
-    check_folder(folder)
-    every = read_manifest(data)
-    utterances = [each for each in every if each.transcript and each.transcript.split()]
-    if not utterances:
-        raise DataError(f"{data}: no utterance has a transcript; add them, as `text`")
-    check_audio(data, utterances)
+    spoken, left_out = _transcribed(data)
     recognizer = open_recognizer(model, card)
     searching = search_for(recognizer, lm, search or {})
-    place = _Kept(folder, [model, data, *([card] if card else [])], [lm], [search, seed, normalize])
-    heard = place.heard(recognizer, utterances, progress)
-    try:
+    settings = json.dumps([search, seed, normalize], sort_keys=True, default=str)
+    inputs = [each for each in (model, data, card) if each is not None]
+    kept = _Kept((cache or cache_folder()) / "weights", inputs, lm, settings)
+    heard = kept.heard(recognizer, spoken, progress)
+    with kept.told_of():
         found = search_weights(
             searching, heard, trials=trials, seed=seed, normalize=normalize, threads=threads,
-            known=place.trials(), keep=place.keep, progress=progress,
+            known=kept.trials(), keep=kept.keep, progress=progress,
         )  # fmt: skip
-    except KeyboardInterrupt as error:
-        kept = f"{len(place.trials())} pairs of alpha and beta were tried and are kept"
-        raise KeyboardInterrupt(f"{kept}; the same call goes on from there") from error
     if output is not None:
         save_with_weights(lm, output, (found.best.alpha, found.best.beta))
-    place.remove()
+    kept.remove()
     if found.at_edge is not None:
-        note = f"the best {found.at_edge} is the last that was tried; listen to what it gives"
-        progress(Update("searching for alpha and beta", trials, trials, note=note))
-    return TunedWeights(found, len(utterances), len(every) - len(utterances))
+        note = f"the best {found.at_edge} is the last that was tried; look at the texts it gives"
+        progress(Update(SEARCHING, trials, trials, note=note))
+    return TunedWeights(found, len(spoken), left_out)
+
+
+def _transcribed(data: Path) -> tuple[list[Utterance], int]:
+    """The utterances of a manifest that have a transcript, and the number of others.
+
+    Raises DataError where there are none, or audio is missing.
+    """
+    every = read_manifest(data)
+    spoken = [each for each in every if each.transcript and each.transcript.split()]
+    if not spoken:
+        raise DataError(f"{data}: no utterance has a transcript; add them, as `text`")
+    check_audio(data, spoken)
+    return spoken, len(every) - len(spoken)
 
 
 class _Kept:
     """What was computed so far, in a folder: the outputs of an acoustic model, and trials."""
 
-    def __init__(
-        self, folder: Path, heard: Sequence[Path], lm: Sequence[Path], settings: object
-    ) -> None:
-        of_outputs = _digest(heard)
-        of_trials = _digest([*heard, *lm], json.dumps(settings, sort_keys=True))
-        self._outputs = folder / f"{of_outputs}.npz"
-        self._trials = folder / f"{of_trials}.jsonl"
+    def __init__(self, folder: Path, heard: Sequence[Path], lm: Path, settings: str) -> None:
+        check_folder(folder)
+        self._outputs = folder / f"{_digest(heard)}.npz"
+        self._trials = folder / f"{_digest([*heard, lm], settings)}.jsonl"
 
     def heard(
         self, model: Recognizer, utterances: Sequence[Utterance], progress: Progress
@@ -127,9 +138,10 @@ class _Kept:
                 seconds = float(stored["seconds"])
             return Heard(outputs, tuple(each.transcript or "" for each in utterances), seconds)
         heard = hear(model, utterances, progress)
-        arrays = {str(i): each for i, each in enumerate(heard.outputs)}
+        arrays: dict[str, Any] = {str(i): each for i, each in enumerate(heard.outputs)}
+        arrays["seconds"] = heard.seconds
         with atomic_writer(self._outputs) as file:
-            np.savez(file, seconds=heard.seconds, **arrays)
+            np.savez(file, **arrays)
         return heard
 
     def trials(self) -> list[Trial]:
@@ -143,6 +155,15 @@ class _Kept:
         """Add one."""
         with self._trials.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(trial)) + "\n")
+
+    @contextmanager
+    def told_of(self) -> Iterator[None]:
+        """Ctrl-C says what is kept."""
+        try:
+            yield
+        except KeyboardInterrupt as error:
+            kept = f"{len(self.trials())} pairs of alpha and beta were tried and are kept"
+            raise KeyboardInterrupt(f"{kept}; the same command goes on from there") from error
 
     def remove(self) -> None:
         """The work is done."""
