@@ -134,7 +134,8 @@ def _of_size(maker: _Maker, size: int, size_of: Callable[[NGrams], int]) -> NGra
     low, least = 0, size_of(best)
     if least > size:
         raise ModelError(
-            f"{size:,} bytes are wanted, and the words alone take {least:,}; ask for fewer words"
+            f"{size:,} bytes are wanted, and the words alone take {least:,}; ask for fewer words, "
+            "or fewer bits of a probability"
         )
     high, most = maker.most + 1, None
     maker.aim(int((size - least) / BYTES_A_NGRAM))

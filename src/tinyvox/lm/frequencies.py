@@ -14,7 +14,7 @@ from tinyvox.lm.ngrams import (
     START_ID,
     UNKNOWN_ID,
     Doubles,
-    Indices,
+    Ids,
     NGrams,
 )
 from tinyvox.progress import Progress, Update, silent
@@ -75,7 +75,7 @@ class Walk:
 
     def __init__(self, model: NGrams) -> None:
         self._orders = model.orders
-        self._suffix: list[Indices] = [suffixes[-1] for suffixes in model.suffixes[1:]]
+        self._suffix: list[Ids] = [suffixes[-1] for suffixes in model.suffixes[1:]]
         self._backoff = [10.0 ** order.backoff.astype(np.float64) for order in model.orders[:-1]]
 
     def start(self) -> list[Doubles]:
@@ -142,6 +142,6 @@ class Walk:
         return [np.maximum(share, 0) for share in result]
 
 
-def sums(places: Indices, values: Doubles, count: int) -> Doubles:
+def sums(places: NDArray[Any], values: Doubles, count: int) -> Doubles:
     """The sum of the values at each place, [count]."""
     return np.bincount(places, values, count).astype(np.float64, copy=False)
