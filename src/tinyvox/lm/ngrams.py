@@ -179,15 +179,13 @@ class NGrams:
             found[-1][starts] = ABSENT
         return found
 
-    def backed_off(
-        self, ends: Sequence[NDArray[Any]], contexts: Sequence[NDArray[Any]]
-    ) -> Doubles:
+    def backed_off(self, ends: Sequence[NDArray[Any]], contexts: Sequence[NDArray[Any]]) -> Doubles:
         """The log10 probability of words after their contexts, [batch].
 
         `ends[k]` is the n-gram of k + 1 words that ends with each word, `contexts[k]` that which
         ends just before it; both may be ABSENT from some length on. `contexts` is one shorter.
         """
-        result = self.orders[0].log10[ends[0]].astype(np.float64)
+        result: Doubles = self.orders[0].log10[ends[0]].astype(np.float64)
         for n in range(1, len(ends)):
             found, before = ends[n], contexts[n - 1]
             result += _taken(self.orders[n - 1].backoff, before)
