@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from places import COMMANDS
 from typer.testing import CliRunner
 
 from tinyvox import cli
-from tinyvox.errors import DataError, FileError, ModelError, TinyvoxError
+from tinyvox.errors import DataError, FileError, ImporterError, ModelError, TinyvoxError
 from tinyvox.lm import estimate, read_arpa, read_sentences
 
 TEXT = Path(__file__).parents[1] / "lm" / "lmplz" / "text.txt"
@@ -129,3 +130,21 @@ def test_a_text_of_no_known_words_says_nothing(arpa: Path, tmp_path: Path, text:
     said = refused("compress", arpa, "-o", out, "--text", tmp_path / "t.txt", error=DataError)
     assert "no word that the language model knows" in said
     assert not out.exists()
+
+
+def test_an_acoustic_model_is_no_language_model() -> None:
+    said = refused("inspect", COMMANDS / "commands-60x.tvx", error=FileError)
+    assert "is an acoustic model" in said
+    assert "tinyvox inspect" in said
+
+
+@pytest.mark.parametrize("suffix", [".tvlm", ".arpa", ".tvx"])
+def test_a_language_model_is_no_acoustic_model(arpa: Path, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".arpa":
+        path.write_bytes(arpa.read_bytes())
+    else:
+        run("compress", arpa, "-o", tmp_path / "b.tvlm")
+        (tmp_path / "b.tvlm").rename(path)
+    with pytest.raises(ImporterError, match=r"is a language model.*tinyvox lm inspect"):
+        CliRunner().invoke(cli.app, ["inspect", str(path)], catch_exceptions=False)
