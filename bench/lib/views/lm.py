@@ -21,7 +21,7 @@ def tables(results: Results) -> Iterator[Table]:
     yield Table("", "Perplexity against bytes", COLUMNS, [_cells(row) for row in rows])
     small = [row for row in rows if row["method"].startswith("tinyvox")]
     cut = [row for row in rows if row["method"] == "KenLM -q 8"]
-    margins = [_margin(row, cut) for row in small]
+    margins = [_margin(row, cut) for row in small if cut]
     yield Table("margin", "Beside KenLM's at the same bytes", MARGIN, margins)
     files = results.rows.get("files", [])
     yield Table("files", "Files of the same n-grams", FILES, [_file(row) for row in files])
@@ -47,26 +47,36 @@ def _cells(row: Row) -> list[str]:
 def _margin(row: Row, cut: Sequence[Row]) -> list[str]:
     cells = [row["method"], f"{row['order']}", f"{row['bytes']:,}"]
     for text in TEXTS:
-        theirs = at_bytes(cut, row["bytes"], text)
-        change = "" if theirs is None else f"{100 * (row[text] / theirs - 1):+.1f}%"
-        cells += [f"{row[text]:.1f}", "no such file" if theirs is None else f"{theirs:.1f}", change]
+        theirs, note = at_bytes(cut, row["bytes"], text)
+        change = f"{100 * (row[text] / theirs - 1):+.1f}%"
+        cells += [f"{row[text]:.1f}", f"{theirs:.1f}{note}", change]
     return cells
 
 
-def at_bytes(rows: Sequence[Row], size: int, text: str) -> float | None:
-    """The best perplexity of rows of one order at a size, between two of them in proportion to the
-    logarithm of bytes; that of the largest beyond it; None below the smallest."""
-    found = []
-    for order in {row["order"] for row in rows}:
-        own = sorted((row["bytes"], row[text]) for row in rows if row["order"] == order)
-        below = [pair for pair in own if pair[0] <= size]
-        above = [pair for pair in own if pair[0] > size]
-        if below and above:
-            (a, low), (b, high) = below[-1], above[0]
-            found.append(low + (high - low) * math.log(size / a) / math.log(b / a))
-        elif below:
-            found.append(below[-1][1])
-    return min(found, default=None)
+def at_bytes(rows: Sequence[Row], size: int, text: str) -> tuple[float, str]:
+    """The best perplexity of rows of one order at a size, and what is to be said of it.
+
+    Between two of them it is in proportion to the logarithm of bytes; beyond the largest, that of
+    the largest. Below the smallest it is that of the smallest, which has more bytes.
+    """
+    found = [_of_order([row for row in rows if row["order"] == order], size, text)
+             for order in sorted({row["order"] for row in rows})]  # fmt: skip
+    known = [each for each in found if each is not None]
+    if known:
+        return min(known), ""
+    smallest = min(rows, key=lambda row: row["bytes"])
+    return smallest[text], f" at {smallest['bytes']:,}"
+
+
+def _of_order(rows: Sequence[Row], size: int, text: str) -> float | None:
+    own = sorted((row["bytes"], row[text]) for row in rows)
+    below = [pair for pair in own if pair[0] <= size]
+    above = [pair for pair in own if pair[0] > size]
+    if not below:
+        return None
+    (a, low), above = below[-1], above[:1]
+    shares = [(high - low) * math.log(size / a) / math.log(b / a) for b, high in above]
+    return float(low + sum(shares))
 
 
 def _file(row: Row) -> list[str]:
