@@ -1,24 +1,21 @@
 """What people say to the commands model, a sentence a line: the text of its lexicon.
 
-    python models/lm/commands_text.py > commands.txt
+    python models/commands/sentences.py > commands.txt
 
-Transcripts of the three corpora that the model was trained on, beside the project, and as many
-sentences as SENTENCES of the rules by which its synthetic speech was made.
+Transcripts of the three corpora that the model was trained on, beside the project, and SENTENCES
+by the rules of its synthetic speech.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "models" / "commands"))
-from synthesize import sentence  # noqa: E402
+from synthesize import sentence
 
-SPEECH = ROOT.parent / "shared" / "speech"
+SPEECH = Path(__file__).resolve().parents[3] / "shared" / "speech"
 CORPORA = ("an4", "fsdd", "commands")
 SENTENCES = 30_000
 
