@@ -80,12 +80,20 @@ def test_errors_against_file_bits(tmp_path: Path) -> None:
     not (ROOT.parent / "shared" / "text").exists(), reason="text does not lie beside the project"
 )
 def test_perplexity_against_bytes(tmp_path: Path) -> None:
-    whole, small, *_ = run("lm.py", tmp_path, "--cache", tmp_path)["models"]
+    rows = run("lm.py", tmp_path, "--cache", tmp_path)
+    whole, small, *_ = rows["models"]
     assert whole["method"] == "whole"
     assert 45_000 < small["bytes"] <= 50_000
     assert small["ngrams"] < whole["ngrams"]
     assert small["worst_mass"] == pytest.approx(1, abs=1e-3)
     assert all(row["books"] > 1 < row["speech"] for row in (whole, small))
+    lossless, _, smallest, *_ = rows["files"]
+    assert lossless["perplexity_ratio"] == pytest.approx(1, abs=1e-6)
+    assert smallest["bytes"] < lossless["bytes"] / 1.5
+    assert smallest["perplexity_ratio"] < 1.01
+    (large,) = rows["large"]
+    assert large["bytes"] <= 50_000 < large["arpa_bytes"]
+    assert large["peak_bytes"] > large["arpa_bytes"]
 
 
 @needs_speech

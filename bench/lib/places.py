@@ -16,6 +16,8 @@ CACHE = ROOT / ".cache"
 """What takes long to make: test sets, calibration, trained peers, rows that were measured."""
 SPEECH = ROOT.parent / "shared" / "speech"
 TEXT = ROOT.parent / "shared" / "text"
+ENGLISH = ROOT.parent / "shared" / "lm" / "english-trigram" / "en-us.arpa.xz"
+"""A language model that others made."""
 
 
 def test_sets_in(cache: Path) -> Path:

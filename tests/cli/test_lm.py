@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from places import COMMANDS
 from typer.testing import CliRunner
 
 from tinyvox import cli
-from tinyvox.errors import DataError, FileError, ModelError, TinyvoxError
+from tinyvox.errors import DataError, FileError, ImporterError, ModelError, TinyvoxError
 from tinyvox.lm import estimate, read_arpa, read_sentences
 
 TEXT = Path(__file__).parents[1] / "lm" / "lmplz" / "text.txt"
@@ -148,3 +149,21 @@ def test_mix_finds_the_shares_on_a_text(tmp_path: Path) -> None:
     for wrong in ([], ["--dev", tmp_path / "cats.txt", "--shares", "1,1"]):
         arguments = ["lm", "mix", *map(str, models), "-o", str(mixed), *map(str, wrong)]
         assert CliRunner().invoke(cli.app, arguments).exit_code == 2
+
+
+def test_an_acoustic_model_is_no_language_model() -> None:
+    said = refused("inspect", COMMANDS / "commands-60x.tvx", error=FileError)
+    assert "is an acoustic model" in said
+    assert "tinyvox inspect" in said
+
+
+@pytest.mark.parametrize("suffix", [".tvlm", ".arpa", ".tvx"])
+def test_a_language_model_is_no_acoustic_model(arpa: Path, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".arpa":
+        path.write_bytes(arpa.read_bytes())
+    else:
+        run("compress", arpa, "-o", tmp_path / "b.tvlm")
+        (tmp_path / "b.tvlm").rename(path)
+    with pytest.raises(ImporterError, match=r"is a language model.*tinyvox lm inspect"):
+        CliRunner().invoke(cli.app, ["inspect", str(path)], catch_exceptions=False)

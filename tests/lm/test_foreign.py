@@ -18,6 +18,7 @@ from sphinx_files import sphinx_bytes
 
 from tinyvox.errors import FileError, TinyvoxError
 from tinyvox.lm import ABSENT, START_ID, NGrams, close, read_foreign, read_scorer, read_with_weights
+from tinyvox.lm.foreign import probing
 from tinyvox.lm.foreign.bytes import Bytes
 from tinyvox.lm.foreign.hashing import murmur
 from tinyvox.lm.foreign.kenlm import read_trie
@@ -25,7 +26,7 @@ from tinyvox.lm.foreign.kenlm import read_trie
 HERE = Path(__file__).parent / "kenlm"
 SCORERS = Path(__file__).parents[2].parent / "shared" / "lm" / "scorers"
 needs_scorers = pytest.mark.skipif(not SCORERS.exists(), reason="no scorers beside the project")
-PLAIN = ("trie", "array")
+PLAIN = ("trie", "array", "probing")
 QUANTIZED = ("quantized", "quantized-array")
 
 
@@ -55,7 +56,7 @@ def assert_equal(found: NGrams, expected: NGrams, tolerance: float) -> None:
 
 
 @pytest.mark.parametrize("kind", PLAIN)
-def test_tries_hold_every_number(kind: str) -> None:
+def test_binaries_hold_every_number(kind: str) -> None:
     assert_equal(read_foreign(HERE / f"{kind}.bin"), original(), 0)
 
 
@@ -100,9 +101,27 @@ def test_hashes_of_words_of_every_length() -> None:
     assert np.isin(murmur([word.encode() for word in words]), stored).all()
 
 
-def test_probing_binaries_cannot_be_listed() -> None:
-    with pytest.raises(FileError, match=r"probing kind.*build it as a trie"):
+def test_probing_binaries_that_take_too_long_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probing, "MOST_TRIES", 14 * 14)
+    with pytest.raises(FileError, match=r"probing kind.*3-grams would have to be tried; build it"):
         read_foreign(HERE / "probing.bin")
+
+
+def test_probing_binaries_are_listed_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = read_foreign(HERE / "probing.bin")
+    monkeypatch.setattr(probing, "BATCH", 20)
+    same(read_foreign(HERE / "probing.bin"), whole)
+
+
+def test_hashes_in_a_probing_binary_that_are_of_nothing_are_refused(tmp_path: Path) -> None:
+    data = bytearray((HERE / "probing.bin").read_bytes())
+    bigrams = 404 + 15 * 8
+    place = next(p for p in range(bigrams, len(data), 16) if any(data[p : p + 8]))
+    data[place] ^= 1
+    path = tmp_path / "damaged.bin"
+    path.write_bytes(data)
+    with pytest.raises(FileError, match="135 2-grams, of which 134 are of words"):
+        read_foreign(path)
 
 
 @needs_scorers

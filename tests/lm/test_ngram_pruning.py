@@ -21,6 +21,7 @@ from tinyvox.lm import (
     describe,
     estimate,
     judge,
+    prepare,
     read_sentences,
 )
 from tinyvox.lm.frequencies import Walk, in_text, of_model
@@ -196,6 +197,14 @@ def test_a_model_of_a_size_fills_it() -> None:
     size = size_of(model) - 200
     found = size_of(compress(model, Settings(size=size), size_of))
     assert 0.9 * size < found <= size
+
+
+def test_a_prepared_model_is_made_small_as_often_as_it_is_wanted() -> None:
+    model = estimate(TEXT, 4)
+    ready = prepare(model)
+    for wish in (Settings(size=size_of(model) - 200), Settings(count=40), Settings(words=5)):
+        same(compress(ready, wish, size_of), compress(model, wish, size_of))
+    same(compress(ready, Settings(bits=None), size_of), ready.model)
 
 
 def test_a_model_of_a_number_of_ngrams() -> None:

@@ -137,3 +137,13 @@ def test_wrong_words_are_refused(
 ) -> None:
     with pytest.raises(ModelError, match=message):
         NGrams(words, orders)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.6])
+def test_suffixes_are_found_where_ends_are_missing_too(share: float) -> None:
+    model = random_model(words=9, length=4, seed=7, share=share)
+    for n in range(2, 5):
+        ngrams = model.spelled(n, np.arange(model.counts[n - 1]))
+        for k in range(1, n):
+            assert np.array_equal(model.suffixes[n - 1][k - 1], model.find(ngrams[:, n - k :]))
+    assert any((each == ABSENT).any() for each in model.suffixes[3])

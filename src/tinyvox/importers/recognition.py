@@ -21,6 +21,9 @@ _HEADER = 30
 _START = _HEADER + 512
 """Bytes at the beginning of a file that are looked at."""
 
+_LANGUAGE_MODELS = (b"\x89TVL\r\n", b"mmap lm http://kheafield.com/code", b"\\data\\")
+"""How language models begin: .tvlm, KenLM's binaries and scorers, ARPA."""
+
 _TEXT = {
     rb"node\s*\{": "is a TensorFlow graph written as text; write it with "
     "tf.io.write_graph(graph, FOLDER, 'NAME.pb', as_text=False)",
@@ -35,7 +38,11 @@ def recognized(path: Path) -> str | None:
     with path.open("rb") as file:
         start = file.read(_START)
     return (
-        _part_of_checkpoint(path) or _pickled(path, start) or _text(start) or _renamed(path, start)
+        _part_of_checkpoint(path)
+        or _pickled(path, start)
+        or _language_model(start)
+        or _text(start)
+        or _renamed(path, start)
     )
 
 
@@ -58,6 +65,15 @@ def _pickled(path: Path, start: bytes) -> str | None:
     return (
         "holds what torch.save wrote (a state dict, a checkpoint or a module), not an exported "
         f"program; {_EXPORT}"
+    )
+
+
+def _language_model(start: bytes) -> str | None:
+    if not start.lstrip().startswith(_LANGUAGE_MODELS):
+        return None
+    return (
+        "is a language model, expected an acoustic model; look at it with tinyvox lm inspect, "
+        "use it with transcribe --lm or eval --lm"
     )
 
 

@@ -2,7 +2,7 @@
 
 from tinyvox.lm.arpa import read_arpa, write_arpa
 from tinyvox.lm.closure import close
-from tinyvox.lm.compression import Settings, compress
+from tinyvox.lm.compression import Settings, compress, prepare
 from tinyvox.lm.description import describe, judge
 from tinyvox.lm.estimation import estimate
 from tinyvox.lm.foreign import Scorer, read_kenlm, read_scorer, read_sphinx
@@ -42,6 +42,7 @@ __all__ = [
     "estimate",
     "judge",
     "mix",
+    "prepare",
     "read_arpa",
     "read_foreign",
     "read_kenlm",

@@ -52,34 +52,42 @@ class Settings:
             raise ModelError(f"{', '.join(wanted)} is wanted; expected a number above 0")
 
 
+def prepare(model: NGrams, text: NDArray[Any] | None = None, progress: Progress = silent) -> Fitted:
+    """A model that `compress` takes as often as it is wanted, without what takes long each time.
+
+    `text` is as for `compress`.
+    """
+    model = normalized(close(model))
+    return fitted(model, _frequencies(model, text, progress))
+
+
 def compress(
-    model: NGrams,
+    model: NGrams | Fitted,
     settings: Settings,
     size_of: Callable[[NGrams], int],
     text: NDArray[Any] | None = None,
     held_out: NDArray[Any] | None = None,
     progress: Progress = silent,
 ) -> NGrams:
-    """A model made as `settings` say; `size_of` gives the bytes of the file of a model.
+    """A model, or one from `prepare`, made as `settings` say; `size_of` gives the bytes of the file
+    of a model.
 
     `text`, encoded sentences of what the model is for, says how often its contexts come; without
     it they are those of what the model itself would say. `held_out` is what a perplexity is
     measured on. Raises ModelError where the wish cannot be fulfilled.
     """
     if settings == Settings(bits=None):
-        return model
+        return model.model if isinstance(model, Fitted) else model
     if settings.perplexity is not None and held_out is None:
         raise ModelError("a perplexity is wanted, and no text to measure it on; give one")
-    model = normalized(close(model))
-    frequencies = _frequencies(model, text, progress)
+    given = model if isinstance(model, Fitted) else prepare(model, text, progress)
     if settings.words is not None:
-        kept = most_frequent(model, settings.words, frequencies)
-        new = with_words(model, kept)
-        text, held_out = (_translated(each, model, new) for each in (text, held_out))
-        model, frequencies = new, _frequencies(new, text, progress)
-    maker = _Maker(fitted(model, frequencies), settings, progress)
+        new = with_words(given.model, most_frequent(given.model, settings.words, given.often))
+        text, held_out = (_translated(each, given.model, new) for each in (text, held_out))
+        given = prepare(new, text, progress)
+    maker = _Maker(given, settings, progress)
     if settings.count is not None:
-        return maker.of(settings.count - len(model.words), settings.count)
+        return maker.of(settings.count - len(given.model.words), settings.count)
     if settings.size is not None:
         return _of_size(maker, settings.size, size_of)
     if settings.perplexity is not None and held_out is not None:
@@ -130,11 +138,13 @@ class _Maker:
 
 def _of_size(maker: _Maker, size: int, size_of: Callable[[NGrams], int]) -> NGrams:
     """The model with the most n-grams whose file has at most so many bytes."""
+    maker.aim(int(size / BYTES_A_NGRAM))
     best = maker.of(0)
     low, least = 0, size_of(best)
     if least > size:
         raise ModelError(
-            f"{size:,} bytes are wanted, and the words alone take {least:,}; ask for fewer words"
+            f"{size:,} bytes are wanted, and the words alone take {least:,}; ask for fewer words, "
+            "or fewer bits of a probability"
         )
     high, most = maker.most + 1, None
     maker.aim(int((size - least) / BYTES_A_NGRAM))

@@ -149,19 +149,23 @@ def estimate(
     orders: list[Order] = []
     lower: Doubles = np.full(len(words), 1 / (len(words) - 1))
     shares = np.ones(1)
+    fallen_back: list[int] = []
     for n, (each, threshold) in enumerate(zip(counts, thresholds, strict=True), 1):
         progress(Update("estimating", n, length))
         discount = discounts(each.adjusted)
         if discount is None:
             discount = np.array(FALLBACK)
-            progress(Update("estimating", n, length, note=_small_text(n)))
+            fallen_back.append(n)
         keep = each.raw > threshold if n > 1 else np.ones(len(words), bool)
         probability, share = _interpolated(each, discount, keep, len(shares), lower)
         if orders:
             orders[-1] = _with_backoffs(orders[-1], share[kept])
         orders.append(_order(each, keep, kept, probability))
         lower, kept, shares = probability, np.flatnonzero(keep), probability
-    return NGrams(words, tuple(orders))
+    model = NGrams(words, tuple(orders))
+    if fallen_back:
+        progress(Update("estimating", length, length, note=_small_text(fallen_back)))
+    return model
 
 
 def _thresholds(cutoffs: Sequence[int], length: int) -> list[int]:
@@ -174,8 +178,9 @@ def _thresholds(cutoffs: Sequence[int], length: int) -> list[int]:
     return given + [given[-1]] * (length - len(given))
 
 
-def _small_text(n: int) -> str:
-    return f"the text is too small to estimate the discounts of {n}-grams: taking 0.5, 1 and 1.5"
+def _small_text(lengths: list[int]) -> str:
+    which = ", ".join(f"{n}-grams" for n in lengths)
+    return f"the text is too small to estimate the discounts of {which}: taking 0.5, 1 and 1.5"
 
 
 def _interpolated(

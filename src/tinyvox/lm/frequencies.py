@@ -14,7 +14,7 @@ from tinyvox.lm.ngrams import (
     START_ID,
     UNKNOWN_ID,
     Doubles,
-    Indices,
+    Ids,
     NGrams,
 )
 from tinyvox.progress import Progress, Update, silent
@@ -75,8 +75,12 @@ class Walk:
 
     def __init__(self, model: NGrams) -> None:
         self._orders = model.orders
-        self._suffix: list[Indices] = [suffixes[-1] for suffixes in model.suffixes[1:]]
+        self._suffix: list[Ids] = [suffixes[-1] for suffixes in model.suffixes[1:]]
         self._backoff = [10.0 ** order.backoff.astype(np.float64) for order in model.orders[:-1]]
+        self._chance = [10.0 ** order.log10.astype(np.float64) for order in model.orders]
+        self._ends = [np.flatnonzero(order.word == END_ID) for order in model.orders[:-1]]
+        for chance, order in zip(self._chance, model.orders, strict=True):
+            chance[order.word == START_ID] = 0
 
     def start(self) -> list[Doubles]:
         """The state at the start of a sentence."""
@@ -110,9 +114,8 @@ class Walk:
     def flows(self, state: list[Doubles]) -> list[Doubles]:
         """How often the next word is said by each n-gram."""
         flows = self.reach(state)
-        for flow, order in zip(flows, self._orders, strict=True):
-            flow *= 10.0 ** order.log10.astype(np.float64)
-            flow[order.word == START_ID] = 0
+        for flow, chance in zip(flows, self._chance, strict=True):
+            flow *= chance
         return flows
 
     def step(self, state: list[Doubles]) -> list[Doubles]:
@@ -120,8 +123,7 @@ class Walk:
         *new, longest = self.flows(state)
         new[-1] += sums(self._suffix[-1], longest, len(new[-1]))
         ended = 0.0
-        for flow, order in zip(new, self._orders, strict=False):
-            ends = order.word == END_ID
+        for flow, ends in zip(new, self._ends, strict=True):
             ended += flow[ends].sum()
             flow[ends] = 0
         new[0][START_ID] += ended
@@ -142,6 +144,6 @@ class Walk:
         return [np.maximum(share, 0) for share in result]
 
 
-def sums(places: Indices, values: Doubles, count: int) -> Doubles:
+def sums(places: NDArray[Any], values: Doubles, count: int) -> Doubles:
     """The sum of the values at each place, [count]."""
     return np.bincount(places, values, count).astype(np.float64, copy=False)

@@ -12,6 +12,7 @@ from tinyvox.lm.ngrams import NGrams
 from tinyvox.progress import Progress, silent
 from tinyvox.storage import open_input
 
+TVX = b"\x89TVX\r\n"
 OLD_SPHINX = b"Darpa Trigram LM"
 HEAD = 128
 
@@ -44,6 +45,11 @@ def read_with_weights(
         return read_binary(path, words, letters)
     if head.startswith(SPHINX_MAGIC):
         return read_sphinx(path), None
+    if head.startswith(TVX):
+        raise FileError(
+            f"{path}: is an acoustic model, expected a language model; look at it with "
+            "tinyvox inspect"
+        )
     if OLD_SPHINX in head:
         raise FileError(
             f"{path}: is a DMP file of CMU Sphinx; convert it to ARPA with pocketsphinx_lm_convert"

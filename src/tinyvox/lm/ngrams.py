@@ -134,7 +134,7 @@ class NGrams:
             found += (END_ID, START_ID)
         return np.array(found[:-1], np.int32)
 
-    def step(self, n: int, contexts: Indices, words: NDArray[Any]) -> Indices:
+    def step(self, n: int, contexts: NDArray[Any], words: NDArray[Any]) -> Indices:
         """The index of the n-gram of n words that continues each context by each word; else ABSENT.
 
         `contexts` are indices among the n-grams of n - 1 words, or ABSENT; they are ignored for
@@ -179,13 +179,13 @@ class NGrams:
             found[-1][starts] = ABSENT
         return found
 
-    def backed_off(self, ends: Sequence[Indices], contexts: Sequence[Indices]) -> Doubles:
+    def backed_off(self, ends: Sequence[NDArray[Any]], contexts: Sequence[NDArray[Any]]) -> Doubles:
         """The log10 probability of words after their contexts, [batch].
 
         `ends[k]` is the n-gram of k + 1 words that ends with each word, `contexts[k]` that which
         ends just before it; both may be ABSENT from some length on. `contexts` is one shorter.
         """
-        result = self.orders[0].log10[ends[0]].astype(np.float64)
+        result: Doubles = self.orders[0].log10[ends[0]].astype(np.float64)
         for n in range(1, len(ends)):
             found, before = ends[n], contexts[n - 1]
             result += _taken(self.orders[n - 1].backoff, before)
@@ -211,16 +211,31 @@ class NGrams:
         return float(10 ** (-self.score(tokens).sum() / guessed))
 
     @cached_property
-    def suffixes(self) -> tuple[tuple[Indices, ...], ...]:
+    def suffixes(self) -> tuple[tuple[Ids, ...], ...]:
         """For each length n, and each k from 1 to n - 1, the last k words of every n-gram as the
         index of an n-gram of k words, or ABSENT: `suffixes[n - 1][k - 1]`."""
-        table: list[tuple[Indices, ...]] = [()]
-        for order in self.orders[1:]:
-            ends = [self.step(1, order.context, order.word)]
-            for k, shorter in enumerate(table[-1], 2):
-                ends.append(self.step(k, shorter[order.context], order.word))
-            table.append(tuple(ends))
+        table: list[tuple[Ids, ...]] = [()]
+        for n in range(2, self.length + 1):
+            table.append(self._suffixes(n, table[-1]))
         return tuple(table)
+
+    def _suffixes(self, n: int, shorter: tuple[Ids, ...]) -> tuple[Ids, ...]:
+        """The same for one length, out of those of n-grams that are a word shorter.
+
+        An n-gram without its first word has the right suffixes already, where it is there.
+        """
+        order = self.orders[n - 1]
+        if n == 2:
+            return (order.word,)
+        longest = self.step(n - 1, shorter[-1][order.context], order.word).astype(np.int32)
+        absent = np.flatnonzero(longest == ABSENT)
+        contexts, words = order.context[absent], order.word[absent]
+        ends = []
+        for k in range(1, n - 1):
+            before = shorter[k - 2][contexts] if k > 1 else contexts
+            ends.append(shorter[k - 1][longest])
+            ends[-1][absent] = self.step(k, before, words)
+        return (*ends, longest)
 
     def lower(self, n: int, entries: NDArray[Any] | slice = slice(None)) -> Doubles:
         """The log10 probability that n-grams of n > 1 words have by their last n - 1 words."""
@@ -266,12 +281,12 @@ class NGrams:
         return place, np.arange(len(place)) + np.repeat(first - np.cumsum(sizes) + sizes, sizes)
 
 
-def _delayed(indices: Indices) -> Indices:
+def _delayed(indices: NDArray[Any]) -> Indices:
     """The indices of the token before each; ABSENT before the first."""
     return np.concatenate([np.full(min(1, len(indices)), ABSENT), indices[:-1]])
 
 
-def _taken(values: Floats, indices: Indices) -> Doubles | float:
+def _taken(values: Floats, indices: NDArray[Any]) -> Doubles | float:
     """The values at indices, 0 where these are ABSENT."""
     return np.where(indices == ABSENT, 0.0, values[indices]) if len(values) else 0.0
 

@@ -1,6 +1,6 @@
-"""KenLM's binary files of the trie kinds, quantized or not, with pointers compressed or not.
+"""KenLM's binary files: tries, quantized or not, with pointers compressed or not; hash tables.
 
-The trie has n-grams backwards: below a word stand the words before it. Layouts are those of format
+A trie has n-grams backwards: below a word stand the words before it. Layouts are those of format
 version 5, which KenLM maps as they are.
 """
 
@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tinyvox.errors import ModelError
 from tinyvox.lm.assembly import ROUNDING, Listed, assemble, unigrams, vocabulary
 from tinyvox.lm.foreign.bytes import MOST_BITS, Bytes, packed
 from tinyvox.lm.foreign.hashing import murmur
+from tinyvox.lm.foreign.probing import Tables
 from tinyvox.lm.ngrams import END, START, UNKNOWN, NGrams
 
 MAGIC = b"mmap lm http://kheafield.com/code format version 5\n\0"
@@ -38,6 +40,7 @@ class Header:
     """What a binary says of itself; `end` is the size of the header in bytes."""
 
     kind: int
+    multiplier: float
     has_words: bool
     counts: tuple[int, ...]
     end: int
@@ -55,7 +58,7 @@ class Header:
 
 @dataclass(frozen=True)
 class Trie:
-    """The contents of a binary: n-grams by the ids of its words, and where the trie ends.
+    """The contents of a binary: n-grams by the ids of its words, and where they end.
 
     `hashes` are those of the words from id 1 on; `words` are theirs, or None where it has none.
     """
@@ -86,18 +89,24 @@ def named_model(file: Bytes, trie: Trie, words: Sequence[str] | None) -> NGrams:
     """The model of a trie. Raises FileError where it has no words and none are given."""
     if trie.words is None and words is None:
         file.fault("has no words, only their hashes; give a list of words")
-    return to_model(trie, [word.encode("utf-8", "surrogateescape") for word in words or ()])
+    return to_model(file, trie, [word.encode("utf-8", "surrogateescape") for word in words or ()])
 
 
-def to_model(trie: Trie, candidates: Sequence[bytes] = ()) -> NGrams:
-    """The model of a trie; its words are its own, or those of the candidates by their hashes."""
+def to_model(file: Bytes, trie: Trie, candidates: Sequence[bytes] = ()) -> NGrams:
+    """The model of a trie; its words are its own, or those of the candidates by their hashes.
+
+    Raises FileError where an n-gram or a word is there twice.
+    """
     own = trie.words if trie.words is not None else named(trie.hashes, candidates)
-    words, ids = vocabulary([word.decode("utf-8", "surrogateescape") for word in own])
-    first, *longer = trie.orders
-    renamed = [
-        Listed(ids[each.words].astype(np.int32), each.log10, each.backoff) for each in longer
-    ]
-    return assemble(words, unigrams(len(words), ids, first.log10, first.backoff), renamed)
+    try:
+        words, ids = vocabulary([word.decode("utf-8", "surrogateescape") for word in own])
+        first, *longer = trie.orders
+        renamed = [
+            Listed(ids[each.words].astype(np.int32), each.log10, each.backoff) for each in longer
+        ]
+        return assemble(words, unigrams(len(words), ids, first.log10, first.backoff), renamed)
+    except ModelError as error:
+        file.fault(f"{error}; it is damaged")
 
 
 def named(hashes: NDArray[np.uint64], candidates: Sequence[bytes]) -> list[bytes]:
@@ -116,24 +125,25 @@ def read_header(file: Bytes) -> Header:
     multiplier, kind, has_words, version = file.array(
         FIXED + 4, "<f4,<u4,<u4,<u4", 1, "the header"
     )[0].tolist()
-    if not 2 <= length <= LONGEST or not multiplier >= 1:
+    if not 2 <= length <= LONGEST:
         file.fault(f"has n-grams of {length} words, expected 2 to {LONGEST}; it is damaged")
     counts = file.array(COUNTS, "<u8", length, "the header").tolist()
-    if kind in (PROBING, REST_PROBING):
-        file.fault(
-            "is of the probing kind, which has hashes in place of n-grams; build it as a trie with "
-            "build_binary trie, or give the ARPA file"
-        )
-    if kind > QUANT_ARRAY_TRIE or version != 1:
-        file.fault(f"has a search of kind {kind}, version {version}; expected a trie, version 1")
+    if kind == REST_PROBING:
+        file.fault("is of the kind with rest costs; build it as a trie with build_binary trie")
+    expected = 0 if kind == PROBING else 1
+    if kind > QUANT_ARRAY_TRIE or version != expected:
+        file.fault(f"has a search of kind {kind}, version {version}; expected version {expected}")
     if sum(counts) > MOST or not counts[0]:
         file.fault(f"announces {sum(counts):,} n-grams, expected 1 to {MOST:,}; it is damaged")
-    return Header(kind, bool(has_words & 255), tuple(counts), -(-(COUNTS + 8 * length) // 8) * 8)
+    end = -(-(COUNTS + 8 * length) // 8) * 8
+    return Header(kind, multiplier, bool(has_words & 255), tuple(counts), end)
 
 
 def read_trie(file: Bytes) -> Trie:
-    """The contents of a binary of the trie kinds. Raises FileError for what is damaged."""
+    """The contents of a binary. Raises FileError for what is damaged."""
     header = read_header(file)
+    if header.kind == PROBING:
+        return _read_tables(file, header)
     place = header.end
     count = file.number(place, "<u8", "the vocabulary")
     if not 0 < count <= header.counts[0]:
@@ -144,6 +154,14 @@ def read_trie(file: Bytes) -> Trie:
     orders = reader.orders(count + 1)
     words = _words(file, reader.place, count + 1) if header.has_words else None
     return Trie(orders, hashes, words, reader.place)
+
+
+def _read_tables(file: Bytes, header: Header) -> Trie:
+    tables = Tables(file, header.end, header.multiplier)
+    hashes = tables.words(header.counts[0])
+    orders = tables.orders(header.counts, len(hashes) + 1)
+    words = _words(file, tables.place, len(hashes) + 1) if header.has_words else None
+    return Trie(orders, hashes, words, tables.place)
 
 
 def _words(file: Bytes, place: int, count: int) -> list[bytes]:

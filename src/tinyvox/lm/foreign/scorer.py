@@ -84,7 +84,7 @@ def _scorer(file: Bytes, trie: Trie, letters: Sequence[str] | None) -> Scorer:
     lexicon = list(dict.fromkeys(words))
     _check(file, trie, lexicon, letters)
     names = tuple(word.decode("utf-8", "surrogateescape") for word in lexicon)
-    return Scorer(to_model(trie, lexicon), names, of_characters, alpha, beta)
+    return Scorer(to_model(file, trie, lexicon), names, of_characters, alpha, beta)
 
 
 def _of_bytes(file: Bytes, labels: Iterator[tuple[int, ...]]) -> Iterator[bytes]:
