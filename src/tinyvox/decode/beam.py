@@ -81,18 +81,12 @@ class BeamSearch:
         self.tokens, self.blank, self.frame_seconds = tuple(tokens), blank, frame_seconds
         self.hot_words = hot = dict(hot_words or {})
         model = None if lm is None else _model_of(lm)
-        usual = _usual_weights(model)
-        self.alpha = usual[0] if alpha is None else alpha
-        self.beta = usual[1] if beta is None else beta
+        self.alpha, self.beta = _weights(model, alpha, beta)
         self._vocabulary = _native.Vocabulary(
             [text.encode("utf-8", "surrogateescape") for text in tokens],
-            blank,
-            model,
-            closed=not open_vocabulary,
-            characters=characters,
-            words=list(words),
+            blank, model, closed=not open_vocabulary, characters=characters, words=list(words),
             more=[] if lm is None and not words else [w for text in hot for w in text.split()],
-        )
+        )  # fmt: skip
         self._settings: dict[str, Any] = {
             "beam": beam,
             "cutoff_tokens": cutoff_tokens,
@@ -153,11 +147,12 @@ def _model_of(lm: LanguageModel | Path | str) -> _native.NgramModel:
     return (lm if isinstance(lm, LanguageModel) else LanguageModel(lm)).native
 
 
-def _usual_weights(model: _native.NgramModel | None) -> tuple[float, float]:
-    """Alpha and beta where nobody asks for others."""
-    if model is None:
-        return ALPHA, 0.0
-    return model.weights or (ALPHA, BETA)
+def _weights(
+    model: _native.NgramModel | None, alpha: float | None, beta: float | None
+) -> tuple[float, float]:
+    """Alpha and beta: those given, else those of the model's file, else the usual ones."""
+    usual = (ALPHA, 0.0) if model is None else model.weights or (ALPHA, BETA)
+    return usual[0] if alpha is None else alpha, usual[1] if beta is None else beta
 
 
 class BeamStream:
