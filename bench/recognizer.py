@@ -195,7 +195,7 @@ def main() -> None:
     parser.add_argument("--files", type=Path, nargs="*", default=[], help="more acoustic files")
     parser.add_argument("--megabytes", type=float, nargs="*", default=[1, 2, 4, 16])
     parser.add_argument("--beam", type=int, default=100)
-    parser.add_argument("--trials", type=int, default=30, help="pairs of alpha and beta")
+    parser.add_argument("--trials", type=int, default=40, help="pairs of alpha and beta")
     parser.add_argument("--tuned-on", type=int, default=120, help="utterances of dev, at most")
     options = options_of(parser)
     options.work = options.work or options.cache / "deepspeech"

@@ -29,6 +29,7 @@ from tinyvox.evaluation.weights import (
     Weighed,
     decoded_errors,
     hear,
+    load_optuna,
     weigh,
 )
 
@@ -51,6 +52,7 @@ __all__ = [
     "evaluate",
     "hear",
     "interval",
+    "load_optuna",
     "lost_words",
     "normalized",
     "outputs_of",

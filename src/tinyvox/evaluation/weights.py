@@ -21,7 +21,7 @@ from tinyvox.progress import Progress, Update, counted, silent
 from tinyvox.runtime import Session
 from tinyvox.speech import Utterance
 
-ALPHAS, BETAS = (0.0, 4.0), (-2.0, 6.0)
+ALPHAS, BETAS = (0.0, 3.0), (-2.0, 6.0)
 """Between these weights are searched for; natural logarithms, as in DeepSpeech."""
 STEP = 0.01
 TRIALS = 60
@@ -167,13 +167,18 @@ def weigh(
     return Weighed(min(done, key=_value), done[0], trials, words)
 
 
-def _study(search: BeamSearch, seed: int) -> Any:
+def load_optuna() -> Any:
+    """The package that searches. Raises ModelError where it is not installed."""
     try:
-        optuna = importlib.import_module("optuna")
+        return importlib.import_module("optuna")
     except ModuleNotFoundError as error:
         raise ModelError(
             f"to tune alpha and beta takes {error.name!r}; pip install 'tinyvox[tune]'"
         ) from None
+
+
+def _study(search: BeamSearch, seed: int) -> Any:
+    optuna = load_optuna()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
     start = (search.alpha, *ALPHAS), (search.beta, *BETAS)

@@ -22,13 +22,14 @@ from tinyvox.evaluation import (
     Weighed,
     check_normalize,
     hear,
+    load_optuna,
     search_for,
 )
 from tinyvox.evaluation import weigh as search_weights
 from tinyvox.formats.tvlm import save_with_weights
 from tinyvox.progress import Progress, Update, silent
 from tinyvox.speech import Utterance, check_audio, read_manifest
-from tinyvox.storage import atomic_writer, cache_folder, check_folder, check_output
+from tinyvox.storage import atomic_writer, cache_folder, check_apart, check_folder, check_output
 from tinyvox.workflow.scoring import Recognizer, open_recognizer
 
 
@@ -84,13 +85,15 @@ def tune_weights(
     of `evaluation.weigh`, and DataError where nothing is transcribed, or audio cannot be used.
     """
     check_normalize(normalize)
+    load_optuna()
+    inputs = [each for each in (model, data, card) if each is not None]
     if output is not None:
         check_output(output, (".tvlm",))
+        check_apart({"the language model": output}, inputs)
     spoken, left_out = _transcribed(data)
     recognizer = open_recognizer(model, card)
     searching = search_for(recognizer, lm, search or {})
     settings = json.dumps([search, seed, normalize], sort_keys=True, default=str)
-    inputs = [each for each in (model, data, card) if each is not None]
     kept = _Kept((cache or cache_folder()) / "weights", inputs, lm, settings)
     heard = kept.heard(recognizer, spoken, progress)
     with kept.told_of():
