@@ -139,11 +139,11 @@ Signal infer_activation(const Node& node, std::span<const Signal> inputs) {
   const auto [limits, slopes] = tensors_of<ActivationTensors>(node);
   const bool clipped = kind == ActivationKind::clipped_relu;
   if (clipped && !limits ? !(limit > 0) : limit != 0)
-    fail("limit is " + std::to_string(limit) + "; clipped_relu alone needs one, above 0");
+    refuse({"limit is ", limit, "; clipped_relu alone needs one, above 0"});
   if (limits && !clipped) fail("only a clipped_relu has limits");
   expect_length("limits", limits, inputs[0].channels);
   for (float each : limits.values)
-    if (!(each > 0)) fail("a limit is " + std::to_string(each) + ", expected above 0");
+    if (!(each > 0)) refuse({"a limit is ", each, ", expected above 0"});
   if (static_cast<bool>(slopes) != (kind == ActivationKind::leaky_relu))
     fail("a leaky_relu alone has slopes, and needs them");
   if (slopes.rows != 1) expect_length("slopes", slopes, inputs[0].channels);

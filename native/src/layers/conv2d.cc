@@ -1,7 +1,6 @@
 // Convolutions in time and bands, as matrix products over gathered windows.
 #include <algorithm>
 
-#include "bytes.h"
 #include "layers/shapes.h"
 #include "layers/type.h"
 
@@ -108,8 +107,7 @@ Signal infer_conv2d(const Node& node, std::span<const Signal> inputs) {
   const Signal& input = inputs[0];
   const auto fields = fields_of<Conv2dFields>(node);
   const auto [weight, bias] = tensors_of<WeightAndBias>(node);
-  if (!input.bands)
-    fail("takes frames of channels x bands, found " + std::to_string(input.channels) + " values");
+  if (!input.bands) refuse({"takes frames of channels x bands, found ", input.channels, " values"});
   const uint64_t kernel_area = static_cast<uint64_t>(fields.kernel_time) * fields.kernel_band;
   const uint64_t groups = fields.groups;
   expect("weight columns", weight.columns * groups, input.channels * kernel_area);

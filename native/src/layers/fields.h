@@ -3,7 +3,6 @@
 // src/tinyvox/executor/modules.py define what a layer computes from them.
 #pragma once
 
-#include <algorithm>
 #include <array>
 #include <bit>
 #include <span>
@@ -160,10 +159,9 @@ inline constexpr size_t cell_tensors = tensor_count<CellTensors>;
 template <typename Fields>
 Fields fields_of(const Node& node) {
   std::array<uint32_t, field_count<Fields>> words;
-  const auto ints = std::span(words).first(words.size() - node.floats.size());
-  std::copy_n(node.ints.begin(), ints.size(), ints.begin());
-  std::ranges::transform(node.floats, words.begin() + static_cast<ptrdiff_t>(ints.size()),
-                         [](float number) { return std::bit_cast<uint32_t>(number); });
+  const size_t ints = words.size() - node.floats.size();
+  for (size_t i = 0; i < words.size(); ++i)
+    words[i] = i < ints ? node.ints[i] : std::bit_cast<uint32_t>(node.floats[i - ints]);
   return std::bit_cast<Fields>(words);
 }
 

@@ -2,7 +2,6 @@
 // shape.
 #include <algorithm>
 
-#include "bytes.h"
 #include "layers/shapes.h"
 #include "layers/type.h"
 
@@ -94,8 +93,7 @@ Signal infer_unstacking(const Node& node, std::span<const Signal> inputs) {
   const uint32_t count = fields_of<FrameUnstackingFields>(node).count;
   expect("input size modulo count", flat(input) % count, 0);
   if (!input.stride || input.stride % count)
-    fail("makes " + std::to_string(count) + " frames of one that stands for " +
-         std::to_string(input.stride) + " of the input's");
+    refuse({"makes ", count, " frames of one that stands for ", input.stride, " of the input's"});
   return make_signal(flat(input) / count, 0, input.stride / count);
 }
 

@@ -31,8 +31,7 @@ class Slice : public Layer {
 Signal infer_slice(const Node& node, std::span<const Signal> inputs) {
   const auto [start, stop] = fields_of<SliceFields>(node);
   if (start >= stop || stop > flat(inputs[0]))
-    fail("takes values " + std::to_string(start) + " to " + std::to_string(stop) + " of " +
-         std::to_string(inputs[0].channels));
+    refuse({"takes values ", start, " to ", stop, " of ", inputs[0].channels});
   return make_signal(stop - start, 0, inputs[0].stride);
 }
 
@@ -71,8 +70,7 @@ Signal infer_take(const Node& node, std::span<const Signal> inputs) {
   const uint32_t size = bands ? input.bands : input.channels;
   if (bands && !input.bands) fail("takes bands of flat frames; add an Unflatten");
   for (uint32_t place : places_of(node))
-    if (place > size)
-      fail("takes value " + std::to_string(place - 1) + " of " + std::to_string(size));
+    if (place > size) refuse({"takes value ", place - 1, " of ", size});
   const uint64_t count = places_of(node).size();
   return bands ? make_signal(input.channels, count, input.stride)
                : make_signal(count, input.bands, input.stride);

@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <limits>
 
-#include "bytes.h"
 #include "layers/shapes.h"
 #include "layers/type.h"
 
@@ -82,8 +81,7 @@ class Pool : public Layer {
 
 void check_padding(uint32_t padding, uint32_t kernel) {
   if (padding >= kernel)
-    fail("pads " + std::to_string(padding) + " around a kernel of " + std::to_string(kernel) +
-         ", expected less");
+    refuse({"pads ", padding, " around a kernel of ", kernel, ", expected less"});
 }
 
 Signal infer_pool(const Node& node, std::span<const Signal> inputs) {

@@ -60,6 +60,8 @@ struct Cell {
     norm_cell = tensors.norm_cell.values;
   }
 
+  [[gnu::noinline]] ~Cell() = default;  // large, and called wherever two cells end
+
   void pack_recurrent(RecurrentKind kind, const Tensor& matrix, Packer& packer) {
     if (kind != RecurrentKind::gru_reset_before) {
       weight_hh = packer.pack(matrix);

@@ -1,34 +1,39 @@
 #include "layers/shapes.h"
 
 #include <algorithm>
+#include <string>
 
 #include "bytes.h"
 #include "format.h"
 
 namespace tinyvox {
 
-void expect(const std::string& what, uint64_t found, uint64_t expected) {
-  if (found != expected)
-    fail(what + " is " + std::to_string(found) + ", expected " + std::to_string(expected));
+void refuse(std::initializer_list<Part> parts) {
+  std::string message;
+  for (const Part& part : parts)
+    message += part.text   ? part.text
+               : part.real ? std::to_string(*part.real)
+                           : std::to_string(part.whole);
+  fail(message);
 }
 
-std::string shape(uint64_t rows, uint64_t columns) {
-  return std::to_string(rows) + " x " + std::to_string(columns);
+void expect(const char* what, uint64_t found, uint64_t expected) {
+  if (found != expected) refuse({what, " is ", found, ", expected ", expected});
 }
 
 void expect_shape(const char* what, const Tensor& matrix, uint64_t rows, uint64_t columns) {
   if (matrix.rows != rows || matrix.columns != columns)
-    fail(std::string(what) + " is " + shape(matrix.rows, matrix.columns) + ", expected " +
-         shape(rows, columns));
+    refuse({what, " is ", matrix.rows, " x ", matrix.columns, ", expected ", rows, " x ", columns});
 }
 
 void expect_length(const char* what, const Tensor& vector, uint64_t length) {
-  if (vector) expect(std::string(what) + " length", vector.rows, length);
+  if (vector && vector.rows != length)
+    refuse({what, " length is ", vector.rows, ", expected ", length});
 }
 
 uint64_t flat(const Signal& input) {
   if (input.bands)
-    fail("takes flat frames, found " + shape(input.channels, input.bands) + "; add a Flatten");
+    refuse({"takes flat frames, found ", input.channels, " x ", input.bands, "; add a Flatten"});
   return input.channels;
 }
 
@@ -51,8 +56,7 @@ uint64_t reach_of(uint32_t kernel, uint32_t dilation) {
 }
 
 uint64_t bands_after(uint64_t bands, uint64_t reach, uint32_t stride) {
-  if (bands < reach)
-    fail("a kernel of " + std::to_string(reach) + " bands does not fit " + std::to_string(bands));
+  if (bands < reach) refuse({"a kernel of ", reach, " bands does not fit ", bands});
   return (bands - reach) / stride + 1;
 }
 

@@ -1,21 +1,36 @@
 // What the rules of several layers have in common: each raises FormatError, or gives a shape.
 #pragma once
 
+#include <concepts>
 #include <cstdint>
+#include <initializer_list>
+#include <optional>
 #include <span>
-#include <string>
 
 #include "file.h"
 
 namespace tinyvox {
 
-void expect(const std::string& what, uint64_t found, uint64_t expected);
+// A piece of a message: a text or a number.
+struct Part {
+  const char* text = nullptr;
+  uint64_t whole = 0;
+  std::optional<float> real;
+
+  Part(const char* text) : text(text) {}
+  Part(float number) : real(number) {}
+  template <std::unsigned_integral Number>
+  Part(Number number) : whole(number) {}
+};
+
+// Raises FormatError with these parts in a row. Its callers are smaller than if they put the
+// message together.
+[[noreturn]] void refuse(std::initializer_list<Part> parts);
+
+void expect(const char* what, uint64_t found, uint64_t expected);
 void expect_shape(const char* what, const Tensor& matrix, uint64_t rows, uint64_t columns);
 // If there is the vector.
 void expect_length(const char* what, const Tensor& vector, uint64_t length);
-
-// "3 x 4"
-std::string shape(uint64_t rows, uint64_t columns);
 
 // The size of a frame that must be flat.
 uint64_t flat(const Signal& input);

@@ -15,11 +15,11 @@ namespace tinyvox {
 struct Setting {
   // The most before these versions, where it was less; 0: as after.
   struct Earlier {
-    uint32_t gating = 0, varying = 0, signals = 0;
+    uint8_t gating = 0, varying = 0, signals = 0;
   };
   const char* name;
   uint32_t least, most;
-  uint32_t since = 0;  // version; before it, the least value
+  uint8_t since = 0;  // version; before it, the least value
   Earlier most_before = {};
 
   uint32_t most_in(uint32_t version) const {
@@ -33,7 +33,7 @@ struct Setting {
 struct Slot {
   const char* name;
   bool is_vector, optional;
-  uint32_t since = 0;  // version
+  uint8_t since = 0;  // version
 };
 inline constexpr Slot weight_and_bias[] = {{"weight", false, false}, {"bias", true, true}};
 
@@ -41,11 +41,11 @@ inline constexpr Slot weight_and_bias[] = {{"weight", false, false}, {"bias", tr
 struct Record {
   std::span<const Setting> settings = {};
   std::span<const Slot> tensors = {};
-  size_t floats = 0;
-  uint32_t floats_since = 0;  // version; before it, the usual eps
-  uint32_t inputs = 1;        // if the record does not say how many
-  uint32_t most_inputs = 1;   // if above one, at least two
-  bool places = false;        // whether a list of places follows the settings
+  uint8_t floats = 0;
+  uint8_t floats_since = 0;  // version; before it, the usual eps
+  uint8_t inputs = 1;        // if the record does not say how many
+  uint8_t most_inputs = 1;   // if above one, at least two
+  bool places = false;       // whether a list of places follows the settings
 
   // Whether these structs name what the record has.
   template <typename Fields, typename Tensors>
@@ -59,7 +59,7 @@ struct Record {
 };
 
 struct LayerType {
-  uint32_t since = 0;  // version
+  uint8_t since = 0;  // version
   Record record = {};
 
   // The output for these inputs. All fields of the node but `signal` are set, and its tensors of
