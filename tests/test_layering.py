@@ -370,21 +370,14 @@ NATIVE_ALLOWED: dict[str, set[str]] = {
     "ngram_file": {"bits", "bytes", "container", "monotone", "ngram", "word_list"},
     "ngram": {"mapped_file", "ngram_file"},
     "budget": {"bytes", "file"},
-    "shapes": {"file", "bytes"},
     "coded": {"budget", "file", "bytes", "rans"},
-    "records": {"budget", "file", "bytes", "coded", "shapes"},
-    "file": {"budget", "container", "features", "bytes", "records", "shapes"},
+    "format": set(),
+    "card": {"file", "bytes", "format"},
+    "records": {"budget", "file", "bytes", "coded", "format", "layers"},
+    "file": {"budget", "card", "container", "features", "bytes", "layers", "records"},
     "threads": set(),
     "matrix": {"file", "kernels", "threads"},
-    "layers": {"file", "matrix"},
-    "cell_steps": {"file", "kernels"},
-    "activation": {"layers"},
-    "convolution": {"layers"},
-    "reduction": {"layers"},
-    "windows": {"layers"},
-    "elementwise": {"layers"},
-    "embedding": {"layers"},
-    "recurrent": {"cell_steps", "layers"},
+    "layers": {"file", "bytes", "format", "kernels", "matrix"},
     "model": {"file", "features", "layers"},
     "frames": set(),
     "stream": {"budget", "model", "frames"},
@@ -406,7 +399,7 @@ code of theirs. Bindings and tests may include all."""
 
 
 def native_room(path: Path) -> str:
-    return path.parent.name if path.parent.name in ("kernels", "c_api") else path.stem
+    return path.parent.name if path.parent.name in ("kernels", "layers", "c_api") else path.stem
 
 
 def native_arrows() -> dict[str, set[str]]:

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 
+#include "layers/fields.h"
 #include "matrix.h"
 
 namespace tinyvox::fuzz {
@@ -19,37 +20,47 @@ uint64_t packed(const Tensor& tensor, uint64_t parts) {
 
 bool resets_before(const Node& node) {
   return node.kind == LayerKind::recurrent &&
-         static_cast<RecurrentKind>(node.ints[0]) == RecurrentKind::gru_reset_before;
+         fields_of<RecurrentFields>(node).kind == RecurrentKind::gru_reset_before;
 }
 
 // Matrices of equal rows that hold at least as much as those that are packed.
 uint64_t parts_of(const Node& node) {
-  if (node.kind == LayerKind::conv1d) return node.ints[5];
-  if (node.kind == LayerKind::conv2d) return node.ints[10];
+  if (node.kind == LayerKind::conv1d) return fields_of<Conv1dFields>(node).groups;
+  if (node.kind == LayerKind::conv2d) return fields_of<Conv2dFields>(node).groups;
   return resets_before(node) ? 3 : 1;
 }
 
 // How often a matrix, or a factor that its parts share, is applied to make a frame.
 uint64_t uses_of(const Node& node) {
-  if (node.kind == LayerKind::conv2d) return uint64_t{node.signal.bands} * node.ints[10];
+  if (node.kind == LayerKind::conv2d) return node.signal.bands * parts_of(node);
   return resets_before(node) ? 2 : 1;
 }
 
 // The frames that the layer holds or looks ahead, at most.
 uint64_t window_of(const Node& node) {
-  const auto& ints = node.ints;
   switch (node.kind) {
-    case LayerKind::conv1d:
-      return uint64_t{ints[0]} * ints[2] + ints[1] + ints[3] + ints[4];
-    case LayerKind::conv2d:
-      return uint64_t{ints[0]} * ints[8] + ints[2] + ints[4] + ints[5];
-    case LayerKind::pool:
-      return uint64_t{2} + ints[1] + ints[3] + ints[5] + ints[6];
-    case LayerKind::context_window:
-    case LayerKind::frame_stacking:
-      return uint64_t{2} + 2 * ints[0] + 2 * ints[1];
+    case LayerKind::conv1d: {
+      const auto of = fields_of<Conv1dFields>(node);
+      return uint64_t{of.kernel} * of.dilation + of.stride + of.before + of.after;
+    }
+    case LayerKind::conv2d: {
+      const auto of = fields_of<Conv2dFields>(node);
+      return uint64_t{of.kernel_time} * of.dilation_time + of.stride_time + of.before + of.after;
+    }
+    case LayerKind::pool: {
+      const auto of = fields_of<PoolFields>(node);
+      return uint64_t{2} + of.kernel_time + of.stride_time + of.before + of.after;
+    }
+    case LayerKind::context_window: {
+      const auto [left, right] = fields_of<ContextWindowFields>(node);
+      return 2 + 2 * (uint64_t{left} + right);
+    }
+    case LayerKind::frame_stacking: {
+      const auto [count, stride] = fields_of<FrameStackingFields>(node);
+      return 2 + 2 * (uint64_t{count} + stride);
+    }
     case LayerKind::subsample:
-      return 1 + ints[0];
+      return uint64_t{1} + fields_of<SubsampleFields>(node).factor;
     default:
       return 2;
   }

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "shapes.h"
+#include "layers/type.h"
 #include "tensors.h"
 
 namespace tinyvox::fuzz {
@@ -13,16 +13,6 @@ constexpr uint32_t most_values = 512;  // of a frame
 constexpr uint32_t most_span = 12;     // of kernels, contexts and strides
 constexpr uint32_t most_stride = 32;   // input frames for a frame
 
-// How many fields a layer has, in the order of LayerKind.
-struct Fields {
-  size_t ints, floats, tensors;
-};
-constexpr Fields fields[] = {{0, 0, 2}, {4, 1, 18}, {6, 0, 2}, {11, 0, 2}, {0, 1, 4},
-                             {2, 1, 2}, {1, 1, 2},  {2, 0, 0}, {2, 0, 0},  {1, 0, 0},
-                             {1, 0, 0}, {0, 0, 0},  {0, 0, 0}, {0, 0, 0},  {0, 0, 0},
-                             {0, 0, 0}, {1, 0, 0},  {1, 0, 0}, {2, 0, 0},  {9, 0, 0},
-                             {2, 0, 0}, {1, 0, 0},  {0, 0, 0}, {0, 0, 1},  {1, 0, 1}};
-static_assert(std::size(fields) == layer_kinds);
 constexpr uint32_t activation_kinds = static_cast<uint32_t>(ActivationKind::reciprocal) + 1;
 
 bool reads_bands(LayerKind kind) {
@@ -117,11 +107,11 @@ class Fitter {
   }
 
   void complete(Node& node) {
-    const Fields& of = fields[static_cast<size_t>(node.kind)];
-    const bool places = node.kind == LayerKind::take && node.ints.size() > of.ints;
-    if (!places) node.ints.resize(of.ints, 1);
-    node.floats.resize(of.floats, 1e-3f);
-    node.tensors.resize(of.tensors);
+    const Record& record = type_of(node.kind).record;
+    const size_t settings = record.settings.size() + record.places;  // one place at least
+    if (!record.places || node.ints.size() < settings) node.ints.resize(settings, 1);
+    node.floats.resize(record.floats, 1e-3f);
+    node.tensors.resize(record.tensors.size());
   }
 
   std::vector<Signal> inputs_of(const Node& node) const {

@@ -1,16 +1,13 @@
 // Makes the parts of a mutated file fit each other again, so that it still parses.
 #pragma once
 
-#include "file.h"
+#include "layers/type.h"
 #include "random.h"
 
 namespace tinyvox::fuzz {
 
 // Whether a layer of this kind reads several inputs.
-inline bool joins(LayerKind kind) {
-  using enum LayerKind;
-  return kind == add || kind == concat || kind == multiply || kind == elementwise_recurrence;
-}
+inline bool joins(LayerKind kind) { return type_of(kind).record.most_inputs > 1; }
 
 // Goes through the layers in order: takes inputs that exist and that the layer can read, gives
 // tensors the shapes that follow, and makes what is missing. The card and its tokens follow at the

@@ -9,10 +9,12 @@ if(TINYVOX_LIBFUZZER)
   set(at_link -fsanitize=fuzzer)
 else()
   set(driver driver.cc)
-  # Where a file decides what is done, and not in loops over frames and weights, which take the time.
-  foreach(room coded container file model monotone ngram ngram_file records shapes word_list)
-    set_property(SOURCE native/src/${room}.cc APPEND PROPERTY COMPILE_OPTIONS -fsanitize-coverage=trace-pc)
+  # Where a file decides what is done, and not in kernels, which take the time.
+  file(GLOB decisive native/src/layers/*.cc)
+  foreach(room card coded container file model monotone ngram ngram_file records word_list)
+    list(APPEND decisive native/src/${room}.cc)
   endforeach()
+  set_property(SOURCE ${decisive} APPEND PROPERTY COMPILE_OPTIONS -fsanitize-coverage=trace-pc)
 endif()
 target_compile_definitions(tinyvox_core PRIVATE _GLIBCXX_ASSERTIONS)
 

@@ -110,7 +110,7 @@ uint32_t setting(const Node& node, size_t which) {
 
 // Whether a node needs what came in signals_version, beside tensors.
 bool is_new(const Node& node) {
-  if (static_cast<uint32_t>(node.kind) >= varying_kinds || node.tied) return true;
+  if (type_of(node.kind).since >= signals_version || node.tied) return true;
   if (node.kind != LayerKind::recurrent || node.repeats) return false;
   if (setting(node, 0) > 4 || setting(node, 3)) return true;
   for (size_t slot = 0; slot + 1 < node.tensors.size(); slot += cell_tensors)
@@ -249,7 +249,7 @@ class Writer {
 // The first version that knows the kind of a node and its settings.
 uint32_t since(const Node& node) {
   if (is_new(node)) return signals_version;
-  const auto kind = static_cast<uint32_t>(node.kind);
+  const LayerType& type = type_of(node.kind);
   const uint32_t first = setting(node, 0);
   const bool activates = node.kind == LayerKind::activation;
   const uint32_t usual = node.kind == LayerKind::conv2d;  // no dilation, one group
@@ -259,13 +259,14 @@ uint32_t since(const Node& node) {
   const bool signals = normalizes || (activates && first > 17) ||
                        (node.kind == LayerKind::reduce && first > 3) ||
                        (node.kind == LayerKind::softmax && first > 0);
-  if (kind >= varying_kinds || signals) return signals_version;
+  if (signals) return signals_version;
   const bool varies =
       node.kind != LayerKind::layer_norm &&
       ((node.kind == LayerKind::recurrent && first > 3) ||
        std::ranges::any_of(std::views::drop(node.ints, oldest_settings(node.kind)), unusual));
-  if (kind >= gating_kinds || varies || (activates && first > 10)) return varying_version;
-  return node.repeats || kind >= oldest_kinds || (activates && first > 3) ? gating_version : 2;
+  if (type.since == varying_version || varies || (activates && first > 10)) return varying_version;
+  return node.repeats || type.since == gating_version || (activates && first > 3) ? gating_version
+                                                                                  : 2;
 }
 
 Bytes write_speech(const Speech& speech) {

@@ -57,6 +57,8 @@ size_t sequence_length(std::span<const uint8_t> s) {
 
 void fail(const std::string& message) { throw FormatError(message); }
 
+void fail(const char* message) { throw FormatError(message); }
+
 void fail_within(const std::string& place) {
   try {
     throw;

@@ -12,6 +12,7 @@
 namespace tinyvox {
 
 [[noreturn]] void fail(const std::string& message);
+[[noreturn]] void fail(const char* message);  // callers make no string, and are smaller
 
 // Called in a catch block of a FormatError: raises it again, with its place before the message.
 [[noreturn]] void fail_within(const std::string& place);

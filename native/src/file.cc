@@ -8,8 +8,9 @@
 
 #include "budget.h"
 #include "bytes.h"
+#include "card.h"
+#include "layers/type.h"
 #include "records.h"
-#include "shapes.h"
 
 namespace tinyvox {
 namespace {

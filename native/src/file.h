@@ -61,54 +61,6 @@ enum class LayerKind : uint8_t {
 };
 inline constexpr uint32_t layer_kinds = 25;
 
-enum class RecurrentKind : uint8_t {
-  lstm = 0,
-  gru = 1,
-  rnn_tanh = 2,
-  rnn_relu = 3,
-  gru_reset_before = 4,  // since version 6
-  li_gru = 5,            // since version 7
-};
-// Of the gates of an LSTM or a GRU.
-enum class GateFunction : uint8_t { sigmoid = 0, hardsigmoid = 1, hard_sigmoid_keras = 2 };
-// In place of a cell's tanh.
-enum class CellActivation : uint8_t { of_kind = 0, relu = 1, sigmoid = 2, identity = 3 };
-enum class ActivationKind : uint8_t {
-  relu = 0,
-  clipped_relu = 1,
-  tanh = 2,
-  sigmoid = 3,
-  leaky_relu = 4,  // from here on since version 5
-  elu = 5,
-  silu = 6,
-  gelu = 7,
-  gelu_tanh = 8,
-  hardsigmoid = 9,
-  hardswish = 10,
-  softplus = 11,  // from here on since version 6
-  softsign = 12,
-  mish = 13,
-  exp = 14,
-  sqrt = 15,
-  log = 16,
-  abs = 17,
-  reciprocal = 18,  // since version 7
-};
-enum class NormKind : uint8_t { layer = 0, rms = 1 };
-enum class ReductionKind : uint8_t {
-  last = 0,
-  first = 1,
-  mean = 2,
-  max = 3,
-  sum = 4,  // from here on since version 7
-  variance = 5,
-  variance_unbiased = 6,
-  middle = 7,
-};
-enum class PoolKind : uint8_t { max = 0, mean = 1, mean_inside = 2 };
-// What a softmax runs over.
-enum class SoftmaxAxis : uint8_t { features = 0, time = 1 };
-
 enum class TensorKind : uint8_t {
   absent = 0,
   vector = 1,
@@ -164,9 +116,6 @@ struct Tensor {
   uint64_t copy_bytes() const;
 };
 
-// The tensors of a cell, by their place.
-inline constexpr size_t cell_tensors = 9;
-
 struct Signal {
   uint32_t channels = 0;  // the size of a flat frame
   uint32_t bands = 0;     // 0: a flat frame
@@ -175,36 +124,7 @@ struct Signal {
   uint32_t size() const { return bands ? channels * bands : channels; }
 };
 
-// The fields of each kind of layer, in the order of `ints`, `floats` and `tensors`:
-//   linear          tensors: weight, bias?
-//   recurrent       ints: RecurrentKind, GateFunction, CellActivation, 1 if an LSTM carries the
-//                   state of its cell as it is before its norm; floats: eps;
-//                   tensors: forward weight_ih?, weight_hh?, bias?, bias_hn?, weight_hr?,
-//                   peepholes?, norm_hh?, bias_hh?, norm_cell?, then the same nine of the
-//                   backward cell
-//   conv1d          ints: kernel, stride, dilation, padding before, after, groups;
-//                   tensors: weight, bias?
-//   conv2d          ints: kernel t, b, stride t, b, padding before, after, below, above,
-//                   dilation t, b, groups;
-//                   tensors: weight, bias?
-//   batch_norm      floats: eps; tensors: mean, variance, weight, bias
-//   layer_norm      ints: NormKind, groups; floats: eps; tensors: weight, bias
-//   activation      ints: ActivationKind; floats: limit (0 where there is none or one a channel);
-//                   tensors: limits?, slopes? ([1] or one a channel)
-//   context_window  ints: left, right
-//   frame_stacking  ints: count, stride
-//   subsample       ints: factor
-//   unflatten       ints: channels
-//   reduce          ints: ReductionKind
-//   slice           ints: start, stop
-//   embedding       tensors: weight
-//   elementwise_recurrence  ints: 1 if it runs backwards; tensors: weight?
-//   softmax         ints: SoftmaxAxis
-//   pool            ints: PoolKind, kernel t, b, stride t, b, padding before, after, below, above
-//   take            ints: axis, then for each value of the output 0 (a zero) or 1 + its place
-//   frame_unstacking ints: count
-//   flatten, add, concat, log_softmax, multiply, spread   nothing
-// src/tinyvox/model/layers.py and src/tinyvox/executor/modules.py define what a layer computes.
+// A layer as it is in the file. layers/fields.h names what `ints`, `floats` and `tensors` hold.
 struct Node {
   std::string name;
   LayerKind kind;

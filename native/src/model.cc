@@ -4,6 +4,8 @@
 #include <set>
 #include <string_view>
 
+#include "layers/type.h"
+
 namespace tinyvox {
 namespace {
 

@@ -7,7 +7,7 @@
 
 #include "features.h"
 #include "file.h"
-#include "layers.h"
+#include "layers/layer.h"
 
 namespace tinyvox {
 

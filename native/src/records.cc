@@ -1,150 +1,11 @@
 #include "records.h"
 
 #include <algorithm>
-#include <array>
 
 #include "coded.h"
-#include "shapes.h"
 
 namespace tinyvox {
 namespace {
-
-struct Setting {
-  const char* name;
-  uint32_t least, most;
-  // The most before gating_version, before varying_version and before signals_version; 0: as after.
-  uint32_t most_before_gating = 0, most_before_varying = 0;
-  uint32_t since = 0;                // version; before it, the least value
-  uint32_t most_before_signals = 0;  // as the two above, before signals_version
-
-  uint32_t most_in(uint32_t version) const {
-    if (version < gating_version && most_before_gating) return most_before_gating;
-    if (version < varying_version && most_before_varying) return most_before_varying;
-    return version < signals_version && most_before_signals ? most_before_signals : most;
-  }
-};
-
-struct Slot {
-  const char* name;
-  bool is_vector, optional;
-  uint32_t since = 0;  // version
-};
-
-// The fields of a layer's record.
-struct Form {
-  std::span<const Setting> ints;
-  std::span<const Slot> tensors;
-  size_t floats = 0;
-  uint32_t most_inputs = 1;   // if above one, at least two
-  uint32_t inputs = 1;        // if the record does not say how many
-  bool places = false;        // whether a list of places follows the settings
-  uint32_t floats_since = 0;  // version; before it, the usual eps
-};
-
-constexpr Slot weight_and_bias[] = {{"weight", false, false}, {"bias", true, true}};
-constexpr Slot cells[] = {{"forward.weight_ih", false, true},
-                          {"forward.weight_hh", false, true},
-                          {"forward.bias", true, true},
-                          {"forward.bias_hn", true, true},
-                          {"forward.weight_hr", false, true, projecting_version},
-                          {"forward.peepholes", true, true, varying_version},
-                          {"forward.norm_hh", true, true, signals_version},
-                          {"forward.bias_hh", true, true, signals_version},
-                          {"forward.norm_cell", true, true, signals_version},
-                          {"backward.weight_ih", false, true},
-                          {"backward.weight_hh", false, true},
-                          {"backward.bias", true, true},
-                          {"backward.bias_hn", true, true},
-                          {"backward.weight_hr", false, true, projecting_version},
-                          {"backward.peepholes", true, true, varying_version},
-                          {"backward.norm_hh", true, true, signals_version},
-                          {"backward.bias_hh", true, true, signals_version},
-                          {"backward.norm_cell", true, true, signals_version}};
-static_assert(std::size(cells) == 2 * cell_tensors);
-constexpr Slot normalization[] = {{"mean", true, false},
-                                  {"variance", true, false},
-                                  {"weight", true, false},
-                                  {"bias", true, false}};
-constexpr Setting cell[] = {{"kind", 0, 5, 3, 3, 0, 4},
-                            {"gates", 0, 2, 0, 0, varying_version},
-                            {"activation", 0, 3, 0, 0, varying_version},
-                            {"whether the norm is not carried", 0, 1, 0, 0, signals_version}};
-constexpr Setting conv1d[] = {{"kernel", 1, max_span},        {"stride", 1, max_span},
-                              {"dilation", 1, max_span},      {"padding before", 0, max_span},
-                              {"padding after", 0, max_span}, {"groups", 1, max_dimension}};
-constexpr Setting conv2d[] = {{"kernel in time", 1, max_span},
-                              {"kernel in bands", 1, max_span},
-                              {"stride in time", 1, max_span},
-                              {"stride in bands", 1, max_span},
-                              {"padding before", 0, max_span},
-                              {"padding after", 0, max_span},
-                              {"padding below", 0, max_span},
-                              {"padding above", 0, max_span},
-                              {"dilation in time", 1, max_span, 0, 0, varying_version},
-                              {"dilation in bands", 1, max_span, 0, 0, varying_version},
-                              {"groups", 1, max_dimension, 0, 0, varying_version}};
-constexpr Setting norm[] = {{"kind", 0, 1, 0, 0, signals_version},
-                            {"groups", 1, max_dimension, 0, 0, signals_version}};
-constexpr Setting activation[] = {{"kind", 0, 18, 3, 10, 0, 17}};
-constexpr Slot limits[] = {{"limits", true, true}, {"slopes", true, true, gating_version}};
-constexpr Setting reduction[] = {{"kind", 0, 7, 0, 0, 0, 3}};
-constexpr Setting context[] = {{"left", 0, max_span}, {"right", 0, max_span}};
-constexpr Setting stacking[] = {{"count", 1, max_span}, {"stride", 1, max_span}};
-constexpr Setting subsample[] = {{"factor", 1, max_span}};
-constexpr Setting unflatten[] = {{"channels", 1, max_dimension}};
-constexpr Setting softmax[] = {{"over", 0, 1, 0, 0, signals_version}};
-constexpr Setting pool[] = {{"kind", 0, 2},
-                            {"kernel in time", 1, max_span},
-                            {"kernel in bands", 1, max_span},
-                            {"stride in time", 1, max_span},
-                            {"stride in bands", 1, max_span},
-                            {"padding before", 0, max_span},
-                            {"padding after", 0, max_span},
-                            {"padding below", 0, max_span},
-                            {"padding above", 0, max_span}};
-constexpr Setting take[] = {{"axis", 0, 1}};
-constexpr Setting unstacking[] = {{"count", 1, max_span}};
-constexpr Setting direction[] = {{"whether it runs backwards", 0, 1}};
-constexpr Slot table[] = {{"weight", false, false}};
-constexpr Slot self_weight[] = {{"weight", true, true}};
-constexpr Setting slice[] = {{"start", 0, max_dimension}, {"stop", 1, max_dimension}};
-
-// In the order of LayerKind.
-const std::array<Form, layer_kinds> forms{{
-    {{}, weight_and_bias},                           // linear
-    {cell, cells, 1, 1, 1, false, signals_version},  // recurrent
-    {conv1d, weight_and_bias},                       // conv1d
-    {conv2d, weight_and_bias},                       // conv2d
-    {{}, normalization, 1},                          // batch_norm
-    {norm, std::span(normalization).last(2), 1},     // layer_norm
-    {activation, limits, 1},                         // activation
-    {context, {}},                                   // context_window
-    {stacking, {}},                                  // frame_stacking
-    {subsample, {}},                                 // subsample
-    {unflatten, {}},                                 // unflatten
-    {{}, {}},                                        // flatten
-    {{}, {}, 0, max_inputs},                         // add
-    {{}, {}, 0, max_inputs},                         // concat
-    {{}, {}},                                        // log_softmax
-    {{}, {}, 0, max_inputs},                         // multiply
-    {reduction, {}},                                 // reduce
-    {softmax, {}},                                   // softmax
-    {slice, {}},                                     // slice
-    {pool, {}},                                      // pool
-    {take, {}, 0, 1, 1, true},                       // take
-    {unstacking, {}},                                // frame_unstacking
-    {{}, {}, 0, 1, 2},                               // spread
-    {{}, table},                                     // embedding
-    {direction, self_weight, 0, 2},                  // elementwise_recurrence
-}};
-
-// How many kinds of layers a version knows.
-uint32_t kinds_in(uint32_t version) {
-  return version < gating_version    ? oldest_kinds
-         : version < varying_version ? gating_kinds
-         : version < signals_version ? varying_kinds
-                                     : layer_kinds;
-}
 
 constexpr float usual_eps = 1e-5f;  // of cells that cannot normalize
 
@@ -178,15 +39,7 @@ void check_slot(const Slot& slot, const Tensor& tensor) {
 
 // What only some versions allow.
 void check_fields(const Node& node, uint32_t version) {
-  if (node.kind == LayerKind::embedding && node.inputs[0] != 0)
-    fail("reads another layer, expected the input: token ids");
-  if (node.kind != LayerKind::recurrent || version >= signals_version) return;
-  if (node.tensors.empty() || node.repeats) return;
-  for (size_t slot : {size_t{0}, cell_tensors}) {
-    const auto cell = std::span(node.tensors).subspan(slot, cell_tensors);
-    const bool any = std::any_of(cell.begin(), cell.end(), [](const Tensor& t) { return bool{t}; });
-    if (any && !(cell[0] && cell[1])) fail("a cell needs both weight_ih and weight_hh");
-  }
+  if (const auto check = type_of(node.kind).check) check(node, version);
 }
 
 // The shape of a product from the shapes of its factors.
@@ -222,30 +75,47 @@ Node NodeReader::read(std::span<const Signal> signals) {
 }
 
 void NodeReader::read_body(Node& node, std::span<const Signal> signals) {
-  const uint32_t most = version_ < gating_version ? oldest_kinds - 1 : repeat_kind;
+  const uint32_t known = kinds_in(version_);
+  const uint32_t most = version_ < gating_version ? known - 1 : repeat_kind;
   const uint32_t kind = reader_.varint("kind of layer", 0, most);
   if (kind == repeat_kind) return read_repeat(node, signals);
   if (kind == tied_kind && version_ >= signals_version) return read_tied(node, signals);
-  if (kind >= kinds_in(version_))
-    fail("kind of layer is " + std::to_string(kind) + ", which is unknown");
+  if (kind >= known) fail("kind of layer is " + std::to_string(kind) + ", which is unknown");
   node.kind = static_cast<LayerKind>(kind);
-  const Form& form = forms[kind];
-  const uint32_t inputs =
-      form.most_inputs == 1 ? form.inputs : reader_.varint("number of inputs", 2, form.most_inputs);
+  const Record& record = type_of(node.kind).record;
+  const std::vector<Signal> inputs = read_inputs(node, record, signals);
+  read_fields(node, record);
+  read_tensors(node, record);
+  check_fields(node, version_);
+  node.signal = infer(node, inputs);
+}
+
+std::vector<Signal> NodeReader::read_inputs(Node& node, const Record& record,
+                                            std::span<const Signal> signals) {
+  const uint32_t inputs = record.most_inputs == 1
+                              ? record.inputs
+                              : reader_.varint("number of inputs", 2, record.most_inputs);
   std::vector<Signal> found;
   for (uint32_t i = 0; i < inputs; ++i) {
     node.inputs.push_back(read_input(signals));
     found.push_back(signals[node.inputs.back()]);
   }
-  for (const Setting& setting : form.ints) {
+  return found;
+}
+
+void NodeReader::read_fields(Node& node, const Record& record) {
+  for (const Setting& setting : record.settings) {
     const uint32_t most = setting.most_in(version_);
     const bool there = setting.since <= version_;
     node.ints.push_back(there ? reader_.varint(setting.name, setting.least, most) : setting.least);
   }
-  if (form.places) read_places(node);
-  node.floats = form.floats_since <= version_ ? reader_.floats(form.floats, false)
-                                              : std::vector<float>(form.floats, usual_eps);
-  for (const Slot& slot : form.tensors) {
+  if (record.places) read_places(node);
+  node.floats = record.floats_since <= version_ ? reader_.floats(record.floats, false)
+                                                : std::vector<float>(record.floats, usual_eps);
+}
+
+void NodeReader::read_tensors(Node& node, const Record& record) {
+  for (const Slot& slot : record.tensors) {
     if (slot.since > version_) {
       node.tensors.emplace_back();
       continue;
@@ -257,8 +127,6 @@ void NodeReader::read_body(Node& node, std::span<const Signal> signals) {
       fail_within(slot.name);
     }
   }
-  check_fields(node, version_);
-  node.signal = infer(node, found);
 }
 
 // A linear layer whose weight is the table of an earlier embedding.
@@ -400,44 +268,6 @@ uint64_t NodeReader::spend(const Tensor& tensor) {
 void NodeReader::spend(uint64_t weights) {
   if (weights > weights_left_) fail("the file holds more than 2^29 weights");
   weights_left_ -= weights;
-}
-
-namespace {
-
-constexpr uint8_t log_probabilities = 1, normalized = 2, floored = 4;
-
-FeatureConfig read_features(Reader& reader, uint8_t flags) {
-  FeatureConfig config;
-  config.kind = static_cast<FeatureKind>(reader.varint("kind of features", 0, 2));
-  config.sample_rate = reader.varint("sample rate", 1000, 192000);
-  config.bands = reader.varint("bands", 1, 256);
-  config.coefficients = reader.varint("coefficients", 1, 256);
-  config.window_ms = reader.f32();
-  config.hop_ms = reader.f32();
-  config.low_hz = reader.f32();
-  config.high_hz = reader.f32();
-  if (flags & floored) config.noise_floor_db = reader.f32();
-  if (flags & normalized) {
-    config.mean = reader.floats(config.size(), false);
-    config.deviation = reader.floats(config.size(), false);
-  }
-  if (const std::string fault = config.fault(); !fault.empty()) fail(fault);
-  return config;
-}
-
-}  // namespace
-
-Speech read_speech(Reader& reader, uint32_t version) {
-  Speech speech;
-  const uint8_t flags = reader.u8();
-  const uint8_t known = log_probabilities | normalized | (version >= gating_version ? floored : 0);
-  if (flags & ~known) fail("unknown flags");
-  speech.log_probabilities = flags & log_probabilities;
-  speech.features = read_features(reader, flags);
-  const uint32_t tokens = reader.varint("number of tokens", 1, max_tokens);
-  speech.blank = reader.varint("blank", 0, tokens - 1);
-  for (uint32_t i = 0; i < tokens; ++i) speech.tokens.push_back(reader.text("a token", max_name));
-  return speech;
 }
 
 }  // namespace tinyvox

@@ -1,5 +1,5 @@
-// Reads and checks the records in a file's sections: tensors, nodes, the speech card. Only whether
-// a layer fits its inputs is checked elsewhere, in shapes.h.
+// Reads and checks the records of a file's layers and their tensors. What the record of each kind
+// of layer holds is in layers/type.h, as is whether a layer fits its inputs.
 #pragma once
 
 #include <cstdint>
@@ -11,29 +11,11 @@
 #include "budget.h"
 #include "bytes.h"
 #include "file.h"
+#include "format.h"
+#include "layers/type.h"
 
 namespace tinyvox {
 
-inline constexpr uint32_t max_name = 255;            // bytes of a name or a token
-inline constexpr uint32_t max_dimension = 1u << 20;  // rows or columns
-inline constexpr uint32_t max_span = 4096;           // kernels, strides, paddings, contexts
-inline constexpr uint32_t max_inputs = 64;           // of one node
-inline constexpr uint32_t max_tokens = 1u << 16;
-inline constexpr uint32_t max_depth = 4;             // of products
-inline constexpr uint64_t max_matrix = 1ull << 28;   // weights of one matrix
-inline constexpr uint64_t max_weights = 1ull << 29;  // weights of one file
-
-// The first versions with products that share a factor, with projected LSTMs, and with repeated
-// layers, products of signals, reductions over time, softmax, most activations and a noise floor;
-// with slices, more activations, and cells with other functions and with peepholes; and with
-// pooling, values by their places, frames taken apart, one frame for all, more reductions, softmax
-// over time, reciprocals, norms of groups and by the root of the mean square, token ids,
-// cells that normalize, and inputs of matrices in 16 bits.
-inline constexpr uint32_t sharing_version = 3, projecting_version = 4, gating_version = 5,
-                          varying_version = 6, signals_version = 7;
-inline constexpr uint32_t newest_version = signals_version;
-// Kinds of layers before gating_version, before varying_version, and before signals_version.
-inline constexpr uint32_t oldest_kinds = 15, gating_kinds = 18, varying_kinds = 19;
 inline constexpr uint32_t repeat_kind = 255;  // the record of a repeated layer
 inline constexpr uint32_t tied_kind = 254;    // of a linear layer with the weight of an embedding
 
@@ -49,6 +31,10 @@ class NodeReader {
 
  private:
   void read_body(Node& node, std::span<const Signal> signals);
+  std::vector<Signal> read_inputs(Node& node, const Record& record,
+                                  std::span<const Signal> signals);
+  void read_fields(Node& node, const Record& record);
+  void read_tensors(Node& node, const Record& record);
   void read_places(Node& node);
   void read_repeat(Node& node, std::span<const Signal> signals);
   void read_tied(Node& node, std::span<const Signal> signals);
@@ -70,8 +56,5 @@ class NodeReader {
   std::vector<std::shared_ptr<Tensor>> factors_;  // the right factors of products so far
   uint64_t weights_left_ = max_weights;
 };
-
-// Reads the speech card of a file of this version.
-Speech read_speech(Reader& reader, uint32_t version);
 
 }  // namespace tinyvox

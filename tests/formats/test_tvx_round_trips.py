@@ -217,6 +217,14 @@ def test_forms_follow_the_numbers_of_the_native_header() -> None:
     assert names == [form.layer.__name__.lower() for form in LAYER_SCHEMAS]
 
 
+def test_the_native_list_of_types_is_in_the_order_of_its_kinds() -> None:
+    header = (ROOT / "native" / "src" / "file.h").read_text(encoding="utf-8")
+    listed = (ROOT / "native" / "src" / "layers" / "type.cc").read_text(encoding="utf-8")
+    kinds = re.search(r"enum class LayerKind.*?\{(.*?)\}", header, re.DOTALL)
+    assert kinds is not None
+    assert re.findall(r"&(\w+),", listed) == re.findall(r"(\w+) = \d+", kinds[1])
+
+
 def test_card_and_provenance_come_back(tmp_path: Path) -> None:
     features = Features(
         kind="mfcc", window_ms=25.1, hop_ms=9.99, bands=5, coefficients=3, low_hz=20.3,

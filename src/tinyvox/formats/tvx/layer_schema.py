@@ -1,7 +1,7 @@
 """How each layer is stored: which of its fields, and in which order.
 
-The classes are in the order of LayerKind in native/src/file.h, and the fields in the order of Node
-there.
+The classes are in the order of LayerKind in native/src/file.h, and the fields in the order of the
+structs in native/src/layers/fields.h.
 """
 
 from __future__ import annotations

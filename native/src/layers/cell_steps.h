@@ -6,8 +6,8 @@
 
 #include <span>
 
-#include "file.h"
 #include "kernels/kernels.h"
+#include "layers/fields.h"
 
 namespace tinyvox {
 
@@ -15,11 +15,11 @@ namespace tinyvox {
 // of the gates, with the bias, and `h` the hidden state's part; here `h` is overwritten.
 class CellSteps {
  public:
-  explicit CellSteps(const Node& node)
-      : gate_(static_cast<GateFunction>(node.ints[1])),
-        bend_(static_cast<CellActivation>(node.ints[2])),
-        carries_norm_(!node.ints[3]),
-        eps_(node.floats[0]) {}
+  explicit CellSteps(const RecurrentFields& fields)
+      : gate_(fields.gates),
+        bend_(fields.activation),
+        carries_norm_(!fields.norm_not_carried),
+        eps_(fields.eps) {}
 
   // Whether the functions are those of the kernels.
   bool plain() const { return gate_ == GateFunction::sigmoid && bend_ == CellActivation::of_kind; }

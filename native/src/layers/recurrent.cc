@@ -3,11 +3,37 @@
 #include <algorithm>
 #include <array>
 
-#include "cell_steps.h"
-#include "layers.h"
+#include "bytes.h"
+#include "layers/cell_steps.h"
+#include "layers/shapes.h"
+#include "layers/type.h"
 
 namespace tinyvox {
 namespace {
+
+constexpr Setting settings[] = {{"kind", 0, 5, 0, {.gating = 3, .varying = 3, .signals = 4}},
+                                {"gates", 0, 2, varying_version},
+                                {"activation", 0, 3, varying_version},
+                                {"whether the norm is not carried", 0, 1, signals_version}};
+constexpr Slot slots[] = {{"forward.weight_ih", false, true},
+                          {"forward.weight_hh", false, true},
+                          {"forward.bias", true, true},
+                          {"forward.bias_hn", true, true},
+                          {"forward.weight_hr", false, true, projecting_version},
+                          {"forward.peepholes", true, true, varying_version},
+                          {"forward.norm_hh", true, true, signals_version},
+                          {"forward.bias_hh", true, true, signals_version},
+                          {"forward.norm_cell", true, true, signals_version},
+                          {"backward.weight_ih", false, true},
+                          {"backward.weight_hh", false, true},
+                          {"backward.bias", true, true},
+                          {"backward.bias_hn", true, true},
+                          {"backward.weight_hr", false, true, projecting_version},
+                          {"backward.peepholes", true, true, varying_version},
+                          {"backward.norm_hh", true, true, signals_version},
+                          {"backward.bias_hh", true, true, signals_version},
+                          {"backward.norm_cell", true, true, signals_version}};
+constexpr size_t forward_cell = 0, backward_cell = cell_tensors;  // where their tensors begin
 
 struct Cell {
   PackedMatrix weight_ih;  // absent if the input is what it would give
@@ -20,22 +46,24 @@ struct Cell {
   std::vector<float> norm_hh, bias_hh;  // [gates * hidden], or empty
   std::vector<float> norm_cell;         // [2 * hidden], or empty
 
-  Cell(const Node& node, size_t slot, Packer& packer) {
-    if (!node.tensors[slot + 1]) return;
-    if (node.tensors[slot]) weight_ih = packer.pack(node.tensors[slot]);
-    pack_recurrent(node, node.tensors[slot + 1], packer);
-    bias = node.tensors[slot + 2].values;
-    bias_hn = node.tensors[slot + 3].values;
-    if (node.tensors[slot + 4]) weight_hr = packer.pack(node.tensors[slot + 4]);
+  Cell(RecurrentKind kind, const CellTensors& tensors, Packer& packer) {
+    if (!tensors.weight_hh) return;
+    if (tensors.weight_ih) weight_ih = packer.pack(tensors.weight_ih);
+    pack_recurrent(kind, tensors.weight_hh, packer);
+    bias = tensors.bias.values;
+    bias_hn = tensors.bias_hn.values;
+    if (tensors.weight_hr) weight_hr = packer.pack(tensors.weight_hr);
     bias_hn.resize(hidden(), 0.0f);
-    peepholes = node.tensors[slot + 5].values;
-    norm_hh = node.tensors[slot + 6].values;
-    bias_hh = node.tensors[slot + 7].values;
-    norm_cell = node.tensors[slot + 8].values;
+    peepholes = tensors.peepholes.values;
+    norm_hh = tensors.norm_hh.values;
+    bias_hh = tensors.bias_hh.values;
+    norm_cell = tensors.norm_cell.values;
   }
 
-  void pack_recurrent(const Node& node, const Tensor& matrix, Packer& packer) {
-    if (static_cast<RecurrentKind>(node.ints[0]) != RecurrentKind::gru_reset_before) {
+  [[gnu::noinline]] ~Cell() = default;  // large, and called wherever two cells end
+
+  void pack_recurrent(RecurrentKind kind, const Tensor& matrix, Packer& packer) {
+    if (kind != RecurrentKind::gru_reset_before) {
       weight_hh = packer.pack(matrix);
       return;
     }
@@ -71,11 +99,11 @@ struct Cell {
 class Recurrent : public Layer {
  public:
   Recurrent(const Node& node, const Signal& input, Packer& packer)
-      : kind_(static_cast<RecurrentKind>(node.ints[0])),
-        steps_(node),
+      : kind_(fields_of<RecurrentFields>(node).kind),
+        steps_(fields_of<RecurrentFields>(node)),
         size_(input.size()),
-        forward_(node, 0, packer),
-        backward_(node, cell_tensors, packer) {}
+        forward_(kind_, tensors_of<CellTensors>(node, forward_cell), packer),
+        backward_(kind_, tensors_of<CellTensors>(node, backward_cell), packer) {}
 
   Window window() const override {
     Window window;
@@ -198,10 +226,84 @@ class Recurrent : public Layer {
   Cell forward_, backward_;
 };
 
+bool has_cell(const Node& node, size_t slot) {
+  const auto tensors = std::span(node.tensors).subspan(slot, cell_tensors);
+  return std::any_of(tensors.begin(), tensors.end(), [](const Tensor& t) { return bool{t}; });
+}
+
+// What normalizes in a cell: norm_hh, bias_hh, norm_cell.
+void check_norms(const CellTensors& cell, RecurrentKind kind, uint64_t rows, uint64_t hidden) {
+  if (cell.norm_hh && kind == RecurrentKind::gru_reset_before)
+    fail("a GRU that resets before has no norm_hh");
+  if (cell.norm_hh && cell.bias_hn) fail("a cell with norm_hh has no bias_hn");
+  if (cell.bias_hh && !cell.norm_hh) fail("a cell with bias_hh needs norm_hh");
+  if (cell.norm_cell && kind != RecurrentKind::lstm) fail("only an LSTM has norm_cell");
+  expect_length("norm_hh", cell.norm_hh, rows);
+  expect_length("bias_hh", cell.bias_hh, rows);
+  expect_length("norm_cell", cell.norm_cell, 2 * hidden);
+}
+
+// The size of the hidden state of the cell whose tensors begin at `slot`; 0 if there is no cell.
+uint64_t check_cell(const Node& node, size_t slot, RecurrentKind kind, uint64_t size) {
+  constexpr uint64_t gates[] = {4, 3, 1, 1, 3, 2};  // by RecurrentKind
+  if (!has_cell(node, slot)) return 0;
+  const auto cell = tensors_of<CellTensors>(node, slot);
+  const Tensor &weight_hh = cell.weight_hh, &weight_hr = cell.weight_hr;
+  if (!weight_hh) fail("a cell needs weight_hh");
+  const uint64_t hidden = (weight_hr ? weight_hr : weight_hh).columns;
+  const uint64_t rows = gates[static_cast<size_t>(kind)] * hidden;
+  if (cell.weight_ih)
+    expect_shape("weight_ih", cell.weight_ih, rows, size);
+  else
+    expect("input size of a cell without weight_ih", size, rows);
+  expect_shape("weight_hh", weight_hh, rows, weight_hh.columns);
+  expect_length("bias", cell.bias, rows);
+  expect_length("bias_hn", cell.bias_hn, hidden);
+  if (cell.bias_hn && kind != RecurrentKind::gru) fail("only a GRU has bias_hn");
+  if (weight_hr && kind != RecurrentKind::lstm) fail("only an LSTM has weight_hr");
+  if (weight_hr) expect_shape("weight_hr", weight_hr, weight_hh.columns, hidden);
+  if (cell.peepholes && kind != RecurrentKind::lstm) fail("only an LSTM has peepholes");
+  expect_length("peepholes", cell.peepholes, 3 * hidden);
+  check_norms(cell, kind, rows, hidden);
+  return weight_hh.columns;
+}
+
+// Only gates have another function than a sigmoid, and only tanh is replaced by another.
+void check_functions(const RecurrentFields& fields) {
+  const auto kind = fields.kind;
+  const bool plain = kind == RecurrentKind::rnn_tanh || kind == RecurrentKind::rnn_relu;
+  if (plain && fields.gates != GateFunction::sigmoid)
+    fail("only an LSTM or a GRU has a function of its gates");
+  if (kind == RecurrentKind::rnn_relu && fields.activation != CellActivation::of_kind)
+    fail("a ReLU cell has another activation");
+}
+
+Signal infer_recurrent(const Node& node, std::span<const Signal> inputs) {
+  const Signal& input = inputs[0];
+  const auto fields = fields_of<RecurrentFields>(node);
+  check_functions(fields);
+  check_eps(fields.eps);
+  const uint64_t forward = check_cell(node, forward_cell, fields.kind, flat(input));
+  const uint64_t backward = check_cell(node, backward_cell, fields.kind, flat(input));
+  if (forward + backward == 0) fail("has no cell, expected one forward, one backward, or both");
+  return make_signal(forward + backward, 0, input.stride);
+}
+
+void check_matrices(const Node& node, uint32_t version) {
+  if (version >= signals_version || node.repeats) return;
+  for (size_t slot : {forward_cell, backward_cell}) {
+    const auto cell = tensors_of<CellTensors>(node, slot);
+    if (has_cell(node, slot) && !(cell.weight_ih && cell.weight_hh))
+      fail("a cell needs both weight_ih and weight_hh");
+  }
+}
+
 }  // namespace
 
-std::unique_ptr<Layer> make_recurrent(const Node& node, const Signal& input, Packer& packer) {
-  return std::make_unique<Recurrent>(node, input, packer);
-}
+constexpr LayerType layer_types::recurrent{.record = {settings, slots, 1, signals_version},
+                                           .infer = infer_recurrent,
+                                           .make = make<Recurrent>,
+                                           .check = check_matrices};
+static_assert(layer_types::recurrent.record.is<RecurrentFields, CellTensors>());
 
 }  // namespace tinyvox

@@ -1,4 +1,4 @@
-#include "cell_steps.h"
+#include "layers/cell_steps.h"
 
 #include <algorithm>
 #include <cmath>

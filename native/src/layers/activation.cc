@@ -3,10 +3,15 @@
 #include <cmath>
 #include <limits>
 
-#include "layers.h"
+#include "bytes.h"
+#include "layers/shapes.h"
+#include "layers/type.h"
 
 namespace tinyvox {
 namespace {
+
+constexpr Setting settings[] = {{"kind", 0, 18, 0, {.gating = 3, .varying = 10, .signals = 17}}};
+constexpr Slot slots[] = {{"limits", true, true}, {"slopes", true, true, gating_version}};
 
 float hardsigmoid(float x) { return std::min(std::max(x + 3.0f, 0.0f), 6.0f) / 6.0f; }
 
@@ -36,10 +41,11 @@ float gelu_argument(float x) { return 1.5957691f * (x + 0.044715f * x * x * x); 
 class Activation : public Layer {
  public:
   Activation(const Node& node, const Signal& input)
-      : kind_(static_cast<ActivationKind>(node.ints[0])),
-        limit_(kind_ == ActivationKind::clipped_relu ? node.floats[0] : INFINITY),
-        limits_(node.tensors[0].values),
-        slopes_(node.tensors[1].values),
+      : kind_(fields_of<ActivationFields>(node).kind),
+        limit_(kind_ == ActivationKind::clipped_relu ? fields_of<ActivationFields>(node).limit
+                                                     : INFINITY),
+        limits_(tensors_of<ActivationTensors>(node).limits.values),
+        slopes_(tensors_of<ActivationTensors>(node).slopes.values),
         size_(input.size()),
         bands_(std::max(1u, input.bands)) {
     if (slopes_.size() == 1) slopes_.resize(input.channels, slopes_[0]);
@@ -128,10 +134,26 @@ class Activation : public Layer {
   size_t size_, bands_;
 };
 
+Signal infer_activation(const Node& node, std::span<const Signal> inputs) {
+  const auto [kind, limit] = fields_of<ActivationFields>(node);
+  const auto [limits, slopes] = tensors_of<ActivationTensors>(node);
+  const bool clipped = kind == ActivationKind::clipped_relu;
+  if (clipped && !limits ? !(limit > 0) : limit != 0)
+    refuse({"limit is ", limit, "; clipped_relu alone needs one, above 0"});
+  if (limits && !clipped) fail("only a clipped_relu has limits");
+  expect_length("limits", limits, inputs[0].channels);
+  for (float each : limits.values)
+    if (!(each > 0)) refuse({"a limit is ", each, ", expected above 0"});
+  if (static_cast<bool>(slopes) != (kind == ActivationKind::leaky_relu))
+    fail("a leaky_relu alone has slopes, and needs them");
+  if (slopes.rows != 1) expect_length("slopes", slopes, inputs[0].channels);
+  return inputs[0];
+}
+
 }  // namespace
 
-std::unique_ptr<Layer> make_activation(const Node& node, const Signal& input) {
-  return std::make_unique<Activation>(node, input);
-}
+constexpr LayerType layer_types::activation{
+    .record = {settings, slots, 1}, .infer = infer_activation, .make = make<Activation>};
+static_assert(layer_types::activation.record.is<ActivationFields, ActivationTensors>());
 
 }  // namespace tinyvox

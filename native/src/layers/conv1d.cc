@@ -1,21 +1,26 @@
-// Convolutions: as matrix products over gathered windows, and of small groups directly.
+// Convolutions in time: as matrix products over gathered windows, and of small groups directly.
 #include <algorithm>
 
-#include "layers.h"
+#include "layers/shapes.h"
+#include "layers/type.h"
 
 namespace tinyvox {
 namespace {
 
+constexpr Setting settings[] = {{"kernel", 1, max_span},        {"stride", 1, max_span},
+                                {"dilation", 1, max_span},      {"padding before", 0, max_span},
+                                {"padding after", 0, max_span}, {"groups", 1, max_dimension}};
+
 // The frames that a convolution in time reads.
 class Convolution : public Layer {
  public:
-  Convolution(const Node& node, const Signal& input)
+  Convolution(const Conv1dFields& fields, const Signal& input)
       : channels_(input.channels),
-        kernel_(node.ints[0]),
-        stride_(node.ints[1]),
-        dilation_(node.ints[2]),
-        before_(node.ints[3]),
-        after_(node.ints[4]) {}
+        kernel_(fields.kernel),
+        stride_(fields.stride),
+        dilation_(fields.dilation),
+        before_(fields.before),
+        after_(fields.after) {}
 
   Window window() const override {
     return {before_, dilation_ * (kernel_ - 1) + 1, stride_, after_};
@@ -27,10 +32,11 @@ class Convolution : public Layer {
 
 class Conv1d : public Convolution {
  public:
-  Conv1d(const Node& node, const Signal& input, Packer& packer)
-      : Convolution(node, input),
-        groups_(packer.split_rows(node.tensors[0], node.ints[5])),
-        bias_(node.tensors[1].values) {}
+  Conv1d(const Conv1dFields& fields, const WeightAndBias& tensors, const Signal& input,
+         Packer& packer)
+      : Convolution(fields, input),
+        groups_(packer.split_rows(tensors.weight, fields.groups)),
+        bias_(tensors.bias.values) {}
 
   size_t scratch_size() const override {
     return max_frames * (groups_[0].columns() + groups_[0].rows());
@@ -76,14 +82,15 @@ class Conv1d : public Convolution {
 // side, weight by weight. The order of the sums is the same on every instruction set.
 class GroupedConv1d : public Convolution {
  public:
-  GroupedConv1d(const Node& node, const Signal& input, Packer& packer)
-      : Convolution(node, input),
-        groups_(node.ints[5]),
-        rows_(node.tensors[0].rows / groups_),
-        columns_(leftmost(node.tensors[0]).columns),
-        rest_(packer.pack_after_first(node.tensors[0])),
-        bias_(node.tensors[1].values) {
-    if (packer.memory() == Memory::taken) pack(leftmost(node.tensors[0]));
+  GroupedConv1d(const Conv1dFields& fields, const WeightAndBias& tensors, const Signal& input,
+                Packer& packer)
+      : Convolution(fields, input),
+        groups_(fields.groups),
+        rows_(tensors.weight.rows / groups_),
+        columns_(leftmost(tensors.weight).columns),
+        rest_(packer.pack_after_first(tensors.weight)),
+        bias_(tensors.bias.values) {
+    if (packer.memory() == Memory::taken) pack(leftmost(tensors.weight));
   }
 
   size_t scratch_size() const override {
@@ -173,100 +180,43 @@ class GroupedConv1d : public Convolution {
 
 // Groups whose weights would fill less than an eighth of what a kernel multiplies for each: 64 rows
 // of 32 columns.
-bool has_small_groups(const Node& node) {
-  const Tensor& last = leftmost(node.tensors[0]);
-  const size_t groups = node.ints[5], rows = last.rows / groups;
+bool has_small_groups(const Tensor& weight, size_t groups) {
+  const Tensor& last = leftmost(weight);
+  const size_t rows = last.rows / groups;
   return groups >= 8 && rows * std::min<size_t>(last.columns, 32) <= 64 * 32 / 8;
 }
 
-class Conv2d : public Layer {
- public:
-  Conv2d(const Node& node, const Signal& input, Packer& packer)
-      : channels_(input.channels),
-        bands_(input.bands),
-        kernel_time_(node.ints[0]),
-        kernel_band_(node.ints[1]),
-        stride_time_(node.ints[2]),
-        stride_band_(node.ints[3]),
-        before_(node.ints[4]),
-        after_(node.ints[5]),
-        below_(node.ints[6]),
-        dilation_time_(node.ints[8]),
-        dilation_band_(node.ints[9]),
-        bands_out_(node.signal.bands),
-        groups_(packer.split_rows(node.tensors[0], node.ints[10])),
-        bias_(node.tensors[1].values) {}
+std::unique_ptr<Layer> make_conv1d(const Node& node, std::span<const Signal> inputs,
+                                   Packer& packer) {
+  const auto fields = fields_of<Conv1dFields>(node);
+  const auto tensors = tensors_of<WeightAndBias>(node);
+  if (has_small_groups(tensors.weight, fields.groups))
+    return std::make_unique<GroupedConv1d>(fields, tensors, inputs[0], packer);
+  return std::make_unique<Conv1d>(fields, tensors, inputs[0], packer);
+}
 
-  Window window() const override {
-    return {before_, dilation_time_ * (kernel_time_ - 1) + 1, stride_time_, after_};
-  }
-  size_t scratch_size() const override {
-    return max_frames * (groups_[0].columns() + groups_[0].rows());
-  }
-  size_t bytes() const override {
-    size_t total = bias_.size() * sizeof(float);
-    for (const PackedMatrix& group : groups_) total += group.bytes();
-    return total;
-  }
-  size_t products() const override { return bands_out_ * groups_.size() * groups_[0].products(); }
-  void reserve(MatrixWork& work) const override { groups_[0].reserve(work); }
+Signal infer_conv1d(const Node& node, std::span<const Signal> inputs) {
+  const auto fields = fields_of<Conv1dFields>(node);
+  const auto [weight, bias] = tensors_of<WeightAndBias>(node);
+  const uint64_t channels = static_cast<uint64_t>(weight.columns / fields.kernel) * fields.groups;
+  expect("weight columns modulo kernel", weight.columns % fields.kernel, 0);
+  expect("input channels", flat(inputs[0]), channels);
+  expect("output channels modulo groups", weight.rows % fields.groups, 0);
+  expect_length("bias", bias, weight.rows);
+  return make_signal(weight.rows, 0, stride_of(inputs[0], fields.stride));
+}
 
-  void run(std::span<const float* const> inputs, size_t frames, float* out, float*,
-           Work& work) const override {
-    for (size_t frame = 0; frame < frames; ++frame)
-      for (size_t group = 0; group < groups_.size(); ++group)
-        for (size_t band = 0; band < bands_out_; band += max_frames)
-          run_bands(inputs[0] + frame * stride_time_ * channels_ * bands_, group, band,
-                    std::min(max_frames, bands_out_ - band),
-                    out + frame * groups_.size() * groups_[0].rows() * bands_out_, work);
-  }
-
- private:
-  // Computes bands [first, first + count) of one group of channels of one frame of output.
-  void run_bands(const float* frames, size_t group, size_t first, size_t count, float* out,
-                 Work& work) const {
-    const size_t columns = groups_[0].columns(), rows = groups_[0].rows();
-    float* window = work.scratch.data();
-    float* result = window + max_frames * columns;
-    for (size_t i = 0; i < count; ++i) gather(frames, group, first + i, window + i * columns);
-    groups_[group].apply(window, count, result, work.matrix);
-    for (size_t i = 0; i < count; ++i)
-      for (size_t row = 0; row < rows; ++row) {
-        const size_t channel = group * rows + row;
-        out[channel * bands_out_ + first + i] =
-            result[i * rows + row] + (bias_.empty() ? 0.0f : bias_[channel]);
-      }
-  }
-
-  // In the order of the weights: channels, then time, then bands. Zeros beyond the first and the
-  // last band.
-  void gather(const float* frames, size_t group, size_t band_out, float* window) const {
-    const size_t size = channels_ / groups_.size();
-    for (size_t channel = group * size; channel < (group + 1) * size; ++channel)
-      for (size_t time = 0; time < kernel_time_; ++time)
-        for (size_t tap = 0; tap < kernel_band_; ++tap) {
-          const size_t padded = band_out * stride_band_ + tap * dilation_band_;
-          const bool inside = padded >= below_ && padded < below_ + bands_;
-          const float* bands = frames + (time * dilation_time_ * channels_ + channel) * bands_;
-          *window++ = inside ? bands[padded - below_] : 0.0f;
-        }
-  }
-
-  size_t channels_, bands_, kernel_time_, kernel_band_, stride_time_, stride_band_;
-  size_t before_, after_, below_, dilation_time_, dilation_band_, bands_out_;
-  std::vector<PackedMatrix> groups_;
-  std::vector<float> bias_;
-};
+uint64_t held(const Node& node) {
+  const auto fields = fields_of<Conv1dFields>(node);
+  return reach_of(fields.kernel, fields.dilation) + fields.before + fields.after;
+}
 
 }  // namespace
 
-std::unique_ptr<Layer> make_conv1d(const Node& node, const Signal& input, Packer& packer) {
-  if (has_small_groups(node)) return std::make_unique<GroupedConv1d>(node, input, packer);
-  return std::make_unique<Conv1d>(node, input, packer);
-}
-
-std::unique_ptr<Layer> make_conv2d(const Node& node, const Signal& input, Packer& packer) {
-  return std::make_unique<Conv2d>(node, input, packer);
-}
+constexpr LayerType layer_types::conv1d{.record = {settings, weight_and_bias},
+                                        .infer = infer_conv1d,
+                                        .make = make_conv1d,
+                                        .held = held};
+static_assert(layer_types::conv1d.record.is<Conv1dFields, WeightAndBias>());
 
 }  // namespace tinyvox

@@ -1,10 +1,14 @@
 // Tables of embeddings. Their codes stay as they are: a frame reads one row, not the whole matrix.
 #include <algorithm>
 
-#include "layers.h"
+#include "bytes.h"
+#include "layers/shapes.h"
+#include "layers/type.h"
 
 namespace tinyvox {
 namespace {
+
+constexpr Slot slots[] = {{"weight", false, false}};
 
 // The widest row of a matrix and of its factors.
 uint32_t widest(const Tensor& matrix) {
@@ -31,14 +35,8 @@ size_t bytes_of(const Tensor& matrix) {
 
 class Embedding : public Layer {
  public:
-  Embedding(const Tensor& weight, Memory memory)
-      : ids_(weight.rows),
-        size_(weight.columns),
-        widest_(widest(weight)),
-        bytes_(bytes_of(weight)),
-        products_(products_of(weight, true)) {
-    if (memory == Memory::taken) weight_ = weight.copy();
-  }
+  Embedding(const Node& node, Packer& packer)
+      : Embedding(tensors_of<OneWeight>(node).weight, packer.memory()) {}
 
   size_t scratch_size() const override { return 3 * widest_; }
   size_t bytes() const override { return bytes_; }
@@ -57,6 +55,15 @@ class Embedding : public Layer {
   }
 
  private:
+  Embedding(const Tensor& weight, Memory memory)
+      : ids_(weight.rows),
+        size_(weight.columns),
+        widest_(widest(weight)),
+        bytes_(bytes_of(weight)),
+        products_(products_of(weight, true)) {
+    if (memory == Memory::taken) weight_ = weight.copy();
+  }
+
   // A row of a matrix. `between` has room for three rows: one between two factors, a sum, and a row
   // of a leaf.
   void look_up(const Tensor& matrix, uint32_t row, float* to, float* between) const {
@@ -84,10 +91,21 @@ class Embedding : public Layer {
   Tensor weight_;
 };
 
+Signal infer_embedding(const Node& node, std::span<const Signal> inputs) {
+  expect("values in a frame of token ids", flat(inputs[0]), 1);
+  return make_signal(tensors_of<OneWeight>(node).weight.columns, 0, inputs[0].stride);
+}
+
+void check_input(const Node& node, uint32_t) {
+  if (node.inputs[0] != 0) fail("reads another layer, expected the input: token ids");
+}
+
 }  // namespace
 
-std::unique_ptr<Layer> make_embedding(const Node& node, const Packer& packer) {
-  return std::make_unique<Embedding>(node.tensors[0], packer.memory());
-}
+constexpr LayerType layer_types::embedding{.since = signals_version,
+                                           .record = {.tensors = slots},
+                                           .infer = infer_embedding,
+                                           .make = make<Embedding>,
+                                           .check = check_input};
 
 }  // namespace tinyvox

@@ -1,17 +1,23 @@
 // Recurrences of each value by itself.
 #include <algorithm>
 
-#include "layers.h"
+#include "layers/shapes.h"
+#include "layers/type.h"
 
 namespace tinyvox {
 namespace {
+
+constexpr Setting settings[] = {{"whether it runs backwards", 0, 1}};
+constexpr Slot slots[] = {{"weight", true, true}};
 
 // c = f c + u; with a weight, f is the sigmoid of itself plus the weight times c, and u is taken
 // 1 - f times.
 class ElementwiseRecurrence : public Layer {
  public:
   ElementwiseRecurrence(const Node& node, const Signal& input)
-      : size_(input.size()), reverse_(node.ints[0]), weight_(node.tensors[0].values) {}
+      : size_(input.size()),
+        reverse_(fields_of<ElementwiseFields>(node).reverse),
+        weight_(tensors_of<OneWeight>(node).weight.values) {}
 
   Window window() const override {
     Window window;
@@ -50,10 +56,21 @@ class ElementwiseRecurrence : public Layer {
   std::vector<float> weight_;
 };
 
+Signal infer_elementwise(const Node& node, std::span<const Signal> inputs) {
+  expect("number of inputs", inputs.size(), 2);
+  check_rates(inputs);
+  expect("size of the second input", flat(inputs[1]), flat(inputs[0]));
+  expect_length("weight", tensors_of<OneWeight>(node).weight, inputs[0].channels);
+  return inputs[0];
+}
+
 }  // namespace
 
-std::unique_ptr<Layer> make_elementwise_recurrence(const Node& node, const Signal& input) {
-  return std::make_unique<ElementwiseRecurrence>(node, input);
-}
+constexpr LayerType layer_types::elementwise_recurrence{
+    .since = signals_version,
+    .record = {.settings = settings, .tensors = slots, .most_inputs = 2},
+    .infer = infer_elementwise,
+    .make = make<ElementwiseRecurrence>};
+static_assert(layer_types::elementwise_recurrence.record.is<ElementwiseFields, OneWeight>());
 
 }  // namespace tinyvox

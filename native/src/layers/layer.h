@@ -52,23 +52,6 @@ class Layer {
                    Work& work) const = 0;
 };
 
-// Makes the layer of a node. `inputs` are the signals that it reads; a model has one `packer`.
-std::unique_ptr<Layer> make_layer(const Node& node, std::span<const Signal> inputs, Packer& packer);
-
-// Used by make_layer; each is in a file of its own.
-std::unique_ptr<Layer> make_recurrent(const Node& node, const Signal& input, Packer& packer);
-std::unique_ptr<Layer> make_conv1d(const Node& node, const Signal& input, Packer& packer);
-std::unique_ptr<Layer> make_conv2d(const Node& node, const Signal& input, Packer& packer);
-
-std::unique_ptr<Layer> make_activation(const Node& node, const Signal& input);
-std::unique_ptr<Layer> make_reduction(const Node& node, const Signal& input);
-std::unique_ptr<Layer> make_pool(const Node& node, const Signal& input);
-std::unique_ptr<Layer> make_take(const Node& node, const Signal& input);
-std::unique_ptr<Layer> make_spread(const Signal& one);
-std::unique_ptr<Layer> make_time_softmax(const Signal& input);
-std::unique_ptr<Layer> make_embedding(const Node& node, const Packer& packer);
-std::unique_ptr<Layer> make_elementwise_recurrence(const Node& node, const Signal& input);
-
 // Adds a bias to each frame, if there is one.
 void add_bias(const std::vector<float>& bias, size_t frames, float* y);
 

@@ -3,10 +3,13 @@
 #include <bit>
 #include <cstring>
 
-#include "layers.h"
+#include "layers/shapes.h"
+#include "layers/type.h"
 
 namespace tinyvox {
 namespace {
+
+constexpr Setting settings[] = {{"kind", 0, 7, 0, {.signals = 3}}};
 
 // The last float of the state holds the number of frames, as the bits of an integer: floats do not
 // count beyond 2^24.
@@ -14,8 +17,7 @@ uint32_t counted(float state) { return std::bit_cast<uint32_t>(state); }
 
 class Reduction : public Layer {
  public:
-  Reduction(const Node& node, const Signal& input)
-      : kind_(static_cast<ReductionKind>(node.ints[0])), size_(input.size()) {}
+  Reduction(ReductionKind kind, const Signal& input) : kind_(kind), size_(input.size()) {}
 
   Window window() const override {
     Window window;
@@ -133,14 +135,25 @@ class Middle : public Layer {
   size_t size_;
 };
 
-}  // namespace
-
-std::unique_ptr<Layer> make_reduction(const Node& node, const Signal& input) {
-  const auto kind = static_cast<ReductionKind>(node.ints[0]);
+std::unique_ptr<Layer> make_reduction(const Node& node, std::span<const Signal> inputs, Packer&) {
+  const Signal& input = inputs[0];
+  const ReductionKind kind = fields_of<ReduceFields>(node).kind;
   if (kind == ReductionKind::middle) return std::make_unique<Middle>(input);
   if (kind == ReductionKind::variance || kind == ReductionKind::variance_unbiased)
     return std::make_unique<Variance>(input, kind == ReductionKind::variance_unbiased);
-  return std::make_unique<Reduction>(node, input);
+  return std::make_unique<Reduction>(kind, input);
 }
+
+Signal infer_reduction(const Node&, std::span<const Signal> inputs) {
+  return make_signal(inputs[0].channels, inputs[0].bands, 0);
+}
+
+}  // namespace
+
+constexpr LayerType layer_types::reduce{.since = gating_version,
+                                        .record = {settings},
+                                        .infer = infer_reduction,
+                                        .make = make_reduction};
+static_assert(layer_types::reduce.record.is<ReduceFields>());
 
 }  // namespace tinyvox

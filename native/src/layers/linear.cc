@@ -1,0 +1,47 @@
+// Linear layers.
+#include "layers/shapes.h"
+#include "layers/type.h"
+#include "matrix.h"
+
+namespace tinyvox {
+namespace {
+
+class Linear : public Layer {
+ public:
+  Linear(const Node& node, Packer& packer)
+      : weight_(packer.pack(tensors_of<WeightAndBias>(node).weight)),
+        bias_(tensors_of<WeightAndBias>(node).bias.values) {}
+
+  size_t bytes() const override { return weight_.bytes() + bias_.size() * sizeof(float); }
+  size_t products() const override { return weight_.products(); }
+  void reserve(MatrixWork& work) const override { weight_.reserve(work); }
+
+  void run(std::span<const float* const> inputs, size_t frames, float* out, float*,
+           Work& work) const override {
+    weight_.apply(inputs[0], frames, out, work.matrix);
+    add_bias(bias_, frames, out);
+  }
+
+ private:
+  PackedMatrix weight_;
+  std::vector<float> bias_;
+};
+
+Signal infer_linear(const Node& node, std::span<const Signal> inputs) {
+  const auto [weight, bias] = tensors_of<WeightAndBias>(node);
+  expect("input size", flat(inputs[0]), weight.columns);
+  expect_length("bias", bias, weight.rows);
+  return make_signal(weight.rows, 0, inputs[0].stride);
+}
+
+}  // namespace
+
+constexpr LayerType layer_types::linear{
+    .record = {.tensors = weight_and_bias}, .infer = infer_linear, .make = make<Linear>};
+
+void add_bias(const std::vector<float>& bias, size_t frames, float* y) {
+  for (size_t frame = 0; frame < frames; ++frame)
+    for (size_t i = 0; i < bias.size(); ++i) y[frame * bias.size() + i] += bias[i];
+}
+
+}  // namespace tinyvox
