@@ -1,7 +1,9 @@
 #include "matrix.h"
 
 #include <algorithm>
+#include <climits>
 #include <cmath>
+#include <initializer_list>
 
 namespace tinyvox {
 namespace {
@@ -85,24 +87,51 @@ const Integers& table_of(const Tensor& tensor, uint32_t row, std::map<uint32_t, 
   return found->second;
 }
 
+// The first form of these that the set has; i8 otherwise.
+Form first_of(std::initializer_list<Form> forms, const Kernels& kernels) {
+  for (Form form : forms)
+    if (kernels.gemm_i8[static_cast<size_t>(form)]) return form;
+  return Form::i8;
+}
+
 // The form that takes the least memory among those of this instruction set; empty for floats.
 std::optional<Form> form_of(const Tensor& tensor, const Kernels& kernels) {
   if (tensor.kind == TensorKind::dense || tensor.columns > max_columns) return std::nullopt;
   const uint32_t entries = tensor.entries;
-  Form form = Form::i8;
-  if (!tensor.one_codebook())
-    form = entries <= 4 ? Form::r2 : Form::i8;
-  else if (entries <= 2)
-    form = Form::c1;
-  else if (entries <= 4)
-    form = Form::c2;
-  else if (entries <= 8)
-    form = Form::c3;
-  else if (entries <= 16)
-    form = Form::c4;
-  else if (entries <= 64)
-    form = Form::c6;
-  return kernels.gemm_i8[static_cast<size_t>(form)] ? form : Form::i8;
+  if (!tensor.one_codebook()) return entries <= 4 ? Form::r2 : Form::i8;
+  if (entries <= 2) return Form::c1;
+  if (entries <= 4) return Form::c2;
+  const bool grid = !tensor.zero.empty();
+  if (grid && entries <= 16) return first_of({Form::g4, Form::c4}, kernels);
+  if (entries <= 8) return Form::c3;
+  if (entries <= 16) return Form::c4;
+  return entries <= 64 ? first_of({Form::c6}, kernels) : Form::i8;
+}
+
+// The least and the largest of the integers that rows have.
+struct Range {
+  int least = INT_MAX, most = INT_MIN;
+};
+
+Range range_of(const Tensor& tensor, size_t first, size_t rows) {
+  Range range;
+  std::map<uint32_t, Integers> tables;
+  for (size_t row = first; row < first + rows; ++row) {
+    const std::vector<int>& values = table_of(tensor, static_cast<uint32_t>(row), tables).values;
+    const uint8_t* codes = tensor.codes.data() + row * tensor.columns;
+    for (size_t i = 0; i < tensor.columns; ++i) {
+      range.least = std::min(range.least, values[codes[i]]);
+      range.most = std::max(range.most, values[codes[i]]);
+    }
+  }
+  return range;
+}
+
+// The form of entries that are stored in bytes: of as few bits as the set can use.
+Form byte_form(const Range& range, const Kernels& kernels) {
+  const int span = range.most - range.least;
+  if (span <= 63) return first_of({Form::u6, Form::u7}, kernels);
+  return span <= 127 ? first_of({Form::u7}, kernels) : Form::i8;
 }
 
 }  // namespace
@@ -141,12 +170,21 @@ Leaf::Leaf(const Tensor& tensor, size_t first, size_t rows, const Kernels& kerne
     fine_ = tensor.fine_input;
     chunks_ = packing_of(*form_).chunks(columns_);
     offset_ = packing_of(*form_).offset != 0 ? packing_of(*form_).offset : kernels.value_offset;
+    if (*form_ == Form::g4) offset_ = static_cast<int32_t>(tensor.zero[0]);
   }
   if (memory == Memory::taken) pack(tensor, first);
 }
 
+// Which of the forms in bytes fits shows only when the codes are there; they take the same memory.
+void Leaf::choose_bytes(const Tensor& tensor, size_t first) {
+  const Range range = range_of(tensor, first, rows_);
+  form_ = byte_form(range, kernels_);
+  if (*form_ != Form::i8) offset_ = -range.least;
+}
+
 void Leaf::pack(const Tensor& tensor, size_t first) {
   if (!form_) return pack_dense(tensor, first);
+  if (*form_ == Form::i8) choose_bytes(tensor, first);
   scale_.resize(scales_size());
   std::copy_n(tensor.scale.data() + first, rows_, scale_.data());
   table_.resize(table_size());
@@ -155,6 +193,7 @@ void Leaf::pack(const Tensor& tensor, size_t first) {
   constexpr Pack packs[form_count] = {
       &Leaf::pack_codes<Form::c1>, &Leaf::pack_codes<Form::c2>, &Leaf::pack_codes<Form::r2>,
       &Leaf::pack_codes<Form::c3>, &Leaf::pack_codes<Form::c4>, &Leaf::pack_codes<Form::c6>,
+      &Leaf::pack_codes<Form::g4>, &Leaf::pack_codes<Form::u6>, &Leaf::pack_codes<Form::u7>,
       &Leaf::pack_codes<Form::i8>,
   };
   (this->*packs[static_cast<size_t>(*form_)])(tensor, first);
@@ -172,12 +211,12 @@ void Leaf::pack_codes(const Tensor& tensor, size_t first) {
   const size_t height = kernels_.block_rows, width = 4 * height;
   if (form == Form::r2)
     set_row_tables(tensor, first);
-  else if (form != Form::i8)
+  else if (has_table(form))
     set_table(tensor);
   std::map<uint32_t, Integers> tables;
   for (size_t row = 0; row < rows_; ++row) {
     const Integers* entries = nullptr;
-    if (form == Form::i8) {
+    if (packing.bits == 8) {
       entries = &table_of(tensor, static_cast<uint32_t>(first + row), tables);
       scale_[row] = entries->scaled(scale_[row]);
     }
@@ -189,7 +228,7 @@ void Leaf::pack_codes(const Tensor& tensor, size_t first) {
       const size_t some = std::min(packing.columns(), columns_ - start);
       for (size_t i = 0; i < some; ++i) {
         uint8_t code = codes[start + i];
-        if (form == Form::i8) code = static_cast<uint8_t>(entries->values[code] + offset_);
+        if (packing.bits == 8) code = static_cast<uint8_t>(entries->values[code] + offset_);
         put_code(form, chunk, width, lane + i % 4, i / 4, code);
       }
     }
@@ -226,7 +265,7 @@ size_t Leaf::chunk_bytes() const { return packing_of(*form_).registers * 4 * ker
 size_t Leaf::codes_size() const { return padded_blocks() * chunks_ * chunk_bytes(); }
 
 size_t Leaf::table_size() const {
-  if (form_ == Form::i8) return 0;
+  if (!has_table(*form_)) return 0;
   return form_ == Form::r2 ? padded_blocks() * kernels_.block_rows * 4 : 64;
 }
 

@@ -73,6 +73,7 @@ class Leaf {
   void pack_dense(const Tensor& tensor, size_t first);
   template <Form form>
   void pack_codes(const Tensor& tensor, size_t first);
+  void choose_bytes(const Tensor& tensor, size_t first);
   void set_table(const Tensor& tensor);
   void set_row_tables(const Tensor& tensor, size_t first);
   size_t blocks() const;         // of rows
