@@ -279,30 +279,33 @@ size_t Leaf::bytes() const {
 
 size_t Leaf::products() const { return (fine_ ? 2 : 1) * rows_ * columns_; }
 
-void Leaf::apply(const float* x, size_t frames, float* y, MatrixWork& work) const {
+void Leaf::apply(const float* x, size_t frames, float* y, MatrixWork& work, const End& end) const {
+  const Results results{y, rows_, end};
   if (!form_)
     return work.threads_.share(rows_, 4, rows_ * columns_ * frames, [&](size_t first, size_t last) {
-      multiply(first, last, x, frames, Results{y, rows_});
+      multiply(first, last, x, frames, results);
     });
-  apply_int8(x, frames, y, work);
-  if (fine_) apply_rest(x, frames, y, work);
+  if (!fine_) return apply_int8(x, frames, results, work);
+  apply_int8(x, frames, {y, rows_, {}}, work);
+  apply_rest(x, frames, results, work);
 }
 
 // What rounding to int8 left out of the input is itself an input, some hundred times smaller: the
 // two together are the input in 16 bits.
-void Leaf::apply_rest(const float* x, size_t frames, float* y, MatrixWork& work) const {
+void Leaf::apply_rest(const float* x, size_t frames, Results y, MatrixWork& work) const {
   const size_t stride = padded(columns_);
   for (size_t frame = 0; frame < frames; ++frame) {
     const int8_t* values = work.values_.data() + frame * stride;
     for (size_t i = 0, at = frame * columns_; i < columns_; ++i, ++at)
       work.rest_[at] = x[at] - static_cast<float>(values[i]) * work.scale_[frame];
   }
-  apply_int8(work.rest_.data(), frames, work.low_.data(), work);
-  for (size_t i = 0; i < frames * rows_; ++i) y[i] += work.low_[i];
+  apply_int8(work.rest_.data(), frames, {work.low_.data(), rows_, {}}, work);
+  const float* low = work.low_.data();
+  for (size_t frame = 0; frame < frames; ++frame, y.values += rows_, low += rows_)
+    for (size_t i = 0; i < rows_; ++i) y.values[i] = y.end(y.values[i] + low[i], i);
 }
 
-void Leaf::apply_int8(const float* x, size_t frames, float* y, MatrixWork& work) const {
-  const Results results{y, rows_};
+void Leaf::apply_int8(const float* x, size_t frames, Results y, MatrixWork& work) const {
   const size_t stride = padded(columns_);
   for (size_t frame = 0; frame < frames; ++frame)
     kernels_.quantize_i8(x + frame * columns_, columns_, stride,
@@ -310,13 +313,13 @@ void Leaf::apply_int8(const float* x, size_t frames, float* y, MatrixWork& work)
                          work.sum_ + frame);
   const Activations inputs{work.values_.data(), work.scale_, work.sum_, frames, stride};
   work.threads_.share(blocks(), panel_blocks, rows_ * columns_ * frames,
-                      [&](size_t first, size_t last) { multiply(first, last, inputs, results); });
+                      [&](size_t first, size_t last) { multiply(first, last, inputs, y); });
 }
 
 // Rows [first, last).
 void Leaf::multiply(size_t first, size_t last, const float* x, size_t frames, Results y) const {
-  y.values += first;
-  kernels_.gemm_f32({dense_.data() + first * columns_, last - first, columns_}, x, frames, y);
+  kernels_.gemm_f32({dense_.data() + first * columns_, last - first, columns_}, x, frames,
+                    y.from(first));
 }
 
 // Blocks of rows [first, last).
@@ -328,8 +331,7 @@ void Leaf::multiply(size_t first, size_t last, const Activations& x, Results y) 
                      std::min(last * height, rows_) - row,
                      chunks_,
                      offset_};
-  y.values += row;
-  kernels_.gemm_i8[static_cast<size_t>(*form_)](part, x, y);
+  kernels_.gemm_i8[static_cast<size_t>(*form_)](part, x, y.from(row));
 }
 
 void PackedMatrix::reserve(MatrixWork& work) const {
@@ -345,10 +347,11 @@ size_t PackedMatrix::products() const {
   return total;
 }
 
-void PackedMatrix::apply(const float* x, size_t frames, float* y, MatrixWork& work) const {
+void PackedMatrix::apply(const float* x, size_t frames, float* y, MatrixWork& work,
+                         const End& end) const {
   for (size_t i = chain_.size(); i-- > 0;) {
     float* to = i == 0 ? y : work.between_[i % 2].data();
-    chain_[i]->apply(x, frames, to, work);
+    chain_[i]->apply(x, frames, to, work, i == 0 ? end : End{});
     x = to;
   }
 }

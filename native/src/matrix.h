@@ -64,11 +64,11 @@ class Leaf {
   size_t products() const;  // to multiply one frame
   bool fine() const { return fine_; }
 
-  void apply(const float* x, size_t frames, float* y, MatrixWork& work) const;
+  void apply(const float* x, size_t frames, float* y, MatrixWork& work, const End& end) const;
 
  private:
-  void apply_int8(const float* x, size_t frames, float* y, MatrixWork& work) const;
-  void apply_rest(const float* x, size_t frames, float* y, MatrixWork& work) const;
+  void apply_int8(const float* x, size_t frames, Results y, MatrixWork& work) const;
+  void apply_rest(const float* x, size_t frames, Results y, MatrixWork& work) const;
   void pack(const Tensor& tensor, size_t first);
   void pack_dense(const Tensor& tensor, size_t first);
   template <Form form>
@@ -106,8 +106,8 @@ class PackedMatrix {
   size_t products() const;                 // to multiply one frame
   void reserve(MatrixWork& work) const;
 
-  // y [frames, rows] from x [frames, columns]; at most max_frames.
-  void apply(const float* x, size_t frames, float* y, MatrixWork& work) const;
+  // y [frames, rows] from x [frames, columns]; at most max_frames. It ends the layer, too.
+  void apply(const float* x, size_t frames, float* y, MatrixWork& work, const End& end = {}) const;
 
  private:
   friend class Packer;

@@ -131,9 +131,9 @@ struct Simd {
   }
 
   // The sums stand last: where one is NaN, the result is the operand that stands last.
-  static Floats ended(Floats products, const float* bias, float least, float most) {
-    const __m512 sums = _mm512_add_ps(products, _mm512_loadu_ps(bias));
-    return _mm512_min_ps(_mm512_set1_ps(most), _mm512_max_ps(_mm512_set1_ps(least), sums));
+  static Floats ended(Floats products, const End& end, size_t row) {
+    const __m512 sums = _mm512_add_ps(products, _mm512_loadu_ps(end.bias + row));
+    return _mm512_min_ps(_mm512_set1_ps(end.most), _mm512_max_ps(_mm512_set1_ps(end.least), sums));
   }
 
   static void store(Floats values, float* y) { _mm512_storeu_ps(y, values); }

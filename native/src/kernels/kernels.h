@@ -136,28 +136,30 @@ inline int32_t offset_of(const Weights& w, const Activations& x, size_t frame) {
                               static_cast<uint32_t>(x.sum[frame]));
 }
 
-// Row r of frame f of the result is stored in values[f * stride + r]: the product, or with a bias
-// the end of a layer, min(max(product + bias[r], least), most).
+// How a layer ends: with min(max(product + bias[row], least), most). Without a bias products stay
+// as they are. A NaN stays one.
+struct End {
+  const float* bias = nullptr;  // [rows]
+  float least = -INFINITY, most = INFINITY;
+
+  float operator()(float product, size_t row) const {
+    if (!bias) return product;
+    const float sum = product + bias[row], above = sum < least ? least : sum;
+    return most < above ? most : above;
+  }
+};
+
+// Row r of frame f of the result is stored in values[f * stride + r].
 struct Results {
   float* values;
   size_t stride;
-  const float* bias = nullptr;  // [rows]
-  float least = -INFINITY, most = INFINITY;
+  End end;
+
+  // The results from this row on.
+  Results from(size_t row) const {
+    return {values + row, stride, {end.bias ? end.bias + row : nullptr, end.least, end.most}};
+  }
 };
-
-// The results from this row on.
-inline Results from_row(Results y, size_t row) {
-  y.values += row;
-  if (y.bias) y.bias += row;
-  return y;
-}
-
-// What is stored for a product. A NaN stays one.
-inline float ended(float product, const Results& y, size_t row) {
-  if (!y.bias) return product;
-  const float sum = product + y.bias[row], above = sum < y.least ? y.least : sum;
-  return y.most < above ? y.most : above;
-}
 
 using GemmI8 = void (*)(const Weights& w, const Activations& x, Results y);
 

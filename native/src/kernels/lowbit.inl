@@ -12,7 +12,7 @@
 //   Simd::widen(sums, narrow)          adds such sums of 16 bits to those of 32
 //   Simd::add(a, b)                    adds Integers
 //   Simd::scaled(sums, offset, row scales, frame scale)    subtracts the offset, gives Floats
-//   Simd::ended(products, biases, least, most)   of Floats, as `ended` in kernels.h
+//   Simd::ended(products, end, row)    the end of a layer that has a bias, on Floats
 //   Simd::store(values, y), multiply_add(sums, w, x), total(sums)      on Floats
 //
 // A tile is some rows times some frames, whose sums stay in registers; for that, its loops over
@@ -32,12 +32,12 @@ inline void store_block(typename Simd::Integers sums, const Weights& w, const Ac
   const auto products = Simd::scaled(sums, offset_of(w, x, frame), w.scale + row, x.scale[frame]);
   float* to = y.values + frame * y.stride + row;
   if (w.rows - row >= Simd::rows) {
-    Simd::store(y.bias ? Simd::ended(products, y.bias + row, y.least, y.most) : products, to);
+    Simd::store(y.end.bias ? Simd::ended(products, y.end, row) : products, to);
     return;
   }
   float some[Simd::rows];
   Simd::store(products, some);
-  for (size_t r = 0; row + r < w.rows; ++r) to[r] = ended(some[r], y, row + r);
+  for (size_t r = 0; row + r < w.rows; ++r) to[r] = y.end(some[r], row + r);
 }
 
 // Of a sum that is kept in one or two parts.
@@ -114,7 +114,7 @@ inline void tile_i8(const Weights& w, const Activations& x, size_t block, size_t
           sums[b][f][0] = Simd::widen(sums[b][f][0], narrow[b][f][0]);
     }
   const size_t row = block * Simd::rows;
-  if (Frames == 1 && !y.bias && row + Blocks * Simd::rows <= w.rows) {
+  if (Frames == 1 && !y.end.bias && row + Blocks * Simd::rows <= w.rows) {
 #pragma GCC unroll 16
     for (int b = 0; b < Blocks; ++b)
       Simd::store(Simd::scaled(total(sums[b][0]), offset_of(w, x, frame),
@@ -182,7 +182,7 @@ inline void tile_f32(const WeightsF32& w, const float* x, size_t row, size_t fra
       float sum = totals[r][f];
       for (size_t i = whole; i < w.columns; ++i)
         sum += values[r * w.columns + i] * inputs[f * w.columns + i];
-      y.values[(frame + f) * y.stride + row + r] = ended(sum, y, row + r);
+      y.values[(frame + f) * y.stride + row + r] = y.end(sum, row + r);
     }
 }
 

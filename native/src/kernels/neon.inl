@@ -89,9 +89,9 @@ struct Simd : Quad {
   }
 
   // A NaN stays one.
-  static Floats ended(Floats products, const float* bias, float least, float most) {
-    const float32x4_t sums = vaddq_f32(products, vld1q_f32(bias));
-    const float32x4_t low = vdupq_n_f32(least), high = vdupq_n_f32(most);
+  static Floats ended(Floats products, const End& end, size_t row) {
+    const float32x4_t sums = vaddq_f32(products, vld1q_f32(end.bias + row));
+    const float32x4_t low = vdupq_n_f32(end.least), high = vdupq_n_f32(end.most);
     const float32x4_t above = vbslq_f32(vcltq_f32(sums, low), low, sums);
     return vbslq_f32(vcltq_f32(high, above), high, above);
   }

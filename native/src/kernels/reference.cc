@@ -31,7 +31,7 @@ void gemm_i8(const Weights& w, const Activations& x, Results y) {
         sum += static_cast<uint32_t>(entry_at<form>(w, row, i) * x.values[frame * x.stride + i]);
       sum -= static_cast<uint32_t>(offset_of(w, x, frame));
       const auto exact = static_cast<float>(static_cast<int32_t>(sum));
-      y.values[frame * y.stride + row] = ended(exact * w.scale[row] * x.scale[frame], y, row);
+      y.values[frame * y.stride + row] = y.end(exact * w.scale[row] * x.scale[frame], row);
     }
 }
 
@@ -41,7 +41,7 @@ void gemm_f32(const WeightsF32& w, const float* x, size_t frames, Results y) {
       float sum = 0;
       for (size_t i = 0; i < w.columns; ++i)
         sum += w.values[row * w.columns + i] * x[frame * w.columns + i];
-      y.values[frame * y.stride + row] = ended(sum, y, row);
+      y.values[frame * y.stride + row] = y.end(sum, row);
     }
 }
 
