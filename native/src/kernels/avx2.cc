@@ -21,7 +21,7 @@ struct Vector : Registers {
 
 // A lookup among 64 entries would take four lookups and three selections, so there is no c6.
 constinit const Kernels kernels_avx2 =
-    all_kernels<Chosen{.c6 = false, .g4 = true, .u6 = true, .u7 = true}>("avx2", 0);
+    all_kernels<Chosen{.c6 = false, .u6 = true, .u7 = true}>("avx2", 0);
 
 }  // namespace tinyvox
 

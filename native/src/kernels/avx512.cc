@@ -35,7 +35,7 @@ struct Simd {
 
     Lookup() = default;
     explicit Lookup(const uint8_t* bytes) {
-      if constexpr (form == Form::i8) return;
+      if constexpr (!has_table(form)) return;
       const __m512i table = _mm512_loadu_si512(bytes), mask = _mm512_set1_epi8((1 << bits) - 1);
       if constexpr (form == Form::r2 || form == Form::c6) {
         tables[0] = table;
@@ -96,6 +96,9 @@ struct Simd {
       const __m512i third = load(2);
       const __m512i low = merge(3, _mm512_srli_epi16(codes, 6), _mm512_srli_epi16(load(1), 4));
       return {find(third, t[0]), find(merge(15, low, _mm512_srli_epi16(third, 2)), t[0])};
+    } else if constexpr (form == Form::g4) {
+      const __m512i mask = _mm512_set1_epi8(15);
+      return {_mm512_and_si512(codes, mask), _mm512_and_si512(_mm512_srli_epi16(codes, 4), mask)};
     } else {
       return {codes, load(1)};
     }
@@ -152,7 +155,7 @@ struct Simd {
 
 // vpdpbusd needs unsigned weights, hence an offset of 128.
 constinit const Kernels kernels_avx512 =
-    all_kernels<Chosen{.c6 = true, .g4 = false, .u6 = false, .u7 = false}>("avx512", 128);
+    all_kernels<Chosen{.c6 = true, .u6 = false, .u7 = false}>("avx512", 128);
 
 }  // namespace tinyvox
 

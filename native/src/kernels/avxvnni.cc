@@ -27,7 +27,7 @@ struct Vector : Registers {
 // vpdpbusd needs unsigned weights, hence an offset of 128, with which bytes of any range are as
 // fast as those of 6 and 7 bits.
 constinit const Kernels kernels_avxvnni =
-    all_kernels<Chosen{.c6 = false, .g4 = true, .u6 = false, .u7 = false}>("avxvnni", 128);
+    all_kernels<Chosen{.c6 = false, .u6 = false, .u7 = false}>("avxvnni", 128);
 
 }  // namespace tinyvox
 

@@ -63,7 +63,10 @@ struct Simd : Quad {
       uint8x16_t first = at<bits>(codes, 2 * i * bits);
       uint8x16_t second = at<bits>(codes, (2 * i + 1) * bits);
       if constexpr (form == Form::r2) first = with_row(first), second = with_row(second);
-      return {lookup(first), lookup(second)};
+      if constexpr (form == Form::g4)
+        return {vreinterpretq_s8_u8(first), vreinterpretq_s8_u8(second)};
+      else
+        return {lookup(first), lookup(second)};
     }
   }
 

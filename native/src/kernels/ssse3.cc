@@ -56,7 +56,7 @@ struct Vector {
 }  // namespace
 
 constinit const Kernels kernels_ssse3 =
-    all_kernels<Chosen{.c6 = false, .g4 = true, .u6 = true, .u7 = true}>("ssse3", 0);
+    all_kernels<Chosen{.c6 = false, .u6 = true, .u7 = true}>("ssse3", 0);
 
 }  // namespace tinyvox
 
