@@ -51,6 +51,7 @@ struct Vector {
   }
 };
 
+#include "kernels/float.inl"
 #include "kernels/x86.inl"
 
 }  // namespace

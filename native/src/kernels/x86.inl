@@ -1,4 +1,5 @@
-// SSSE3, AVX2 and AVX-VNNI: all kernels except `Vector`, which the including file defines:
+// SSSE3, AVX2 and AVX-VNNI: all kernels of matrices except `Vector`, which the including file
+// defines:
 //
 //   Integers, Floats      registers, of the same number of bytes
 //   load, broadcast       bytes as they are; 16 bytes, or four, again and again
@@ -132,5 +133,4 @@ struct Simd : Vector {
   }
 };
 
-#include "kernels/float.inl"
 #include "kernels/lowbit.inl"
