@@ -13,6 +13,8 @@ struct Simd {
   using Floats = __m512;
   static constexpr size_t rows = 16, float_lanes = 16;
   static constexpr int sums = 16;
+  template <Form>
+  static constexpr size_t run = 1;
 
   // The entries of two quads, unsigned.
   struct Entries {
@@ -33,7 +35,7 @@ struct Simd {
 
     Lookup() = default;
     explicit Lookup(const uint8_t* bytes) {
-      if constexpr (form == Form::i8) return;
+      if constexpr (!has_table(form)) return;
       const __m512i table = _mm512_loadu_si512(bytes), mask = _mm512_set1_epi8((1 << bits) - 1);
       if constexpr (form == Form::r2 || form == Form::c6) {
         tables[0] = table;
@@ -94,6 +96,9 @@ struct Simd {
       const __m512i third = load(2);
       const __m512i low = merge(3, _mm512_srli_epi16(codes, 6), _mm512_srli_epi16(load(1), 4));
       return {find(third, t[0]), find(merge(15, low, _mm512_srli_epi16(third, 2)), t[0])};
+    } else if constexpr (form == Form::g4) {
+      const __m512i mask = _mm512_set1_epi8(15);
+      return {_mm512_and_si512(codes, mask), _mm512_and_si512(_mm512_srli_epi16(codes, 4), mask)};
     } else {
       return {codes, load(1)};
     }
@@ -120,12 +125,21 @@ struct Simd {
 
   static Integers add(Integers a, Integers b) { return _mm512_add_epi32(a, b); }
 
-  static void store(Integers sums, int32_t offset, const float* scale, float frame_scale,
-                    float* y) {
+  static Integers widen(Integers sums, Integers more) { return add(sums, more); }
+
+  static Floats scaled(Integers sums, int32_t offset, const float* scale, float frame_scale) {
     const __m512i sum = _mm512_sub_epi32(sums, _mm512_set1_epi32(offset));
     const __m512 scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_loadu_ps(scale));
-    _mm512_storeu_ps(y, _mm512_mul_ps(scaled, _mm512_set1_ps(frame_scale)));
+    return _mm512_mul_ps(scaled, _mm512_set1_ps(frame_scale));
   }
+
+  // The sums stand last: where one is NaN, the result is the operand that stands last.
+  static Floats ended(Floats products, const End& end, size_t row) {
+    const __m512 sums = _mm512_add_ps(products, _mm512_loadu_ps(end.bias + row));
+    return _mm512_min_ps(_mm512_set1_ps(end.most), _mm512_max_ps(_mm512_set1_ps(end.least), sums));
+  }
+
+  static void store(Floats values, float* y) { _mm512_storeu_ps(y, values); }
 
   static Floats multiply_add(Floats sums, const float* w, const float* x) {
     return _mm512_fmadd_ps(_mm512_loadu_ps(w), _mm512_loadu_ps(x), sums);
@@ -140,7 +154,8 @@ struct Simd {
 }  // namespace
 
 // vpdpbusd needs unsigned weights, hence an offset of 128.
-constinit const Kernels kernels_avx512 = all_kernels<true>("avx512", 128);
+constinit const Kernels kernels_avx512 =
+    all_kernels<Chosen{.c6 = true, .u6 = false, .u7 = false}>("avx512", 128);
 
 }  // namespace tinyvox
 

@@ -6,7 +6,9 @@
 
 #include "kernels/kernels.h"
 
-#if defined(__aarch64__) && defined(__linux__)
+#if defined(__x86_64__)
+#include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
 #endif
@@ -29,6 +31,15 @@ bool has_dot_products() {
 }
 #endif
 
+#if defined(__x86_64__)
+// Not every compiler knows this one by name. It needs what AVX2 needs, of the system also.
+bool has_avx_vnni() {
+  unsigned a, b, c, d;
+  return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0 &&
+         __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a >> 4 & 1) != 0;
+}
+#endif
+
 // The best first.
 constexpr Isa isas[] = {
 #if defined(__x86_64__)
@@ -39,8 +50,10 @@ constexpr Isa isas[] = {
               __builtin_cpu_supports("avx512vbmi") != 0 &&
               __builtin_cpu_supports("avx512vnni") != 0;
      }},
+    {&kernels_avxvnni, has_avx_vnni},
     {&kernels_avx2,
      [] { return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0; }},
+    {&kernels_ssse3, [] { return __builtin_cpu_supports("ssse3") != 0; }},
 #elif defined(__aarch64__)
     {&kernels_dotprod, has_dot_products},
     {&kernels_neon, [] { return true; }},

@@ -16,7 +16,8 @@ struct Quad {
 
 }  // namespace
 
-constinit const Kernels kernels_dotprod = all_kernels<true>("dotprod", 0);
+constinit const Kernels kernels_dotprod =
+    all_kernels<Chosen{.c6 = true, .u6 = false, .u7 = false}>("dotprod", 0);
 
 }  // namespace tinyvox
 

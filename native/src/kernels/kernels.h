@@ -7,6 +7,7 @@
 //   the rest   exactly: the same operations in the same order, without fused multiply-adds
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 
@@ -16,7 +17,8 @@ namespace tinyvox {
 inline constexpr size_t max_columns = 131072;
 
 // How the codes of a matrix lie in memory. weight = (entry - offset) * scale[row]; the entry is
-// looked up by the code, or is stored itself.
+// looked up by the code, or is stored itself. Of a grid the code is the entry, and the offset is
+// the code that stands for zero.
 //
 // A quad is four columns. A register holds the codes of one or more quads for a block of
 // Kernels::block_rows rows: byte 4 r + c holds those of row r and of column c of each quad. Each
@@ -30,21 +32,27 @@ enum class Form : uint8_t {
   c3,  // 3 bits: 2 quads
   c4,  // 4 bits: 2 quads
   c6,  // 6 bits: 4 quads in 3 registers; the upper two bits of each belong to the fourth quad
-  i8,  // no table, the entries themselves: 2 quads in 2 registers
+  g4,  // 4 bits, no table, the entries themselves, but for strays: 2 quads
+  u6,  // no table, entries of at most 6 bits in bytes: 2 quads in 2 registers
+  u7,  // the same of 7 bits
+  i8,  // the same of 8 bits, of which the set says what they mean
 };
-inline constexpr size_t form_count = 7;
+inline constexpr size_t form_count = 10;
 
 struct Packing {
   size_t registers, quads;  // of a chunk
   unsigned bits;            // of a code
-  // Entries of c1 to c4 are unsigned, and small enough that sums of their products with int8
+  // Entries of so many bits are unsigned, and small enough that sums of their products with int8
   // activations fit the 16 bits that some sets sum in:
   //
-  //   c4              7 bits, offset 64:   a pair of products, 2 * 127 * 127 = 32258
-  //   c1, c2, c3      6 bits, offset 32:   two pairs, 4 * 63 * 127 = 32004
+  //   c4, u7              7 bits:   a pair of products, 2 * 127 * 127 = 32258
+  //   c1, c2, c3, u6      6 bits:   two pairs, 4 * 63 * 127 = 32004
+  //   g4                  4 bits:   eight pairs, 16 * 15 * 127 = 30480
   //
   // The entries of the others are -127 to 127; a set adds its Kernels::value_offset to them.
-  int32_t offset;  // 0: that of the set
+  unsigned entry_bits;
+  // 32 and 64 in tables. 0: that of the matrix, or of the set where entries are of 8 bits.
+  int32_t offset;
 
   constexpr size_t columns() const { return 4 * quads; }
   constexpr size_t chunks(size_t of_columns) const {
@@ -53,10 +61,13 @@ struct Packing {
 };
 
 inline constexpr Packing packings[form_count] = {
-    {1, 8, 1, 32}, {1, 4, 2, 32}, {1, 4, 2, 0}, {1, 2, 3, 32},
-    {1, 2, 4, 64}, {3, 4, 6, 0},  {2, 2, 8, 0},
+    {1, 8, 1, 6, 32}, {1, 4, 2, 6, 32}, {1, 4, 2, 8, 0}, {1, 2, 3, 6, 32}, {1, 2, 4, 7, 64},
+    {3, 4, 6, 8, 0},  {1, 2, 4, 4, 0},  {2, 2, 8, 6, 0}, {2, 2, 8, 7, 0},  {2, 2, 8, 8, 0},
 };
 constexpr const Packing& packing_of(Form form) { return packings[static_cast<size_t>(form)]; }
+
+// Whether entries are looked up; otherwise they are stored.
+constexpr bool has_table(Form form) { return form < Form::g4; }
 
 // The bytes of a frame's activations: whole chunks of every form.
 inline constexpr size_t padded_to = 32;
@@ -69,7 +80,7 @@ constexpr size_t padded(size_t columns) {
 inline uint8_t code_at(Form form, const uint8_t* chunk, size_t width, size_t lane, size_t quad) {
   const auto byte = [&](size_t index) -> unsigned { return chunk[index * width + lane]; };
   const unsigned bits = packing_of(form).bits, mask = (1u << bits) - 1;
-  if (form == Form::i8) return static_cast<uint8_t>(byte(quad));
+  if (bits == 8) return static_cast<uint8_t>(byte(quad));
   if (form != Form::c6) return static_cast<uint8_t>(byte(0) >> bits * quad & mask);
   if (quad < 3) return static_cast<uint8_t>(byte(quad) & mask);
   return static_cast<uint8_t>(byte(0) >> 6 | byte(1) >> 6 << 2 | byte(2) >> 6 << 4);
@@ -81,7 +92,7 @@ inline void put_code(Form form, uint8_t* chunk, size_t width, size_t lane, size_
   const auto add = [&](size_t index, unsigned value) {
     chunk[index * width + lane] |= static_cast<uint8_t>(value);
   };
-  if (form == Form::i8) return add(quad, code);
+  if (packing_of(form).bits == 8) return add(quad, code);
   if (form != Form::c6) return add(0, static_cast<unsigned>(code) << packing_of(form).bits * quad);
   if (quad < 3) return add(quad, code);
   for (size_t i = 0; i < 3; ++i) add(i, static_cast<unsigned>(code >> 2 * i & 3) << 6);
@@ -97,12 +108,21 @@ constexpr size_t chunk_at(size_t chunks, size_t block, size_t chunk) {
   return (block - in_panel) * chunks + chunk * panel_blocks + in_panel;
 }
 
+// An entry of g4 that 4 bits do not hold: what is missing in it. Such a matrix has few of them.
+struct Stray {
+  uint32_t column : 17;
+  uint32_t row : 5;  // of the block
+  int32_t more : 10;
+};
+
 struct Weights {
   const uint8_t* codes;  // [panels, chunks, panel_blocks, registers, 4 * block_rows]
   const uint8_t* table;  // [64] by code; r2: [row blocks, 4 * block_rows], byte 4 r + code
   const float* scale;    // [row blocks * block_rows]
   size_t rows, chunks;
   int32_t offset;
+  const Stray* strays;         // block by block: those of block b are
+  const uint32_t* stray_ends;  // [stray_ends[b], stray_ends[b + 1]); null if there are none
 };
 
 struct WeightsF32 {
@@ -125,10 +145,29 @@ inline int32_t offset_of(const Weights& w, const Activations& x, size_t frame) {
                               static_cast<uint32_t>(x.sum[frame]));
 }
 
+// How a layer ends: with min(max(product + bias[row], least), most). Without a bias products stay
+// as they are. A NaN stays one.
+struct End {
+  const float* bias = nullptr;  // [rows]
+  float least = -INFINITY, most = INFINITY;
+
+  float operator()(float product, size_t row) const {
+    if (!bias) return product;
+    const float sum = product + bias[row], above = sum < least ? least : sum;
+    return most < above ? most : above;
+  }
+};
+
 // Row r of frame f of the result is stored in values[f * stride + r].
 struct Results {
   float* values;
   size_t stride;
+  End end;
+
+  // The results from this row on.
+  Results from(size_t row) const {
+    return {values + row, stride, {end.bias ? end.bias + row : nullptr, end.least, end.most}};
+  }
 };
 
 using GemmI8 = void (*)(const Weights& w, const Activations& x, Results y);
@@ -138,7 +177,8 @@ struct Kernels {
   size_t block_rows;     // rows in a block of weights
   int32_t value_offset;  // added to the entries of r2, c6 and i8
 
-  GemmI8 gemm_i8[form_count];  // by Form; null if i8 is faster
+  // By Form; null if i8 is as fast for c6, u6 or u7.
+  GemmI8 gemm_i8[form_count];
   void (*gemm_f32)(const WeightsF32& w, const float* x, size_t frames, Results y);
 
   // Quantizes one frame of `columns` values to int8. The largest magnitude becomes 127; rounds to
@@ -163,7 +203,7 @@ struct Kernels {
 
 extern const Kernels kernels_scalar;
 #if defined(__x86_64__)
-extern const Kernels kernels_avx2, kernels_avx512;
+extern const Kernels kernels_ssse3, kernels_avx2, kernels_avxvnni, kernels_avx512;
 #elif defined(__aarch64__)
 extern const Kernels kernels_neon, kernels_dotprod;
 #endif

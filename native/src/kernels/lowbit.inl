@@ -8,9 +8,12 @@
 //   Simd::unpack<form, i>(bytes, lookup)   entries of quads 2 i and 2 i + 1 of a chunk
 //   Simd::dot(sums, more, entries, x)  adds the products with 8 activations: of the first quad to
 //                                      `sums`, of the second to `more`, which may be the same
+//   Simd::run<form>                    chunks whose products `dot` sums in 16 bits; 1: in 32 bits
+//   Simd::widen(sums, narrow)          adds such sums of 16 bits to those of 32
 //   Simd::add(a, b)                    adds Integers
-//   Simd::store(sums, offset, row scales, frame scale, y)   subtracts the offset, scales, stores
-//   Simd::multiply_add(sums, w, x), total(sums)             on Floats
+//   Simd::scaled(sums, offset, row scales, frame scale)    subtracts the offset, gives Floats
+//   Simd::ended(products, end, row)    the end of a layer that has a bias, on Floats
+//   Simd::store(values, y), multiply_add(sums, w, x), total(sums)      on Floats
 //
 // A tile is some rows times some frames, whose sums stay in registers; for that, its loops over
 // rows and frames are unrolled. Unpacked weights are used for all frames of the tile, and an
@@ -22,24 +25,54 @@ constexpr size_t cached_bytes = size_t{1} << 18;
 // How far ahead weights are prefetched for a single frame, whose speed depends on memory alone.
 constexpr size_t prefetch_bytes = 2048;
 
-// Scales the sums of a tile, [frames, blocks], and stores those of existing rows.
-[[gnu::noinline]] void store_tile(const typename Simd::Integers* sums, int blocks, int frames,
-                                  const Weights& w, const Activations& x, size_t block,
-                                  size_t frame, Results y) {
-  for (int f = 0; f < frames; ++f)
-    for (int b = 0; b < blocks; ++b, ++sums) {
-      const size_t at = frame + f, row = (block + b) * Simd::rows;
-      if (row >= w.rows) continue;
-      const int32_t offset = offset_of(w, x, at);
-      float* to = y.values + at * y.stride + row;
-      if (w.rows - row >= Simd::rows) {
-        Simd::store(*sums, offset, w.scale + row, x.scale[at], to);
-        continue;
-      }
-      float some[Simd::rows];
-      Simd::store(*sums, offset, w.scale + row, x.scale[at], some);
-      for (size_t r = 0; row + r < w.rows; ++r) to[r] = some[r];
+// Scales the sums of the block of rows that begins at `row`, ends the layer, and stores the rows
+// that exist.
+inline void store_block(typename Simd::Integers sums, const Weights& w, const Activations& x,
+                        size_t row, size_t frame, const Results& y) {
+  const auto products = Simd::scaled(sums, offset_of(w, x, frame), w.scale + row, x.scale[frame]);
+  float* to = y.values + frame * y.stride + row;
+  if (w.rows - row >= Simd::rows) {
+    Simd::store(y.end.bias ? Simd::ended(products, y.end, row) : products, to);
+    return;
+  }
+  float some[Simd::rows];
+  Simd::store(products, some);
+  for (size_t r = 0; row + r < w.rows; ++r) to[r] = y.end(some[r], row + r);
+}
+
+// Of a sum that is kept in one or two parts.
+template <size_t parts>
+inline auto total(const typename Simd::Integers (&sums)[parts]) {
+  return parts == 2 ? Simd::add(sums[0], sums[parts - 1]) : sums[0];
+}
+
+// Adds the products that the strays of a block leave out of its sums, [frames, blocks].
+inline void add_strays(typename Simd::Integers* sums, int blocks, int frames, const Weights& w,
+                       const Activations& x, size_t block, size_t frame) {
+  const int8_t* values = x.values + frame * x.stride;
+  for (uint32_t i = w.stray_ends[block]; i < w.stray_ends[block + 1]; ++i) {
+    const Stray stray = w.strays[i];
+    for (int f = 0; f < frames; ++f) {
+      char* sum = reinterpret_cast<char*>(sums + f * blocks) + stray.row * sizeof(int32_t);
+      uint32_t total;
+      __builtin_memcpy(&total, sum, sizeof total);
+      total += static_cast<uint32_t>(stray.more * values[f * x.stride + stray.column]);
+      __builtin_memcpy(sum, &total, sizeof total);
     }
+  }
+}
+
+// Stores the rows of a tile that exist, sums [frames, blocks].
+[[gnu::noinline]] void store_tile(typename Simd::Integers* sums, int blocks, int frames,
+                                  const Weights& w, const Activations& x, size_t block,
+                                  size_t frame, const Results& y) {
+  for (int b = 0; w.stray_ends && b < blocks; ++b)
+    if ((block + b) * Simd::rows < w.rows)
+      add_strays(sums + b, blocks, frames, w, x, block + b, frame);
+  for (int f = 0; f < frames; ++f)
+    for (int b = 0; b < blocks; ++b, ++sums)
+      if (const size_t row = (block + b) * Simd::rows; row < w.rows)
+        store_block(*sums, w, x, row, frame + f, y);
 }
 
 // `block` is the first of `Blocks` blocks of rows of a panel, `frame` the first of `Frames` frames.
@@ -48,8 +81,9 @@ inline void tile_i8(const Weights& w, const Activations& x, size_t block, size_t
   constexpr Packing packing = packing_of(form);
   constexpr size_t width = 4 * Simd::rows, chunk_bytes = packing.registers * width;
   // With few sums each addition would wait for the one before; then each sum is kept in two parts.
-  constexpr int halves = Blocks * Frames * 2 <= Simd::sums ? 2 : 1;
-  static_assert(Frames > 1 || halves == 2);
+  constexpr size_t run = Simd::template run<form>;
+  constexpr int halves = Blocks * Frames * 2 <= Simd::sums && run == 1 ? 2 : 1;
+  static_assert(Frames > 1 || halves == 2 || run > 1);
   constexpr int tables = form == Form::r2 ? Blocks : 1;
 
   typename Simd::template Lookup<form> lookups[tables];
@@ -60,17 +94,17 @@ inline void tile_i8(const Weights& w, const Activations& x, size_t block, size_t
   const int8_t* values = x.values + frame * x.stride;
   typename Simd::Integers sums[Blocks][Frames][halves] = {};
 
-  const auto pair = [&]<int i>(const uint8_t* chunk, const int8_t* inputs) {
+  const auto pair = [&]<int i>(const uint8_t* chunk, const int8_t* inputs, auto& to) {
 #pragma GCC unroll 16
     for (int b = 0; b < Blocks; ++b) {
       const auto entries =
           Simd::template unpack<form, i>(chunk + b * chunk_bytes, lookups[tables > 1 ? b : 0]);
 #pragma GCC unroll 16
       for (int f = 0; f < Frames; ++f)
-        Simd::dot(sums[b][f][0], sums[b][f][halves - 1], entries, inputs + f * x.stride + 8 * i);
+        Simd::dot(to[b][f][0], to[b][f][halves - 1], entries, inputs + f * x.stride + 8 * i);
     }
   };
-  for (size_t c = 0; c < w.chunks; ++c) {
+  const auto one_chunk = [&](size_t c, auto& to) {
     const uint8_t* chunk = codes + c * panel_blocks * chunk_bytes;
     const int8_t* inputs = values + c * packing.columns();
     if constexpr (Frames == 1)
@@ -78,18 +112,32 @@ inline void tile_i8(const Weights& w, const Activations& x, size_t block, size_t
       for (int b = 0; b < Blocks; ++b)
         for (size_t i = 0; i < chunk_bytes; i += 64)
           __builtin_prefetch(chunk + b * chunk_bytes + prefetch_bytes + i);
-    pair.template operator()<0>(chunk, inputs);
-    if constexpr (packing.quads > 2) pair.template operator()<1>(chunk, inputs);
+    pair.template operator()<0>(chunk, inputs, to);
+    if constexpr (packing.quads > 2) pair.template operator()<1>(chunk, inputs, to);
     if constexpr (packing.quads > 4) {
-      pair.template operator()<2>(chunk, inputs);
-      pair.template operator()<3>(chunk, inputs);
+      pair.template operator()<2>(chunk, inputs, to);
+      pair.template operator()<3>(chunk, inputs, to);
     }
-  }
-  if (const size_t row = block * Simd::rows; Frames == 1 && row + Blocks * Simd::rows <= w.rows) {
+  };
+  if constexpr (run == 1)
+    for (size_t c = 0; c < w.chunks; ++c) one_chunk(c, sums);
+  else
+    for (size_t c = 0; c < w.chunks;) {
+      const size_t last = w.chunks - c < run ? w.chunks : c + run;
+      typename Simd::Integers narrow[Blocks][Frames][halves] = {};
+      for (; c < last; ++c) one_chunk(c, narrow);
+#pragma GCC unroll 16
+      for (int b = 0; b < Blocks; ++b)
+#pragma GCC unroll 16
+        for (int f = 0; f < Frames; ++f)
+          sums[b][f][0] = Simd::widen(sums[b][f][0], narrow[b][f][0]);
+    }
+  const size_t row = block * Simd::rows;
+  if (Frames == 1 && !y.end.bias && !w.stray_ends && row + Blocks * Simd::rows <= w.rows) {
 #pragma GCC unroll 16
     for (int b = 0; b < Blocks; ++b)
-      Simd::store(Simd::add(sums[b][0][0], sums[b][0][halves - 1]), offset_of(w, x, frame),
-                  w.scale + row + b * Simd::rows, x.scale[frame],
+      Simd::store(Simd::scaled(total(sums[b][0]), offset_of(w, x, frame),
+                               w.scale + row + b * Simd::rows, x.scale[frame]),
                   y.values + frame * y.stride + row + b * Simd::rows);
     return;
   }
@@ -97,9 +145,7 @@ inline void tile_i8(const Weights& w, const Activations& x, size_t block, size_t
 #pragma GCC unroll 16
   for (int f = 0; f < Frames; ++f)
 #pragma GCC unroll 16
-    for (int b = 0; b < Blocks; ++b)
-      all[f * Blocks + b] =
-          halves == 2 ? Simd::add(sums[b][f][0], sums[b][f][halves - 1]) : sums[b][f][0];
+    for (int b = 0; b < Blocks; ++b) all[f * Blocks + b] = total(sums[b][f]);
   store_tile(all, Blocks, Frames, w, x, block, frame, y);
 }
 
@@ -155,7 +201,7 @@ inline void tile_f32(const WeightsF32& w, const float* x, size_t row, size_t fra
       float sum = totals[r][f];
       for (size_t i = whole; i < w.columns; ++i)
         sum += values[r * w.columns + i] * inputs[f * w.columns + i];
-      y.values[(frame + f) * y.stride + row + r] = sum;
+      y.values[(frame + f) * y.stride + row + r] = y.end(sum, row + r);
     }
 }
 
@@ -168,14 +214,17 @@ void gemm_f32(const WeightsF32& w, const float* x, size_t frames, Results y) {
                         });
 }
 
-// All kernels of a set. `six_bits` says that it can look up 64 entries at a time.
-template <bool six_bits>
+// All kernels of a set. `chosen` says of c6, u6 and u7 which the set has.
+struct Chosen {
+  bool c6, u6, u7;
+};
+template <Chosen chosen>
 constexpr Kernels all_kernels(const char* isa, int32_t value_offset) {
   Kernels all{isa,
               Simd::rows,
               value_offset,
               {gemm_i8<Form::c1>, gemm_i8<Form::c2>, gemm_i8<Form::r2>, gemm_i8<Form::c3>,
-               gemm_i8<Form::c4>, nullptr, gemm_i8<Form::i8>},
+               gemm_i8<Form::c4>},
               gemm_f32,
               quantize_i8,
               sigmoid_f32,
@@ -184,6 +233,11 @@ constexpr Kernels all_kernels(const char* isa, int32_t value_offset) {
               gru_f32,
               rnn_tanh_f32,
               log_softmax_f32};
-  if constexpr (six_bits) all.gemm_i8[static_cast<size_t>(Form::c6)] = gemm_i8<Form::c6>;
+  const auto set = [&]<Form form>() { all.gemm_i8[static_cast<size_t>(form)] = gemm_i8<form>; };
+  if constexpr (chosen.c6) set.template operator()<Form::c6>();
+  set.template operator()<Form::g4>();
+  if constexpr (chosen.u6) set.template operator()<Form::u6>();
+  if constexpr (chosen.u7) set.template operator()<Form::u7>();
+  set.template operator()<Form::i8>();
   return all;
 }

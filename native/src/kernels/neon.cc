@@ -21,7 +21,8 @@ struct Quad {
 
 }  // namespace
 
-constinit const Kernels kernels_neon = all_kernels<true>("neon", 0);
+constinit const Kernels kernels_neon =
+    all_kernels<Chosen{.c6 = true, .u6 = false, .u7 = false}>("neon", 0);
 
 }  // namespace tinyvox
 

@@ -6,6 +6,8 @@ struct Simd : Quad {
   using Floats = float32x4_t;
   static constexpr size_t rows = 4, float_lanes = 4;
   static constexpr int sums = 16;
+  template <Form>
+  static constexpr size_t run = 1;
 
   // The entries of two quads. Unsigned ones have at most 7 bits, so they can be read as signed.
   struct Entries {
@@ -19,7 +21,7 @@ struct Simd : Quad {
 
     Lookup() = default;
     explicit Lookup(const uint8_t* bytes) {
-      if constexpr (form != Form::i8)
+      if constexpr (has_table(form))
         for (int i = 0; i < registers; ++i) tables[i] = vld1q_u8(bytes + 16 * i);
     }
 
@@ -61,7 +63,10 @@ struct Simd : Quad {
       uint8x16_t first = at<bits>(codes, 2 * i * bits);
       uint8x16_t second = at<bits>(codes, (2 * i + 1) * bits);
       if constexpr (form == Form::r2) first = with_row(first), second = with_row(second);
-      return {lookup(first), lookup(second)};
+      if constexpr (form == Form::g4)
+        return {vreinterpretq_s8_u8(first), vreinterpretq_s8_u8(second)};
+      else
+        return {lookup(first), lookup(second)};
     }
   }
 
@@ -79,11 +84,22 @@ struct Simd : Quad {
 
   static Integers add(Integers a, Integers b) { return vaddq_s32(a, b); }
 
-  static void store(Integers sums, int32_t offset, const float* scale, float frame_scale,
-                    float* y) {
+  static Integers widen(Integers sums, Integers more) { return add(sums, more); }
+
+  static Floats scaled(Integers sums, int32_t offset, const float* scale, float frame_scale) {
     const int32x4_t sum = vsubq_s32(sums, vdupq_n_s32(offset));
-    vst1q_f32(y, vmulq_n_f32(vmulq_f32(vcvtq_f32_s32(sum), vld1q_f32(scale)), frame_scale));
+    return vmulq_n_f32(vmulq_f32(vcvtq_f32_s32(sum), vld1q_f32(scale)), frame_scale);
   }
+
+  // A NaN stays one.
+  static Floats ended(Floats products, const End& end, size_t row) {
+    const float32x4_t sums = vaddq_f32(products, vld1q_f32(end.bias + row));
+    const float32x4_t low = vdupq_n_f32(end.least), high = vdupq_n_f32(end.most);
+    const float32x4_t above = vbslq_f32(vcltq_f32(sums, low), low, sums);
+    return vbslq_f32(vcltq_f32(high, above), high, above);
+  }
+
+  static void store(Floats values, float* y) { vst1q_f32(y, values); }
 
   static Floats multiply_add(Floats sums, const float* w, const float* x) {
     return vfmaq_f32(sums, vld1q_f32(w), vld1q_f32(x));

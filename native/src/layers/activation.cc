@@ -61,7 +61,7 @@ class Activation : public Layer {
       case ActivationKind::relu:
       case ActivationKind::clipped_relu:
         if (!limits_.empty()) return each(limits_, x, frames, out, clip);
-        return map(x, values, out, [this](float v) { return clip(v, limit_); });
+        return map(x, values, out, [limit = limit_](float v) { return clip(v, limit); });
       case ActivationKind::leaky_relu:
         return each(slopes_, x, frames, out,
                     [](float v, float slope) { return v > 0 ? v : v * slope; });
@@ -150,10 +150,20 @@ Signal infer_activation(const Node& node, std::span<const Signal> inputs) {
   return inputs[0];
 }
 
+std::optional<Limits> limits(const Node& node) {
+  const auto [kind, limit] = fields_of<ActivationFields>(node);
+  if (!tensors_of<ActivationTensors>(node).limits.values.empty()) return std::nullopt;
+  if (kind == ActivationKind::relu) return Limits{0, INFINITY};
+  if (kind == ActivationKind::clipped_relu) return Limits{0, limit};
+  return std::nullopt;
+}
+
 }  // namespace
 
-constexpr LayerType layer_types::activation{
-    .record = {settings, slots, 1}, .infer = infer_activation, .make = make<Activation>};
+constexpr LayerType layer_types::activation{.record = {settings, slots, 1},
+                                            .infer = infer_activation,
+                                            .make = make<Activation>,
+                                            .limits = limits};
 static_assert(layer_types::activation.record.is<ActivationFields, ActivationTensors>());
 
 }  // namespace tinyvox

@@ -2,7 +2,9 @@
 // last from frame to frame in its `state`, and temporary values in its `Work`.
 #pragma once
 
+#include <cmath>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "file.h"
@@ -50,6 +52,11 @@ class Layer {
   // is [frames, size of the output].
   virtual void run(std::span<const float* const> inputs, size_t frames, float* out, float* state,
                    Work& work) const = 0;
+};
+
+// An activation that is min(max(x, least), most) for every value.
+struct Limits {
+  float least = -INFINITY, most = INFINITY;
 };
 
 // Adds a bias to each frame, if there is one.

@@ -8,9 +8,12 @@ namespace {
 
 class Linear : public Layer {
  public:
-  Linear(const Node& node, Packer& packer)
+  Linear(const Node& node, Packer& packer, const Limits& limits = {})
       : weight_(packer.pack(tensors_of<WeightAndBias>(node).weight)),
-        bias_(tensors_of<WeightAndBias>(node).bias.values) {}
+        bias_(tensors_of<WeightAndBias>(node).bias.values),
+        limits_(limits) {
+    if (limits.least != -INFINITY) bias_.resize(weight_.rows());  // an end needs one
+  }
 
   size_t bytes() const override { return weight_.bytes() + bias_.size() * sizeof(float); }
   size_t products() const override { return weight_.products(); }
@@ -18,13 +21,14 @@ class Linear : public Layer {
 
   void run(std::span<const float* const> inputs, size_t frames, float* out, float*,
            Work& work) const override {
-    weight_.apply(inputs[0], frames, out, work.matrix);
-    add_bias(bias_, frames, out);
+    weight_.apply(inputs[0], frames, out, work.matrix,
+                  {bias_.empty() ? nullptr : bias_.data(), limits_.least, limits_.most});
   }
 
  private:
   PackedMatrix weight_;
   std::vector<float> bias_;
+  Limits limits_;
 };
 
 Signal infer_linear(const Node& node, std::span<const Signal> inputs) {
@@ -34,10 +38,17 @@ Signal infer_linear(const Node& node, std::span<const Signal> inputs) {
   return make_signal(weight.rows, 0, inputs[0].stride);
 }
 
+std::unique_ptr<Layer> make_within(const Node& node, std::span<const Signal>, Packer& packer,
+                                   const Limits& limits) {
+  return std::make_unique<Linear>(node, packer, limits);
+}
+
 }  // namespace
 
-constexpr LayerType layer_types::linear{
-    .record = {.tensors = weight_and_bias}, .infer = infer_linear, .make = make<Linear>};
+constexpr LayerType layer_types::linear{.record = {.tensors = weight_and_bias},
+                                        .infer = infer_linear,
+                                        .make = make<Linear>,
+                                        .make_within = make_within};
 
 void add_bias(const std::vector<float>& bias, size_t frames, float* y) {
   for (size_t frame = 0; frame < frames; ++frame)

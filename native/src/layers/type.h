@@ -70,6 +70,13 @@ struct LayerType {
   // Makes the layer. `inputs` are the signals that it reads; a model has one `packer`.
   std::unique_ptr<Layer> (*make)(const Node& node, std::span<const Signal> inputs, Packer& packer);
 
+  // The same, of a layer that keeps its outputs within limits; null: it cannot.
+  std::unique_ptr<Layer> (*make_within)(const Node& node, std::span<const Signal> inputs,
+                                        Packer& packer, const Limits& limits) = nullptr;
+
+  // The limits that an activation is; empty if it is more than limits, null if it never is.
+  std::optional<Limits> (*limits)(const Node& node) = nullptr;
+
   // The frames that the layer holds; null: none.
   uint64_t (*held)(const Node& node) = nullptr;
 
@@ -93,9 +100,11 @@ inline Signal infer(const Node& node, std::span<const Signal> inputs) {
   return type_of(node.kind).infer(node, inputs);
 }
 
+// Only a layer that has `make_within` may get limits.
 inline std::unique_ptr<Layer> make_layer(const Node& node, std::span<const Signal> inputs,
-                                         Packer& packer) {
-  return type_of(node.kind).make(node, inputs, packer);
+                                         Packer& packer, const std::optional<Limits>& limits = {}) {
+  const LayerType& type = type_of(node.kind);
+  return limits ? type.make_within(node, inputs, packer, *limits) : type.make(node, inputs, packer);
 }
 
 // How many values the node keeps between frames, with its own output.
