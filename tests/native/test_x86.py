@@ -1,5 +1,5 @@
-"""Processors with less than this machine has, under qemu-user: which kernels they take, and that these
-equal the reference."""
+"""Processors with less than this one, under qemu: which kernels they take, and that these equal
+the reference."""
 
 from __future__ import annotations
 
