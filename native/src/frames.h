@@ -41,6 +41,13 @@ class Frames {
 
   void clear() { begin_ = end_ = added_ = 0; }
 
+  // Holds what another queue holds, of which the store has been copied.
+  void take_place_of(const Frames& other) {
+    Store* const own = store_;
+    *this = other;
+    store_ = own;
+  }
+
  private:
   void make_room(size_t frames) {
     std::copy(store_->begin() + begin_ * size_, store_->begin() + end_ * size_, store_->begin());

@@ -26,9 +26,16 @@ Stream::Stream(std::shared_ptr<const Model> model) : Stream(std::move(model), Co
 
 // It points into itself, so values are copied one by one.
 Stream::Stream(const Stream& other) : Stream(other.model_) {
+  std::copy(other.stores_.begin(), other.stores_.end(), stores_.begin());
+  output_store_ = other.output_store_;
+  outputs_.take_place_of(other.outputs_);
   for (size_t i = 0; i < edges_.size(); ++i)
-    std::copy(other.edges_[i].begin(), other.edges_[i].end(), edges_[i].begin());
-  outputs_ = other.outputs_;
+    for (size_t j = 0; j < edges_[i].size(); ++j) {
+      const Edge& from = other.edges_[i][j];
+      edges_[i][j].frames.take_place_of(from.frames);
+      edges_[i][j].owed = from.owed;
+      edges_[i][j].taken = from.taken;
+    }
   states_ = other.states_;
   started_ = other.started_;
   finished_ = other.finished_;
