@@ -14,7 +14,7 @@ constexpr uint32_t most_metadata = 1u << 20;
 constexpr float most_magnitude = 65536;  // so that sums are numbers too
 
 void check_numbers(std::span<const uint8_t> floats) {
-  constexpr auto most = std::bit_cast<uint32_t>(most_magnitude);  // bits rise with magnitudes
+  constexpr auto most = __builtin_bit_cast(uint32_t, most_magnitude);  // bits rise with magnitudes
   uint32_t wrong = 0;
   for (size_t i = 0; i < floats.size(); i += 4) wrong |= (load_u32(&floats[i]) & 0x7FFFFFFF) > most;
   if (wrong) fail("holds a number that is not within 65536 of 0");
