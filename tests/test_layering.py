@@ -27,7 +27,7 @@ LAYERS: dict[str, set[str]] = {
     "language_model": {"_native", "errors"},
     "decode": {"_native", "language_model"},
     "runtime": {"_native", "decode", "errors", "language_model"},
-    "stt": {"decode", "errors", "runtime"},
+    "stt": {"decode", "errors", "language_model", "runtime"},
     "storage": {"errors"},
     "lm": {"errors", "progress", "storage"},
     "model": {"errors", "storage"},
@@ -404,7 +404,7 @@ code of theirs. Bindings and tests may include all."""
 
 
 def native_room(path: Path) -> str:
-    return "kernels" if path.parent.name == "kernels" else path.stem
+    return path.parent.name if path.parent.name in ("kernels", "c_api") else path.stem
 
 
 def native_arrows() -> dict[str, set[str]]:

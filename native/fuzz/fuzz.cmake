@@ -22,7 +22,7 @@ add_library(fuzz_mutations OBJECT ${fuzz}/mutate.cc ${fuzz}/mutate_bytes.cc ${fu
 target_link_libraries(fuzz_mutations PUBLIC tinyvox_core)
 
 function(add_target name)
-  add_executable(${name} ${ARGN} native/src/c_api.cc)
+  add_executable(${name} ${ARGN} ${c_api})
   target_link_libraries(${name} PRIVATE fuzz_mutations tinyvox_core)
   target_include_directories(${name} PRIVATE native/include)
   target_link_options(${name} PRIVATE ${at_link})

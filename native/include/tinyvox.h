@@ -19,9 +19,18 @@
 // tv_error_message() says in one line what happened. NULL for a required argument is
 // TV_ERROR_ARGUMENT. The library throws no exceptions and prints nothing.
 //
-// Ownership. Free a model with tv_close and a stream with tv_stream_close; both ignore NULL. Model
-// and stream may be closed in any order: a stream keeps the parts of the model that it needs. The
-// library owns all strings that it returns, but for those of tv_transcribe.
+// Ownership. What a call gives through a pointer to a pointer is the caller's, to be freed by the
+// function named there: a model by tv_close, a stream by tv_stream_close, a search by
+// tv_search_close, a result by tv_result_free, log-probabilities by tv_log_probabilities_free, the
+// text of tv_transcribe by tv_string_free. All of these ignore NULL, and may be called in any
+// order: a stream keeps what it needs of the model and the search, a result what it needs of the
+// stream. A string that a function returns belongs to the library; its comment says how long it
+// is valid.
+//
+// Options. A struct of options begins with its size, so that later versions can add fields at its
+// end: fill it by its function of defaults, then change what you want. A program that was built
+// with an older header gets the defaults of the newer options. With options that an older library
+// does not have, TV_ERROR_ARGUMENT is the result, unless they are 0.
 //
 // Threads. Several threads may open models at once, and several threads may use one model, each
 // with streams of its own. Only one thread at a time may use a stream; to the others, calls give
@@ -88,6 +97,18 @@ TV_API const char* tv_error_message(void);
 // the system ends this process.
 TV_API tv_error tv_open(const char* path, tv_model** model);
 
+typedef struct tv_options {
+  uint64_t size;        // of this struct, in bytes; tv_options_defaults sets it
+  uint64_t threads;     // as tv_open_threads says
+  uint64_t max_memory;  // bytes; as tv_open_limited says
+} tv_options;
+
+// Sets options to one thread and the default limit. `size` is sizeof(tv_options).
+TV_API void tv_options_defaults(tv_options* options, size_t size);
+
+// As tv_open; `options` may be NULL for the defaults.
+TV_API tv_error tv_open_with(const char* path, const tv_options* options, tv_model** model);
+
 // As tv_open, with `threads` threads, 1 to 64, that share the work of large matrices. They belong
 // to the model and help one stream at a time; other streams run on their own thread meanwhile. They
 // sleep when idle. The text does not depend on their number. If the system cannot start all of
@@ -100,8 +121,11 @@ TV_API tv_error tv_open_threads(const char* path, unsigned threads, tv_model** m
 TV_API tv_error tv_open_limited(const char* path, unsigned threads, uint64_t max_memory,
                                 tv_model** model);
 
-// As tv_open, and as tv_open_limited, for the bytes of a file. They are not needed afterwards.
+// As tv_open, tv_open_with and tv_open_limited, for the bytes of a file. They are not needed
+// afterwards.
 TV_API tv_error tv_open_memory(const void* bytes, size_t size, tv_model** model);
+TV_API tv_error tv_open_memory_with(const void* bytes, size_t size, const tv_options* options,
+                                    tv_model** model);
 TV_API tv_error tv_open_memory_limited(const void* bytes, size_t size, unsigned threads,
                                        uint64_t max_memory, tv_model** model);
 
@@ -110,6 +134,20 @@ TV_API void tv_close(tv_model* model);
 // The sample rate in hertz of the audio that streams take; 0 if the model has no speech card or is
 // NULL.
 TV_API uint32_t tv_sample_rate(const tv_model* model);
+
+// How many tokens the model tells apart, the blank among them: the values of a frame of its output.
+// 0 if the model has no speech card or is NULL.
+TV_API uint32_t tv_token_count(const tv_model* model);
+
+// What a token adds to a text; that of the blank means nothing. NULL if there is no such token.
+// Valid until the model is closed.
+TV_API const char* tv_token_text(const tv_model* model, uint32_t token);
+
+// The token that adds nothing. 0 if the model has no speech card or is NULL.
+TV_API uint32_t tv_blank(const tv_model* model);
+
+// Seconds from one frame of the output to the next; 0 if the model has no speech card or is NULL.
+TV_API double tv_frame_seconds(const tv_model* model);
 
 // The instruction set in use, such as "avx2". The environment variable TINYVOX_ISA, read by
 // tv_open, selects one. "" if `model` is NULL. Valid for the life of the process.
@@ -137,6 +175,26 @@ TV_API tv_error tv_stream_finish(tv_stream* stream);
 // stream is fed, finished, reset or closed.
 TV_API const char* tv_stream_text(tv_stream* stream);
 
+// A second stream that has heard what this one has, and goes on by itself. To learn what the text
+// would be if the utterance ended here, finish the copy; the stream itself is as it was. On failure
+// `*copy` is NULL.
+TV_API tv_error tv_stream_copy(tv_stream* stream, tv_stream** copy);
+
+typedef struct tv_log_probabilities {
+  const float* values;  // [frames, tokens]: natural logarithms
+  size_t frames;
+  size_t tokens;  // tv_token_count
+} tv_log_probabilities;
+
+// From now on the stream keeps the log-probability of every token at every frame, until they are
+// taken or the stream is reset. It allocates for them while it hears.
+TV_API tv_error tv_stream_keep_log_probabilities(tv_stream* stream);
+
+// Gives those of the frames since the last call. Free them with tv_log_probabilities_free.
+// TV_ERROR_ARGUMENT if the stream keeps none. On failure `*taken` is NULL.
+TV_API tv_error tv_stream_log_probabilities(tv_stream* stream, tv_log_probabilities** taken);
+TV_API void tv_log_probabilities_free(tv_log_probabilities* taken);
+
 // Starts the next utterance. Allocates nothing.
 TV_API tv_error tv_stream_reset(tv_stream* stream);
 
@@ -149,15 +207,24 @@ TV_API void tv_stream_close(tv_stream* stream);
 typedef struct tv_search tv_search;
 
 typedef struct tv_search_options {
+  uint64_t size;               // of this struct, in bytes; tv_search_defaults sets it
   const char* language_model;  // path of a .tvlm file; NULL: no words are known
-  float alpha;                 // weight of the language model
-  float beta;                  // bonus for each word
-  uint32_t beam;               // texts that are kept, 1 to 100,000
-  int open_vocabulary;         // not 0: words that the language model does not have may be heard
+  // The bytes of such a file, if there is no path; NULL: none. They are copied.
+  const void* language_model_bytes;
+  uint64_t language_model_size;
+  float alpha;               // weight of the language model; NaN: that of its file
+  float beta;                // bonus for each word; NaN: that of the language model's file
+  uint32_t beam;             // texts that are kept, 1 to 100,000
+  int open_vocabulary;       // not 0: words that the language model does not have may be heard
+  int characters;            // not 0: each character is a word of the language model
+  uint32_t cutoff_tokens;    // of each frame, only so many tokens count, the likeliest
+  float cutoff_probability;  // and no more of them than have so much together, up to 1
+  uint32_t reserved;         // 0
 } tv_search_options;
 
-// Sets options to no language model, alpha 0.93, beta 1.18, beam 100, closed vocabulary.
-TV_API void tv_search_defaults(tv_search_options* options);
+// Sets options to no language model, alpha and beta of its file (0.93 and 1.18 where it has none),
+// beam 100, closed vocabulary, 40 tokens a frame. `size` is sizeof(tv_search_options).
+TV_API void tv_search_defaults(tv_search_options* options, size_t size);
 
 // Makes a search for a model; `options` may be NULL for the defaults. TV_ERROR_ARGUMENT for options
 // out of their range, and for a language model with no word that tokens can spell. On failure
@@ -205,6 +272,10 @@ typedef struct tv_result {
 // `*result` is NULL.
 TV_API tv_error tv_stream_best(tv_stream* stream, size_t count, tv_result** result);
 TV_API void tv_result_free(tv_result* result);
+
+// The likeliest texts of a whole utterance, at most `texts`, as tv_stream_best gives them.
+TV_API tv_error tv_recognize(const tv_model* model, const tv_search* search, const int16_t* samples,
+                             size_t count, size_t texts, tv_result** result);
 
 // The text of a whole utterance, as a stream gives it. Free it with tv_string_free. `search` may be
 // NULL for greedy decoding. On failure `*text` is NULL.

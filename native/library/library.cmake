@@ -4,7 +4,7 @@ enable_language(C)
 file(STRINGS native/include/tinyvox.h version REGEX "define TV_VERSION")
 string(REGEX MATCH "[0-9.]+" version "${version}")
 
-add_library(tinyvox SHARED native/src/c_api.cc)
+add_library(tinyvox SHARED ${c_api})
 target_link_libraries(tinyvox PRIVATE tinyvox_core)
 target_include_directories(tinyvox PUBLIC
                            $<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}/native/include>)
@@ -29,4 +29,5 @@ target_compile_options(transcribe PRIVATE -Wall -Wextra -pedantic)
 target_link_libraries(transcribe PRIVATE tinyvox $<$<NOT:$<PLATFORM_ID:Windows>>:m>)
 
 install(TARGETS tinyvox)
-install(FILES native/include/tinyvox.h native/include/deepspeech_compat.h TYPE INCLUDE)
+install(FILES native/include/tinyvox.h native/include/deepspeech_compat.h
+              native/include/deepspeech_errors.h TYPE INCLUDE)

@@ -1,5 +1,5 @@
 // What libstdc++ calls at an exception that nobody catches. Its own would bring along 50 kB to
-// print the exception's name; here every one is caught (c_api.cc).
+// print the exception's name; here every one is caught (src/c_api/).
 #include <cstdlib>
 
 #ifdef __GLIBCXX__

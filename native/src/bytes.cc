@@ -12,7 +12,7 @@ namespace {
 // Table n holds, for each byte, its effect on the checksum n bytes later.
 using CrcTables = std::array<std::array<uint32_t, 256>, 8>;
 
-constexpr CrcTables crc_tables = [] {
+CrcTables make_crc_tables() {
   CrcTables tables{};
   for (uint32_t i = 0; i < 256; ++i) {
     uint32_t sum = i;
@@ -23,7 +23,7 @@ constexpr CrcTables crc_tables = [] {
     for (size_t i = 0; i < 256; ++i)
       tables[n][i] = tables[0][tables[n - 1][i] & 0xFF] ^ (tables[n - 1][i] >> 8);
   return tables;
-}();
+}
 
 // A subnormal float16 becomes a product of two normal floats, so that a processor in the mode that
 // flushes subnormals to zero reads the same number. Infinity and NaN both give infinity.
@@ -67,15 +67,17 @@ void fail_within(const std::string& place) {
 }
 
 uint32_t crc32(std::span<const uint8_t> bytes) {
+  // Made when the first file is read, so that the library need not hold them.
+  static const CrcTables tables = make_crc_tables();
   uint32_t crc = ~0u;
   const uint8_t* byte = bytes.data();
   const uint8_t* const end = byte + bytes.size();
   for (; end - byte >= 8; byte += 8) {
     const uint32_t sums[] = {crc ^ load_u32(byte), load_u32(byte + 4)};
     crc = 0;
-    for (size_t n = 0; n < 8; ++n) crc ^= crc_tables[7 - n][sums[n / 4] >> 8 * (n % 4) & 0xFF];
+    for (size_t n = 0; n < 8; ++n) crc ^= tables[7 - n][sums[n / 4] >> 8 * (n % 4) & 0xFF];
   }
-  for (; byte != end; ++byte) crc = crc_tables[0][(crc ^ *byte) & 0xFF] ^ (crc >> 8);
+  for (; byte != end; ++byte) crc = tables[0][(crc ^ *byte) & 0xFF] ^ (crc >> 8);
   return ~crc;
 }
 

@@ -24,6 +24,7 @@ NgramModel::~NgramModel() = default;
 
 uint32_t NgramModel::size() const { return parts_->file.words.size(); }
 uint32_t NgramModel::order() const { return static_cast<uint32_t>(parts_->file.levels.size()); }
+std::optional<NgramModel::Weights> NgramModel::weights() const { return parts_->file.weights; }
 std::string NgramModel::word(uint32_t id) const { return parts_->file.words.at(id); }
 std::vector<std::string> NgramModel::words() const { return parts_->file.words.all(); }
 

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -40,6 +41,11 @@ class NgramModel {
     }
   };
 
+  // What a decoder multiplies the logarithms of probabilities with, and adds for each word.
+  struct Weights {
+    float alpha, beta;
+  };
+
   // Raises std::system_error where the file cannot be read, FormatError where it is damaged.
   explicit NgramModel(const char* path);
   explicit NgramModel(std::span<const uint8_t> bytes);  // which must outlive the model
@@ -62,8 +68,9 @@ class NgramModel {
   std::string word(uint32_t id) const;
   std::vector<std::string> words() const;  // all of them, by id; faster than one by one
 
-  uint32_t size() const;   // number of words, the three above among them
-  uint32_t order() const;  // words of the longest n-gram
+  uint32_t size() const;                   // number of words, the three above among them
+  uint32_t order() const;                  // words of the longest n-gram
+  std::optional<Weights> weights() const;  // where the file has them
 
  private:
   struct Parts;

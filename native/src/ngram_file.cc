@@ -3,7 +3,6 @@
 #include <string>
 
 #include "bytes.h"
-#include "ngram.h"
 
 namespace tinyvox {
 namespace {
@@ -94,6 +93,16 @@ auto in_section(const std::string& name, Read read) {
 
 std::string level_tag(size_t n) { return "NGR" + std::to_string(n); }
 
+NgramModel::Weights read_weights(std::span<const uint8_t> section) {
+  Reader reader(section);
+  const auto floats = reader.take(2 * sizeof(float));
+  check_numbers(floats);
+  read_padding(reader);
+  const auto number = [&](size_t i) { return __builtin_bit_cast(float, load_u32(&floats[4 * i])); };
+  if (number(0) < 0) fail("alpha is below 0");
+  return {number(0), number(1)};
+}
+
 void check_metadata(std::span<const uint8_t> bytes) {
   if (bytes.size() > most_metadata) fail("longer than 2^20 bytes");
   check_utf8("text", bytes);
@@ -102,7 +111,7 @@ void check_metadata(std::span<const uint8_t> bytes) {
 }  // namespace
 
 const FileKind tvlm_file{"tinyvox language model", magic_of('T', 'V', 'L'), 1, newest_tvlm,
-                         NgramModel::max_order + 2};
+                         NgramModel::max_order + 3};
 
 NgramFile parse_ngrams(std::span<const uint8_t> bytes) {
   auto [version, sections] = read_container(tvlm_file, bytes);
@@ -111,10 +120,15 @@ NgramFile parse_ngrams(std::span<const uint8_t> bytes) {
     in_section("metadata", [&] { check_metadata(sections.back().bytes); });
     sections.pop_back();
   }
-  NgramFile file{in_section("words", [&] { return WordList(sections[0].bytes); }), {}};
+  std::optional<NgramModel::Weights> weights;
+  if (sections.back().tag == "WGHT") {
+    weights = in_section("weights", [&] { return read_weights(sections.back().bytes); });
+    sections.pop_back();
+  }
+  NgramFile file{in_section("words", [&] { return WordList(sections[0].bytes); }), {}, weights};
   for (size_t n = 1; n < sections.size(); ++n) {
     if (sections[n].tag != level_tag(n) || n > NgramModel::max_order)
-      fail("sections are not WORD, NGR1 to NGR6, META in this order");
+      fail("sections are not WORD, NGR1 to NGR6, WGHT, META in this order");
     const NgramLevel* below = n > 1 ? &file.levels.back() : nullptr;
     file.levels.push_back(in_section(std::to_string(n) + "-grams", [&] {
       return read_level(sections[n].bytes, below, file.words.size());

@@ -13,6 +13,7 @@
 #include "bits.h"
 #include "container.h"
 #include "monotone.h"
+#include "ngram.h"
 #include "word_list.h"
 
 namespace tinyvox {
@@ -64,6 +65,7 @@ struct NgramLevel {
 struct NgramFile {
   WordList words;
   std::vector<NgramLevel> levels;
+  std::optional<NgramModel::Weights> weights;
 };
 
 // Raises FormatError with one line that says what was found and what was expected.

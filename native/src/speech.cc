@@ -41,6 +41,17 @@ SpeechStream::SpeechStream(std::shared_ptr<const Model> model, const BeamSearch*
       greedy_(model_->speech()->tokens, model_->speech()->blank),
       beam_(make_beam(*model_, search)) {}
 
+SpeechStream::SpeechStream(const SpeechStream& other)
+    : model_(other.model_),
+      features_(other.features_),
+      frames_(other.frames_),
+      stream_(other.stream_),
+      greedy_(other.greedy_),
+      beam_(other.beam_ ? std::make_unique<BeamDecoder>(*other.beam_) : nullptr),
+      kept_(other.kept_),
+      keeps_(other.keeps_),
+      finished_(other.finished_) {}
+
 void SpeechStream::feed(std::span<const float> samples) {
   while (const size_t frames = features_.push(samples, frames_.data(), max_frames)) {
     stream_.push(frames_.data(), frames);
@@ -59,6 +70,7 @@ void SpeechStream::reset() {
   stream_.reset();
   greedy_.begin();
   if (beam_) beam_->begin();
+  kept_.clear();
   finished_ = false;
 }
 
@@ -70,12 +82,15 @@ const std::string& SpeechStream::text() {
 void SpeechStream::decode() {
   Frames& outputs = stream_.outputs();
   const size_t size = model_->output_size();
-  for (size_t i = 0; i < outputs.count(); ++i) {
-    float* const scores = outputs.last(outputs.count() - i);
-    if (beam_ && !model_->speech()->log_probabilities) normalize({scores, size});
-    beam_ ? beam_->step(scores) : greedy_.step(scores);
-  }
+  for (size_t i = 0; i < outputs.count(); ++i) take({outputs.last(outputs.count() - i), size});
   outputs.drop(outputs.count());
+}
+
+void SpeechStream::take(std::span<float> scores) {
+  if (!beam_) greedy_.step(scores.data());
+  if ((beam_ || keeps_) && !model_->speech()->log_probabilities) normalize(scores);
+  if (beam_) beam_->step(scores.data());
+  if (keeps_) kept_.insert(kept_.end(), scores.begin(), scores.end());
 }
 
 size_t SpeechStream::bytes() const {

@@ -22,6 +22,16 @@ Stream::Stream(std::shared_ptr<const Model> model) : Stream(std::move(model), Co
   reset();
 }
 
+// It points into itself, so values are copied one by one.
+Stream::Stream(const Stream& other) : Stream(other.model_) {
+  for (size_t i = 0; i < edges_.size(); ++i)
+    std::copy(other.edges_[i].begin(), other.edges_[i].end(), edges_[i].begin());
+  outputs_ = other.outputs_;
+  states_ = other.states_;
+  started_ = other.started_;
+  finished_ = other.finished_;
+}
+
 // Finds out what the stream needs.
 Stream::Stream(std::shared_ptr<const Model> model, Counting)
     : model_(std::move(model)),

@@ -17,7 +17,7 @@ class Stream {
  public:
   // Raises LimitError if layers wait too long for each other.
   explicit Stream(std::shared_ptr<const Model> model);
-  Stream(const Stream&) = delete;  // it points into itself
+  Stream(const Stream& other);  // as it is now, for what may come next
   Stream& operator=(const Stream&) = delete;
 
   // The memory that a stream takes, without taking it; the model may be one that is only measured.

@@ -19,7 +19,7 @@ endforeach()
 target_link_libraries(test_file PRIVATE test_mutating)
 target_link_libraries(test_mutations PRIVATE test_mutating)
 foreach(name busy stream)
-  target_sources(test_${name} PRIVATE native/src/c_api.cc)
+  target_sources(test_${name} PRIVATE ${c_api})
 endforeach()
 
 foreach(name file kernels mutations rans stream)

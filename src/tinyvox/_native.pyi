@@ -184,6 +184,8 @@ class SpeechStream:
     """
 
     def __init__(self, session: Session, search: BeamSearch | None = None) -> None: ...
+    def copy(self) -> SpeechStream:
+        """A second stream that has heard what this one has."""
     def feed(self, samples: NDArray[np.float32]) -> None:
         """Take samples in [-1, 1)."""
     def finish(self) -> str:
@@ -290,6 +292,10 @@ class NgramModel:
     @property
     def size(self) -> int:
         """Number of words."""
+
+    @property
+    def weights(self) -> tuple[float, float] | None:
+        """Alpha and beta, where the file has them."""
 
     def words(self) -> list[bytes]:
         """All words, by their ids."""

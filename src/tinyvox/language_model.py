@@ -49,6 +49,12 @@ class LanguageModel:
         """The number of words of the longest n-grams."""
         return self._native.order
 
+    @property
+    def weights(self) -> tuple[float, float] | None:
+        """The alpha and beta that a decoder takes where it is not given others; None where the file
+        has none."""
+        return self._native.weights
+
     @cached_property
     def words(self) -> tuple[str, ...]:
         """All words, by their ids; `<unk>`, `<s>` and `</s>` are the first three."""

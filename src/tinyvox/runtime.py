@@ -47,6 +47,13 @@ class Stream:
         """The utterance is over: its whole text."""
         return self._native.finish()
 
+    def copy(self) -> Stream:
+        """A second stream that has heard what this one has, and goes on by itself.
+
+        `stream.copy().finish()` is the text if the utterance ends here; the stream is as it was.
+        """
+        return Stream(self._native.copy(), self._search)
+
     def best(self, count: int = 1) -> list[Transcript]:
         """The `count` likeliest texts so far, with times and confidence, the best first.
 

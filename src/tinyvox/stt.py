@@ -26,8 +26,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tinyvox import runtime
-from tinyvox.decode import ALPHA, BETA, BeamSearch, Transcript
+from tinyvox.decode import BeamSearch, Transcript
 from tinyvox.errors import TinyvoxError
+from tinyvox.language_model import LanguageModel
 
 __all__ = ["CandidateTranscript", "Metadata", "Model", "Stream", "TokenMetadata", "version"]
 
@@ -79,8 +80,10 @@ class Model:
         self._session = _tried(lambda: runtime.open(_acoustic(model_path)))
         if not self._session.has_speech:
             raise RuntimeError(f"{model_path}: has no speech card, so it gives no text")
-        self._scorer: Path | None = None
-        self._beam, self._alpha, self._beta = 100, ALPHA, BETA
+        self._scorer: LanguageModel | None = None
+        self._beam = 100
+        self._alpha: float | None = None
+        self._beta: float | None = None
         self._hot_words: dict[str, float] = {}
         self._search: BeamSearch | None = None
 
@@ -97,12 +100,15 @@ class Model:
         return self._session.sample_rate
 
     def enableExternalScorer(self, scorer_path: str | PathLike[str]) -> None:
-        """Decode with a language model: a `.tvlm` file, or a `.scorer`, which is converted once."""
-        self._change(_scorer=_tried(lambda: _language(scorer_path, self._session.tokens)))
+        """Decode with a language model: a `.tvlm` file, or a `.scorer`, which is converted once.
+        Alpha and beta are those of the file, where it has them. One whose words are all single
+        characters, as those for bytes have them, is decoded character by character."""
+        scorer = _tried(lambda: LanguageModel(_language(scorer_path, self._session.tokens)))
+        self._change(_scorer=scorer, _alpha=None, _beta=None)
 
     def disableExternalScorer(self) -> int:
         """Decode without a language model. Gives 0."""
-        return self._change(_scorer=None)
+        return self._change(_scorer=None, _alpha=None, _beta=None)
 
     def setScorerAlphaBeta(self, alpha: float, beta: float) -> int:
         """The weight of the language model and the bonus for a word. Gives 0; 0x2004 while there is
@@ -140,14 +146,14 @@ class Model:
         return Stream(self._session.stream(self._search))
 
     def _make_search(self) -> BeamSearch:
-        beta = 0.0 if self._scorer is None else self._beta
         return _tried(
             lambda: self._session.search(
                 self._scorer,
                 beam=self._beam,
                 alpha=self._alpha,
-                beta=beta,
+                beta=self._beta,
                 hot_words=self._hot_words,
+                characters=self._scorer is not None and _of_characters(self._scorer),
             )
         )
 
@@ -183,28 +189,31 @@ class Stream:
         return _metadata(self._valid("decode").best(num_results))
 
     def intermediateDecodeFlushBuffers(self) -> str:
-        """The text so far: no audio waits in buffers here, but what a model has to hear ahead."""
-        return self.intermediateDecode()
+        """The text if the utterance ends here. The stream goes on as if nobody had asked."""
+        return self._valid("decode").copy().finish()
 
     def intermediateDecodeWithMetadataFlushBuffers(self, num_results: int = 1) -> Metadata:
-        """As `intermediateDecodeWithMetadata`."""
-        return self.intermediateDecodeWithMetadata(num_results)
+        """As `intermediateDecodeFlushBuffers`, with the times of tokens."""
+        copy = self._valid("decode").copy()
+        copy.finish()
+        return _metadata(copy.best(num_results))
 
     def finishStream(self) -> str:
         """The whole text. The stream cannot be used afterwards."""
         text = self._valid("finish").finish()
-        self.freeStream()
+        self._stream = None
         return text
 
     def finishStreamWithMetadata(self, num_results: int = 1) -> Metadata:
         """The likeliest texts. The stream cannot be used afterwards."""
         stream = self._valid("finish")
         stream.finish()
-        self.freeStream()
+        self._stream = None
         return _metadata(stream.best(num_results))
 
     def freeStream(self) -> None:
-        """Let go of the utterance without its text."""
+        """Let go of the utterance without its text. Raises RuntimeError once it is finished."""
+        self._valid("free")
         self._stream = None
 
     def _valid(self, wanted: str) -> runtime.Stream:
@@ -241,19 +250,36 @@ def _metadata(found: list[Transcript]) -> Metadata:
 def _acoustic(path: str | PathLike[str]) -> Path:
     """A .tvx file: this one, or what was made of a foreign one, now or earlier."""
     given = Path(fspath(path))
-    if given.suffix.lower() == ".tvx" or not given.exists():
+    if _is_ours(given, ".tvx"):
         return given
     made: Path = importlib.import_module("tinyvox.workflow").converted_model(given)
     return made
 
 
+def _is_ours(path: Path, suffix: str) -> bool:
+    """Whether it is for the core to read, or to say why not. Programs ask for endings such as
+    `.pbmm`, so the first bytes count."""
+    if path.suffix.lower() == suffix or not path.is_file():
+        return True
+    with path.open("rb") as file:
+        return file.read(4) == b"\x89" + suffix[1:4].upper().encode()
+
+
 def _language(path: str | PathLike[str], letters: Sequence[str]) -> Path:
     """The same of a .tvlm file."""
     given = Path(fspath(path))
-    if given.suffix.lower() == ".tvlm" or not given.exists():
+    if _is_ours(given, ".tvlm"):
         return given
     made: Path = importlib.import_module("tinyvox.workflow").converted_scorer(given, letters)
     return made
+
+
+def _of_characters(scorer: LanguageModel) -> bool:
+    special = 3  # words that every model has
+    words = (
+        scorer.native.word(word).decode("utf-8", "replace") for word in range(special, len(scorer))
+    )
+    return all(len(word) == 1 for word in words)
 
 
 def _tried(work: Callable[[], T]) -> T:

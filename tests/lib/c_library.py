@@ -48,15 +48,36 @@ def declared() -> dict[str, str]:
 
 
 CODES = {n: int(v) for n, v in re.findall(r"^  (TV_\w+) = (\d+)", HEADER.read_text(), re.MULTILINE)}
-RESULTS = {"tv_error": c_int, "const char*": c_char_p, "uint32_t": c_uint32, "void": None}
+RESULTS = {
+    "tv_error": c_int,
+    "const char*": c_char_p,
+    "uint32_t": c_uint32,
+    "void": None,
+    "double": c_double,
+}
+
+
+class Options(ctypes.Structure):
+    """tv_options."""
+
+    _fields_ = (("size", c_uint64), ("threads", c_uint64), ("max_memory", c_uint64))
+
+
+class LogProbabilities(ctypes.Structure):
+    """tv_log_probabilities."""
+
+    _fields_ = (("values", POINTER(c_float)), ("frames", c_size_t), ("tokens", c_size_t))
 
 
 class SearchOptions(ctypes.Structure):
     """tv_search_options."""
 
     _fields_ = (
-        ("language_model", c_char_p), ("alpha", c_float), ("beta", c_float), ("beam", c_uint32),
-        ("open_vocabulary", c_int),
+        ("size", c_uint64), ("language_model", c_char_p),
+        ("language_model_bytes", c_char_p), ("language_model_size", c_uint64),
+        ("alpha", c_float), ("beta", c_float), ("beam", c_uint32), ("open_vocabulary", c_int),
+        ("characters", c_int), ("cutoff_tokens", c_uint32), ("cutoff_probability", c_float),
+        ("reserved", c_uint32),
     )  # fmt: skip
 
 
@@ -98,7 +119,18 @@ ARGUMENTS = {
     "tv_stream_text": [c_void_p],
     "tv_stream_reset": [c_void_p],
     "tv_stream_close": [c_void_p],
-    "tv_search_defaults": [POINTER(SearchOptions)],
+    "tv_options_defaults": [POINTER(Options), c_size_t],
+    "tv_open_with": [c_char_p, POINTER(Options), POINTER(c_void_p)],
+    "tv_open_memory_with": [c_char_p, c_size_t, POINTER(Options), POINTER(c_void_p)],
+    "tv_token_count": [c_void_p],
+    "tv_token_text": [c_void_p, c_uint32],
+    "tv_blank": [c_void_p],
+    "tv_frame_seconds": [c_void_p],
+    "tv_stream_copy": [c_void_p, POINTER(c_void_p)],
+    "tv_stream_keep_log_probabilities": [c_void_p],
+    "tv_stream_log_probabilities": [c_void_p, POINTER(POINTER(LogProbabilities))],
+    "tv_log_probabilities_free": [POINTER(LogProbabilities)],
+    "tv_search_defaults": [POINTER(SearchOptions), c_size_t],
     "tv_search_open": [c_void_p, POINTER(SearchOptions), POINTER(c_void_p)],
     "tv_search_change": [c_void_p, POINTER(SearchOptions)],
     "tv_search_add_hot_word": [c_void_p, c_char_p, c_float],
@@ -108,6 +140,14 @@ ARGUMENTS = {
     "tv_stream_open_search": [c_void_p, c_void_p, POINTER(c_void_p)],
     "tv_stream_best": [c_void_p, c_size_t, POINTER(POINTER(Result))],
     "tv_result_free": [POINTER(Result)],
+    "tv_recognize": [
+        c_void_p,
+        c_void_p,
+        POINTER(c_int16),
+        c_size_t,
+        c_size_t,
+        POINTER(POINTER(Result)),
+    ],
     "tv_transcribe": [c_void_p, c_void_p, POINTER(c_int16), c_size_t, POINTER(c_void_p)],
     "tv_string_free": [c_void_p],
 }

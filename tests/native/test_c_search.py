@@ -6,7 +6,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ctypes import POINTER, byref, c_char_p, c_int16, c_void_p, cast
+from ctypes import POINTER, Structure, byref, c_char_p, c_int16, c_uint64, c_void_p, cast, sizeof
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from c_library import (
     HEADER,
     MODEL,
     Library,
+    Options,
     Result,
     Samples,
     SearchOptions,
@@ -42,7 +43,7 @@ def lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def opened(library: Library, model: c_void_p, lm: Path | None) -> Iterator[c_void_p]:
     """A search with the defaults."""
     options, search = SearchOptions(), c_void_p()
-    library.c.tv_search_defaults(byref(options))
+    library.c.tv_search_defaults(byref(options), sizeof(options))
     options.language_model = None if lm is None else os.fsencode(lm)
     library.check(library.c.tv_search_open(model, byref(options), byref(search)))
     yield search
@@ -110,7 +111,7 @@ def test_hot_words_come_and_go(library: Library, clips: list[Samples], lm: Path)
 def test_what_cannot_be_has_a_code(library: Library, lm: Path, tmp_path: Path) -> None:
     c, search, stream, result = library.c, c_void_p(), c_void_p(), POINTER(Result)()
     options = SearchOptions()
-    c.tv_search_defaults(byref(options))
+    c.tv_search_defaults(byref(options), sizeof(options))
     with library.model() as model:
         options.language_model = os.fsencode(tmp_path / "gone.tvlm")
         code = c.tv_search_open(model, byref(options), byref(search))
@@ -129,6 +130,63 @@ def test_what_cannot_be_has_a_code(library: Library, lm: Path, tmp_path: Path) -
     assert c.tv_search_open(None, None, byref(search)) == CODES["TV_ERROR_ARGUMENT"]
     assert c.tv_search_add_hot_word(None, b"a", 1.0) == CODES["TV_ERROR_ARGUMENT"]
     assert c.tv_version_number() == 100
+
+
+def recognized(
+    library: Library, model: c_void_p, search: c_void_p, samples: Samples, count: int
+) -> list[tuple[str, float]]:
+    result = POINTER(Result)()
+    pointer = samples.ctypes.data_as(POINTER(c_int16))
+    library.check(
+        library.c.tv_recognize(model, search, pointer, len(samples), count, byref(result))
+    )
+    found = result.contents.transcripts[: result.contents.count]
+    texts = [(each.text.decode(), each.confidence) for each in found]
+    library.c.tv_result_free(result)
+    return texts
+
+
+def test_alpha_and_beta_are_those_of_the_file(
+    library: Library, clips: list[Samples], lm: Path, tmp_path: Path
+) -> None:
+    weighted = tmp_path / "weighted.tvlm"
+    save_ngrams(estimate(SENTENCES * 3, 2), weighted, weights=(2.0, -3.0))
+    session = tv.open(MODEL)
+    with library.model() as model, opened(library, model, weighted) as search:
+        expected = session.recognize(clips[0], search=session.search(weighted))[0]
+        (found,) = recognized(library, model, search, clips[0], 1)
+        assert found == (expected.text, expected.confidence)
+        plain = session.recognize(clips[0], search=session.search(lm))[0]
+        assert found != (plain.text, plain.confidence)
+
+
+def test_options_grow_with_the_library(library: Library, lm: Path) -> None:
+    """Those of an older header have the newer defaults; newer ones are 0, or refused."""
+    c, model, search, path = library.c, c_void_p(), c_void_p(), os.fsencode(MODEL)
+
+    class Newer(Structure):
+        _fields_ = (("known", Options), ("later", c_uint64))
+
+    newer = Newer()
+    pointer = cast(byref(newer), POINTER(Options))
+    c.tv_options_defaults(pointer, sizeof(newer))
+    assert (newer.known.size, newer.known.threads, newer.later) == (sizeof(newer), 1, 0)
+    library.check(c.tv_open_with(path, pointer, byref(model)))
+    c.tv_close(model)
+    newer.later = 1
+    code = c.tv_open_with(path, pointer, byref(model))
+    library.refused(code, "TV_ERROR_ARGUMENT", "this version of the library does not have")
+    newer.known.size = 2**40
+    code = c.tv_open_with(path, pointer, byref(model))
+    library.refused(code, "TV_ERROR_ARGUMENT", "have no size")
+    code = c.tv_open_with(path, byref(Options(16, 65)), byref(model))
+    library.refused(code, "TV_ERROR_ARGUMENT", "threads are 65")
+    code = c.tv_open_with(path, byref(Options(sizeof(Options), 2, 1000)), byref(model))
+    library.refused(code, "TV_ERROR_LIMIT", "memory")
+    older = SearchOptions(16, os.fsencode(lm))
+    with library.model() as own:
+        library.check(c.tv_search_open(own, byref(older), byref(search)))
+        c.tv_search_close(search)
 
 
 PROGRAM = """
@@ -150,14 +208,45 @@ int main(int argc, char** argv) {
   puts(text);
   DS_FreeString(text);
   if (DS_ClearHotWords(model) || DS_SetScorerAlphaBeta(model, 0.5f, 1.0f)) return 3;
+  if (STT_CreateStream(model, &stream)) return 6;
+  STT_FeedAudioContent(stream, audio, samples / 2);
+  char* before = STT_IntermediateDecode(stream);
+  puts(text = STT_IntermediateDecodeFlushBuffers(stream));
+  char* after = STT_IntermediateDecode(stream);
+  if (strcmp(before, after)) return 7;
+  STT_FreeString(before), STT_FreeString(after), STT_FreeString(text);
+  STT_FreeMetadata(STT_IntermediateDecodeWithMetadataFlushBuffers(stream, 2));
+  STT_FeedAudioContent(stream, audio + samples / 2, samples - samples / 2);
+  puts(text = STT_FinishStream(stream));
+  STT_FreeString(text);
   if (DS_CreateStream(model, &stream)) return 4;
   DS_FeedAudioContent(stream, audio, samples);
   Metadata* found = DS_FinishStreamWithMetadata(stream, 2);
   for (unsigned int i = 0; i < found->transcripts[0].num_tokens; ++i)
     printf("%s", found->transcripts[0].tokens[i].text);
+  puts("");
   DS_FreeMetadata(found);
+  found = STT_SpeechToTextWithEmissions(model, audio, samples, 1);
+  const AcousticModelEmissions* heard = found->emissions;
+  double sum = 0;
+  for (int i = 0; i < heard->num_symbols; ++i) sum += heard->emissions[i];
+  printf("%.4f %d %s\\n", sum, heard->num_timesteps > 50, heard->symbols[1]);
+  DS_FreeMetadata(found);
+  char* bytes = malloc(1 << 20);
+  file = fopen(argv[3], "rb");
+  const unsigned int size = (unsigned int)fread(bytes, 1, 1 << 20, file);
+  fclose(file);
+  if (STT_DisableExternalScorer(model) || !STT_DisableExternalScorer(model)) return 8;
+  if (STT_SetScorerAlphaBeta(model, 1, 1) != STT_ERR_SCORER_NOT_ENABLED) return 9;
+  if (STT_EnableExternalScorerFromBuffer(model, bytes, size)) return 10;
+  free(bytes);
+  puts(text = DS_SpeechToText(model, audio, samples));
+  DS_FreeString(text);
+  if (STT_EnableExternalScorer(model, "no") != STT_ERR_SCORER_UNREADABLE) return 11;
+  puts(text = DS_ErrorCodeToErrorMessage(STT_ERR_SCORER_UNREADABLE));
+  DS_FreeString(text);
   DS_FreeModel(model);
-  return STT_CreateModel(argv[2], &model) == TV_ERROR_FORMAT && !model ? 0 : 5;
+  return STT_CreateModel(argv[2], &model) == DS_ERR_MODEL_INCOMPATIBLE && !model ? 0 : 5;
 }
 """
 
@@ -171,11 +260,16 @@ def test_a_program_for_deepspeech_runs(
     subprocess.run(
         ["cc", "-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", f"-I{HEADER.parent}",
          tmp_path / "program.c", "-o", program, shared_library(native_build),
-         f"-Wl,-rpath,{native_build}"],
+         f"-Wl,-rpath,{native_build}", "-lm"],
         check=True,
     )  # fmt: skip
     command = [program, MODEL, tmp_path / "audio.raw", lm]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert lines[0] == "16000 100"
     assert "left" in lines[1].split()
-    assert lines[2] == "nine four one five one"
+    whole = "nine four one five one"
+    session = tv.open(MODEL)
+    search = session.search(lm, alpha=0.5, beta=1.0, beam=50)
+    half = session.transcribe(clips[0][: len(clips[0]) // 2], search=search)
+    assert lines[2:6] == [half, whole, whole, "1.0000 1 a"]
+    assert lines[6:] == [whole, "no: cannot be read: No such file or directory"]

@@ -76,6 +76,12 @@ nb::bytes word(const NgramModel& model, int64_t id) {
   return nb::bytes(found.data(), found.size());
 }
 
+nb::object weights(const NgramModel& model) {
+  const auto found = model.weights();
+  if (!found) return nb::none();
+  return nb::make_tuple(found->alpha, found->beta);
+}
+
 void check(const nb::bytes& bytes) {
   nb::gil_scoped_release unlocked;
   parse_ngrams({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
@@ -95,6 +101,7 @@ void bind_ngram(nb::module_& m) {
       .def("__init__", &open, nb::arg("path"))
       .def_prop_ro("order", &NgramModel::order)
       .def_prop_ro("size", &NgramModel::size)
+      .def_prop_ro("weights", &weights)
       .def("words", &words)
       .def("id", &find, nb::arg("word"))
       .def("word", &word, nb::arg("id"))

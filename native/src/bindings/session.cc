@@ -150,6 +150,11 @@ std::string finish_speech(SpeechUtterance& self) {
   });
 }
 
+// Python owns it.
+SpeechUtterance* copy(SpeechUtterance& self) {
+  return self.use([](const Audio& utterance) { return new SpeechUtterance(utterance); });
+}
+
 nb::list best(SpeechUtterance& self, size_t count) {
   return self.use([&](Audio& utterance) {
     const BeamDecoder* const beam = utterance.stream.beam();
@@ -215,6 +220,7 @@ void bind_session(nb::module_& m) {
             new (self) SpeechUtterance(session, search);
           },
           nb::arg("session"), nb::arg("search").none() = nb::none())
+      .def("copy", &copy)
       .def("feed", &feed, nb::arg("samples"))
       .def("finish", &finish_speech)
       .def("reset", &reset<Audio>)

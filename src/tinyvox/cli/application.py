@@ -68,7 +68,7 @@ for name, command in COMMANDS.items():
     app.command(name)(_interruptible(command))
 
 lm_app = typer.Typer(
-    help="Build, compress, inspect and judge language models.", no_args_is_help=True
+    help="Build, mix, compress, inspect, judge and tune language models.", no_args_is_help=True
 )
 app.add_typer(lm_app, name="lm")
 for name, each in lm.COMMANDS.items():

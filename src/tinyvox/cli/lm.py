@@ -1,4 +1,4 @@
-"""`tinyvox lm`: build, compress, inspect and judge language models."""
+"""`tinyvox lm`: build, mix, compress, inspect and judge language models."""
 
 from __future__ import annotations
 
@@ -6,19 +6,22 @@ import os
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from tinyvox.cli import output as printing
 from tinyvox.cli.options import AsJson
 from tinyvox.cli.progress_display import shown
+from tinyvox.cli.tuning import tune
 from tinyvox.errors import FileError
 
 if TYPE_CHECKING:
+    from tinyvox.formats.tvlm import Weights
     from tinyvox.lm import NGrams
     from tinyvox.progress import Progress
 
+Number = TypeVar("Number", int, float)
 TVLM = b"\x89TVL"
 ARPA = ".arpa"
 SUFFIXES = (".tvlm", ARPA)
@@ -91,9 +94,44 @@ def build(
     check_apart({"the language model": output}, text)
     with shown() as progress:
         sentences = chain.from_iterable(read_sentences(path, progress) for path in text)
-        model = estimate(sentences, order, _numbers(cutoffs), words, progress)
+        model = estimate(sentences, order, _numbers(cutoffs, "--cutoffs", int), words, progress)
         _save(model, output, progress)
     _report(_facts(output, model), as_json)
+
+
+def mix(
+    models: Annotated[
+        list[Path], typer.Argument(metavar="LM...", help="Language models, of any kind.")
+    ],
+    output: Output,
+    dev: Annotated[
+        Path | None,
+        typer.Option("--dev", help="Text of the kind that the mix is for; it finds the shares."),
+    ] = None,
+    shares: Annotated[
+        str | None, typer.Option("--shares", help="One for each model: 0.6,0.3,0.1.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Mix language models of several sources to one: a weighted sum of their probabilities."""
+    from tinyvox.lm import best_shares, judge, read_sentences
+    from tinyvox.lm import mix as mix_models
+    from tinyvox.storage import check_apart, check_output
+
+    if (dev is None) == (shares is None):
+        raise typer.BadParameter("give one of --dev and --shares")
+    check_output(output, SUFFIXES)
+    check_apart({"the language model": output}, [*models, *([dev] if dev else [])])
+    with shown() as progress:
+        given = None if shares is None else _numbers(shares, "--shares", float)
+        loaded = [_load(path, None, None, progress)[0] for path in models]
+        chosen = given or best_shares(loaded, read_sentences(dev))
+        mixed = mix_models(loaded, chosen)
+        _save(mixed, output, progress)
+    facts = _facts(output, mixed) | {"shares": dict(zip(map(str, models), chosen, strict=True))}
+    if dev is not None:
+        facts |= judge(mixed, _encoded(mixed, dev))
+    _report(facts, as_json)
 
 
 def compress(
@@ -111,7 +149,10 @@ def compress(
     alphabet: Alphabet = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a language model small: to bytes, to a number of n-grams, or to a perplexity."""
+    """Make a language model small: to bytes, to a number of n-grams, or to a perplexity.
+
+    The alpha and beta of a scorer, or of a .tvlm file, are kept.
+    """
     from tinyvox.formats.tvlm import size_of_ngrams
     from tinyvox.lm import Settings, judge
     from tinyvox.lm import compress as compress_model
@@ -124,11 +165,11 @@ def compress(
         raise typer.BadParameter("--size is that of a .tvlm file; give --ngrams for an .arpa file")
     check_apart({"the language model": output}, inputs)
     with shown() as progress:
-        original = _load(model, vocabulary, alphabet, progress)
+        original, weights = _load(model, vocabulary, alphabet, progress)
         spoken, held_out = (_tokens(original, path, progress) for path in (text, dev))
         small = compress_model(original, settings, size_of_ngrams, spoken, held_out, progress)
-        _save(small, output, progress)
-    facts = _facts(output, small) | {"original_bytes": os.path.getsize(model)}
+        _save(small, output, progress, weights)
+    facts = _facts(output, small, weights) | {"original_bytes": os.path.getsize(model)}
     facts["ratio"] = facts["original_bytes"] / facts["file_bytes"]
     if dev is not None:
         facts |= judge(small, _encoded(small, dev))
@@ -144,7 +185,7 @@ def inspect(
 ) -> None:
     """Show the words and n-grams of a language model, and whether its probabilities sum to one."""
     with shown() as progress:
-        facts = _facts(model, _load(model, vocabulary, alphabet, progress))
+        facts = _facts(model, *_load(model, vocabulary, alphabet, progress))
     _report(facts, as_json)
 
 
@@ -159,29 +200,33 @@ def perplexity(
     from tinyvox.lm import judge
 
     with shown() as progress:
-        loaded = _load(model, vocabulary, alphabet, progress)
-        facts = _facts(model, loaded) | judge(loaded, _encoded(loaded, text))
+        loaded, weights = _load(model, vocabulary, alphabet, progress)
+        facts = _facts(model, loaded, weights) | judge(loaded, _encoded(loaded, text))
     _report(facts, as_json)
 
 
-def _numbers(text: str) -> list[int]:
+def _numbers(text: str, option: str, kind: Callable[[str], Number]) -> list[Number]:
     try:
-        return [int(each) for each in text.split(",")]
+        return [kind(each) for each in text.split(",")]
     except ValueError:
-        raise typer.BadParameter(f"--cutoffs is {text!r}, expected numbers such as 0,0,1") from None
+        raise typer.BadParameter(f"{option} is {text!r}, expected numbers such as 0,0,1") from None
 
 
-def _load(path: Path, vocabulary: Path | None, alphabet: Path | None, progress: Progress) -> NGrams:
+def _load(
+    path: Path, vocabulary: Path | None, alphabet: Path | None, progress: Progress
+) -> tuple[NGrams, Weights | None]:
+    """A model, and its alpha and beta where the file has them."""
     from tinyvox.formats.tvlm import load_ngrams
-    from tinyvox.lm import read_foreign, read_sentences
+    from tinyvox.lm import read_sentences, read_with_weights
     from tinyvox.storage import open_input
 
     with open_input(path) as file:
         if file.read(len(TVLM)) == TVLM:
-            return load_ngrams(path).model
+            found = load_ngrams(path)
+            return found.model, found.weights
     words = None if vocabulary is None else [w.strip() for w in read_sentences(vocabulary)]
     letters = None if alphabet is None else _letters(alphabet)
-    return read_foreign(path, words, letters, progress)
+    return read_with_weights(path, words, letters, progress)
 
 
 def _letters(path: Path) -> list[str]:
@@ -207,25 +252,28 @@ def _encoded(model: NGrams, path: Path, progress: Progress | None = None) -> Any
     return model.encode(read_sentences(path, progress or silent))
 
 
-def _save(model: NGrams, path: Path, progress: Progress) -> None:
+def _save(model: NGrams, path: Path, progress: Progress, weights: Weights | None = None) -> None:
     from tinyvox.formats.tvlm import save_ngrams
     from tinyvox.lm import write_arpa
 
     if path.suffix.lower() == ARPA:
         write_arpa(model, path, progress)
     else:
-        save_ngrams(model, path)
+        save_ngrams(model, path, weights=weights)
 
 
-def _facts(path: Path, model: NGrams) -> dict[str, Any]:
+def _facts(path: Path, model: NGrams, weights: Weights | None = None) -> dict[str, Any]:
     from tinyvox.lm import describe
 
     size = os.path.getsize(path)
+    alpha, beta = weights or (None, None)
     return {
         "file": str(path),
         "file_bytes": size,
         "bytes_per_ngram": size / sum(model.counts),
         **describe(model),
+        "alpha": alpha,
+        "beta": beta,
     }
 
 
@@ -248,12 +296,16 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         f"total mass: mean {facts['mean_total_mass']:.6f}, worst {facts['worst_total_mass']:.6f}, "
         f"{facts['sampled_contexts']:,} contexts",
     ]
+    if facts["alpha"] is not None:
+        lines.append(f"decoded with alpha {facts['alpha']:.3g}, beta {facts['beta']:.3g}")
     if "perplexity" in facts:
         unknown = f"{facts['unknown']:,} of {facts['tokens']:,} tokens unknown"
         lines.append(
             f"perplexity: {facts['perplexity']:.2f}, {facts['perplexity_of_known']:.2f} without "
             f"unknown words ({unknown}; {facts['sentences']:,} sentences)"
         )
+    for name, share in facts.get("shares", {}).items():
+        lines.append(f"share of {name}: {share:.4f}")
     if "original_perplexity" in facts:
         lines.append(f"perplexity of the original: {facts['original_perplexity']:.2f}")
     return lines
@@ -261,8 +313,10 @@ def _lines(facts: dict[str, Any]) -> list[str]:
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "build": build,
+    "mix": mix,
     "compress": compress,
     "inspect": inspect,
     "perplexity": perplexity,
+    "tune": tune,
 }
 """The commands of the group by name, in the order in which `--help` lists them."""

@@ -26,10 +26,16 @@ Beam = Annotated[
 ]
 Alpha = Annotated[
     float | None,
-    typer.Option("--alpha", min=0, help="Weight of the language model.", show_default="0.93"),
+    typer.Option(
+        "--alpha",
+        min=0,
+        help="Weight of the language model.",
+        show_default="that of the file, or 0.93",
+    ),
 ]
 Beta = Annotated[
-    float | None, typer.Option("--beta", help="Bonus for each word.", show_default="1.18")
+    float | None,
+    typer.Option("--beta", help="Bonus for each word.", show_default="that of the file, or 1.18"),
 ]
 VocabularyKind = Annotated[
     Literal["closed", "open"],

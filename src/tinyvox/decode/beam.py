@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,7 +36,7 @@ class BeamSearch:
         lm: LanguageModel | Path | str | None = None,
         *,
         beam: int = 100,
-        alpha: float = ALPHA,
+        alpha: float | None = None,
         beta: float | None = None,
         words: Sequence[str] = (),
         open_vocabulary: bool = False,
@@ -47,7 +49,9 @@ class BeamSearch:
         """`tokens` are texts as they are printed, the one at `blank` among them; bytes that are no
         characters by themselves are as Python's "surrogateescape" has them.
 
-        `lm` is an open language model, or a .tvlm file. Without one, `beta` is 0.
+        `lm` is an open language model, or a .tvlm file. `alpha` and `beta` are those of its file
+        where they are not given, and 0.93 and 1.18 where it has none; without a language model,
+        `beta` is 0.
 
         `beam` texts are kept from frame to frame. Words are those of `lm`, or `words`, where
         some are given, and no others, unless the vocabulary is open: then another word is one that
@@ -64,24 +68,38 @@ class BeamSearch:
         self.tokens, self.blank, self.frame_seconds = tuple(tokens), blank, frame_seconds
         hot = dict(hot_words or {})
         self.hot_words = hot
-        vocabulary = _native.Vocabulary(
+        model = None if lm is None else _model_of(lm)
+        usual = _usual_weights(model)
+        self.alpha = usual[0] if alpha is None else alpha
+        self.beta = usual[1] if beta is None else beta
+        self._vocabulary = _native.Vocabulary(
             [text.encode("utf-8", "surrogateescape") for text in tokens],
             blank,
-            None if lm is None else _model_of(lm),
+            model,
             closed=not open_vocabulary,
             characters=characters,
             words=list(words),
             more=[] if lm is None and not words else [w for text in hot for w in text.split()],
         )
-        self.native = _native.BeamSearch(
-            vocabulary,
-            beam=beam,
-            alpha=alpha,
-            beta=beta if beta is not None else 0.0 if lm is None else BETA,
-            cutoff_tokens=cutoff_tokens,
-            cutoff_probability=cutoff_probability,
-            hot_words=[(" ".join(text.split()), boost) for text, boost in hot.items()],
-        )
+        self._settings: dict[str, Any] = {
+            "beam": beam,
+            "cutoff_tokens": cutoff_tokens,
+            "cutoff_probability": cutoff_probability,
+            "hot_words": [(" ".join(text.split()), boost) for text, boost in hot.items()],
+        }
+        self.native = self._with(self.alpha, self.beta)
+
+    def weighted(self, alpha: float, beta: float) -> BeamSearch:
+        """The same search with other weights; it shares the words, so it takes no time to make.
+
+        Raises ValueError for weights out of their range.
+        """
+        other = copy.copy(self)
+        other.alpha, other.beta, other.native = alpha, beta, self._with(alpha, beta)
+        return other
+
+    def _with(self, alpha: float, beta: float) -> _native.BeamSearch:
+        return _native.BeamSearch(self._vocabulary, alpha=alpha, beta=beta, **self._settings)
 
     def stream(self) -> BeamStream:
         """A new utterance."""
@@ -115,6 +133,13 @@ class BeamSearch:
 
 def _model_of(lm: LanguageModel | Path | str) -> _native.NgramModel:
     return (lm if isinstance(lm, LanguageModel) else LanguageModel(lm)).native
+
+
+def _usual_weights(model: _native.NgramModel | None) -> tuple[float, float]:
+    """Alpha and beta where nobody asks for others."""
+    if model is None:
+        return ALPHA, 0.0
+    return model.weights or (ALPHA, BETA)
 
 
 class BeamStream:

@@ -20,22 +20,32 @@ from tinyvox.evaluation.error_rates import (
     transcribe_with,
 )
 from tinyvox.evaluation.latency import bench
+from tinyvox.evaluation.outputs import Outputs, outputs_of
+from tinyvox.evaluation.weights import Heard, Trial, Weighed, decoded_errors, hear, weigh
 
 __all__ = [
     "Errors",
+    "Heard",
     "LeftOut",
     "Normalize",
+    "Outputs",
+    "Trial",
     "UnknownCharacters",
+    "Weighed",
     "bench",
     "change_interval",
     "check_normalize",
     "count_errors",
+    "decoded_errors",
     "evaluate",
+    "hear",
     "interval",
     "lost_words",
     "normalized",
+    "outputs_of",
     "search_for",
     "tokens_of",
     "transcribe_with",
     "unknown_characters",
+    "weigh",
 ]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from tinyvox.decode import BeamSearch, greedy_text
@@ -22,17 +22,15 @@ from tinyvox.evaluation.counting import (
     normalized,
     unknown_characters,
 )
-from tinyvox.executor import Executor
+from tinyvox.evaluation.outputs import NO_CARD, outputs_of
 from tinyvox.language_model import LanguageModel
 from tinyvox.model import Model
 from tinyvox.progress import Progress, counted, silent
-from tinyvox.runtime import Session, extract_features
+from tinyvox.runtime import Session
 from tinyvox.speech import Audio, Utterance, read_utterance
 
 RESAMPLINGS = 2000
 """Bootstrap samples behind an interval."""
-
-_NO_CARD = "this model has no speech card, so it gives no text; add --card FILE"
 
 Transcribe = Callable[[Audio], str]
 """Text of samples."""
@@ -106,25 +104,20 @@ def transcribe_with(
     It decodes greedily without a `search`, which must be for the model's tokens. Raises ModelError
     where the model has no speech card.
     """
-    card = None if isinstance(model, Session) else model.card
     if isinstance(model, Session) and model.has_speech:
         return lambda audio: model.transcribe(audio, search=search), model.sample_rate
-    if card is None or isinstance(model, Session):
-        raise ModelError(_NO_CARD)
-    executor = Executor(model).eval()
+    outputs, rate = outputs_of(model)
+    assert isinstance(model, Model)
+    assert model.card is not None
+    texts, blank = model.card.texts, model.card.blank
 
     def transcribe(audio: Audio) -> str:
-        features = extract_features(card.features.model_dump(), audio)
-        if not len(features):
-            return ""
-        with torch.inference_mode():
-            outputs = executor(torch.from_numpy(features)[None])[0]
+        found = outputs(audio)
         if search is None:
-            return greedy_text(outputs.argmax(dim=-1).tolist(), card.texts, card.blank)
-        likelihoods = outputs if card.log_probabilities else outputs.log_softmax(dim=-1)
-        return search.decode(likelihoods.numpy())[0].text
+            return greedy_text(found.argmax(axis=-1).tolist(), texts, blank)
+        return search.decode(found)[0].text
 
-    return transcribe, card.features.sample_rate
+    return transcribe, rate
 
 
 def search_for(
@@ -138,7 +131,7 @@ def search_for(
     speech card, or its tokens do not fit words or hot words.
     """
     if not (model.has_speech if isinstance(model, Session) else model.card):
-        raise ModelError(_NO_CARD)
+        raise ModelError(NO_CARD)
     try:
         if isinstance(model, Session):
             return model.search(lm, **settings)
@@ -171,29 +164,28 @@ def evaluate(
     ModelError where the model has no speech card.
     """
     transcribe, rate = transcribe_with(model, search)
-    tally = _Tally(normalize)
+    tally = Tally(normalize)
     for utterance in counted(utterances, "transcribing", progress):
         try:
-            reference, audio = _scored(utterance, rate)
+            reference, audio = scored(utterance, rate)
         except DataError as error:
             tally.left_out.append(LeftOut(utterance, str(error)))
             continue
-        start = time.perf_counter()
-        text = transcribe(audio)
-        tally.seconds += time.perf_counter() - start
+        with tally.timed():
+            text = transcribe(audio)
         tally.audio_seconds += len(audio) / rate
         tally.add(reference, text)
     return tally.errors(tokens_of(model))
 
 
-def _scored(utterance: Utterance, rate: int) -> tuple[str, Audio]:
+def scored(utterance: Utterance, rate: int) -> tuple[str, Audio]:
     """What is said in an utterance, and its samples. Raises DataError where one cannot be had."""
     if utterance.transcript is None:
         raise DataError(f"{utterance.path}: no transcript in the manifest to compare with")
     return utterance.transcript, read_utterance(utterance, rate)
 
 
-class _Tally:
+class Tally:
     """What is counted while utterances are transcribed."""
 
     def __init__(self, normalize: Normalize) -> None:
@@ -203,6 +195,13 @@ class _Tally:
         self.left_out: list[LeftOut] = []
         self.case_edits = 0
         self.audio_seconds = self.seconds = 0.0
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Adds to the seconds that transcribing takes."""
+        start = time.perf_counter()
+        yield
+        self.seconds += time.perf_counter() - start
 
     def add(self, reference: str, hypothesis: str) -> None:
         """Count the errors of one utterance."""

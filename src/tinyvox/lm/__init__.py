@@ -6,7 +6,8 @@ from tinyvox.lm.compression import Settings, compress
 from tinyvox.lm.description import describe, judge
 from tinyvox.lm.estimation import estimate
 from tinyvox.lm.foreign import Scorer, read_kenlm, read_scorer, read_sphinx
-from tinyvox.lm.loading import read_foreign
+from tinyvox.lm.loading import read_foreign, read_with_weights
+from tinyvox.lm.mixing import best_shares, mix
 from tinyvox.lm.ngrams import (
     ABSENT,
     END,
@@ -34,16 +35,19 @@ __all__ = [
     "Settings",
     "UNKNOWN",
     "UNKNOWN_ID",
+    "best_shares",
     "close",
     "compress",
     "describe",
     "estimate",
     "judge",
+    "mix",
     "read_arpa",
     "read_foreign",
     "read_kenlm",
     "read_scorer",
     "read_sentences",
     "read_sphinx",
+    "read_with_weights",
     "write_arpa",
 ]

@@ -28,14 +28,24 @@ def read_foreign(
     `words` are candidates for the words of a KenLM binary that has none, `letters` those of a
     scorer's acoustic model by their labels. Raises FileError for a file that cannot be used.
     """
+    return read_with_weights(path, words, letters, progress)[0]
+
+
+def read_with_weights(
+    path: Path,
+    words: Sequence[str] | None = None,
+    letters: Sequence[str] | None = None,
+    progress: Progress = silent,
+) -> tuple[NGrams, tuple[float, float] | None]:
+    """The same, and the alpha and beta of a scorer; None for files that have none."""
     with open_input(path) as file:
         head = file.read(HEAD)
     if is_kenlm(head):
         return read_binary(path, words, letters)
     if head.startswith(SPHINX_MAGIC):
-        return read_sphinx(path)
+        return read_sphinx(path), None
     if OLD_SPHINX in head:
         raise FileError(
             f"{path}: is a DMP file of CMU Sphinx; convert it to ARPA with pocketsphinx_lm_convert"
         )
-    return read_arpa(path, progress)
+    return read_arpa(path, progress), None

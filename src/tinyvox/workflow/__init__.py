@@ -20,11 +20,14 @@ from tinyvox.workflow.onnx_graph import compress_onnx
 from tinyvox.workflow.request import CompressRequest, CompressResult
 from tinyvox.workflow.scoring import Evaluation, evaluate
 from tinyvox.workflow.training import read_training, train
+from tinyvox.workflow.weights import TunedWeights, tune_weights
 
 __all__ = [
     "BYTES_A_PARAMETER",
     "CompressRequest", "CompressResult", "Entry", "Evaluation", "FinetuneRequest", "FinetuneResult",
-    "Inputs", "compress", "compress_onnx", "converted_model", "converted_scorer", "demonstrate",
+    "Inputs", "TunedWeights", "compress", "compress_onnx", "converted_model", "converted_scorer",
+    "demonstrate",
     "describe_file", "describe_model", "evaluate", "export", "finetune", "left_float", "plan",
     "read_inputs", "read_training", "run", "run_finetune", "train",
+    "tune_weights",
 ]  # fmt: skip

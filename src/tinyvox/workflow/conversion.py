@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tinyvox.formats.tvlm import save_ngrams
-from tinyvox.lm import read_foreign
+from tinyvox.importers import load
+from tinyvox.lm import read_with_weights
 from tinyvox.storage import cache_folder, check_folder
 from tinyvox.workflow.api import compress
 
@@ -18,21 +19,26 @@ _LOG = logging.getLogger("tinyvox")
 def converted_model(path: Path) -> Path:
     """A `.tvx` file of an acoustic model of another package, without loss.
 
-    It is made once, and lies in the user's cache folder; a line in the log says so. Raises the
-    errors of `compress`, and FileError where the folder cannot be written.
+    It is made once, and lies in the user's cache folder; a line in the log says so once the file
+    is known to be a model. Raises the errors of `load` and `compress`, and FileError where the
+    folder cannot be written.
     """
     made = _place(path, ".tvx")
     if not made.exists():
-        compress(path, lossless=True).save(made)
+        model = load(path)
+        _announce(path, made)
+        compress(model, lossless=True).save(made)
     return made
 
 
 def converted_scorer(path: Path, letters: Sequence[str]) -> Path:
     """A `.tvlm` file of a language model of another package, for an acoustic model with these
-    letters by their labels; as `converted_model`."""
+    letters by their labels; as `converted_model`. It keeps the alpha and beta of a scorer."""
     made = _place(path, ".tvlm")
     if not made.exists():
-        save_ngrams(read_foreign(path, letters=letters), made)
+        model, weights = read_with_weights(path, letters=letters)
+        _announce(path, made)
+        save_ngrams(model, made, weights=weights)
     return made
 
 
@@ -44,5 +50,8 @@ def _place(path: Path, suffix: str) -> Path:
     made = cache_folder() / "converted" / name
     if not made.exists():
         check_folder(made.parent)
-        _LOG.warning("%s: is converted once, to %s", path, made)
     return made
+
+
+def _announce(path: Path, made: Path) -> None:
+    _LOG.warning("%s: is converted once, to %s", path, made)

@@ -3,6 +3,20 @@
 `docs/tvlm.md` specifies it.
 """
 
-from tinyvox.formats.tvlm.file import LanguageModelFile, load_ngrams, save_ngrams, size_of_ngrams
+from tinyvox.formats.tvlm.file import (
+    LanguageModelFile,
+    load_ngrams,
+    save_ngrams,
+    save_with_weights,
+    size_of_ngrams,
+)
+from tinyvox.formats.tvlm.write import Weights
 
-__all__ = ["LanguageModelFile", "load_ngrams", "save_ngrams", "size_of_ngrams"]
+__all__ = [
+    "LanguageModelFile",
+    "Weights",
+    "load_ngrams",
+    "save_ngrams",
+    "save_with_weights",
+    "size_of_ngrams",
+]

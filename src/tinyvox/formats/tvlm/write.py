@@ -27,7 +27,12 @@ RECORD_BITS = 480
 _MOST_WORDS = 1 << 24
 _MOST_CODE_BITS = 24
 
+WEIGHTS_TAG = "WGHT"
+
 Indices = NDArray[np.int64]
+Weights = tuple[float, float]
+"""Alpha and beta: what a decoder multiplies the logarithms of probabilities with, and adds for each
+word."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +46,10 @@ class _Level:
     """The entries of the level below that are their last words, [entries]."""
 
 
-def encode(model: NGrams, metadata: Mapping[str, Any] | None = None) -> bytes:
-    """A whole file. The same model and metadata always give the same bytes.
+def encode(
+    model: NGrams, metadata: Mapping[str, Any] | None = None, weights: Weights | None = None
+) -> bytes:
+    """A whole file. The same model, metadata and weights always give the same bytes.
 
     Ends of n-grams that are missing are added (`lm.close`). Raises ModelError where the model
     exceeds the limits of the format.
@@ -57,10 +64,17 @@ def encode(model: NGrams, metadata: Mapping[str, Any] | None = None) -> bytes:
     for n, level in enumerate(levels):
         sequences = _sequences(levels[n - 1], contexts[n - 1], level) if n else b""
         sections.append((f"NGR{n + 1}", _encode_level(level.order, contexts[n], sequences)))
+    if weights is not None:
+        sections.append((WEIGHTS_TAG, encode_weights(weights)))
     if metadata:
         text = json.dumps(metadata, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
         sections.append(("META", text.encode()))
     return container(sections)
+
+
+def encode_weights(weights: Weights) -> bytes:
+    """The section of alpha and beta."""
+    return struct.pack("<ff", *weights) + PADDING
 
 
 def container(sections: Sequence[tuple[str, bytes]]) -> bytes:

@@ -41,16 +41,18 @@ class Scorer:
 
 def read_binary(
     path: Path, words: Sequence[str] | None = None, letters: Sequence[str] | None = None
-) -> NGrams:
-    """The model of a KenLM binary or of a scorer, which begins as one.
+) -> tuple[NGrams, tuple[float, float] | None]:
+    """The model of a KenLM binary or of a scorer, which begins as one, and the alpha and beta of a
+    scorer.
 
     Takes and raises what `read_kenlm` and `read_scorer` do.
     """
     file = Bytes.open(path)
     trie = read_trie(file)
     if _has_settings(file, trie):
-        return _scorer(file, trie, letters).model
-    return named_model(file, trie, words)
+        scorer = _scorer(file, trie, letters)
+        return scorer.model, (scorer.alpha, scorer.beta)
+    return named_model(file, trie, words), None
 
 
 def _has_settings(file: Bytes, trie: Trie) -> bool:
