@@ -114,7 +114,7 @@ const FileKind tvlm_file{"tinyvox language model", magic_of('T', 'V', 'L'), 1, n
                          NgramModel::max_order + 3};
 
 NgramFile parse_ngrams(std::span<const uint8_t> bytes) {
-  auto [version, sections] = read_container(tvlm_file, bytes);
+  std::vector<SectionView> sections = read_container(tvlm_file, bytes).sections;
   if (sections[0].tag != "WORD") fail("the first section is not WORD");
   if (sections.back().tag == "META") {
     in_section("metadata", [&] { check_metadata(sections.back().bytes); });

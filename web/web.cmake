@@ -1,0 +1,13 @@
+# tinyvox.wasm: the C API for web pages, by emscripten. It needs no JavaScript of emscripten's:
+# web/lib/system.js has the few functions that it calls. There are no files to map and no threads.
+file(STRINGS web/exports.txt exported)
+list(TRANSFORM exported PREPEND _)
+list(JOIN exported , exported)
+
+add_executable(tinyvox_web ${c_api})
+target_link_libraries(tinyvox_web PRIVATE tinyvox_core)
+target_include_directories(tinyvox_web PRIVATE native/include)
+target_link_options(tinyvox_web PRIVATE --no-entry -sSTANDALONE_WASM -sALLOW_MEMORY_GROWTH
+                    -sINITIAL_MEMORY=2MB -sTOTAL_STACK=256KB -sEXPORTED_FUNCTIONS=${exported})
+set_target_properties(tinyvox_web PROPERTIES OUTPUT_NAME tinyvox SUFFIX .wasm
+                      LINK_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/exports.txt)
