@@ -3,7 +3,8 @@
     python bench/limits.py [--seconds 4] [--json [PATH]] [--quick]
 
 Buffers of several sizes are read again and again, so that each lies in the cache that holds it;
-products are what VNNI sums in registers. The probes are compiled for this machine, so that a C++
+products are what the instruction gives alone that the kernels multiply by (another one with
+TINYVOX_ISA). The probes are compiled for this machine, so that a C++
 compiler is needed. `runtime.py` measures the same beside every layer.
 """
 
@@ -14,6 +15,7 @@ import sys
 from lib.probes import Limits
 from lib.results import Row
 from lib.script import finish, options_of, parser_of
+from lib.tinyvox_entrants import isa_in_use
 from lib.timing import median_of, race
 
 BUFFERS = tuple(1 << exponent for exponent in range(14, 29, 2))
@@ -39,7 +41,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0)
     options = options_of(parser)
     try:
-        limits = Limits()
+        limits = Limits(isa_in_use())
     except OSError as error:
         sys.exit(f"limits: cannot be measured here: {error}")
     rows = measure(limits, QUICK if options.quick else BUFFERS, options.seconds)

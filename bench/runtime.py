@@ -13,7 +13,8 @@ Then whole DeepSpeech models (`lib/whole_model.py`), and with `--hour` an hour o
 (`lib/hour.py`).
 
 What the machine needs at least for a call is the larger of two: bytes of codes (of as many bits as
-they have) over the bandwidth of reading as many bytes in turn, and products over what VNNI gives.
+they have) over the bandwidth of reading as many bytes in turn, and products over what the
+instruction that multiplies gives alone: vpdpbusd, or vpmaddubsw with TINYVOX_ISA=avx2.
 Both are measured in the same rounds (`lib/probes.py`, which needs a C++ compiler).
 """
 
@@ -32,8 +33,7 @@ from lib.places import SHIPPED, small_models_in
 from lib.probes import Limits
 from lib.results import Row
 from lib.script import finish, options_of, parser_of, say
-
-from tinyvox import _native
+from lib.tinyvox_entrants import isa_in_use
 
 DEEPSPEECH, HOUR = "deepspeech", "hour"
 CHUNKS = {"lstm": (1, 4, 16, 50), "gru": (1, 4, 16, 50), "dense": (1, 16, 50)}
@@ -47,7 +47,7 @@ DENSE = ((2048, 2048), (8192, 4096))
 def limits_of_the_machine() -> Limits | None:
     """The probes; None, which is said, where they cannot be had."""
     try:
-        return Limits()
+        return Limits(isa_in_use())
     except OSError as error:
         say(f"the machine's limits are not measured: {error}")
         return None
@@ -113,7 +113,7 @@ def main() -> None:
         "hour": [] if stream is None else [hour.summary_of(stream)],
         "hour_parts": [] if stream is None else hour.rows_of(stream),
     }
-    versions = {"isa": _native.isas()[0], "onnxruntime": onnxruntime.__version__}
+    versions = {"isa": isa_in_use(), "onnxruntime": onnxruntime.__version__}
     finish("runtime", options, rows, {"seconds": options.seconds, "threads": 1}, versions)
 
 

@@ -119,6 +119,7 @@ def test_the_runtime_against_its_peers(tmp_path: Path) -> None:
         for name in ours:
             assert contestants[name]["error"] < 0.03, (where, name)
             assert contestants[name]["times_as_fast"].keys() == contestants.keys() - ours
+            assert 0 < contestants[name]["gmacs"] < contestants[name].get("limit_gmacs", math.inf)
     for row in rows["hour"]:
         assert row["same_text"], "text depends on the pieces"
         assert row["minutes"] == 0.05

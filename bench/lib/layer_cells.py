@@ -75,7 +75,7 @@ class Share:
     bound: str
 
 
-@dataclass(frozen=True)
+@dataclass
 class Cell:
     """Seconds a call of `chunk` frames; the variants that were fastest; shares by bits."""
 
@@ -85,6 +85,10 @@ class Cell:
     variants: dict[str, str]
     errors: dict[str, float]
     shares: dict[int, Share] = field(default_factory=dict)
+    limit: str = ""
+    """The instruction that was measured alone."""
+    limit_gmacs: float = 0.0
+    """Thousand million products a second that it gives."""
 
 
 def entrants_for(shape: Shape, folder: Path) -> list[Entrant]:
@@ -120,8 +124,15 @@ def measure(
         times = race([*chosen, *(probe.contestant for probe in probes.values())], seconds)
     cell = Cell(shape, chunk, times, {c.name: c.variant for c in chosen if c.variant}, errors)
     if limits is not None:
+        cell.limit = probes[0].contestant.name
+        cell.limit_gmacs = gmacs(probes[0].amount, times[cell.limit])
         cell.shares.update({bits: share_of(cell, bits, probes) for bits in DEPTHS})
     return cell
+
+
+def gmacs(products: float, seconds: NDArray[np.float64]) -> float:
+    """Thousand million products a second, the median."""
+    return float(np.median(products / seconds)) / 1e9
 
 
 def probes_for(shape: Shape, chunk: int, limits: Limits | None) -> dict[int, Probe]:
@@ -133,7 +144,7 @@ def probes_for(shape: Shape, chunk: int, limits: Limits | None) -> dict[int, Pro
 
 
 def share_of(cell: Cell, bits: int, probes: dict[int, Probe]) -> Share:
-    """Of the larger bound: bytes of codes over bandwidth, or products over VNNI throughput."""
+    """Of the larger bound: bytes of codes over bandwidth, or products over what multiplies."""
 
     def seconds(amount: float, probe: Probe) -> NDArray[np.float64]:
         return amount / probe.amount * cell.times[probe.contestant.name]
@@ -165,8 +176,11 @@ def rows_of(cell: Cell) -> list[Row]:
             row["times_as_fast"] = {
                 peer: quartiles(speedup(cell.times, name, peer)) for peer in peers
             }
+            products = cell.shape.weights * cell.chunk
+            row |= {"gmacs": gmacs(products, cell.times[name])}
             share = cell.shares.get(ours[name])
             if share is not None:
                 row |= {"of_limit": quartiles(share.rounds)[1], "bound": share.bound}
+                row |= {"limit": cell.limit, "limit_gmacs": cell.limit_gmacs}
         rows.append(row)
     return rows

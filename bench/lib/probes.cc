@@ -10,7 +10,7 @@ namespace {
 
 using Vector = uint64_t __attribute__((vector_size(64)));
 
-constexpr size_t line = sizeof(Vector), step = 4, sums = 16;
+constexpr size_t line = sizeof(Vector), step = 4, sums = 12;
 
 // `streams` parts of `bytes` side by side, so that more reads are under way at once.
 template <size_t streams>
@@ -23,19 +23,68 @@ void read_once(const uint8_t* data, size_t bytes) {
   for (const Vector& each : sum) asm volatile("" : : "m"(each) : "memory");
 }
 
+// What an instruction set multiplies bytes with, in as many registers as can wait for each other;
+// `products` of an instruction are 0 where this machine does not have it.
+enum Instruction { vnni_512, vnni_256, pairs_256, pairs_128 };
+
+template <Instruction>
+struct Multiply {
+  using Sum = __m128i;
+  static constexpr size_t products = 0;
+  static void add(Sum&, Sum, Sum) {}
+};
+
 #if defined(__AVX512VNNI__)
-using Sum = __m512i;
-constexpr size_t products = 64;
-Sum add_products(Sum sum, Sum a, Sum b) { return _mm512_dpbusd_epi32(sum, a, b); }
-#elif defined(__AVXVNNI__)
-using Sum = __m256i;
-constexpr size_t products = 32;
-Sum add_products(Sum sum, Sum a, Sum b) { return _mm256_dpbusd_avx_epi32(sum, a, b); }
-#else
-using Sum = __m128i;
-constexpr size_t products = 0;
-Sum add_products(Sum sum, Sum, Sum) { return sum; }
+template <>
+struct Multiply<vnni_512> {
+  using Sum = __m512i;
+  static constexpr size_t products = 64;
+  static void add(Sum& sum, Sum a, Sum b) {
+    asm volatile("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+  }
+};
 #endif
+#if defined(__AVXVNNI__)
+template <>
+struct Multiply<vnni_256> {
+  using Sum = __m256i;
+  static constexpr size_t products = 32;
+  static void add(Sum& sum, Sum a, Sum b) {
+    asm volatile("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b));
+  }
+};
+#endif
+#if defined(__AVX2__)
+template <>
+struct Multiply<pairs_256> {
+  using Sum = __m256i;
+  static constexpr size_t products = 32;
+  static void add(Sum& sum, Sum a, Sum b) {
+    asm volatile("vpmaddubsw %2, %1, %0" : "=x"(sum) : "x"(a), "x"(b));
+  }
+};
+#endif
+#if defined(__SSSE3__)
+template <>
+struct Multiply<pairs_128> {
+  using Sum = __m128i;
+  static constexpr size_t products = 16;
+  static void add(Sum& sum, Sum a, Sum) { asm volatile("pmaddubsw %1, %0" : "+x"(sum) : "x"(a)); }
+};
+#endif
+
+template <Instruction which>
+size_t multiply_by(size_t rounds) {
+  using One = Multiply<which>;
+  typename One::Sum sum[sums] = {}, a = {}, b = {};
+  for (typename One::Sum& each : sum) asm volatile("" : "+x"(each));
+  if (One::products == 0) return 0;
+  for (size_t i = 0; i < rounds; ++i)
+#pragma GCC unroll 12
+    for (typename One::Sum& each : sum) One::add(each, a, b);
+  for (const typename One::Sum& each : sum) asm volatile("" : : "x"(each));
+  return rounds * sums * One::products;
+}
 
 }  // namespace
 
@@ -47,16 +96,10 @@ void read_bytes(const uint8_t* data, size_t bytes, size_t passes, size_t streams
     (streams == 1 ? read_once<1> : read_once<4>)(data, bytes);
 }
 
-// Sums int8 products and returns how many; 0 where there is no instruction for it.
-size_t multiply(size_t rounds) {
-  Sum sum[sums], a = {}, b = {};
-  for (Sum& each : sum) asm volatile("" : "=v"(each));  // else they are one sum to the compiler
-  for (size_t i = 0; i < rounds; ++i) {
-    asm volatile("" : "+v"(a), "+v"(b));
-#pragma GCC unroll 16
-    for (Sum& each : sum) each = add_products(each, a, b);
-  }
-  for (const Sum& each : sum) asm volatile("" : : "v"(each));
-  return rounds * sums * products;
+// Multiplies bytes by an instruction, by its number; returns how many, 0 where it does not exist.
+size_t multiply(size_t instruction, size_t rounds) {
+  constexpr size_t (*all[])(size_t) = {multiply_by<vnni_512>, multiply_by<vnni_256>,
+                                       multiply_by<pairs_256>, multiply_by<pairs_128>};
+  return all[instruction](rounds);
 }
 }

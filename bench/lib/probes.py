@@ -22,6 +22,9 @@ AT_ONCE = 1 << 20
 CHOICE = 0.05
 """Seconds for the choice between one stream and four."""
 ROUNDS = 20_000
+INSTRUCTIONS = {"avx512": 0, "avxvnni": 1, "avx2": 2, "ssse3": 3}
+"""What the kernels of an instruction set multiply by, as `probes.cc` numbers it."""
+NAMES = ("vpdpbusd, 512 bits", "vpdpbusd, 256 bits", "vpmaddubsw", "pmaddubsw")
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,12 @@ class Probe:
 
 
 class Limits:
-    """Raises OSError where the probes cannot be had, and says why."""
+    """Of an instruction set. Raises OSError where the probes cannot be had, and says why."""
 
-    def __init__(self) -> None:
+    def __init__(self, isa: str) -> None:
+        if isa not in INSTRUCTIONS:
+            raise OSError(f"no probe of products for {isa}")
+        self._instruction = INSTRUCTIONS[isa]
         compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
         if compiler is None:
             raise OSError("no C++ compiler on the path")
@@ -48,10 +54,10 @@ class Limits:
                 raise OSError(f"the probes do not compile: {first}")
             self._native = ctypes.CDLL(str(library))
         self._native.read_bytes.argtypes = [ctypes.c_void_p, *[ctypes.c_size_t] * 3]
-        self._native.multiply.argtypes = [ctypes.c_size_t]
+        self._native.multiply.argtypes = [ctypes.c_size_t] * 2
         self._native.multiply.restype = ctypes.c_size_t
-        if not self._native.multiply(1):
-            raise OSError("the processor has no VNNI")
+        if not self._native.multiply(self._instruction, 1):
+            raise OSError(f"the processor or the compiler has no {NAMES[self._instruction]}")
         self._buffer = np.empty(0, np.uint8)
         self._readers: dict[int, Probe] = {}
 
@@ -78,6 +84,9 @@ class Limits:
         return Probe(fastest([variant(1), variant(4)], CHOICE), size * passes)
 
     def multiplying(self) -> Probe:
-        """Products of unsigned and signed bytes, summed in registers."""
-        amount = self._native.multiply(1) * ROUNDS
-        return Probe(Contestant("VNNI", lambda: self._native.multiply(ROUNDS)), amount)
+        """Products of unsigned and signed bytes in registers, by one instruction again and again."""
+        which = self._instruction
+        amount = self._native.multiply(which, 1) * ROUNDS
+        return Probe(
+            Contestant(NAMES[which], lambda: self._native.multiply(which, ROUNDS)), amount
+        )

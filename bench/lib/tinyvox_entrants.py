@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 from lib.entrants import Entrant, Frames, Meaning
-from tinyvox import runtime
+from tinyvox import _native, runtime
 from tinyvox.executor import Executor
 from tinyvox.formats import tvx
 from tinyvox.model import INPUT, Cell, Dense, Layer, Linear, Model, Node, Recurrent
@@ -23,6 +24,11 @@ TOLERANCE = 0.03
 def name(bits: int) -> str:
     """What we are called at so many bits."""
     return f"tinyvox, {bits} bits"
+
+
+def isa_in_use() -> str:
+    """The instruction set that sessions take: the best, or the one of TINYVOX_ISA."""
+    return os.environ.get("TINYVOX_ISA") or _native.isas()[0]
 
 
 def entrants(

@@ -55,7 +55,7 @@ class Activation : public Layer {
       case ActivationKind::relu:
       case ActivationKind::clipped_relu:
         if (!limits_.empty()) return each(limits_, x, frames, out, clip);
-        return map(x, values, out, [this](float v) { return clip(v, limit_); });
+        return map(x, values, out, [limit = limit_](float v) { return clip(v, limit); });
       case ActivationKind::leaky_relu:
         return each(slopes_, x, frames, out,
                     [](float v, float slope) { return v > 0 ? v : v * slope; });
@@ -129,6 +129,14 @@ class Activation : public Layer {
 };
 
 }  // namespace
+
+std::optional<Limits> limits_of(const Node& node) {
+  if (node.kind != LayerKind::activation || !node.tensors[0].values.empty()) return std::nullopt;
+  const auto kind = static_cast<ActivationKind>(node.ints[0]);
+  if (kind == ActivationKind::relu) return Limits{0, INFINITY};
+  if (kind == ActivationKind::clipped_relu) return Limits{0, node.floats[0]};
+  return std::nullopt;
+}
 
 std::unique_ptr<Layer> make_activation(const Node& node, const Signal& input) {
   return std::make_unique<Activation>(node, input);

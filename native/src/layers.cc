@@ -9,8 +9,10 @@ namespace {
 
 class Linear : public Layer {
  public:
-  Linear(const Node& node, Packer& packer)
-      : weight_(packer.pack(node.tensors[0])), bias_(node.tensors[1].values) {}
+  Linear(const Node& node, Packer& packer, const Limits& limits)
+      : weight_(packer.pack(node.tensors[0])), bias_(node.tensors[1].values), limits_(limits) {
+    if (limits.least != -INFINITY) bias_.resize(weight_.rows());  // an end needs one
+  }
 
   size_t bytes() const override { return weight_.bytes() + bias_.size() * sizeof(float); }
   size_t products() const override { return weight_.products(); }
@@ -18,13 +20,14 @@ class Linear : public Layer {
 
   void run(std::span<const float* const> inputs, size_t frames, float* out, float*,
            Work& work) const override {
-    weight_.apply(inputs[0], frames, out, work.matrix);
-    add_bias(bias_, frames, out);
+    weight_.apply(inputs[0], frames, out, work.matrix,
+                  {bias_.empty() ? nullptr : bias_.data(), limits_.least, limits_.most});
   }
 
  private:
   PackedMatrix weight_;
   std::vector<float> bias_;
+  Limits limits_;
 };
 
 // y = x * factor + offset, with one factor and one offset for each channel.
@@ -206,13 +209,13 @@ void add_bias(const std::vector<float>& bias, size_t frames, float* y) {
     for (size_t i = 0; i < bias.size(); ++i) y[frame * bias.size() + i] += bias[i];
 }
 
-std::unique_ptr<Layer> make_layer(const Node& node, std::span<const Signal> inputs,
-                                  Packer& packer) {
+std::unique_ptr<Layer> make_layer(const Node& node, std::span<const Signal> inputs, Packer& packer,
+                                  const Limits& limits) {
   const Signal& input = inputs[0];
   const auto& ints = node.ints;
   switch (node.kind) {
     case LayerKind::linear:
-      return std::make_unique<Linear>(node, packer);
+      return std::make_unique<Linear>(node, packer, limits);
     case LayerKind::recurrent:
       return make_recurrent(node, input, packer);
     case LayerKind::conv1d:

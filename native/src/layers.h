@@ -2,7 +2,9 @@
 // last from frame to frame in its `state`, and temporary values in its `Work`.
 #pragma once
 
+#include <cmath>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "file.h"
@@ -52,8 +54,18 @@ class Layer {
                    Work& work) const = 0;
 };
 
-// Makes the layer of a node. `inputs` are the signals that it reads; a model has one `packer`.
-std::unique_ptr<Layer> make_layer(const Node& node, std::span<const Signal> inputs, Packer& packer);
+// An activation that is min(max(x, least), most) for every value.
+struct Limits {
+  float least = -INFINITY, most = INFINITY;
+};
+
+// Makes the layer of a node. `inputs` are the signals that it reads; a model has one `packer`. A
+// linear layer keeps its outputs within the limits, which no other may have.
+std::unique_ptr<Layer> make_layer(const Node& node, std::span<const Signal> inputs, Packer& packer,
+                                  const Limits& limits = {});
+
+// The limits that an activation is; empty if the node is another one, or another layer.
+std::optional<Limits> limits_of(const Node& node);
 
 // Used by make_layer; each is in a file of its own.
 std::unique_ptr<Layer> make_recurrent(const Node& node, const Signal& input, Packer& packer);

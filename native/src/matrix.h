@@ -64,16 +64,17 @@ class Leaf {
   size_t products() const;  // to multiply one frame
   bool fine() const { return fine_; }
 
-  void apply(const float* x, size_t frames, float* y, MatrixWork& work) const;
+  void apply(const float* x, size_t frames, float* y, MatrixWork& work, const End& end) const;
 
  private:
-  void apply_int8(const float* x, size_t frames, float* y, MatrixWork& work) const;
-  void apply_rest(const float* x, size_t frames, float* y, MatrixWork& work) const;
+  void apply_int8(const float* x, size_t frames, Results y, MatrixWork& work) const;
+  void apply_rest(const float* x, size_t frames, Results y, MatrixWork& work) const;
   void pack(const Tensor& tensor, size_t first);
   void pack_dense(const Tensor& tensor, size_t first);
   template <Form form>
   void pack_codes(const Tensor& tensor, size_t first);
-  void choose_bytes(const Tensor& tensor, size_t first);
+  template <Form form>
+  uint8_t entry(int integer, size_t row, size_t column);
   void set_table(const Tensor& tensor);
   void set_row_tables(const Tensor& tensor, size_t first);
   size_t blocks() const;         // of rows
@@ -82,6 +83,7 @@ class Leaf {
   size_t codes_size() const;
   size_t table_size() const;
   size_t scales_size() const;
+  size_t stray_ends_size() const;
   void multiply(size_t first, size_t last, const Activations& x, Results y) const;
   void multiply(size_t first, size_t last, const float* x, size_t frames, Results y) const;
 
@@ -94,6 +96,9 @@ class Leaf {
   std::vector<uint8_t> table_;
   std::vector<float> scale_;  // with the step of the table
   int32_t offset_ = 0;
+  size_t strays_count_ = 0;
+  std::vector<Stray> strays_;
+  std::vector<uint32_t> stray_ends_;
 };
 
 // A matrix expression as a chain of leaves. The rightmost leaf is applied first.
@@ -106,8 +111,8 @@ class PackedMatrix {
   size_t products() const;                 // to multiply one frame
   void reserve(MatrixWork& work) const;
 
-  // y [frames, rows] from x [frames, columns]; at most max_frames.
-  void apply(const float* x, size_t frames, float* y, MatrixWork& work) const;
+  // y [frames, rows] from x [frames, columns]; at most max_frames. It ends the layer, too.
+  void apply(const float* x, size_t frames, float* y, MatrixWork& work, const End& end = {}) const;
 
  private:
   friend class Packer;

@@ -18,6 +18,27 @@ void print_spaces(std::vector<std::string>& tokens) {
     std::replace(tokens.begin(), tokens.end(), std::string("|"), std::string(" "));
 }
 
+// The limits that each node ends with: of the activation that alone reads it, and which then is no
+// step of its own.
+Model::Ends ends_of(const std::vector<Node>& nodes) {
+  std::vector<size_t> readers(nodes.size() + 1), repeats(nodes.size());
+  ++readers.back();
+  for (const Node& node : nodes) {
+    for (uint32_t input : node.inputs) ++readers[input];
+    if (node.repeats) ++repeats[*node.repeats];
+  }
+  const auto shared = [&](size_t i) { return nodes[i].repeats || repeats[i]; };
+  Model::Ends ends(nodes.size());
+  for (size_t i = 0; i < nodes.size(); ++i) {
+    const std::optional<Limits> limits = limits_of(nodes[i]);
+    if (!limits || shared(i) || nodes[i].inputs[0] == 0) continue;
+    const size_t before = nodes[i].inputs[0] - 1;
+    if (nodes[before].kind == LayerKind::linear && readers[before + 1] == 1 && !shared(before))
+      ends[before] = limits;
+  }
+  return ends;
+}
+
 }  // namespace
 
 Model::Model(File file, const Kernels& kernels, size_t threads)
@@ -26,9 +47,10 @@ Model::Model(File file, const Kernels& kernels, size_t threads)
       kernels_(kernels),
       threads_(std::make_unique<Threads>(threads)) {
   Packer packer(kernels);
-  for (Node& node : file.nodes) {
-    add(node, packer);
-    node.tensors.clear();  // so that the whole model is never in memory twice
+  const auto ends = ends_of(file.nodes);
+  for (size_t i = 0; i < file.nodes.size(); ++i) {
+    add(file.nodes[i], ends, packer);
+    file.nodes[i].tensors.clear();  // so that the whole model is never in memory twice
   }
   if (speech_) print_spaces(speech_->tokens);
   if (speech_) features_ = std::make_shared<FeatureTables>(speech_->features);
@@ -37,16 +59,28 @@ Model::Model(File file, const Kernels& kernels, size_t threads)
 Model::Model(const File& file, const Kernels& kernels, Measured)
     : input_size_(file.input_size), kernels_(kernels), threads_(std::make_unique<Threads>(1)) {
   Packer packer(kernels, Memory::measured);
-  for (const Node& node : file.nodes) add(node, packer);
+  const auto ends = ends_of(file.nodes);
+  for (const Node& node : file.nodes) add(node, ends, packer);
 }
 
-void Model::add(const Node& node, Packer& packer) {
+void Model::add(const Node& node, const Ends& ends, Packer& packer) {
+  std::vector<uint32_t> numbers;
   std::vector<Signal> inputs;
-  for (uint32_t input : node.inputs) inputs.push_back(signal(input));
+  for (uint32_t input : node.inputs) {
+    numbers.push_back(numbers_[input]);
+    inputs.push_back(signal(numbers.back()));
+  }
+  const size_t which = numbers_.size() - 1;
+  if (node.inputs[0] > 0 && ends[node.inputs[0] - 1]) {  // its one reader
+    numbers_.push_back(numbers[0]);
+    return;
+  }
   std::shared_ptr<const Layer> layer =
-      node.repeats ? steps_[*node.repeats].layer : make_layer(node, inputs, packer);
+      node.repeats ? steps_[numbers_[*node.repeats + 1] - 1].layer
+                   : make_layer(node, inputs, packer, ends[which].value_or(Limits{}));
   if (const size_t ids = layer->ids(); ids && (!ids_ || ids < ids_)) ids_ = ids;
-  steps_.push_back({std::move(layer), node.inputs, node.signal});
+  steps_.push_back({std::move(layer), std::move(numbers), node.signal});
+  numbers_.push_back(static_cast<uint32_t>(steps_.size()));
 }
 
 Signal Model::signal(uint32_t which) const {

@@ -19,6 +19,9 @@ class Model {
     Signal signal;                       // of the output
   };
 
+  // The limits that each node of a file keeps its outputs within, if any.
+  using Ends = std::vector<std::optional<Limits>>;
+
   // `threads` threads share the work of a matrix.
   Model(File file, const Kernels& kernels, size_t threads = 1);
 
@@ -46,11 +49,12 @@ class Model {
   const std::shared_ptr<const FeatureTables>& features() const { return features_; }
 
  private:
-  void add(const Node& node, Packer& packer);
+  void add(const Node& node, const Ends& ends, Packer& packer);
   Signal signal(uint32_t which) const;
 
   size_t input_size_, ids_ = 0;
   std::vector<Step> steps_;
+  std::vector<uint32_t> numbers_{0};  // of the signals of the file, as in Step::inputs
   std::optional<Speech> speech_;
   std::shared_ptr<const FeatureTables> features_;
   const Kernels& kernels_;

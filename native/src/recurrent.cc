@@ -120,11 +120,13 @@ class Recurrent : public Layer {
     float* from_input = work.scratch.data();
     float* from_hidden = from_input + max_frames * cell.rows();
     float* between = from_hidden + cell.rows();  // the unprojected or the reset state
-    if (cell.weight_ih)
-      cell.weight_ih.apply(frames_in + first * size_, frames, from_input, work.matrix);
-    else
+    if (cell.weight_ih) {
+      cell.weight_ih.apply(frames_in + first * size_, frames, from_input, work.matrix,
+                           {cell.bias.empty() ? nullptr : cell.bias.data()});
+    } else {
       std::copy_n(frames_in + first * size_, frames * size_, from_input);
-    add_bias(cell.bias, frames, from_input);
+      add_bias(cell.bias, frames, from_input);
+    }
     for (size_t i = 0; i < frames; ++i) {
       const size_t frame = reverse ? frames - 1 - i : i;
       cell.weight_hh.apply(state, 1, from_hidden, work.matrix);

@@ -1,6 +1,8 @@
 #include "stream.h"
 
 #include <algorithm>
+#include <functional>
+#include <queue>
 #include <stdexcept>
 #include <string>
 
@@ -37,6 +39,7 @@ Stream::Stream(std::shared_ptr<const Model> model, Counting)
     : model_(std::move(model)),
       work_{model_->kernels(), MatrixWork(model_->threads(), Memory::measured), {}} {
   for (const Model::Step& step : model_->steps()) step.layer->reserve(work_.matrix);
+  assign_stores();
   make_queues(true);
   check_span();
   rehearse();
@@ -46,16 +49,52 @@ size_t Stream::bytes_of(std::shared_ptr<const Model> model) {
   return Stream(std::move(model), Counting{}).counted_bytes();
 }
 
+// Whether a step takes every frame as soon as it comes.
+bool Stream::keeps_none(size_t step) const {
+  const Window window = model_->steps()[step].layer->window();
+  return model_->steps()[step].inputs.size() == 1 && window.before + window.after == 0 &&
+         window.reach == 1 && window.stride == 1 && !window.whole;
+}
+
+// Queues in which frames wait have a store of their own. The others hold frames only from the step
+// that makes them to the step that takes them, so one store serves several, one after the other.
+void Stream::assign_stores() {
+  using Use = std::pair<size_t, size_t>;  // the step that takes, and the store
+  const std::vector<Model::Step>& steps = model_->steps();
+  std::vector<std::vector<std::pair<size_t, size_t>>> readers(steps.size() + 1);  // [signal]
+  for (size_t step = 0; step < steps.size(); ++step) {
+    store_of_.emplace_back(steps[step].inputs.size());
+    for (size_t i = 0; i < steps[step].inputs.size(); ++i)
+      readers[steps[step].inputs[i]].emplace_back(step, i);
+  }
+  size_t count = 0;
+  std::priority_queue<Use, std::vector<Use>, std::greater<>> in_use;
+  for (size_t signal = 0; signal < readers.size(); ++signal)  // which step signal - 1 makes
+    for (const auto& [step, input] : readers[signal]) {
+      size_t& store = store_of_[step][input];
+      if (!keeps_none(step) || in_use.empty() || in_use.top().first + 1 >= signal) {
+        store = count++;
+      } else {
+        store = in_use.top().second;
+        in_use.pop();
+      }
+      if (keeps_none(step)) in_use.emplace(step, store);
+    }
+  stores_.resize(count);
+}
+
 void Stream::make_queues(bool counting) {
   counting_ = counting;
   const auto size = [&](uint32_t signal) { return counting ? 0 : model_->signal_size(signal); };
   edges_.clear();
   for (const Model::Step& step : model_->steps()) {
+    const std::vector<size_t>& store = store_of_[edges_.size()];
     std::vector<Edge>& edges = edges_.emplace_back();
-    for (uint32_t input : step.inputs) edges.push_back({Frames(size(input))});
+    for (size_t i = 0; i < store.size(); ++i)
+      edges.push_back({Frames(size(step.inputs[i]), stores_[store[i]])});
   }
   const auto last = static_cast<uint32_t>(model_->steps().size());
-  outputs_ = Frames(size(last));
+  outputs_ = Frames(size(last), output_store_);
   consumers_.assign(last + 1, {});
   for (size_t i = 0; i < edges_.size(); ++i)
     for (size_t j = 0; j < edges_[i].size(); ++j)
@@ -106,14 +145,24 @@ uint64_t Stream::span() const {
 // What `allocate` takes after a rehearsal.
 size_t Stream::counted_bytes() const {
   size_t values = room(outputs_) * model_->output_size(), scratch = 0;
-  for (size_t i = 0; i < edges_.size(); ++i) {
-    const Model::Step& step = model_->steps()[i];
-    for (size_t j = 0; j < edges_[i].size(); ++j)
-      values += room(edges_[i][j].frames) * model_->signal_size(step.inputs[j]);
+  for (size_t store : store_sizes()) values += store;
+  for (const Model::Step& step : model_->steps()) {
     values += step.layer->state_size();
     scratch = std::max(scratch, step.layer->scratch_size());
   }
   return (values + scratch) * sizeof(float) + work_.matrix.bytes();
+}
+
+// The floats of each store, after a rehearsal.
+std::vector<size_t> Stream::store_sizes() const {
+  std::vector<size_t> sizes(stores_.size());
+  for (size_t i = 0; i < edges_.size(); ++i)
+    for (size_t j = 0; j < edges_[i].size(); ++j) {
+      const size_t frame = model_->signal_size(model_->steps()[i].inputs[j]);
+      size_t& size = sizes[store_of_[i][j]];
+      size = std::max(size, room(edges_[i][j].frames) * frame);
+    }
+  return sizes;
 }
 
 void Stream::allocate() {
@@ -127,13 +176,9 @@ void Stream::allocate() {
   work_.scratch.resize(scratch);
   inputs_.resize(inputs);
   const size_t output_room = room(outputs_);
-  std::vector<size_t> rooms;
-  for (const std::vector<Edge>& edges : edges_)
-    for (const Edge& edge : edges) rooms.push_back(room(edge.frames));
+  const std::vector<size_t> sizes = store_sizes();
+  for (size_t i = 0; i < sizes.size(); ++i) stores_[i].resize(sizes[i]);
   make_queues(false);
-  auto next = rooms.begin();
-  for (std::vector<Edge>& edges : edges_)
-    for (Edge& edge : edges) edge.frames.reserve(*next++);
   outputs_.reserve(output_room);
 }
 
@@ -274,11 +319,10 @@ void Stream::consume(size_t step, size_t frames) {
 }
 
 size_t Stream::bytes() const {
-  size_t total = outputs_.bytes() + work_.matrix.bytes() + work_.scratch.size() * sizeof(float);
-  for (const auto& edges : edges_)
-    for (const Edge& edge : edges) total += edge.frames.bytes();
-  for (const auto& state : states_) total += state.size() * sizeof(float);
-  return total;
+  size_t values = output_store_.capacity() + work_.scratch.size();
+  for (const Frames::Store& store : stores_) values += store.capacity();
+  for (const auto& state : states_) values += state.size();
+  return values * sizeof(float) + work_.matrix.bytes();
 }
 
 }  // namespace tinyvox

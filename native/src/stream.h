@@ -49,10 +49,12 @@ class Stream {
   struct Counting {};
   Stream(std::shared_ptr<const Model> model, Counting);
 
+  void assign_stores();
   void make_queues(bool counting);
   void rehearse();
   void check_span() const;
   size_t counted_bytes() const;
+  std::vector<size_t> store_sizes() const;
   void allocate();
   void check_ids(std::span<const float> ids) const;
   void advance_all();
@@ -64,11 +66,15 @@ class Stream {
   void pad(Edge& edge, size_t frames, size_t size, float value);
   uint64_t span() const;
   size_t edge_count() const;
+  bool keeps_none(size_t step) const;
 
   std::shared_ptr<const Model> model_;
+  Frames::Store output_store_;
+  std::vector<Frames::Store> stores_;
+  std::vector<std::vector<size_t>> store_of_;    // [step][input]
   std::vector<std::vector<Edge>> edges_;         // [step][input]
   std::vector<std::vector<Frames*>> consumers_;  // [signal]: queues that it fills
-  Frames outputs_{0};
+  Frames outputs_{0, output_store_};
   std::vector<std::vector<float>> states_;  // [step]
   std::vector<const float*> inputs_;        // of the step that is running
   Work work_;

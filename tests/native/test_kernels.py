@@ -164,6 +164,35 @@ def test_evenly_spaced_levels_of_any_number_are_the_same_to_the_last_bit(isa: st
                 np.testing.assert_array_equal(found, expected)
 
 
+def few_strays(rows: int, columns: int, entries: int, rare: float) -> np.ndarray:
+    """Codes of which most lie within 16 of the middle, on either side, and some anywhere."""
+    rng = np.random.default_rng(rows + columns + entries)
+    common = entries // 2 - 8 + rng.integers(0, 16, (rows, columns))
+    anywhere = rng.integers(0, entries, (rows, columns))
+    return np.where(rng.random((rows, columns)) < rare, anywhere, common).astype(np.uint8)
+
+
+@isas
+def test_codes_of_which_few_are_rare_are_the_same_to_the_last_bit(isa: str) -> None:
+    """Of grids and of tables, in 4 bits and in bytes of as many bits as they need."""
+    sizes = [(1, 1), (7, 97), (33, 130), (521, 505)]  # only of large ones the rare are listed
+    grid = itertools.product(sizes, [17, 40, 64, 100, 128, 255])
+    with all_cases() as case:
+        for (rows, columns), entries in grid:
+            scale = coded(rows, columns, entries)[2]
+            steps = (np.arange(entries) - entries // 2).astype(np.float32)[None]
+            x = frames_of(21 if rows < 521 else 6, columns)
+            for rare in (0, 0.003, 0.05):
+                codes = few_strays(rows, columns, entries, rare)
+                for levels in (steps, steps * 0.37):
+                    found = _native.multiply_coded(isa, codes, levels, scale, x)
+                    expected = _native.multiply_coded("scalar", codes, levels, scale, x)
+                    weights = levels[0][codes].astype(np.float64) * scale[:, None]
+                    with case(rows=rows, columns=columns, entries=entries, rare=rare):
+                        np.testing.assert_array_equal(found, expected)
+                        expect_within_int8(found, x, weights, np.abs(levels).max() / 254 * scale)
+
+
 @isas
 @pytest.mark.parametrize("entries", [8, 16, 256])
 def test_the_largest_integers_do_not_overflow(isa: str, entries: int) -> None:

@@ -28,8 +28,22 @@ def tables(results: Results) -> Iterator[Table]:
     limited = [row for row in ours if row.get("of_limit") is not None]
     columns, cells = pivot(limited, _layer, _bits_and_frames, _share)
     yield Table("limits", "Share of the machine's limit", ["layer", *columns], cells)
+    yield _rates(results.rows["layers"])
     yield from _models(results)
     yield from _hour(results)
+
+
+def _rates(layers: Sequence[Row]) -> Table:
+    """Of every layer and number of frames, beside the instruction that multiplies, alone."""
+    ours = sorted((row for row in layers if row.get("gmacs") is not None), key=_order)
+    columns, cells = pivot(ours, _layer_and_frames, _bits, lambda row: f"{row['gmacs']:.0f}")
+    alone = {
+        _layer_and_frames(row): f"{row['limit_gmacs']:.0f}" for row in ours if row.get("limit")
+    }
+    header = next((row["limit"] for row in ours if row.get("limit")), "limit")
+    title = "Thousand million products a second, and the machine's limit"
+    rows = [[*cell, alone.get(cell[0], "")] for cell in cells]
+    return Table("rates", title, ["layer", *columns, header], rows)
 
 
 def _models(results: Results) -> Iterator[Table]:
@@ -91,8 +105,12 @@ def _layer_and_frames(row: Row) -> str:
     return f"{row['layer']}, {_frames(row)}"
 
 
+def _bits(row: Row) -> str:
+    return str(row["name"].removeprefix(OURS + ", "))
+
+
 def _bits_and_frames(row: Row) -> str:
-    return f"{row['name'].removeprefix(OURS + ', ')}, {_frames(row)}"
+    return f"{_bits(row)}, {_frames(row)}"
 
 
 def _milliseconds(row: Row) -> str:

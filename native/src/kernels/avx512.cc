@@ -35,7 +35,7 @@ struct Simd {
 
     Lookup() = default;
     explicit Lookup(const uint8_t* bytes) {
-      if constexpr (form == Form::i8) return;
+      if constexpr (!has_table(form)) return;
       const __m512i table = _mm512_loadu_si512(bytes), mask = _mm512_set1_epi8((1 << bits) - 1);
       if constexpr (form == Form::r2 || form == Form::c6) {
         tables[0] = table;
@@ -96,6 +96,9 @@ struct Simd {
       const __m512i third = load(2);
       const __m512i low = merge(3, _mm512_srli_epi16(codes, 6), _mm512_srli_epi16(load(1), 4));
       return {find(third, t[0]), find(merge(15, low, _mm512_srli_epi16(third, 2)), t[0])};
+    } else if constexpr (form == Form::g4) {
+      const __m512i mask = _mm512_set1_epi8(15);
+      return {_mm512_and_si512(codes, mask), _mm512_and_si512(_mm512_srli_epi16(codes, 4), mask)};
     } else {
       return {codes, load(1)};
     }
@@ -131,9 +134,9 @@ struct Simd {
   }
 
   // The sums stand last: where one is NaN, the result is the operand that stands last.
-  static Floats ended(Floats products, const float* bias, float least, float most) {
-    const __m512 sums = _mm512_add_ps(products, _mm512_loadu_ps(bias));
-    return _mm512_min_ps(_mm512_set1_ps(most), _mm512_max_ps(_mm512_set1_ps(least), sums));
+  static Floats ended(Floats products, const End& end, size_t row) {
+    const __m512 sums = _mm512_add_ps(products, _mm512_loadu_ps(end.bias + row));
+    return _mm512_min_ps(_mm512_set1_ps(end.most), _mm512_max_ps(_mm512_set1_ps(end.least), sums));
   }
 
   static void store(Floats values, float* y) { _mm512_storeu_ps(y, values); }
@@ -152,7 +155,7 @@ struct Simd {
 
 // vpdpbusd needs unsigned weights, hence an offset of 128.
 constinit const Kernels kernels_avx512 =
-    all_kernels<Chosen{.c6 = true, .g4 = false, .u6 = false, .u7 = false}>("avx512", 128);
+    all_kernels<Chosen{.c6 = true, .u6 = false, .u7 = false}>("avx512", 128);
 
 }  // namespace tinyvox
 

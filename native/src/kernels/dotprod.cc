@@ -17,7 +17,7 @@ struct Quad {
 }  // namespace
 
 constinit const Kernels kernels_dotprod =
-    all_kernels<Chosen{.c6 = true, .g4 = false, .u6 = false, .u7 = false}>("dotprod", 0);
+    all_kernels<Chosen{.c6 = true, .u6 = false, .u7 = false}>("dotprod", 0);
 
 }  // namespace tinyvox
 

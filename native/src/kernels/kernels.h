@@ -32,7 +32,7 @@ enum class Form : uint8_t {
   c3,  // 3 bits: 2 quads
   c4,  // 4 bits: 2 quads
   c6,  // 6 bits: 4 quads in 3 registers; the upper two bits of each belong to the fourth quad
-  g4,  // 4 bits, no table, the entries themselves: 2 quads
+  g4,  // 4 bits, no table, the entries themselves, but for strays: 2 quads
   u6,  // no table, entries of at most 6 bits in bytes: 2 quads in 2 registers
   u7,  // the same of 7 bits
   i8,  // the same of 8 bits, of which the set says what they mean
@@ -108,12 +108,21 @@ constexpr size_t chunk_at(size_t chunks, size_t block, size_t chunk) {
   return (block - in_panel) * chunks + chunk * panel_blocks + in_panel;
 }
 
+// An entry of g4 that 4 bits do not hold: what is missing in it. Such a matrix has few of them.
+struct Stray {
+  uint32_t column : 17;
+  uint32_t row : 5;  // of the block
+  int32_t more : 10;
+};
+
 struct Weights {
   const uint8_t* codes;  // [panels, chunks, panel_blocks, registers, 4 * block_rows]
   const uint8_t* table;  // [64] by code; r2: [row blocks, 4 * block_rows], byte 4 r + code
   const float* scale;    // [row blocks * block_rows]
   size_t rows, chunks;
   int32_t offset;
+  const Stray* strays;         // block by block: those of block b are
+  const uint32_t* stray_ends;  // [stray_ends[b], stray_ends[b + 1]); null if there are none
 };
 
 struct WeightsF32 {
@@ -136,28 +145,30 @@ inline int32_t offset_of(const Weights& w, const Activations& x, size_t frame) {
                               static_cast<uint32_t>(x.sum[frame]));
 }
 
-// Row r of frame f of the result is stored in values[f * stride + r]: the product, or with a bias
-// the end of a layer, min(max(product + bias[r], least), most).
+// How a layer ends: with min(max(product + bias[row], least), most). Without a bias products stay
+// as they are. A NaN stays one.
+struct End {
+  const float* bias = nullptr;  // [rows]
+  float least = -INFINITY, most = INFINITY;
+
+  float operator()(float product, size_t row) const {
+    if (!bias) return product;
+    const float sum = product + bias[row], above = sum < least ? least : sum;
+    return most < above ? most : above;
+  }
+};
+
+// Row r of frame f of the result is stored in values[f * stride + r].
 struct Results {
   float* values;
   size_t stride;
-  const float* bias = nullptr;  // [rows]
-  float least = -INFINITY, most = INFINITY;
+  End end;
+
+  // The results from this row on.
+  Results from(size_t row) const {
+    return {values + row, stride, {end.bias ? end.bias + row : nullptr, end.least, end.most}};
+  }
 };
-
-// The results from this row on.
-inline Results from_row(Results y, size_t row) {
-  y.values += row;
-  if (y.bias) y.bias += row;
-  return y;
-}
-
-// What is stored for a product. A NaN stays one.
-inline float ended(float product, const Results& y, size_t row) {
-  if (!y.bias) return product;
-  const float sum = product + y.bias[row], above = sum < y.least ? y.least : sum;
-  return y.most < above ? y.most : above;
-}
 
 using GemmI8 = void (*)(const Weights& w, const Activations& x, Results y);
 
@@ -166,7 +177,7 @@ struct Kernels {
   size_t block_rows;     // rows in a block of weights
   int32_t value_offset;  // added to the entries of r2, c6 and i8
 
-  // By Form; null if another form of the same entries is as fast. i8 is always there, and c4.
+  // By Form; null if i8 is as fast for c6, u6 or u7.
   GemmI8 gemm_i8[form_count];
   void (*gemm_f32)(const WeightsF32& w, const float* x, size_t frames, Results y);
 

@@ -12,7 +12,7 @@
 //   Simd::widen(sums, narrow)          adds such sums of 16 bits to those of 32
 //   Simd::add(a, b)                    adds Integers
 //   Simd::scaled(sums, offset, row scales, frame scale)    subtracts the offset, gives Floats
-//   Simd::ended(products, biases, least, most)   of Floats, as `ended` in kernels.h
+//   Simd::ended(products, end, row)    the end of a layer that has a bias, on Floats
 //   Simd::store(values, y), multiply_add(sums, w, x), total(sums)      on Floats
 //
 // A tile is some rows times some frames, whose sums stay in registers; for that, its loops over
@@ -32,12 +32,12 @@ inline void store_block(typename Simd::Integers sums, const Weights& w, const Ac
   const auto products = Simd::scaled(sums, offset_of(w, x, frame), w.scale + row, x.scale[frame]);
   float* to = y.values + frame * y.stride + row;
   if (w.rows - row >= Simd::rows) {
-    Simd::store(y.bias ? Simd::ended(products, y.bias + row, y.least, y.most) : products, to);
+    Simd::store(y.end.bias ? Simd::ended(products, y.end, row) : products, to);
     return;
   }
   float some[Simd::rows];
   Simd::store(products, some);
-  for (size_t r = 0; row + r < w.rows; ++r) to[r] = ended(some[r], y, row + r);
+  for (size_t r = 0; row + r < w.rows; ++r) to[r] = y.end(some[r], row + r);
 }
 
 // Of a sum that is kept in one or two parts.
@@ -46,10 +46,29 @@ inline auto total(const typename Simd::Integers (&sums)[parts]) {
   return parts == 2 ? Simd::add(sums[0], sums[parts - 1]) : sums[0];
 }
 
+// Adds the products that the strays of a block leave out of its sums, [frames, blocks].
+inline void add_strays(typename Simd::Integers* sums, int blocks, int frames, const Weights& w,
+                       const Activations& x, size_t block, size_t frame) {
+  const int8_t* values = x.values + frame * x.stride;
+  for (uint32_t i = w.stray_ends[block]; i < w.stray_ends[block + 1]; ++i) {
+    const Stray stray = w.strays[i];
+    for (int f = 0; f < frames; ++f) {
+      char* sum = reinterpret_cast<char*>(sums + f * blocks) + stray.row * sizeof(int32_t);
+      uint32_t total;
+      __builtin_memcpy(&total, sum, sizeof total);
+      total += static_cast<uint32_t>(stray.more * values[f * x.stride + stray.column]);
+      __builtin_memcpy(sum, &total, sizeof total);
+    }
+  }
+}
+
 // Stores the rows of a tile that exist, sums [frames, blocks].
-[[gnu::noinline]] void store_tile(const typename Simd::Integers* sums, int blocks, int frames,
+[[gnu::noinline]] void store_tile(typename Simd::Integers* sums, int blocks, int frames,
                                   const Weights& w, const Activations& x, size_t block,
                                   size_t frame, const Results& y) {
+  for (int b = 0; w.stray_ends && b < blocks; ++b)
+    if ((block + b) * Simd::rows < w.rows)
+      add_strays(sums + b, blocks, frames, w, x, block + b, frame);
   for (int f = 0; f < frames; ++f)
     for (int b = 0; b < blocks; ++b, ++sums)
       if (const size_t row = (block + b) * Simd::rows; row < w.rows)
@@ -114,7 +133,7 @@ inline void tile_i8(const Weights& w, const Activations& x, size_t block, size_t
           sums[b][f][0] = Simd::widen(sums[b][f][0], narrow[b][f][0]);
     }
   const size_t row = block * Simd::rows;
-  if (Frames == 1 && !y.bias && row + Blocks * Simd::rows <= w.rows) {
+  if (Frames == 1 && !y.end.bias && !w.stray_ends && row + Blocks * Simd::rows <= w.rows) {
 #pragma GCC unroll 16
     for (int b = 0; b < Blocks; ++b)
       Simd::store(Simd::scaled(total(sums[b][0]), offset_of(w, x, frame),
@@ -182,7 +201,7 @@ inline void tile_f32(const WeightsF32& w, const float* x, size_t row, size_t fra
       float sum = totals[r][f];
       for (size_t i = whole; i < w.columns; ++i)
         sum += values[r * w.columns + i] * inputs[f * w.columns + i];
-      y.values[(frame + f) * y.stride + row + r] = ended(sum, y, row + r);
+      y.values[(frame + f) * y.stride + row + r] = y.end(sum, row + r);
     }
 }
 
@@ -195,9 +214,9 @@ void gemm_f32(const WeightsF32& w, const float* x, size_t frames, Results y) {
                         });
 }
 
-// All kernels of a set. `chosen` says of c6, g4, u6 and u7 which the set has.
+// All kernels of a set. `chosen` says of c6, u6 and u7 which the set has.
 struct Chosen {
-  bool c6, g4, u6, u7;
+  bool c6, u6, u7;
 };
 template <Chosen chosen>
 constexpr Kernels all_kernels(const char* isa, int32_t value_offset) {
@@ -216,7 +235,7 @@ constexpr Kernels all_kernels(const char* isa, int32_t value_offset) {
               log_softmax_f32};
   const auto set = [&]<Form form>() { all.gemm_i8[static_cast<size_t>(form)] = gemm_i8<form>; };
   if constexpr (chosen.c6) set.template operator()<Form::c6>();
-  if constexpr (chosen.g4) set.template operator()<Form::g4>();
+  set.template operator()<Form::g4>();
   if constexpr (chosen.u6) set.template operator()<Form::u6>();
   if constexpr (chosen.u7) set.template operator()<Form::u7>();
   set.template operator()<Form::i8>();

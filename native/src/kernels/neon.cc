@@ -22,7 +22,7 @@ struct Quad {
 }  // namespace
 
 constinit const Kernels kernels_neon =
-    all_kernels<Chosen{.c6 = true, .g4 = false, .u6 = false, .u7 = false}>("neon", 0);
+    all_kernels<Chosen{.c6 = true, .u6 = false, .u7 = false}>("neon", 0);
 
 }  // namespace tinyvox
 

@@ -63,7 +63,10 @@ struct Simd : Quad {
       uint8x16_t first = at<bits>(codes, 2 * i * bits);
       uint8x16_t second = at<bits>(codes, (2 * i + 1) * bits);
       if constexpr (form == Form::r2) first = with_row(first), second = with_row(second);
-      return {lookup(first), lookup(second)};
+      if constexpr (form == Form::g4)
+        return {vreinterpretq_s8_u8(first), vreinterpretq_s8_u8(second)};
+      else
+        return {lookup(first), lookup(second)};
     }
   }
 
@@ -89,9 +92,9 @@ struct Simd : Quad {
   }
 
   // A NaN stays one.
-  static Floats ended(Floats products, const float* bias, float least, float most) {
-    const float32x4_t sums = vaddq_f32(products, vld1q_f32(bias));
-    const float32x4_t low = vdupq_n_f32(least), high = vdupq_n_f32(most);
+  static Floats ended(Floats products, const End& end, size_t row) {
+    const float32x4_t sums = vaddq_f32(products, vld1q_f32(end.bias + row));
+    const float32x4_t low = vdupq_n_f32(end.least), high = vdupq_n_f32(end.most);
     const float32x4_t above = vbslq_f32(vcltq_f32(sums, low), low, sums);
     return vbslq_f32(vcltq_f32(high, above), high, above);
   }

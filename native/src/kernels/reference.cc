@@ -1,4 +1,6 @@
 // The reference of every kernel, in plain C++; it also runs on processors without a faster set.
+#include <span>
+
 #include "kernels/kernels.h"
 
 namespace tinyvox {
@@ -16,9 +18,15 @@ int32_t entry_at(const Weights& w, size_t row, size_t column) {
   const size_t lane = 4 * (row % block_rows) + column % 4;
   const uint8_t code = code_at(form, bytes, width, lane, column % packing.columns() / 4);
   if constexpr (form == Form::i8) return static_cast<int8_t>(code);
+  if constexpr (!has_table(form)) return code;
   if constexpr (form == Form::r2)
     return static_cast<int8_t>(w.table[block * width + 4 * (row % block_rows) + code]);
   return static_cast<int8_t>(w.table[code]);
+}
+
+std::span<const Stray> strays_of(const Weights& w, size_t block) {
+  if (!w.stray_ends) return {};
+  return {w.strays + w.stray_ends[block], w.strays + w.stray_ends[block + 1]};
 }
 
 template <Form form>
@@ -29,9 +37,12 @@ void gemm_i8(const Weights& w, const Activations& x, Results y) {
       uint32_t sum = 0;
       for (size_t i = 0; i < columns; ++i)
         sum += static_cast<uint32_t>(entry_at<form>(w, row, i) * x.values[frame * x.stride + i]);
+      for (const Stray& stray : strays_of(w, row / block_rows))
+        if (stray.row == row % block_rows)
+          sum += static_cast<uint32_t>(stray.more * x.values[frame * x.stride + stray.column]);
       sum -= static_cast<uint32_t>(offset_of(w, x, frame));
       const auto exact = static_cast<float>(static_cast<int32_t>(sum));
-      y.values[frame * y.stride + row] = ended(exact * w.scale[row] * x.scale[frame], y, row);
+      y.values[frame * y.stride + row] = y.end(exact * w.scale[row] * x.scale[frame], row);
     }
 }
 
@@ -41,7 +52,7 @@ void gemm_f32(const WeightsF32& w, const float* x, size_t frames, Results y) {
       float sum = 0;
       for (size_t i = 0; i < w.columns; ++i)
         sum += w.values[row * w.columns + i] * x[frame * w.columns + i];
-      y.values[frame * y.stride + row] = ended(sum, y, row);
+      y.values[frame * y.stride + row] = y.end(sum, row);
     }
 }
 
@@ -52,7 +63,7 @@ const Kernels kernels_scalar = {
     block_rows,
     0,
     {gemm_i8<Form::c1>, gemm_i8<Form::c2>, gemm_i8<Form::r2>, gemm_i8<Form::c3>, gemm_i8<Form::c4>,
-     gemm_i8<Form::c6>, nullptr, nullptr, nullptr, gemm_i8<Form::i8>},
+     gemm_i8<Form::c6>, gemm_i8<Form::g4>, nullptr, nullptr, gemm_i8<Form::i8>},
     gemm_f32,
     quantize_i8,
     sigmoid_f32,

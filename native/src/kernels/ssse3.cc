@@ -51,12 +51,13 @@ struct Vector {
   }
 };
 
+#include "kernels/float.inl"
 #include "kernels/x86.inl"
 
 }  // namespace
 
 constinit const Kernels kernels_ssse3 =
-    all_kernels<Chosen{.c6 = false, .g4 = true, .u6 = true, .u7 = true}>("ssse3", 0);
+    all_kernels<Chosen{.c6 = false, .u6 = true, .u7 = true}>("ssse3", 0);
 
 }  // namespace tinyvox
 

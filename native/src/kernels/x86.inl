@@ -1,4 +1,5 @@
-// SSSE3, AVX2 and AVX-VNNI: all kernels except `Vector`, which the including file defines:
+// SSSE3, AVX2 and AVX-VNNI: all kernels of matrices except `Vector`, which the including file
+// defines:
 //
 //   Integers, Floats      registers, of the same number of bytes
 //   load, broadcast       bytes as they are; 16 bytes, or four, again and again
@@ -89,8 +90,8 @@ struct Simd : Vector {
       sums = Vector::add_quads(sums, w.first, low);
       more = Vector::add_quads(more, w.second, high);
     } else if constexpr (bits == 4) {
-      sums = Vector::add_16(sums, Vector::pairs(w.first, low));
-      sums = Vector::add_16(sums, Vector::pairs(w.second, high));
+      sums = in_place(Vector::add_16(sums, Vector::pairs(w.first, low)));
+      sums = in_place(Vector::add_16(sums, Vector::pairs(w.second, high)));
     } else if constexpr (bits == 6) {
       sums =
           widen(sums, Vector::add_16(Vector::pairs(w.first, low), Vector::pairs(w.second, high)));
@@ -101,6 +102,12 @@ struct Simd : Vector {
       sums = widen(sums, signed_pairs(w.first, low));
       more = widen(more, signed_pairs(w.second, high));
     }
+  }
+
+  // Else GCC adds in another order, for which it has too few registers.
+  static Integers in_place(Integers sums) {
+    asm("" : "+x"(sums));
+    return sums;
   }
 
   // One factor must be unsigned: |w| is multiplied by x with the sign of w.
@@ -119,12 +126,11 @@ struct Simd : Vector {
   }
 
   // The sums stand last: where one is NaN, the result is the operand that stands last.
-  static Floats ended(Floats products, const float* bias, float least, float most) {
-    const Floats sums = Vector::add_floats(products, Vector::load_floats(bias));
-    return Vector::smaller(Vector::broadcast_float(most),
-                           Vector::larger(Vector::broadcast_float(least), sums));
+  static Floats ended(Floats products, const End& end, size_t row) {
+    const Floats sums = Vector::add_floats(products, Vector::load_floats(end.bias + row));
+    return Vector::smaller(Vector::broadcast_float(end.most),
+                           Vector::larger(Vector::broadcast_float(end.least), sums));
   }
 };
 
-#include "kernels/float.inl"
 #include "kernels/lowbit.inl"
