@@ -11,3 +11,12 @@ target_link_options(tinyvox_web PRIVATE --no-entry -sSTANDALONE_WASM -sALLOW_MEM
                     -sINITIAL_MEMORY=2MB -sTOTAL_STACK=256KB -sEXPORTED_FUNCTIONS=${exported})
 set_target_properties(tinyvox_web PROPERTIES OUTPUT_NAME tinyvox SUFFIX .wasm
                       LINK_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/exports.txt)
+
+# The kernels against the reference; run by web/tools/run.mjs.
+option(TINYVOX_TESTS "Build test_kernels.wasm" OFF)
+if(TINYVOX_TESTS)
+  add_executable(web_test_kernels native/tests/test_kernels.cc)
+  target_link_libraries(web_test_kernels PRIVATE tinyvox_core)
+  target_link_options(web_test_kernels PRIVATE -sSTANDALONE_WASM -sALLOW_MEMORY_GROWTH)
+  set_target_properties(web_test_kernels PROPERTIES OUTPUT_NAME test_kernels SUFFIX .wasm)
+endif()

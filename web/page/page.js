@@ -126,7 +126,7 @@ document.ondrop = (event) => {
 
 function list(models) {
   for (const each of models) $("model").add(new Option(each.name, each.file));
-  for (const each of models) for (const test of each.tests) $("errors").append(row(each, test));
+  for (const each of models) $("errors").append(measured(each));
   const choose = () => {
     const each = models[$("model").selectedIndex];
     $("about").textContent = each.about;
@@ -136,14 +136,25 @@ function list(models) {
   choose();
 }
 
-function row(each, test) {
-  const line = document.createElement("tr");
-  const percent = (share) => (100 * share).toFixed(1);
-  const [low, high] = test.interval.map(percent);
-  const cells = [each.name, whole.format(each.bytes), `${test.name} (${test.utterances} utterances)`,
-    `${test.measure} ${percent(test.rate)}% [${low}, ${high}]`];
-  for (const cell of cells) line.insertCell().textContent = cell;
-  return line;
+// The part of the table of one model.
+function measured({ name, bytes, tests }) {
+  const part = document.createElement("tbody");
+  const head = document.createElement("th");
+  head.colSpan = 2;
+  head.scope = "rowgroup";
+  head.textContent = `${name}: ${whole.format(bytes)} bytes`;
+  part.insertRow().append(head);
+  for (const test of tests) {
+    const line = part.insertRow();
+    line.insertCell().textContent = `${test.name} (${test.utterances} utterances)`;
+    line.insertCell().textContent = `${test.measure} ${rate(test)}`;
+  }
+  return part;
+}
+
+function rate({ rate, interval }) {
+  const [middle, low, high] = [rate, ...interval].map((share) => (100 * share).toFixed(1));
+  return `${middle}% [${low}, ${high}]`;
 }
 
 run(async () => list(await (await fetch("models.json")).json()));

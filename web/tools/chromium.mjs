@@ -11,13 +11,11 @@ const TYPES = {
   ".wasm": "application/wasm",
 };
 
-/** Serves a folder on a free port of this machine. Gives { address, asked, close }. */
-export async function serve(folder) {
-  const asked = [];
+/** Serves a folder, and other files by their names, on a free port of this machine. */
+export async function serve(folder, others = {}) {
   const server = createServer((request, response) => {
     const path = normalize(new URL(request.url, "http://localhost").pathname);
-    asked.push(path);
-    const file = join(folder, path.endsWith("/") ? `${path}index.html` : path);
+    const file = others[path.slice(1)] ?? join(folder, path.endsWith("/") ? `${path}index.html` : path);
     if (!statSync(file, { throwIfNoEntry: false })?.isFile()) return response.writeHead(404).end();
     const type = TYPES[extname(file)] ?? "application/octet-stream";
     response.writeHead(200, { "Content-Type": type });
@@ -26,7 +24,6 @@ export async function serve(folder) {
   await new Promise((done) => server.listen(0, "127.0.0.1", done));
   return {
     address: `http://127.0.0.1:${server.address().port}/`,
-    asked,
     close: () => { server.closeAllConnections(); server.close(); },
   };
 }
