@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 import tinyvox as tv
 
 ARMENIAN = ROOT / "models" / "armspeech" / "armspeech-50x.tvx"
-CLIPS = sorted((ROOT / "models" / "commands" / "clips").glob("*.opus"))
+CLIPS = 12
+"""Of those that lie beside each model."""
 TURNS, ROUNDS = 5, 5
 """How often Chromium is started, and how often it hears the clips each time."""
 MEASURE = ROOT / "web" / "tools" / "measure.mjs"
@@ -60,9 +61,10 @@ def native(model: Path, samples: NDArray[np.float32], rounds: int) -> Row:
         return {"isa": session.isa, "text": text, "seconds": seconds}
 
 
-def measure(site: Path, model: Path, clips: list[Path], turns: int, rounds: int) -> Row:
+def measure(site: Path, model: Path, count: int, turns: int, rounds: int) -> Row:
     """The row of a model."""
     say(f"{model.name}: {turns} turns")
+    clips = sorted((model.parent / "clips").glob("*.opus"))[:count]
     samples = np.concatenate([soundfile.read(clip, dtype="float32")[0] for clip in clips])
     with tempfile.TemporaryDirectory() as folder:
         audio = Path(folder) / "clips.wav"
@@ -98,8 +100,8 @@ def main() -> None:
         sys.exit(f"web: {options.site} is not there; run `make web`")
     os.environ.setdefault("TINYVOX_ISA", "avx2")
     models = SHIPPED[:1] if options.quick else (*SHIPPED, ARMENIAN)
-    clips, turns, rounds = (CLIPS[:2], 1, 1) if options.quick else (CLIPS[:12], TURNS, ROUNDS)
-    rows = [measure(options.site, model, clips, turns, rounds) for model in models]
+    count, turns, rounds = (2, 1, 1) if options.quick else (CLIPS, TURNS, ROUNDS)
+    rows = [measure(options.site, model, count, turns, rounds) for model in models]
     chromium = subprocess.run(["chromium", "--version"], capture_output=True, text=True, check=True)
     finish("web", options, {"web": rows}, machine={"chromium": chromium.stdout.strip()})
 

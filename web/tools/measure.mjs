@@ -1,4 +1,5 @@
 // Times recognition in Chromium, in one thread: measure.mjs SITE MODEL WAV ROUNDS.
+// WAV has a plain header, 16 bits, one channel, and the model's rate.
 // Prints JSON: the instruction set, the text, and the seconds of each round, in pieces of 20 ms.
 import { Browser, serve } from "./chromium.mjs";
 
@@ -9,8 +10,9 @@ async function measure(rounds) {
   const { load } = await import("./lib/tinyvox.js");
   const bytes = async (file) => (await fetch(file)).arrayBuffer();
   const model = (await load()).open(await bytes("measured.tvx"));
-  const context = new OfflineAudioContext(1, 1, model.sampleRate);
-  const samples = (await context.decodeAudioData(await bytes("measured.wav"))).getChannelData(0);
+  // Not decodeAudioData, which scales samples above 0 by 1 / 32767.
+  const pcm = new Int16Array((await bytes("measured.wav")).slice(44));
+  const samples = Float32Array.from(pcm, (sample) => sample / 32768);
   const stream = model.stream(), piece = model.sampleRate / 50, seconds = [];
   let text;
   for (let round = 0; round < rounds; ++round) {
