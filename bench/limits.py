@@ -15,8 +15,8 @@ import sys
 from lib.probes import Limits
 from lib.results import Row
 from lib.script import finish, options_of, parser_of
-from lib.tinyvox_entrants import isa_in_use
 from lib.timing import median_of, race
+from lib.tinyvox_entrants import isa_in_use
 
 BUFFERS = tuple(1 << exponent for exponent in range(14, 29, 2))
 QUICK = BUFFERS[:2]

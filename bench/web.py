@@ -37,7 +37,7 @@ MEASURE = ROOT / "web" / "tools" / "measure.mjs"
 
 def in_browser(site: Path, model: Path, audio: Path, rounds: int) -> Row:
     """What `measure.mjs` prints: the instruction set, the text, the seconds of each round."""
-    command = ["node", MEASURE, site, model, audio, str(rounds)]
+    command = ["node", *map(str, (MEASURE, site, model, audio, rounds))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"web: Chromium cannot be measured here: {done.stderr.strip()}")

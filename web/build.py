@@ -16,8 +16,11 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 
 MODELS = {
-    "commands/commands-60x.tvx": ("Commands, 60 times smaller", "English digits, letters, dates."),
-    "commands/commands-100x.tvx": ("Commands, 100 times smaller", "English digits, letters, dates."),
+    "commands/commands-60x.tvx": ("Commands, 60 times smaller", "Digits, letters, dates."),
+    "commands/commands-100x.tvx": (
+        "Commands, 100 times smaller",
+        "Digits, letters, dates.",
+    ),
     "armspeech/armspeech-50x.tvx": ("Armenian, 50 times smaller", "Any Armenian speech."),
     "armspeech/armspeech-100x.tvx": ("Armenian, 100 times smaller", "Any Armenian speech."),
 }

@@ -12,6 +12,7 @@ import wave
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 import tinyvox as tv
 
@@ -31,12 +32,13 @@ def main(clip: Path) -> None:
     print(f"{Path(tv.__file__).parent}: {text}")
 
 
-def samples(clip: Path, rate: int) -> np.ndarray:
+def samples(clip: Path, rate: int) -> NDArray[np.int16]:
     """The int16 samples, in one channel at this rate."""
     if clip.suffix != ".wav":
         import soundfile
 
-        found, of_file = soundfile.read(clip, dtype="int16")
+        samples, of_file = soundfile.read(clip, dtype="int16")
+        found = np.asarray(samples, np.int16)
     else:
         with wave.open(str(clip)) as file:
             of_file = file.getframerate()

@@ -87,6 +87,4 @@ class Limits:
         """Products of unsigned and signed bytes in registers, by one instruction again and again."""
         which = self._instruction
         amount = self._native.multiply(which, 1) * ROUNDS
-        return Probe(
-            Contestant(NAMES[which], lambda: self._native.multiply(which, ROUNDS)), amount
-        )
+        return Probe(Contestant(NAMES[which], lambda: self._native.multiply(which, ROUNDS)), amount)
