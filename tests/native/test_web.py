@@ -116,6 +116,40 @@ def test_the_page_is_small_and_lists_measured_models(built: Path) -> None:
             assert 0 < low <= row["rate"] <= high < 1
 
 
+RESAMPLED = """
+import { Resampler } from "%s";
+const wave = (rate, hertz) => (_, i) => Math.sin(2 * Math.PI * hertz * i / rate);
+const given = (from, to, hertz, size) => {
+  const source = Float32Array.from({ length: from }, wave(from, hertz));
+  const resampler = new Resampler(from, to), out = [];
+  for (let i = 0; i < from; i += size) out.push(...resampler.push(source.subarray(i, i + size)));
+  return [...out, ...resampler.finish()];
+};
+const middle = (all) => all.slice(all.length / 4, -all.length / 4);
+const results = [[48000, 16000], [44100, 16000], [8000, 16000]].map(([from, to]) => {
+  const found = given(from, to, 1000, 128), start = found.length / 4 | 0;
+  const error = middle(found).map((value, i) => value - wave(to, 1000)(0, Math.ceil(start) + i));
+  const above = from > to ? middle(given(from, to, to * 0.6, 128)) : [0];
+  return {
+    length: found.length - to,
+    error: Math.max(...error.map(Math.abs)),
+    above: Math.max(...above.map(Math.abs)),
+    same: given(from, to, 1000, 441).every((value, i) => value === found[i]),
+  };
+});
+console.log(JSON.stringify(results));
+"""
+
+
+def test_resampling_keeps_a_tone_and_what_lies_above_goes() -> None:
+    script = RESAMPLED % (ROOT / "web" / "lib" / "resampler.js")
+    for found in json.loads(run("node", "--input-type=module", "-e", script)):
+        assert abs(found["length"]) <= 1
+        assert found["error"] < 1e-3
+        assert found["above"] < 1e-3
+        assert found["same"]
+
+
 def test_types_name_what_the_package_exports(built: Path) -> None:
     package = built.parent / "package"
     script = f"import * as all from '{package}/lib/tinyvox.js'; console.log(...Object.keys(all))"

@@ -10,7 +10,12 @@ export class Microphone {
 
   static async open(sampleRate, port) {
     const microphone = new Microphone();
-    await microphone.#open(sampleRate, port);
+    try {
+      await microphone.#open(sampleRate, port);
+    } catch (error) {
+      await microphone.#release();
+      throw error;
+    }
     return microphone;
   }
 
@@ -32,7 +37,11 @@ export class Microphone {
     const finished = new Promise((done) => (this.#node.port.onmessage = done));
     this.#node.port.postMessage(null);
     await finished;
-    for (const track of this.#source.getTracks()) track.stop();
-    await this.#context.close();
+    await this.#release();
+  }
+
+  async #release() {
+    for (const track of this.#source?.getTracks() ?? []) track.stop();
+    await this.#context?.close();
   }
 }

@@ -10,7 +10,7 @@ class TinyvoxMicrophone extends AudioWorkletProcessor {
   constructor({ processorOptions }) {
     super();
     this.#resampler = new Resampler(sampleRate, processorOptions.sampleRate);
-    this.#piece = new Float32Array(processorOptions.sampleRate / 50);
+    this.#piece = new Float32Array(Math.round(processorOptions.sampleRate / 50));
     this.port.onmessage = ({ data }) => (data ? (this.#to = data) : this.#finish());
   }
 

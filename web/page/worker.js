@@ -5,6 +5,7 @@ import { load } from "./lib/tinyvox.js";
 const loading = load();
 let model = null;
 let stream = null;
+let port = null; // of the microphone
 let heard = null; // seconds of audio, milliseconds of work
 
 onmessage = ({ data }) => {
@@ -12,7 +13,8 @@ onmessage = ({ data }) => {
     if (data.open) return open(await loading, data.open);
     if (data.listen) {
       begin();
-      data.listen.onmessage = ({ data: samples }) => answer(() => take(samples));
+      port = data.listen;
+      port.onmessage = ({ data: samples }) => answer(() => take(samples));
       return;
     }
     begin();
@@ -38,6 +40,7 @@ function open(runtime, bytes) {
     opened.close();
     throw error;
   }
+  port?.close();
   stream?.close();
   model?.close();
   [model, stream] = [opened, listening];
