@@ -8,7 +8,7 @@ add_executable(tinyvox_web ${c_api})
 target_link_libraries(tinyvox_web PRIVATE tinyvox_core)
 target_include_directories(tinyvox_web PRIVATE native/include)
 target_link_options(tinyvox_web PRIVATE --no-entry -sSTANDALONE_WASM -sALLOW_MEMORY_GROWTH
-                    -sINITIAL_MEMORY=2MB -sTOTAL_STACK=256KB -sEXPORTED_FUNCTIONS=${exported})
+                    -sINITIAL_MEMORY=4MB -sTOTAL_STACK=1MB -sEXPORTED_FUNCTIONS=${exported})
 set_target_properties(tinyvox_web PROPERTIES OUTPUT_NAME tinyvox SUFFIX .wasm
                       LINK_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/exports.txt)
 
