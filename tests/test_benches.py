@@ -131,7 +131,9 @@ def test_what_the_machine_can_do(tmp_path: Path) -> None:
         assert "limits: cannot be measured here: " in done.stderr
         return
     rows = json.loads((tmp_path / "out.json").read_text())["rows"]["limits"]
-    assert [row["what"] for row in rows] == ["reading 16,384 bytes", "reading 65,536 bytes", "VNNI"]
+    *reading, multiplying = (row["what"] for row in rows)
+    assert reading == ["reading 16,384 bytes", "reading 65,536 bytes"]
+    assert multiplying.split(",")[0] in {"vpdpbusd", "vpmaddubsw", "pmaddubsw"}
     assert all(row["giga_a_second"] > 0.1 for row in rows)
 
 

@@ -84,7 +84,7 @@ class Limits:
         return Probe(fastest([variant(1), variant(4)], CHOICE), size * passes)
 
     def multiplying(self) -> Probe:
-        """Products of unsigned and signed bytes in registers, by one instruction again and again."""
+        """Products of unsigned and signed bytes in registers, by one instruction."""
         which = self._instruction
         amount = self._native.multiply(which, 1) * ROUNDS
         return Probe(Contestant(NAMES[which], lambda: self._native.multiply(which, ROUNDS)), amount)

@@ -52,18 +52,29 @@ Integers grid_integers(const std::vector<float>& levels) {
 using Counts = std::array<size_t, 255>;
 constexpr int lowest = -127;
 
+// Of each code. Neighbors are counted apart: to count the same one again takes several cycles.
+std::array<size_t, 256> count_codes(const uint8_t* codes, size_t size) {
+  constexpr size_t parts = 4;
+  std::array<size_t, 256> counts[parts]{};
+  size_t i = 0;
+  for (; i + parts <= size; i += parts)
+    for (size_t part = 0; part < parts; ++part) ++counts[part][codes[i + part]];
+  for (; i < size; ++i) ++counts[0][codes[i]];
+  for (size_t part = 1; part < parts; ++part)
+    for (size_t code = 0; code < 256; ++code) counts[0][code] += counts[part][code];
+  return counts[0];
+}
+
 Counts counts_of(const Tensor& tensor, size_t first, size_t rows) {
   Counts counts{};
   RowIntegers integers(tensor);
-  std::array<size_t, 256> of_code{};
-  for (size_t row = first; row < first + rows; ++row) {
-    const uint8_t* codes = tensor.codes.data() + row * tensor.columns;
-    for (size_t i = 0; i < tensor.columns; ++i) ++of_code[codes[i]];
-    if (tensor.one_codebook() && row + 1 < first + rows) continue;
+  const size_t at_once = tensor.one_codebook() ? rows : 1;
+  for (size_t row = first; row < first + rows; row += at_once) {
+    const auto of_code =
+        count_codes(tensor.codes.data() + row * tensor.columns, at_once * tensor.columns);
     const std::vector<int>& values = integers(row).values;
     for (size_t code = 0; code < values.size(); ++code)
       counts[static_cast<size_t>(values[code] - lowest)] += of_code[code];
-    of_code = {};
   }
   return counts;
 }
@@ -72,10 +83,6 @@ Counts counts_of(const Tensor& tensor, size_t first, size_t rows) {
 // a matrix that stays in a second-level cache anyway has nothing to save.
 constexpr size_t codes_a_stray = 200;
 constexpr size_t cached_codes = size_t{1} << 18;
-
-constexpr size_t most_strays(size_t codes) {
-  return codes > cached_codes ? codes / codes_a_stray : 0;
-}
 
 // The most codes that 16 integers in a row have, and the first of those.
 struct Window {
@@ -113,17 +120,19 @@ Choice bytes_of(const Counts& counts, const Kernels& kernels) {
   return {form, -static_cast<int32_t>(least - counts.begin() + lowest)};
 }
 
-// The forms of more levels than a table of 16 has, by the integers that codes stand for.
-Choice by_counts(const Tensor& tensor, size_t first, size_t rows, const Kernels& kernels) {
-  const Counts counts = counts_of(tensor, first, rows);
+// The forms of more levels than a table of 16 has. Codes are counted where it matters.
+Choice by_integers(const Tensor& tensor, size_t first, size_t rows, const Kernels& kernels,
+                   bool size_alone) {
   const size_t all = rows * tensor.columns;
-  const Window window = window_of(counts);
-  if (const size_t strays = all - window.codes; strays <= most_strays(all))
+  const bool large = all > cached_codes;
+  const Counts counts = large || !size_alone ? counts_of(tensor, first, rows) : Counts{};
+  const Window window = large ? window_of(counts) : Window{};
+  if (const size_t strays = all - window.codes; large && strays <= all / codes_a_stray)
     return {Form::g4, -window.least, strays};
   const bool six_bits = tensor.one_codebook() && tensor.entries <= 64;
   if (six_bits && first_of({Form::c6}, kernels) == Form::c6)
     return {Form::c6, kernels.value_offset};
-  return bytes_of(counts, kernels);
+  return size_alone ? Choice{Form::i8, kernels.value_offset} : bytes_of(counts, kernels);
 }
 
 }  // namespace
@@ -154,12 +163,13 @@ const Integers& RowIntegers::operator()(size_t row) {
 }
 
 std::optional<Choice> choose_form(const Tensor& tensor, size_t first, size_t rows,
-                                  const Kernels& kernels) {
+                                  const Kernels& kernels, bool size_alone) {
   if (tensor.kind == TensorKind::dense || tensor.columns > max_columns) return std::nullopt;
   const auto with_table = [](Form form) { return Choice{form, packing_of(form).offset}; };
   const uint32_t entries = tensor.entries;
   if (!tensor.one_codebook() && entries <= 4) return Choice{Form::r2, kernels.value_offset};
-  if (!tensor.one_codebook() || entries > 16) return by_counts(tensor, first, rows, kernels);
+  if (!tensor.one_codebook() || entries > 16)
+    return by_integers(tensor, first, rows, kernels, size_alone);
   if (entries <= 2) return with_table(Form::c1);
   if (entries <= 4) return with_table(Form::c2);
   if (!tensor.zero.empty()) return Choice{Form::g4, static_cast<int32_t>(tensor.zero[0])};

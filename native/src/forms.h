@@ -49,8 +49,8 @@ struct Choice {
 };
 
 // The form of rows [first, first + rows) that takes the least memory among those of the set, then
-// the fastest; empty for floats.
+// the fastest; with `size_alone` any one that takes as much. Empty for floats.
 std::optional<Choice> choose_form(const Tensor& tensor, size_t first, size_t rows,
-                                  const Kernels& kernels);
+                                  const Kernels& kernels, bool size_alone);
 
 }  // namespace tinyvox

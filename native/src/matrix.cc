@@ -36,7 +36,8 @@ size_t MatrixWork::bytes() const {
 
 Leaf::Leaf(const Tensor& tensor, size_t first, size_t rows, const Kernels& kernels, Memory memory)
     : kernels_(kernels), rows_(rows), columns_(tensor.columns) {
-  if (const std::optional<Choice> choice = choose_form(tensor, first, rows, kernels)) {
+  if (const std::optional<Choice> choice =
+          choose_form(tensor, first, rows, kernels, memory == Memory::measured)) {
     form_ = choice->form;
     offset_ = choice->offset;
     strays_count_ = choice->strays;

@@ -195,7 +195,7 @@ FILES: dict[str, tuple[bytes, str | None]] = {
     "bands": (
         file([t("c") + v(10, 0, 1), conv2d(100, 5000, (5, 1000), 3000, 1)], 1000), PRODUCTS
     ),
-    "entropy models": (file([linear(zeros(250, 1 << 16, groups=200))], 1 << 16), MEMORY),
+    "entropy models": (file([linear(zeros(350, 1 << 16, groups=200))], 1 << 16), MEMORY),
     "products": (
         spoken(192_000, 2 / 192, 1 / 192, 8, zeros(1 << 17, 8)), PRODUCTS
     ),

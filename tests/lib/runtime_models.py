@@ -62,6 +62,29 @@ def with_delays() -> Model:
     )
 
 
+def with_ends() -> Model:
+    """Linear layers with activations: some alone read the layer, some share it or are shared."""
+    relu, six = layers.Activation("relu"), layers.Activation("clipped_relu", 6.0)
+    each = layers.Activation("clipped_relu", None, torch.rand(20) + 0.1)
+    without_bias = layers.Linear(dense(20, 20))
+    return network(
+        12,
+        ("wide", linear(20, 12), (INPUT,)),
+        ("relu", relu, ("wide",)),
+        ("bare", without_bias, ("relu",)),
+        ("six", six, ("bare",)),
+        ("again", without_bias, ("six",)),
+        ("positive", layers.Activation("relu"), ("again",)),
+        ("read", linear(20, 20), ("positive",)),
+        ("limited", layers.Activation("clipped_relu", 0.5), ("read",)),
+        ("sum", layers.Add(), ("read", "limited")),
+        ("last", linear(20, 20), ("sum",)),
+        ("each", each, ("last",)),
+        ("out", linear(5, 20), ("each",)),
+        ("end", layers.Activation("clipped_relu", 2.0), ("out",)),
+    )
+
+
 def batch_norm(size: int) -> layers.BatchNorm:
     return layers.BatchNorm(
         torch.randn(size), torch.rand(size) + 0.5, torch.randn(size), torch.randn(size)
@@ -380,6 +403,7 @@ MODELS = {
     "bigru": lambda: chain(10, rnn=recurrent(nn.GRU(10, 9, bidirectional=True))),
     "speech": speech_model,
     "delays": with_delays,
+    "ends": with_ends,
     "conv2d": two_dimensional,
     "conv2d_groups": two_dimensional_groups,
     "grouped": grouped,

@@ -65,6 +65,20 @@ def test_layers_that_overflow_give_the_same_on_every_set(
     assert np.isfinite(outputs[0]).all()
 
 
+# Memory.
+
+
+def test_queues_in_which_no_frames_wait_share_memory(tmp_path: Path) -> None:
+    """A stream of thirty layers takes as much as one of three."""
+    taken = [
+        open_model(
+            chain(48, **{f"act{i}": layers.Activation("tanh") for i in range(depth)}), tmp_path
+        ).resident_bytes
+        for depth in (3, 30)
+    ]
+    assert taken[0] == taken[1] < 6 * 64 * 48 * 4
+
+
 # Threads.
 
 
