@@ -7,7 +7,7 @@ FORMATTED := $(shell find native bench -name '*.c' -o -name '*.cc' -o -name '*.h
 # As many tests at a time as there are processors, each on one thread.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: setup demo demo-deepspeech test test-all test-avx2 check format lib test-lib arm fuzz fuzz-clang bench docs tables clean
+.PHONY: setup demo demo-deepspeech test test-all test-avx2 check format lib test-lib arm web wheel wheel-check fuzz fuzz-clang bench docs tables clean
 
 setup: $(READY)
 
@@ -37,7 +37,7 @@ test-all: $(READY)
 
 # What calls the native runtime, on kernels for AVX2 alone, as a processor without AVX-512 runs it.
 test-avx2: $(READY)
-	TINYVOX_ISA=avx2 $(PYTEST) -m "runtime and not arm and not bench and not slow"
+	TINYVOX_ISA=avx2 $(PYTEST) -m "runtime and not arm and not web and not bench and not slow"
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -66,6 +66,25 @@ test-lib:
 arm:
 	cmake -S . -B build/arm --no-warn-unused-cli --toolchain native/cmake/aarch64-linux-gnu.cmake -DTINYVOX_TESTS=ON
 	+cmake --build build/arm
+
+# For browsers, in build/web: the npm package in package/, the page in site/; needs Emscripten.
+web:
+	emcmake cmake -S . -B build/web --no-warn-unused-cli
+	+cmake --build build/web --target tinyvox_web
+	$(PYTHON) web/build.py build/web
+
+# A wheel for this machine, in build/wheels; pyproject.toml says how cibuildwheel makes those for others.
+wheel: $(READY)
+	rm -rf build/wheels
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/wheels .
+
+# The wheel in an empty environment, with numpy alone, hears a clip.
+wheel-check: wheel
+	rm -rf build/wheel-venv
+	$(PYTHON) -m venv build/wheel-venv
+	build/wheel-venv/bin/pip install --quiet build/wheels/*.whl
+	$(BIN)/python wheels/as_wav.py models/commands/clips/00.opus build/wheels/00.wav
+	build/wheel-venv/bin/python wheels/hear_clip.py build/wheels/00.wav
 
 # Changes files and audio at random for SECONDS, with sanitizers, in build/fuzz. An input that finds a
 # fault is kept there. SEED chooses others.

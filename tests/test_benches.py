@@ -468,11 +468,26 @@ def test_whole_recognizers(tmp_path: Path) -> None:
     assert (tmp_path / "recognizer-quick" / "measured.jsonl").read_text() == kept
 
 
+@pytest.mark.skipif(
+    any(shutil.which(tool) is None for tool in ("emcmake", "node", "chromium")),
+    reason="Emscripten, Node or Chromium is not on the path",
+)
+def test_the_browser_beside_native(tmp_path: Path) -> None:
+    subprocess.run(["make", "-C", ROOT, "web"], check=True, capture_output=True)
+    (row,) = run("web.py", tmp_path)["web"]
+    assert row["file"] == SHIPPED[0].name
+    assert row["isa"] == "simd128"
+    assert 0 < row["real_time_factor"] < 1
+    assert row["of_native"] == pytest.approx(
+        row["native_real_time_factor"] / row["real_time_factor"]
+    )
+
+
 MEASURED = {
     "commands", "curve", "decode", "deepspeech", "effort", "full_disk", "fuzz", "kill",
     "large_then_small", "limits", "lm", "lstm_lm", "planner_speed", "pruning", "quantized_wer",
     "quantizer_speed", "quantizers", "recognizer", "robustness", "runtime", "speaker",
-    "third_party", "zoo",
+    "third_party", "web", "zoo",
 }  # fmt: skip
 
 

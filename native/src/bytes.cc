@@ -1,7 +1,6 @@
 #include "bytes.h"
 
 #include <array>
-#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -34,7 +33,7 @@ float from_half(uint32_t half) {
   if (exponent == 0) {
     magnitude = static_cast<float>(fraction) * 0x1p-24f;
   } else if (exponent < 31) {
-    magnitude = std::bit_cast<float>((exponent + 112) << 23 | fraction << 13);
+    magnitude = __builtin_bit_cast(float, (exponent + 112) << 23 | fraction << 13);
   }
   return half & 0x8000 ? -magnitude : magnitude;
 }
@@ -119,7 +118,7 @@ std::vector<float> Reader::floats(uint64_t count, bool half) {
   const uint8_t* source = take(count * width).data();
   std::vector<float> values(count);
   for (float& value : values) {
-    value = half ? from_half(load_u16(source)) : std::bit_cast<float>(load_u32(source));
+    value = half ? from_half(load_u16(source)) : __builtin_bit_cast(float, load_u32(source));
     if (!std::isfinite(value)) fail("holds NaN or infinity");
     source += width;
   }

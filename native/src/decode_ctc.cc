@@ -14,6 +14,9 @@ namespace {
 constexpr std::string_view white = " \t\n\v\f\r";
 
 constexpr float never = -std::numeric_limits<float>::infinity();
+// Orders candidates, and hypotheses.
+constexpr auto worse = [](const auto& a, const auto& b) { return a.score < b.score; };
+
 // In place of a list of frames: that of the hypothesis at place 0, and this frame; -3 for place 1.
 constexpr int32_t entered = -2;
 constexpr size_t most_beam = 100'000;
@@ -159,7 +162,7 @@ void BeamDecoder::stay() {
       candidates_.push_back({next.score, static_cast<int32_t>(stays_.size() - 1), blank});
   }
   if (candidates_.size() == settings_.beam)
-    threshold_ = std::ranges::min(candidates_, {}, &Candidate::score).score;
+    threshold_ = std::min_element(candidates_.begin(), candidates_.end(), worse)->score;
 }
 
 // Adds the paths whose last token comes now, after the parent, if that is in the beam.
@@ -230,14 +233,15 @@ void BeamDecoder::consider(const Hypothesis& from, int32_t place, uint32_t token
 void BeamDecoder::keep_best() {
   if (candidates_.size() <= settings_.beam) return;
   const auto last = candidates_.begin() + static_cast<ptrdiff_t>(settings_.beam) - 1;
-  std::ranges::nth_element(candidates_, last, std::greater<>(), &Candidate::score);
+  std::nth_element(candidates_.begin(), last, candidates_.end(),
+                   [](const Candidate& a, const Candidate& b) { return worse(b, a); });
   threshold_ = std::max(threshold_, last->score);
   candidates_.resize(settings_.beam);
 }
 
 // Makes the candidates the beam.
 void BeamDecoder::advance() {
-  const float best = std::ranges::max(candidates_, {}, &Candidate::score).score;
+  const float best = std::max_element(candidates_.begin(), candidates_.end(), worse)->score;
   next_.clear();
   for (const Hypothesis& old : beam_) prefixes_[old.prefix].place = nowhere;
   for (const Candidate& candidate : candidates_) move(candidate);
@@ -278,7 +282,7 @@ void BeamDecoder::move(const Candidate& candidate) {
 
 // Of hypotheses that will score alike from now on, only the best stays.
 void BeamDecoder::recombine() {
-  std::ranges::fill(found_, nowhere);
+  std::fill(found_.begin(), found_.end(), nowhere);
   dropped_.clear();
   size_t kept = 0;
   for (const Hypothesis& each : next_) {
@@ -321,7 +325,7 @@ void BeamDecoder::commit() {
   const size_t before = committed_.size();
   prefixes_.commit(committed_);
   if (committed_.size() == before) return;
-  const Hypothesis& best = *std::ranges::max_element(beam_, {}, &Hypothesis::score);
+  const Hypothesis& best = *std::max_element(beam_.begin(), beam_.end(), worse);
   std::vector<uint64_t> frames;
   frames_.read(best.frames, frames);
   const auto count = static_cast<ptrdiff_t>(committed_.size() - before);
@@ -333,7 +337,7 @@ void BeamDecoder::commit() {
 // Hypotheses that have disagreed for very long fill the memory: the best one decides, but for the
 // later half of its tokens.
 void BeamDecoder::drop_others() {
-  const int32_t best = std::ranges::max_element(beam_, {}, &Hypothesis::score)->prefix;
+  const int32_t best = std::max_element(beam_.begin(), beam_.end(), worse)->prefix;
   int32_t decided = best;
   for (size_t i = prefixes_.depth(best) / 2; i > 0; --i) decided = prefixes_[decided].parent;
   std::vector<Hypothesis> kept;

@@ -22,7 +22,7 @@ double mel(double hz) { return 1127.0 * std::log1p(hz / 700.0); }
 
 // The first of the bins that lies above a place.
 uint32_t first_above(const std::vector<double>& mels, double place) {
-  return static_cast<uint32_t>(std::ranges::upper_bound(mels, place) - mels.begin());
+  return static_cast<uint32_t>(std::upper_bound(mels.begin(), mels.end(), place) - mels.begin());
 }
 
 uint32_t samples(float milliseconds, uint32_t rate) {

@@ -5,7 +5,7 @@
 #include <memory>
 #include <system_error>
 
-#if __has_include(<sys/mman.h>)
+#if __has_include(<sys/mman.h>) && !defined(__EMSCRIPTEN__)
 #define TINYVOX_MAPS 1
 #include <sys/mman.h>
 #include <sys/stat.h>

@@ -13,7 +13,7 @@ constexpr uint32_t most_metadata = 1u << 20;
 constexpr float most_magnitude = 65536;  // so that sums are numbers too
 
 void check_numbers(std::span<const uint8_t> floats) {
-  constexpr auto most = std::bit_cast<uint32_t>(most_magnitude);  // bits rise with magnitudes
+  constexpr auto most = __builtin_bit_cast(uint32_t, most_magnitude);  // bits rise with magnitudes
   uint32_t wrong = 0;
   for (size_t i = 0; i < floats.size(); i += 4) wrong |= (load_u32(&floats[i]) & 0x7FFFFFFF) > most;
   if (wrong) fail("holds a number that is not within 65536 of 0");
@@ -98,7 +98,7 @@ NgramModel::Weights read_weights(std::span<const uint8_t> section) {
   const auto floats = reader.take(2 * sizeof(float));
   check_numbers(floats);
   read_padding(reader);
-  const auto number = [&](size_t i) { return std::bit_cast<float>(load_u32(&floats[4 * i])); };
+  const auto number = [&](size_t i) { return __builtin_bit_cast(float, load_u32(&floats[4 * i])); };
   if (number(0) < 0) fail("alpha is below 0");
   return {number(0), number(1)};
 }
@@ -114,7 +114,7 @@ const FileKind tvlm_file{"tinyvox language model", magic_of('T', 'V', 'L'), 1, n
                          NgramModel::max_order + 3};
 
 NgramFile parse_ngrams(std::span<const uint8_t> bytes) {
-  auto [version, sections] = read_container(tvlm_file, bytes);
+  std::vector<SectionView> sections = read_container(tvlm_file, bytes).sections;
   if (sections[0].tag != "WORD") fail("the first section is not WORD");
   if (sections.back().tag == "META") {
     in_section("metadata", [&] { check_metadata(sections.back().bytes); });

@@ -5,7 +5,6 @@
 // the sections.
 #pragma once
 
-#include <bit>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -28,8 +27,8 @@ struct Codes {
   const uint8_t* codes = nullptr;
 
   float at(uint64_t place) const {
-    if (bits == 32) return std::bit_cast<float>(load_u32(codes + 4 * place));
-    return std::bit_cast<float>(load_u32(codebook + 4 * load_bits(codes, place * bits, bits)));
+    if (bits == 32) return __builtin_bit_cast(float, load_u32(codes + 4 * place));
+    return __builtin_bit_cast(float, load_u32(codebook + 4 * load_bits(codes, place * bits, bits)));
   }
 };
 

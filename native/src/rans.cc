@@ -246,7 +246,7 @@ void decode_trellis(Decoder& decoder, const AllSlots& slots, const CodeShape& sh
         codes.subspan(row * shape.columns, shape.columns),
         [&](size_t column) -> const Slots& { return *own[quantizer_of(states[column])]; },
         [&](size_t column, uint8_t code) { states[column] = trellis.next(states[column], code); });
-    if (std::ranges::find(states, Trellis::none) != states.end())
+    if (std::find(states.begin(), states.end(), Trellis::none) != states.end())
       fail("a code does not follow the trellis");
   }
 }

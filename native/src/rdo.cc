@@ -143,7 +143,8 @@ void choose_codes(const Rdo& rdo, std::span<const float> values, std::span<const
 
 std::optional<RdoTable> RdoTable::of(const Rdo& rdo, float weight) {
   const auto fits = [](float cost) { return std::isfinite(cost) && cost >= 0; };
-  if (rdo.trellis || !std::isfinite(weight) || weight <= 0 || !std::ranges::all_of(rdo.cost, fits))
+  if (rdo.trellis || !std::isfinite(weight) || weight <= 0 ||
+      !std::all_of(rdo.cost.begin(), rdo.cost.end(), fits))
     return std::nullopt;
   RdoTable table(rdo);
   const size_t models = rdo.cost.size() / rdo.entries;
@@ -173,7 +174,7 @@ void RdoTable::fill(std::span<const float> cost, float weight, std::span<int16_t
   }
   // At a distance d from where two levels meet, their costs differ by 2 weight d or more. A cost in
   // float32 has a relative error of some 1e-7, a place in the table one of 2^-15 of a step.
-  const double most = *std::ranges::max_element(cost);
+  const double most = *std::max_element(cost.begin(), cost.end());
   const double doubt = 1e-3 + 1e-5 * (1 + most / weight);
   const auto bin = [](double x) {
     return static_cast<int>(std::clamp((x + reach) * bins_per_step, 0.0, bins * 1.0));
@@ -215,7 +216,7 @@ void choose_compensated(const Rdo& rdo, const RdoBlock& block) {
     float* const errors = block.errors.data() + i * rows;
     for (size_t row = 0; row < rows; ++row)
       steps[row] = block.scale[row] > 0 ? column[row] / block.scale[row] : 0;
-    std::ranges::fill(weights, block.weights[i]);
+    std::fill(weights.begin(), weights.end(), block.weights[i]);
     std::optional<RdoTable> table;
     if (rows >= RdoTable::least_values(models)) table = RdoTable::of(rdo, block.weights[i]);
     if (table)

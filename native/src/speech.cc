@@ -18,7 +18,7 @@ std::unique_ptr<BeamDecoder> make_beam(const Model& model, const BeamSearch* sea
 
 // Raw scores become logarithms of probabilities.
 void normalize(std::span<float> scores) {
-  const float most = std::ranges::max(scores);
+  const float most = *std::max_element(scores.begin(), scores.end());
   float sum = 0;
   for (float score : scores) sum += std::exp(score - most);
   const float total = most + std::log(sum);

@@ -1,7 +1,6 @@
 // Compares every instruction set that runs here with the scalar reference, to the last bit, and
 // float results also with exact ones. Usage: test_kernels [SEED [LARGEST]], the most rows and
 // columns. Prints a line for each set; exits 1 at the first wrong value.
-#include <bit>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -338,7 +337,7 @@ std::vector<int32_t> quantize(const Kernels& set, const Values& x) {
   set.quantize_i8(x.data(), x.size(), stride, values.data(), &scale, &sum);
   std::vector<int32_t> all(values.begin(), values.end());
   all.push_back(sum);
-  all.push_back(std::bit_cast<int32_t>(scale));
+  all.push_back(__builtin_bit_cast(int32_t, scale));
   return all;
 }
 

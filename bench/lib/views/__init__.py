@@ -30,6 +30,7 @@ from lib.views import (
     runtime,
     speaker,
     third_party,
+    web,
     zoo,
 )
 
@@ -57,6 +58,7 @@ VIEWS: Mapping[str, Callable[[Results], Iterable[Table]]] = MappingProxyType(
         "third_party": third_party.tables,
         "runtime": runtime.tables,
         "speaker": speaker.tables,
+        "web": web.tables,
         "zoo": zoo.tables,
     }
 )

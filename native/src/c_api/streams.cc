@@ -25,7 +25,8 @@ void feed(SpeechStream& speech, std::span<const int16_t> samples) {
   float piece[1024];
   while (!samples.empty()) {
     const auto some = samples.first(std::min(samples.size(), std::size(piece)));
-    std::ranges::transform(some, piece, [](int16_t sample) { return sample * 0x1p-15f; });
+    std::transform(some.begin(), some.end(), piece,
+                   [](int16_t sample) { return sample * 0x1p-15f; });
     speech.feed({piece, some.size()});
     samples = samples.subspan(some.size());
   }

@@ -57,6 +57,8 @@ constexpr Isa isas[] = {
 #elif defined(__aarch64__)
     {&kernels_dotprod, has_dot_products},
     {&kernels_neon, [] { return true; }},
+#elif defined(__wasm_simd128__)
+    {&kernels_simd128, [] { return true; }},
 #endif
     {&kernels_scalar, [] { return true; }},
 };

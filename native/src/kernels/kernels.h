@@ -206,6 +206,8 @@ extern const Kernels kernels_scalar;
 extern const Kernels kernels_ssse3, kernels_avx2, kernels_avxvnni, kernels_avx512;
 #elif defined(__aarch64__)
 extern const Kernels kernels_neon, kernels_dotprod;
+#elif defined(__wasm_simd128__)
+extern const Kernels kernels_simd128;
 #endif
 
 // The best set of this processor, or the one that TINYVOX_ISA names. Raises std::runtime_error if

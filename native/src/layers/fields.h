@@ -4,7 +4,6 @@
 #pragma once
 
 #include <array>
-#include <bit>
 #include <span>
 #include <utility>
 
@@ -161,8 +160,8 @@ Fields fields_of(const Node& node) {
   std::array<uint32_t, field_count<Fields>> words;
   const size_t ints = words.size() - node.floats.size();
   for (size_t i = 0; i < words.size(); ++i)
-    words[i] = i < ints ? node.ints[i] : std::bit_cast<uint32_t>(node.floats[i - ints]);
-  return std::bit_cast<Fields>(words);
+    words[i] = i < ints ? node.ints[i] : __builtin_bit_cast(uint32_t, node.floats[i - ints]);
+  return __builtin_bit_cast(Fields, words);
 }
 
 // The tensors from the given one on. They are the node's: valid as long as it has them.

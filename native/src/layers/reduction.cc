@@ -1,6 +1,5 @@
 // Reductions over time: the whole utterance becomes one frame.
 #include <algorithm>
-#include <bit>
 #include <cstring>
 
 #include "layers/shapes.h"
@@ -13,7 +12,7 @@ constexpr Setting settings[] = {{"kind", 0, 7, 0, {.signals = 3}}};
 
 // The last float of the state holds the number of frames, as the bits of an integer: floats do not
 // count beyond 2^24.
-uint32_t counted(float state) { return std::bit_cast<uint32_t>(state); }
+uint32_t counted(float state) { return __builtin_bit_cast(uint32_t, state); }
 
 class Reduction : public Layer {
  public:
@@ -30,7 +29,7 @@ class Reduction : public Layer {
     for (size_t frame = 0; frame < frames; ++frame) {
       float& count = state[state_size() - 1];
       take_one(x + frame * size_, counted(count) == 0, state);
-      count = std::bit_cast<float>(counted(count) + 1);
+      count = __builtin_bit_cast(float, counted(count) + 1);
     }
   }
 
@@ -81,7 +80,7 @@ class Variance : public Layer {
   void take(const float* x, size_t frames, float* state) const override {
     float& count = state[4 * size_];
     for (size_t frame = 0; frame < frames; ++frame) {
-      count = std::bit_cast<float>(counted(count) + 1);
+      count = __builtin_bit_cast(float, counted(count) + 1);
       for (size_t i = 0; i < size_; ++i) add(*x++, counted(count), state + 4 * i);
     }
   }

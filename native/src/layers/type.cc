@@ -43,7 +43,7 @@ const LayerType& type_of(LayerKind kind) { return *types[static_cast<size_t>(kin
 
 uint32_t kinds_in(uint32_t version) {
   const auto knows = [&](const LayerType* type) { return type->since <= version; };
-  return static_cast<uint32_t>(std::ranges::count_if(types, knows));
+  return static_cast<uint32_t>(std::count_if(std::begin(types), std::end(types), knows));
 }
 
 uint64_t memory(const Node& node, const Signal& input) {
