@@ -12,8 +12,7 @@ target_link_options(tinyvox_web PRIVATE --no-entry -sSTANDALONE_WASM -sALLOW_MEM
 set_target_properties(tinyvox_web PROPERTIES OUTPUT_NAME tinyvox SUFFIX .wasm
                       LINK_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/exports.txt)
 
-# The kernels against the reference; run by web/tools/run.mjs.
-option(TINYVOX_TESTS "Build test_kernels.wasm" OFF)
+# Of the native tests, that of the kernels; web/tools/run.mjs runs it.
 if(TINYVOX_TESTS)
   add_executable(web_test_kernels native/tests/test_kernels.cc)
   target_link_libraries(web_test_kernels PRIVATE tinyvox_core)
