@@ -8,6 +8,7 @@ import math
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -185,8 +186,14 @@ def test_what_fails_raises_runtime_error_in_one_line(tmp_path: Path, scorer: Pat
     (tmp_path / "bad.tvlm").write_bytes(b"bad")
     with pytest.raises(RuntimeError, match=r"bad\.tvlm: not a tinyvox language model"):
         model.enableExternalScorer(tmp_path / "bad.tvlm")
-    with pytest.raises(RuntimeError, match="the beam width is 0"):
-        model.setBeamWidth(0)
+    for width in (0, -1, "x", 10**30):
+        with pytest.raises(RuntimeError, match=f"the beam width is {width!r}, expected"):
+            model.setBeamWidth(width)
+    for word, boost in ((None, 1.0), ("go", None), ("go", 1e300), ("go", math.nan), (" ", 1.0)):
+        with pytest.raises(RuntimeError, match="hot word"):
+            model.addHotWord(word, boost)
+    with pytest.raises(RuntimeError, match="the number of texts is -1, expected"):
+        model.sttWithMetadata(audio(2), -1)
     assert model.stt(audio(2))
     stream = model.createStream()
     with pytest.raises(RuntimeError, match="expected one channel"):
@@ -200,6 +207,37 @@ def test_what_fails_raises_runtime_error_in_one_line(tmp_path: Path, scorer: Pat
     ):
         with pytest.raises(RuntimeError, match="Stream object is not valid"):
             call()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (np.zeros(10), "audio is float64 of shape"),
+        ([0.5, 0.25], "audio is float64 of shape"),
+        (np.full(10, 40_000), "samples that int16 cannot hold"),
+        (b"abc", "odd number of bytes"),
+        (None, "audio is object of shape"),
+    ],
+)
+def test_audio_of_another_kind_is_refused(given: Any, said: str) -> None:
+    with pytest.raises(RuntimeError, match=said):
+        stt.Model(MODEL).stt(given)
+
+
+def test_hot_words_do_not_hide_a_scorer_of_another_language(tmp_path: Path) -> None:
+    save_ngrams(estimate(["բարև աշխարհ"] * 9, 2), tmp_path / "other.tvlm")
+    model = stt.Model(MODEL)
+    model.addHotWord("go", 9.0)
+    with pytest.raises(RuntimeError, match=r"other\.tvlm: .* can spell none of the 2 words"):
+        model.enableExternalScorer(tmp_path / "other.tvlm")
+    model.clearHotWords()
+    assert model.setScorerAlphaBeta(1.0, 1.0) == stt.NO_SCORER
+
+
+def test_spaces_in_a_hot_phrase_count_once() -> None:
+    model = stt.Model(MODEL)
+    model.addHotWord(" go  left", 2.0)
+    model.eraseHotWord("go left")
 
 
 def test_a_foreign_model_is_converted_once(

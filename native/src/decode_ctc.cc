@@ -56,8 +56,11 @@ const BeamSettings& checked(const BeamSearch& search) {
   if (!(settings.sharpness >= 0))
     throw std::invalid_argument("the sharpness is " + std::to_string(settings.sharpness) +
                                 ", expected a number above 0, or infinity");
-  if (settings.cutoff_tokens < 1 || !(settings.cutoff_probability > 0))
-    throw std::invalid_argument("a cut-off of tokens leaves none; expected it above 0");
+  if (settings.cutoff_tokens < 1 ||
+      !(settings.cutoff_probability > 0 && settings.cutoff_probability <= 1))
+    throw std::invalid_argument(
+        "a cut-off is out of its range, expected 1 token or more, and a probability above 0, up to "
+        "1");
   check_memory(search);
   return settings;
 }

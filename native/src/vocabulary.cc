@@ -1,6 +1,8 @@
 #include "vocabulary.h"
 
+#include <algorithm>
 #include <numbers>
+#include <span>
 #include <stdexcept>
 
 namespace tinyvox {
@@ -34,6 +36,16 @@ std::vector<Entry> entries_of(const NgramModel* model, const VocabularyOptions& 
   return entries;
 }
 
+// Raises std::invalid_argument if tokens can spell none of them. Hot words do not count: they hide
+// that a language model is for another language.
+void check_spelled(std::span<const Entry> own, const Alphabet& alphabet) {
+  const auto spelled = [&](const Entry& each) { return !alphabet.spell(each.word).empty(); };
+  if (std::ranges::any_of(own, spelled)) return;
+  throw std::invalid_argument("the tokens of the acoustic model can spell none of the " +
+                              std::to_string(own.size()) +
+                              " words; give a language model of the same language");
+}
+
 }  // namespace
 
 std::shared_ptr<const Vocabulary> make_vocabulary(Alphabet alphabet,
@@ -45,11 +57,10 @@ std::shared_ptr<const Vocabulary> make_vocabulary(Alphabet alphabet,
   result->unknown = chance_of(known, NgramModel::unknown);
   const std::vector<Entry> entries = entries_of(known, options);
   if (entries.empty() && !known) return result;
+  const size_t more = known || !options.words.empty() ? options.more.size() : 0;
+  if (options.closed)
+    check_spelled(std::span(entries).first(entries.size() - more), result->alphabet);
   result->lexicon = std::make_shared<Lexicon>(entries, result->alphabet);
-  if (options.closed && result->lexicon->words() == 0)
-    throw std::invalid_argument("the tokens of the acoustic model can spell none of the " +
-                                std::to_string(entries.size()) +
-                                " words; give a language model of the same language");
   return result;
 }
 

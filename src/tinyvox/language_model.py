@@ -17,6 +17,7 @@ from tinyvox.errors import FileError
 START, END = "<s>", "</s>"
 _START_ID, _END_ID = 1, 2
 _LN_10 = math.log(10)
+_ACOUSTIC = b"\x89TVX"
 _LONG_TOKEN = 6
 """Letters; pyctcdecode takes longer unfinished words to be even less likely."""
 
@@ -34,10 +35,9 @@ class LanguageModel:
         except OSError as error:
             raise FileError(f"{path}: cannot be read: {error.strerror}") from error
         except _native.FormatError as error:
-            said = str(error)
-            if said.startswith("not a tinyvox language model"):
-                said += "; make one of an ARPA file: tinyvox lm compress LM.arpa -o LM.tvlm"
-            raise FileError(f"{path}: {said}") from None
+            raise FileError(f"{path}: {_said(Path(path), str(error))}") from None
+        self.path = Path(path)
+        """The file, for messages."""
 
     @property
     def native(self) -> _native.NgramModel:
@@ -82,7 +82,12 @@ class LanguageModel:
         return self._native.score(state, self.id(word) if isinstance(word, str) else word)
 
     def encode(self, sentences: Iterable[str]) -> NDArray[np.int32]:
-        """The ids of sentences, [tokens]: each is `<s>`, its words, `</s>`."""
+        """The ids of sentences, [tokens]: each is `<s>`, its words, `</s>`.
+
+        Raises ValueError for a single text, which is no list of them.
+        """
+        if isinstance(sentences, str):
+            raise ValueError("sentences are one text, expected several; give [text]")
         found: list[int] = []
         for sentence in sentences:
             found += [_START_ID, *map(self.id, sentence.split()), _END_ID]
@@ -95,8 +100,12 @@ class LanguageModel:
         for ids that are of no word.
         """
         array = np.asarray(ids)
-        if array.ndim != 1 or array.dtype.kind not in "iu":
+        if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
             raise ValueError(f"ids are {array.dtype} of shape {array.shape}, expected integers [n]")
+        wrong = array[(array < 0) | (array >= len(self))]
+        if wrong.size:
+            last = len(self) - 1
+            raise ValueError(f"the id {wrong[0]} is of no word, expected 0 to {last}")
         return self._native.score_all(np.ascontiguousarray(array, np.int32), self.start(False))
 
     def score(self, text: str, sentence: bool = True) -> float:
@@ -123,6 +132,20 @@ class LanguageModel:
         """This model as pyctcdecode takes one:
         `BeamSearchDecoderCTC(alphabet, model.for_pyctcdecode())`."""
         return PyctcdecodeModel(self, alpha, beta, unk_score_offset)
+
+
+def _said(path: Path, fault: str) -> str:
+    """A fault that the core found, and what to do where the file is of another kind."""
+    if not fault.startswith("not a tinyvox language model"):
+        return fault
+    with path.open("rb") as file:
+        acoustic = file.read(len(_ACOUSTIC)) == _ACOUSTIC
+    if acoustic:
+        return "is an acoustic model, expected a language model, .tvlm"
+    return (
+        f"{fault}; make one of an ARPA file, a KenLM binary or a scorer: "
+        f"tinyvox lm compress {path.name} -o LM.tvlm"
+    )
 
 
 class PyctcdecodeModel:

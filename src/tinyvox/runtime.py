@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tinyvox import _native
-from tinyvox.decode import BeamSearch, Transcript
+from tinyvox.decode import BeamSearch, Transcript, number_of_texts
 from tinyvox.errors import FileError
 from tinyvox.language_model import LanguageModel
 
@@ -58,11 +58,11 @@ class Stream:
         """The `count` likeliest texts so far, with times and confidence, the best first.
 
         Until `finish` is called the last word may not be complete. Raises ValueError where the
-        stream decodes greedily.
+        stream decodes greedily, and for a `count` below zero.
         """
         if self._search is None:
             raise ValueError("the stream decodes greedily; open it with a beam search")
-        return self._search.transcripts(self._native.best(count))
+        return self._search.transcripts(self._native.best(number_of_texts(count)))
 
     def reset(self) -> None:
         """Back to the beginning, for the next utterance; takes no new memory."""

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tinyvox import runtime
-from tinyvox.decode import BeamSearch, Transcript
+from tinyvox.decode import BeamSearch, Transcript, hot_word
 from tinyvox.errors import TinyvoxError
 from tinyvox.language_model import LanguageModel
 
@@ -93,7 +93,7 @@ class Model:
 
     def setBeamWidth(self, beam_width: int) -> int:
         """More find better texts, and take longer. Gives 0."""
-        return self._change(_beam=int(beam_width))
+        return self._change(_beam=beam_width)
 
     def sampleRate(self) -> int:
         """Samples a second of the audio that the model takes."""
@@ -115,17 +115,18 @@ class Model:
         no language model."""
         if self._scorer is None:
             return NO_SCORER
-        return self._change(_alpha=float(alpha), _beta=float(beta))
+        return self._change(_alpha=alpha, _beta=beta)
 
     def addHotWord(self, word: str, boost: float) -> None:
         """Hear a word or phrase more readily; with a boost below zero, less."""
-        self._change(_hot_words={**self._hot_words, word: float(boost)})
+        self._change(_hot_words={**self._hot_words, _tried(lambda: hot_word(word)): boost})
 
     def eraseHotWord(self, word: str) -> None:
         """Hear it as other words again. Raises RuntimeError where it is no hot word."""
-        if word not in self._hot_words:
+        known = _tried(lambda: hot_word(word))
+        if known not in self._hot_words:
             raise RuntimeError(f"EraseHotWord failed: {word!r} is no hot word")
-        self._change(_hot_words={w: b for w, b in self._hot_words.items() if w != word})
+        self._change(_hot_words={w: b for w, b in self._hot_words.items() if w != known})
 
     def clearHotWords(self) -> None:
         """Hear all words alike."""
@@ -186,7 +187,7 @@ class Stream:
 
     def intermediateDecodeWithMetadata(self, num_results: int = 1) -> Metadata:
         """The likeliest texts so far, with the times of their tokens."""
-        return _metadata(self._valid("decode").best(num_results))
+        return _metadata(self._valid("decode"), num_results)
 
     def intermediateDecodeFlushBuffers(self) -> str:
         """The text if the utterance ends here. The stream goes on as if nobody had asked."""
@@ -196,7 +197,7 @@ class Stream:
         """As `intermediateDecodeFlushBuffers`, with the times of tokens."""
         copy = self._valid("decode").copy()
         copy.finish()
-        return _metadata(copy.best(num_results))
+        return _metadata(copy, num_results)
 
     def finishStream(self) -> str:
         """The whole text. The stream cannot be used afterwards."""
@@ -209,7 +210,7 @@ class Stream:
         stream = self._valid("finish")
         stream.finish()
         self._stream = None
-        return _metadata(stream.best(num_results))
+        return _metadata(stream, num_results)
 
     def freeStream(self) -> None:
         """Let go of the utterance without its text. Raises RuntimeError once it is finished."""
@@ -227,15 +228,28 @@ class Stream:
         return self
 
 
-def _samples(audio: ArrayLike) -> NDArray[Any]:
-    """Samples as arrays, lists, or the bytes of 16-bit integers."""
+def _samples(audio: ArrayLike) -> NDArray[np.int16]:
+    """Samples as arrays, lists, or the bytes of 16-bit integers.
+
+    Raises ValueError for others: a float is refused, as there, since nothing says its scale.
+    """
     if isinstance(audio, bytes | bytearray | memoryview):
+        if len(memoryview(audio).cast("B")) % 2:
+            raise ValueError("audio has an odd number of bytes, expected 16-bit samples")
         return np.frombuffer(audio, np.int16)
     array = np.asarray(audio)
-    return array.astype(np.int16) if array.dtype.kind in "iu" or not array.size else array
+    if array.size and (array.dtype.kind not in "iu" or array.ndim != 1):
+        raise ValueError(
+            f"audio is {array.dtype} of shape {array.shape}, expected one channel of int16 samples"
+        )
+    samples = array.astype(np.int16)
+    if not np.array_equal(samples, array):
+        raise ValueError("audio has samples that int16 cannot hold; scale it to -32,768 to 32,767")
+    return samples
 
 
-def _metadata(found: list[Transcript]) -> Metadata:
+def _metadata(stream: runtime.Stream, count: int) -> Metadata:
+    found: list[Transcript] = _tried(lambda: stream.best(count))
     return Metadata(
         [
             CandidateTranscript(

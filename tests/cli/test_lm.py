@@ -123,13 +123,66 @@ def test_a_size_in_bytes_is_that_of_a_tvlm_file(arpa: Path, tmp_path: Path) -> N
     assert not (tmp_path / "a.arpa").exists()
 
 
-@pytest.mark.parametrize("text", ["", "zyzzyva qwertz\n"])
-def test_a_text_of_no_known_words_says_nothing(arpa: Path, tmp_path: Path, text: str) -> None:
+TEXTS_THAT_SAY_NOTHING = [
+    ("", "t.txt: has no words; expected text, a sentence a line"),
+    (" \n\n", "t.txt: has no words"),
+    ("zyzzyva qwertz\n", "t.txt: has no word that the language model knows"),
+    ("\nthe cat\n<s> the cat </s>\n", "t.txt:3: holds <s> or </s>; take out what marks its ends"),
+]
+
+
+@pytest.mark.parametrize("option", ["--text", "--dev"])
+@pytest.mark.parametrize(("text", "fault"), TEXTS_THAT_SAY_NOTHING)
+def test_a_text_that_says_nothing_is_named_before_the_work(
+    arpa: Path, tmp_path: Path, option: str, text: str, fault: str
+) -> None:
     (tmp_path / "t.txt").write_text(text)
     out = tmp_path / "a.tvlm"
-    said = refused("compress", arpa, "-o", out, "--text", tmp_path / "t.txt", error=DataError)
-    assert "no word that the language model knows" in said
+    said = refused("compress", arpa, "-o", out, option, tmp_path / "t.txt", error=DataError)
+    assert fault in said
     assert not out.exists()
+    assert fault in refused("perplexity", arpa, tmp_path / "t.txt", error=DataError)
+
+
+@pytest.mark.parametrize(("text", "fault"), [TEXTS_THAT_SAY_NOTHING[i] for i in (0, 1, 3)])
+def test_a_text_that_says_nothing_is_not_built_from(tmp_path: Path, text: str, fault: str) -> None:
+    (tmp_path / "t.txt").write_text(text)
+    out = tmp_path / "a.tvlm"
+    assert fault in refused("build", TEXT, tmp_path / "t.txt", "-o", out, error=DataError)
+    assert not out.exists()
+
+
+def test_what_is_missing_is_said_before_anything_is_read(arpa: Path, tmp_path: Path) -> None:
+    bad, gone, out = tmp_path / "bad.arpa", tmp_path / "gone.txt", tmp_path / "a.tvlm"
+    bad.write_bytes(b"bad")
+    for command in (
+        ("build", bad, gone, "-o", out),
+        ("compress", bad, "-o", out, "--text", gone),
+        ("compress", bad, "-o", out, "--dev", gone),
+        ("mix", bad, arpa, "-o", out, "--dev", gone),
+        ("mix", bad, gone, "-o", out, "--shares", "1,1"),
+        ("perplexity", bad, gone),
+    ):
+        assert "gone.txt: cannot be read" in refused(*command, error=FileError)
+    said = refused("mix", bad, arpa, "-o", out, "--shares", "1", error=ModelError)
+    assert "the shares are 1, expected one for each of 2 models" in said
+
+
+def test_a_perplexity_needs_a_text(arpa: Path, tmp_path: Path) -> None:
+    command = ["lm", "compress", str(arpa), "-o", str(tmp_path / "a.tvlm"), "--perplexity", "9"]
+    result = CliRunner().invoke(cli.app, command)
+    assert result.exit_code == 2
+    assert "give one by --dev" in " ".join(result.output.split())
+
+
+def test_one_of_a_thing_is_no_plural(tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("hi\n")
+    model = tmp_path / "a.arpa"
+    run("build", tmp_path / "t.txt", "-o", model, "--order", 1)
+    said = run("perplexity", model, tmp_path / "t.txt")
+    assert "n-grams of 1 word," in said
+    assert "1 context\n" in said
+    assert "0 of 2 tokens unknown; 1 sentence)" in said
 
 
 def test_mix_finds_the_shares_on_a_text(tmp_path: Path) -> None:
@@ -145,7 +198,9 @@ def test_mix_finds_the_shares_on_a_text(tmp_path: Path) -> None:
     assert found["worst_total_mass"] == pytest.approx(1, abs=1e-4)
     even = facts("mix", *models, "-o", mixed, "--shares", "1,1")
     assert facts("perplexity", mixed, tmp_path / "cats.txt")["perplexity"] > found["perplexity"]
-    assert list(even["shares"].values()) == [1, 1]
+    assert list(even["shares"].values()) == [0.5, 0.5]
+    twice = facts("mix", models[0], models[0], "-o", mixed, "--shares", "3,1")
+    assert twice["shares"] == {str(models[0]): 1}
     for wrong in ([], ["--dev", tmp_path / "cats.txt", "--shares", "1,1"]):
         arguments = ["lm", "mix", *map(str, models), "-o", str(mixed), *map(str, wrong)]
         assert CliRunner().invoke(cli.app, arguments).exit_code == 2

@@ -87,13 +87,44 @@ def test_what_cannot_be_is_named_in_one_line(lm: Path, tmp_path: Path) -> None:
     assert 'hot word "Zürich" has a character that no token of the model gives: "Z"' in str(strange)
 
 
+def test_words_may_be_single_characters(tmp_path: Path) -> None:
+    letters = [" ".join(word) for word in ("nine", "four", "five", "one")]
+    save_ngrams(estimate(letters * 9, 2), tmp_path / "letters.tvlm")
+    said = run(
+        "transcribe", MODEL, CLIP, "--lm", tmp_path / "letters.tvlm", "--vocabulary", "characters"
+    ).strip()
+    assert said == SAID.replace(" ", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.tvlm", None, "a.tvlm: is an acoustic model, expected a language model, .tvlm"),
+        ("a.arpa", b"\\data\\\n", "tinyvox lm compress a.arpa -o LM.tvlm"),
+        ("a.scorer", b"mmap lm", "a scorer: tinyvox lm compress a.scorer -o LM.tvlm"),
+    ],
+)
+def test_what_is_no_language_model_of_ours_says_what_to_do(
+    tmp_path: Path, name: str, content: bytes | None, said: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(MODEL.read_bytes() if content is None else content)
+    found = CliRunner().invoke(cli.app, ["transcribe", *map(str, [MODEL, CLIP, "--lm", path])])
+    assert isinstance(found.exception, FileError)
+    assert said in str(found.exception)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["--hotword", "left"], "expected a word and its boost"),
         (["--hotword", ":3"], "expected a word and its boost"),
         (["--hotword", "left:x"], "expected a word and its boost"),
-        (["--beam", "0"], "the beam width is 0, expected 1 to"),
+        (["--beam", "0"], "the beam width is 0, expected a whole number from 1 to 100,000"),
+        (["--beam", "-1"], "the beam width is -1, expected a whole number from 1 to 100,000"),
+        (["--beam", f"{10**20}"], "the beam width is 100000000000000000000, expected"),
+        (["--hotword", "left:1e300"], "hot word 'left' is 1e+300, expected a finite number"),
+        (["--hotword", "left:nan"], "hot word 'left' is nan, expected a finite number"),
         (["--alpha", "0.5"], "--alpha without a language model changes nothing; give one by --lm"),
         (["--beta", "2", "--vocabulary", "closed"], "--beta, --vocabulary without"),
         (["--beam", "100000"], "of memory, the limit is"),

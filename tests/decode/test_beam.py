@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -250,7 +251,7 @@ def test_memory_does_not_grow_on_endless_audio(contrast: float) -> None:
 
 
 def test_what_cannot_be_searched_for_is_refused() -> None:
-    with pytest.raises(ValueError, match="the beam width is 0, expected 1 to"):
+    with pytest.raises(ValueError, match="the beam width is 0, expected a whole number from 1"):
         BeamSearch(TOKENS, BLANK, beam=0)
     with pytest.raises(ValueError, match="alpha is -1"):
         BeamSearch(TOKENS, BLANK, alpha=-1)
@@ -258,7 +259,9 @@ def test_what_cannot_be_searched_for_is_refused() -> None:
         BeamSearch(TOKENS, BLANK, hot_words={"axé": 1.0})
     with pytest.raises(ValueError, match="a hot word is empty"):
         BeamSearch(TOKENS, BLANK, hot_words={" ": 1.0})
-    with pytest.raises(ValueError, match='boost of the hot word "a" is not finite'):
+    with pytest.raises(
+        ValueError, match="boost of the hot word 'a' is inf, expected a finite number"
+    ):
         BeamSearch(TOKENS, BLANK, hot_words={"a": math.inf})
     with pytest.raises(ValueError, match="the sharpness is -1"):
         BeamSearch(TOKENS, BLANK, sharpness=-1)
@@ -271,6 +274,50 @@ def test_what_cannot_be_searched_for_is_refused() -> None:
         search.decode(outputs(1)[0])
     with pytest.raises(ValueError, match="values above 0"):
         search.decode(np.exp(outputs(3)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"beam": -1}, "the beam width is -1, expected a whole number from 1 to 100,000"),
+        ({"beam": 1.5}, "the beam width is 1.5, expected a whole number"),
+        ({"beam": 10**30}, "the beam width is 1" + "0" * 30 + ", expected a whole number"),
+        ({"cutoff_tokens": -1}, "cutoff_tokens is -1, expected a whole number from 1"),
+        ({"cutoff_probability": 2.0}, "a cut-off is out of its range, expected .* up to 1"),
+        ({"max_memory": -1}, "max_memory is -1, expected a whole number from 0"),
+        ({"alpha": "1"}, "alpha is '1', expected a finite number"),
+        ({"alpha": 1e300}, r"alpha is 1e\+300, expected a finite number"),
+        ({"beta": math.nan}, "beta is nan, expected a finite number"),
+        ({"alike": "most"}, "alike is 'most', expected 'best' or 'all'"),
+        ({"words": ["a b"]}, "words hold 'a b', expected single words"),
+        ({"words": [None]}, "words hold None, expected single words"),
+        ({"hot_words": {None: 1.0}}, "the hot word None is no text"),
+        ({"hot_words": {"a": None}}, "boost of the hot word 'a' is None, expected a finite"),
+    ],
+)
+def test_what_the_core_cannot_take_is_said_in_one_line(settings: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said) as raised:
+        BeamSearch(TOKENS, BLANK, **settings)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("count", [-1, 1.5, "2", 10**30])
+def test_a_number_of_texts_is_a_whole_number(count: Any) -> None:
+    search = BeamSearch(TOKENS, BLANK)
+    stream = search.stream()
+    for asked in (stream.best, stream.finish, lambda n: search.decode(outputs(3), n)):
+        with pytest.raises(ValueError, match="the number of texts is"):
+            asked(count)
+
+
+def test_hot_words_do_not_hide_that_words_are_of_another_language() -> None:
+    for hot in ({}, {"ab": 3.0}):
+        with pytest.raises(ValueError, match="can spell none of the 1 words"):
+            BeamSearch(TOKENS, BLANK, words=["xyz"], hot_words=hot)
+
+
+def test_spaces_in_a_phrase_count_once() -> None:
+    assert BeamSearch(TOKENS, BLANK, hot_words={" a  b ": 3.0}).hot_words == {"a b": 3.0}
 
 
 def test_no_audio_is_no_text() -> None:

@@ -160,11 +160,14 @@ def test_what_is_no_state_and_no_id_is_refused(tmp_path: Path) -> None:
     for state in (b"", bytes(23), b"\xff" * 24, b"\x09" + bytes(23)):
         with pytest.raises(ValueError, match="not a state"):
             model.step(state, 3)
-    for word in (-1, len(model)):
+    for word in (-1, len(model), 2**32 + 1):  # the last is 1 as 32 bits
         with pytest.raises(ValueError, match="of no word"):
             model.step(model.start(), word)
-        with pytest.raises(ValueError, match="of no word"):
+        with pytest.raises(ValueError, match=f"the id {word} is of no word"):
             model.score_ids(np.array([3, word]))
+    assert len(model.score_ids([])) == 0
+    with pytest.raises(ValueError, match=r"one text, expected several; give \[text\]"):
+        model.perplexity("a b")
     with pytest.raises(ValueError, match="expected integers"):
         model.score_ids(np.zeros((2, 2)))
     with pytest.raises(ValueError, match="no sentences"):

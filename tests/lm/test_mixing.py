@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from small_ngrams import as_dictionary, random_model
@@ -86,9 +88,9 @@ def test_the_text_of_one_source_takes_that_source() -> None:
     assert best_shares(models, OTHER)[1] > 0.9
 
 
-@pytest.mark.parametrize("shares", [[1.0], [1.0, -0.1], [0.0, 0.0]])
+@pytest.mark.parametrize("shares", [[1.0], [1.0, -0.1], [0.0, 0.0], [math.nan, 1], [math.inf, 1]])
 def test_shares_that_do_not_fit_are_refused(shares: list[float], models: list[NGrams]) -> None:
-    with pytest.raises(ModelError, match="expected one for each of the 2 models, none below 0"):
+    with pytest.raises(ModelError, match="expected one for each of 2 models, none below 0"):
         mix(models, shares)
 
 

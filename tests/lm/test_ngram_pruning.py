@@ -3,7 +3,9 @@ drawn from the model."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -236,8 +238,8 @@ def test_without_a_wish_and_without_rounding_the_model_stays() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (Settings(size=100), "100 bytes are wanted, and the words alone take"),
-        (Settings(count=5), "5 n-grams are wanted, and the language model has 14 words"),
+        (Settings(size=100), "at most 100 bytes are wanted, and its 14 words alone take"),
+        (Settings(count=5), "at most 5 n-grams are wanted, and each of its 14 words is one"),
         (Settings(perplexity=1.5), "a perplexity of 1.5 is wanted, and with all its n-grams"),
     ],
 )
@@ -253,7 +255,20 @@ def test_a_perplexity_needs_text() -> None:
 
 
 def test_one_wish_alone() -> None:
-    with pytest.raises(ModelError, match="size 5 and count 6 are wanted at once"):
+    with pytest.raises(ModelError, match=r"bytes \(5\) and n-grams \(6\) are wanted at once"):
         Settings(size=5, count=6)
-    with pytest.raises(ModelError, match="expected a number above 0"):
-        Settings(size=0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"size": 0}, "the limit of bytes is 0, expected a number above 0"),
+        ({"count": -3}, "the limit of n-grams is -3, expected"),
+        ({"words": 0}, "the limit of words is 0, expected"),
+        ({"perplexity": math.nan}, "the limit of perplexity is nan, expected"),
+        ({"perplexity": math.inf}, "the limit of perplexity is inf, expected"),
+    ],
+)
+def test_a_limit_is_a_number_above_zero(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        Settings(**settings)

@@ -103,6 +103,10 @@ def test_hot_words_come_and_go(library: Library, clips: list[Samples], lm: Path)
         library.refused(refused, "TV_ERROR_ARGUMENT", "no hot word")
         refused = library.c.tv_search_add_hot_word(search, b"Z!", 1.0)
         library.refused(refused, "TV_ERROR_ARGUMENT", "character that no token")
+        refused = library.c.tv_search_add_hot_word(search, b"  ", 1.0)
+        library.refused(refused, "TV_ERROR_ARGUMENT", "a hot word is empty")
+        library.check(library.c.tv_search_add_hot_word(search, b" go  left ", 1.0))
+        library.check(library.c.tv_search_erase_hot_word(search, b"go left"))
         library.check(library.c.tv_search_add_hot_word(search, b"left", 300.0))
         library.check(library.c.tv_search_clear_hot_words(search))
         assert transcribed(library, model, search, clips[2]) == plain
@@ -123,6 +127,12 @@ def test_what_cannot_be_has_a_code(library: Library, lm: Path, tmp_path: Path) -
         options.language_model, options.beam = None, 0
         code = c.tv_search_open(model, byref(options), byref(search))
         library.refused(code, "TV_ERROR_ARGUMENT", "beam width is 0")
+        options.beam, options.cutoff_probability = 100, 1.5
+        code = c.tv_search_open(model, byref(options), byref(search))
+        library.refused(code, "TV_ERROR_ARGUMENT", "a cut-off is out of its range")
+        options.cutoff_probability, options.size = 1, 10**6
+        code = c.tv_search_open(model, byref(options), byref(search))
+        library.refused(code, "TV_ERROR_ARGUMENT", "no size, or a wrong one")
         assert search.value is None
         with library.stream(model) as stream:
             code = c.tv_stream_best(stream, 1, byref(result))
@@ -178,7 +188,7 @@ def test_options_grow_with_the_library(library: Library, lm: Path) -> None:
     library.refused(code, "TV_ERROR_ARGUMENT", "this version of the library does not have")
     newer.known.size = 2**40
     code = c.tv_open_with(path, pointer, byref(model))
-    library.refused(code, "TV_ERROR_ARGUMENT", "have no size")
+    library.refused(code, "TV_ERROR_ARGUMENT", "have no size, or a wrong one")
     code = c.tv_open_with(path, byref(Options(16, 65)), byref(model))
     library.refused(code, "TV_ERROR_ARGUMENT", "threads are 65")
     code = c.tv_open_with(path, byref(Options(sizeof(Options), 2, 1000)), byref(model))

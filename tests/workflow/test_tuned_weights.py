@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,25 @@ def test_after_a_stop_the_same_call_goes_on(
         raise AssertionError("the acoustic model runs again")
 
     monkeypatch.setattr(weights, "hear", again)
+    assert tune_weights(MODEL, lm, DATA, trials=6, cache=tmp_path) == expected
+
+
+def test_a_line_that_a_stop_has_torn_is_left_out(lm: Path, tmp_path: Path) -> None:
+    expected = tune_weights(MODEL, lm, DATA, trials=6, cache=tmp_path)
+
+    def stop_at(done: int) -> Callable[[Update], None]:
+        def stop(update: Update) -> None:
+            if update.stage.startswith("searching") and update.done == done:
+                raise KeyboardInterrupt
+
+        return stop
+
+    for done in (2, 4):
+        with pytest.raises(KeyboardInterrupt):
+            tune_weights(MODEL, lm, DATA, trials=6, cache=tmp_path, progress=stop_at(done))
+        (kept,) = (tmp_path / "weights").glob("*.jsonl")
+        with kept.open("a") as file:
+            file.write('{"alpha": 0.')
     assert tune_weights(MODEL, lm, DATA, trials=6, cache=tmp_path) == expected
 
 

@@ -69,7 +69,7 @@ tv_error read_settings(const char* caller, const void* given, void* known, size_
   std::memcpy(&size, given, sizeof size);
   if (size < sizeof size || size > most_settings)
     return fail(TV_ERROR_ARGUMENT, caller,
-                "the options have no size; set them to their defaults first");
+                "the options have no size, or a wrong one; set them to their defaults first");
   const auto* const bytes = static_cast<const uint8_t*>(given);
   if (std::any_of(bytes + std::min<uint64_t>(size, known_size), bytes + size,
                   [](uint8_t byte) { return byte != 0; }))

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <string>
 
 #include "c_api/handles.h"
 
@@ -66,6 +67,16 @@ tv_error with_search(const char* caller, const Alphabet& alphabet, const tv_sear
   });
 }
 
+// Hot words have one space between their words, and none around them.
+std::string single_spaced(const char* text) {
+  std::string result = text;
+  const auto both = [](char one, char next) { return one == ' ' && next == ' '; };
+  result.erase(std::unique(result.begin(), result.end(), both), result.end());
+  if (result.starts_with(' ')) result.erase(0, 1);
+  if (result.ends_with(' ')) result.pop_back();
+  return result;
+}
+
 // Replaces hot words by those that `change` makes of them.
 template <typename Change>
 tv_error change_hot_words(const char* caller, tv_search* search, const char* word,
@@ -74,8 +85,9 @@ tv_error change_hot_words(const char* caller, tv_search* search, const char* wor
   if (!word) return fail(TV_ERROR_ARGUMENT, caller, "word is NULL");
   return attempt(caller, [&] {
     std::vector<HotWord> words = search->search.settings.hot_words;
-    const size_t same = std::erase_if(words, [&](const auto& each) { return each.text == word; });
-    if (const tv_error error = change(words, same)) return error;
+    std::string text = single_spaced(word);
+    const size_t same = std::erase_if(words, [&](const auto& each) { return each.text == text; });
+    if (const tv_error error = change(words, same, std::move(text))) return error;
     search->set_hot_words(std::move(words));
     return TV_OK;
   });
@@ -127,21 +139,21 @@ tv_error tv_search_change(tv_search* search, const tv_search_options* options) {
 }
 
 tv_error tv_search_add_hot_word(tv_search* search, const char* word, float boost) {
-  return change_hot_words(__func__, search, word, [&](auto& words, size_t) {
-    words.push_back({word, boost});
+  return change_hot_words(__func__, search, word, [&](auto& words, size_t, std::string text) {
+    words.push_back({std::move(text), boost});
     return TV_OK;
   });
 }
 
 tv_error tv_search_erase_hot_word(tv_search* search, const char* word) {
   const char* caller = __func__;
-  return change_hot_words(caller, search, word, [&](auto&, size_t same) {
+  return change_hot_words(caller, search, word, [&](auto&, size_t same, const std::string&) {
     return same ? TV_OK : fail(TV_ERROR_ARGUMENT, caller, "the word is no hot word");
   });
 }
 
 tv_error tv_search_clear_hot_words(tv_search* search) {
-  return change_hot_words(__func__, search, "", [](auto& words, size_t) {
+  return change_hot_words(__func__, search, "", [](auto& words, size_t, const std::string&) {
     words.clear();
     return TV_OK;
   });

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -14,7 +14,7 @@ from tinyvox.cli import output as printing
 from tinyvox.cli.options import AsJson
 from tinyvox.cli.progress_display import shown
 from tinyvox.cli.tuning import tune
-from tinyvox.errors import FileError
+from tinyvox.errors import DataError, FileError
 
 if TYPE_CHECKING:
     from tinyvox.formats.tvlm import Weights
@@ -88,10 +88,8 @@ def build(
 ) -> None:
     """Estimate a language model from text: interpolated modified Kneser-Ney."""
     from tinyvox.lm import estimate, read_sentences
-    from tinyvox.storage import check_apart, check_output
 
-    check_output(output, SUFFIXES)
-    check_apart({"the language model": output}, text)
+    _check_files(output, text)
     with shown() as progress:
         sentences = chain.from_iterable(read_sentences(path, progress) for path in text)
         model = estimate(sentences, order, _numbers(cutoffs, "--cutoffs", int), words, progress)
@@ -114,23 +112,23 @@ def mix(
     as_json: AsJson = False,
 ) -> None:
     """Mix language models of several sources to one: a weighted sum of their probabilities."""
-    from tinyvox.lm import best_shares, judge, read_sentences
+    from tinyvox.lm import best_shares, judge, read_sentences, scaled
     from tinyvox.lm import mix as mix_models
-    from tinyvox.storage import check_apart, check_output
 
     if (dev is None) == (shares is None):
         raise typer.BadParameter("give one of --dev and --shares")
-    check_output(output, SUFFIXES)
-    check_apart({"the language model": output}, [*models, *([dev] if dev else [])])
+    given = None if shares is None else _numbers(shares, "--shares", float)
+    chosen = None if given is None else scaled(given, len(models))
+    _check_files(output, [*models, *([dev] if dev else [])])
     with shown() as progress:
-        given = None if shares is None else _numbers(shares, "--shares", float)
+        spoken = list(read_sentences(dev)) if dev else []
         loaded = [_load(path, None, None, progress)[0] for path in models]
-        chosen = given or best_shares(loaded, read_sentences(dev) if dev else ())
+        chosen = chosen or best_shares(loaded, spoken)
         mixed = mix_models(loaded, chosen)
         _save(mixed, output, progress)
-    facts = _facts(output, mixed) | {"shares": dict(zip(map(str, models), chosen, strict=True))}
+    facts = _facts(output, mixed) | {"shares": _by_name(models, chosen)}
     if dev is not None:
-        facts |= judge(mixed, _encoded(mixed, dev))
+        facts |= judge(mixed, mixed.encode(spoken))
     _report(facts, as_json)
 
 
@@ -156,14 +154,13 @@ def compress(
     from tinyvox.formats.tvlm import size_of_ngrams
     from tinyvox.lm import Settings, judge
     from tinyvox.lm import compress as compress_model
-    from tinyvox.storage import check_apart, check_output
 
     settings = Settings(size, ngrams, perplexity, words, None if lossless else bits)
-    inputs = [path for path in (model, text, dev, vocabulary, alphabet) if path is not None]
-    check_output(output, SUFFIXES)
+    if perplexity is not None and dev is None:
+        raise typer.BadParameter("--perplexity is measured on a text; give one by --dev")
     if size is not None and output.suffix.lower() == ARPA:
         raise typer.BadParameter("--size is that of a .tvlm file; give --ngrams for an .arpa file")
-    check_apart({"the language model": output}, inputs)
+    _check_files(output, [model, text, dev, vocabulary, alphabet])
     with shown() as progress:
         original, weights = _load(model, vocabulary, alphabet, progress)
         spoken, held_out = (_tokens(original, path, progress) for path in (text, dev))
@@ -198,11 +195,31 @@ def perplexity(
 ) -> None:
     """Measure how well a language model foresees a text."""
     from tinyvox.lm import judge
+    from tinyvox.storage import check_inputs
 
+    check_inputs([model, text])
     with shown() as progress:
         loaded, weights = _load(model, vocabulary, alphabet, progress)
         facts = _facts(model, loaded, weights) | judge(loaded, _encoded(loaded, text))
     _report(facts, as_json)
+
+
+def _check_files(output: Path, inputs: Sequence[Path | None]) -> None:
+    """What can be known of files before the work."""
+    from tinyvox.storage import check_apart, check_inputs, check_output
+
+    given = [path for path in inputs if path is not None]
+    check_output(output, SUFFIXES)
+    check_apart({"the language model": output}, given)
+    check_inputs(given)
+
+
+def _by_name(models: Sequence[Path], shares: Sequence[float]) -> dict[str, float]:
+    """The shares of files, of which one may be named twice."""
+    found: dict[str, float] = {}
+    for path, share in zip(map(str, models), shares, strict=True):
+        found[path] = found.get(path, 0) + share
+    return found
 
 
 def _numbers(text: str, option: str, kind: Callable[[str], Number]) -> list[Number]:
@@ -217,14 +234,14 @@ def _load(
 ) -> tuple[NGrams, Weights | None]:
     """A model, and its alpha and beta where the file has them."""
     from tinyvox.formats.tvlm import load_ngrams
-    from tinyvox.lm import read_sentences, read_with_weights
+    from tinyvox.lm import read_with_weights, read_words
     from tinyvox.storage import open_input
 
     with open_input(path) as file:
         if file.read(len(TVLM)) == TVLM:
             found = load_ngrams(path)
             return found.model, found.weights
-    words = None if vocabulary is None else [w.strip() for w in read_sentences(vocabulary)]
+    words = None if vocabulary is None else read_words(vocabulary)
     letters = None if alphabet is None else _letters(alphabet)
     return read_with_weights(path, words, letters, progress)
 
@@ -246,10 +263,13 @@ def _tokens(model: NGrams, path: Path | None, progress: Progress) -> Any:
 
 
 def _encoded(model: NGrams, path: Path, progress: Progress | None = None) -> Any:
-    from tinyvox.lm import read_sentences
+    from tinyvox.lm import SPECIAL_WORDS, read_sentences
     from tinyvox.progress import silent
 
-    return model.encode(read_sentences(path, progress or silent))
+    tokens = model.encode(read_sentences(path, progress or silent))
+    if not (tokens >= len(SPECIAL_WORDS)).any():
+        raise DataError(f"{path}: has no word that the language model knows")
+    return tokens
 
 
 def _save(model: NGrams, path: Path, progress: Progress, weights: Weights | None = None) -> None:
@@ -289,20 +309,20 @@ def _report(facts: dict[str, Any], as_json: bool) -> None:
 def _lines(facts: dict[str, Any]) -> list[str]:
     counts = " / ".join(f"{count:,}" for count in facts["ngrams"])
     ratio = f", {facts['ratio']:.1f} times smaller than the original" if "ratio" in facts else ""
+    lengths = "1 word" if facts["order"] == 1 else f"1 to {facts['order']} words"
     lines = [
         f"{facts['file']}: {facts['file_bytes']:,} bytes{ratio}",
-        f"{counts} n-grams of 1 to {facts['order']} words, {facts['bytes_per_ngram']:.2f} bytes "
-        "each, all included",
+        f"{counts} n-grams of {lengths}, {facts['bytes_per_ngram']:.2f} bytes each, all included",
         f"total mass: mean {facts['mean_total_mass']:.6f}, worst {facts['worst_total_mass']:.6f}, "
-        f"{facts['sampled_contexts']:,} contexts",
+        f"{printing.counted(facts['sampled_contexts'], 'context')}",
     ]
     if facts["alpha"] is not None:
         lines.append(f"decoded with alpha {facts['alpha']:.3g}, beta {facts['beta']:.3g}")
     if "perplexity" in facts:
-        unknown = f"{facts['unknown']:,} of {facts['tokens']:,} tokens unknown"
+        unknown = f"{facts['unknown']:,} of {printing.counted(facts['tokens'], 'token')} unknown"
         lines.append(
             f"perplexity: {facts['perplexity']:.2f}, {facts['perplexity_of_known']:.2f} without "
-            f"unknown words ({unknown}; {facts['sentences']:,} sentences)"
+            f"unknown words ({unknown}; {printing.counted(facts['sentences'], 'sentence')})"
         )
     for name, share in facts.get("shares", {}).items():
         lines.append(f"share of {name}: {share:.4f}")

@@ -44,6 +44,11 @@ def size_text(count: int) -> str:
     return f"{count / 1e3:.1f} kB" if count < 1_000_000 else f"{count / 1e6:.2f} MB"
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things, as in "1 word" and "2,000 words"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def percent(value: float) -> str:
     """A share as a percentage with two digits."""
     return f"{100 * value:.2f}%"
@@ -250,7 +255,8 @@ def print_score(title: str, score: dict[str, Any], out: Console) -> None:
         interval = percent_interval(score["wer_interval"])
         rates = f"WER {wer} (95% interval {interval}), CER {cer}"
     out.print(
-        f"{title}: {rates}, {score['utterances']} utterances, real-time factor {score['rtf']:.4f}",
+        f"{title}: {rates}, {counted(score['utterances'], 'utterance')}, "
+        f"real-time factor {score['rtf']:.4f}",
         soft_wrap=True,
         markup=False,
     )
@@ -271,7 +277,7 @@ def print_timing(name: str, original: str | None, facts: dict[str, Any], out: Co
     rtf = "" if facts["rtf"] is None else f", real-time factor {facts['rtf']:.5f}"
     out.print(
         f"{name}: {facts['ms_per_frame']:.4f} ms a frame (chunk {facts['chunk']}, {facts['isa']}, "
-        f"{threads} thread{'s' if threads > 1 else ''}){rtf}, "
+        f"{counted(threads, 'thread')}){rtf}, "
         f"opened in {facts['load_ms']:.1f} ms, {size_text(facts['resident_bytes'])} resident",
         markup=False,
     )

@@ -40,13 +40,17 @@ Beta = Annotated[
     typer.Option("--beta", help="Bonus for each word.", show_default="that of the file, or 1.18"),
 ]
 VocabularyKind = Annotated[
-    Literal["closed", "open"] | None,
+    Literal["closed", "open", "characters"] | None,
     typer.Option(
         "--vocabulary",
-        help="Whether only words of the language model can be heard, or others too.",
+        help="Whether only words of the language model can be heard, or others too; or its words "
+        "are single characters, spelled without spaces.",
         show_default="closed",
     ),
 ]
+
+
+_VOCABULARIES = {"open": "open_vocabulary", "characters": "characters"}
 
 
 @dataclass(frozen=True)
@@ -106,8 +110,8 @@ def search_asked(
     settings = {name: value for name, value in asked.items() if value is not None}
     if hotword:
         settings["hot_words"] = _hot_words(hotword)
-    if vocabulary == "open":
-        settings["open_vocabulary"] = True
+    if vocabulary in _VOCABULARIES:
+        settings[_VOCABULARIES[vocabulary]] = True
     return Search(lm, settings)
 
 

@@ -71,7 +71,7 @@ def _beam(session: Session, search: Search) -> BeamSearch:
     try:
         return session.search(search.lm, **search.settings)
     except ValueError as error:
-        raise ModelError(f"the model cannot be decoded so: {error}") from error
+        raise ModelError(str(error)) from error
 
 
 def _print(result: Result, form: str, named: bool) -> None:

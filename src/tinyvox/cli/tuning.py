@@ -77,12 +77,14 @@ def _lines(facts: dict[str, Any], model: Path, lm: Path) -> list[str]:
     weights = f"--alpha {facts['alpha']:g} --beta {facts['beta']:g}"
     lines = [
         f"alpha {facts['alpha']:g}, beta {facts['beta']:g}: WER {printing.percent(facts['wer'])} "
-        f"({facts['utterances']:,} utterances, {facts['words']:,} words)",
+        f"({printing.counted(facts['utterances'], 'utterance')}, "
+        f"{printing.counted(facts['words'], 'word')})",
         f"before, alpha {before['alpha']:g}, beta {before['beta']:g}: WER "
         f"{printing.percent(before['wer'])}",
     ]
     if facts["left_out"]:
-        lines.append(f"left out: {facts['left_out']:,} utterances without a transcript")
+        left_out = printing.counted(facts["left_out"], "utterance")
+        lines.append(f"left out: {left_out} without a transcript")
     if facts["file"] is None:
         file, kept = f"{lm} {weights}", f"to keep them in the file, add: -o {lm}"
     else:

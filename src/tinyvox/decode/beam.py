@@ -11,11 +11,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tinyvox import _native
+from tinyvox.decode import checks
 from tinyvox.decode.transcripts import Token, Transcript
 from tinyvox.language_model import LanguageModel
 
 ALPHA, BETA = 0.93, 1.18
 """The weight of a language model and the bonus of a word that DeepSpeech takes, rounded."""
+MOST_TEXTS = 100_000
+"""The widest beam."""
 
 Found = list[tuple[bytes, list[int], list[int], float]]
 """Text, tokens, frames and score of each transcript, as the native core gives them."""
@@ -78,25 +81,36 @@ class BeamSearch:
         too much memory, hot words with characters that no token gives, and where tokens can spell
         none of the words.
         """
-        self.tokens, self.blank, self.frame_seconds = tuple(tokens), blank, frame_seconds
-        self.hot_words = hot = dict(hot_words or {})
+        self.tokens, self.frame_seconds = tuple(tokens), frame_seconds
+        self.blank = checks.whole_number("blank", blank)
+        self.hot_words = hot = checks.hot_words(hot_words or {})
         model = None if lm is None else _model_of(lm)
         self.alpha, self.beta = _weights(model, alpha, beta)
-        self._vocabulary = _native.Vocabulary(
-            [text.encode("utf-8", "surrogateescape") for text in tokens],
-            blank, model, closed=not open_vocabulary, characters=characters, words=list(words),
-            more=[] if lm is None and not words else [w for text in hot for w in text.split()],
+        more = [] if lm is None and not words else [w for text in hot for w in text.split()]
+        self._vocabulary = self._words(
+            model, closed=not open_vocabulary, characters=characters,
+            words=checks.single_words(words), more=more,
         )  # fmt: skip
         self._settings: dict[str, Any] = {
-            "beam": beam,
-            "cutoff_tokens": cutoff_tokens,
-            "cutoff_probability": cutoff_probability,
-            "sharpness": sharpness or 0.0,
-            "recombine": alike == "best",
-            "max_memory": max_memory or 0,
-            "hot_words": [(" ".join(text.split()), boost) for text, boost in hot.items()],
+            "beam": checks.whole_number("the beam width", beam, 1, MOST_TEXTS),
+            "cutoff_tokens": checks.whole_number("cutoff_tokens", cutoff_tokens, 1),
+            "cutoff_probability": checks.real_number("cutoff_probability", cutoff_probability),
+            "sharpness": float(sharpness or 0.0),
+            "recombine": checks.one_of("alike", alike, ("best", "all")) == "best",
+            "max_memory": checks.whole_number("max_memory", max_memory or 0, most=checks.MOST_64),
+            "hot_words": list(hot.items()),
         }
         self.native = self._with(self.alpha, self.beta)
+
+    def _words(self, model: LanguageModel | None, **settings: Any) -> _native.Vocabulary:
+        tokens = [text.encode("utf-8", "surrogateescape") for text in self.tokens]
+        native = None if model is None else model.native
+        try:
+            return _native.Vocabulary(tokens, self.blank, native, **settings)
+        except ValueError as error:
+            if model is None:
+                raise
+            raise ValueError(f"{model.path}: {error}") from error
 
     def weighted(self, alpha: float, beta: float) -> BeamSearch:
         """The same search with other weights; it shares the words, so it takes no time to make.
@@ -121,7 +135,7 @@ class BeamSearch:
         """The `count` likeliest texts of a whole utterance, the best first.
 
         `log_probabilities` are natural logarithms, [frames, tokens]. Raises ValueError on another
-        shape, and on values that are not numbers or above zero.
+        shape, on values that are not numbers or above zero, and for a `count` below zero.
         """
         stream = self.stream()
         stream.push(log_probabilities)
@@ -143,16 +157,19 @@ class BeamSearch:
         ]
 
 
-def _model_of(lm: LanguageModel | Path | str) -> _native.NgramModel:
-    return (lm if isinstance(lm, LanguageModel) else LanguageModel(lm)).native
+def _model_of(lm: LanguageModel | Path | str) -> LanguageModel:
+    return lm if isinstance(lm, LanguageModel) else LanguageModel(lm)
 
 
 def _weights(
-    model: _native.NgramModel | None, alpha: float | None, beta: float | None
+    model: LanguageModel | None, alpha: float | None, beta: float | None
 ) -> tuple[float, float]:
     """Alpha and beta: those given, else those of the model's file, else the usual ones."""
     usual = (ALPHA, 0.0) if model is None else model.weights or (ALPHA, BETA)
-    return usual[0] if alpha is None else alpha, usual[1] if beta is None else beta
+    return (
+        usual[0] if alpha is None else checks.real_number("alpha", alpha),
+        usual[1] if beta is None else checks.real_number("beta", beta),
+    )
 
 
 class BeamStream:
@@ -176,11 +193,11 @@ class BeamStream:
 
     def best(self, count: int = 1) -> list[Transcript]:
         """The likeliest texts so far; their last word may not be complete."""
-        return self._search.transcripts(self._native.best(count, False))
+        return self._search.transcripts(self._native.best(checks.number_of_texts(count), False))
 
     def finish(self, count: int = 1) -> list[Transcript]:
         """The likeliest texts, if the utterance is over here."""
-        return self._search.transcripts(self._native.best(count, True))
+        return self._search.transcripts(self._native.best(checks.number_of_texts(count), True))
 
     def reset(self) -> None:
         """Back to the beginning, for the next utterance."""

@@ -139,7 +139,7 @@ def search_for(
         assert card is not None
         return BeamSearch(card.texts, card.blank, lm, **settings)
     except ValueError as error:
-        raise ModelError(f"the model cannot be decoded so: {error}") from error
+        raise ModelError(str(error)) from error
 
 
 def tokens_of(model: Model | Session) -> Sequence[str]:

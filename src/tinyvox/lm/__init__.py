@@ -7,7 +7,7 @@ from tinyvox.lm.description import describe, judge
 from tinyvox.lm.estimation import estimate
 from tinyvox.lm.foreign import Scorer, read_kenlm, read_scorer, read_sphinx
 from tinyvox.lm.loading import read_foreign, read_with_weights
-from tinyvox.lm.mixing import best_shares, mix
+from tinyvox.lm.mixing import best_shares, mix, scaled
 from tinyvox.lm.ngrams import (
     ABSENT,
     END,
@@ -20,7 +20,7 @@ from tinyvox.lm.ngrams import (
     NGrams,
     Order,
 )
-from tinyvox.lm.text import read_sentences
+from tinyvox.lm.text import read_sentences, read_words
 
 __all__ = [
     "ABSENT",
@@ -50,5 +50,7 @@ __all__ = [
     "read_sentences",
     "read_sphinx",
     "read_with_weights",
+    "read_words",
+    "scaled",
     "write_arpa",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -44,12 +45,17 @@ class Settings:
     bits: int | None = 6
 
     def __post_init__(self) -> None:
-        given = {"size": self.size, "count": self.count, "perplexity": self.perplexity}
-        wanted = [f"{name} {value}" for name, value in given.items() if value is not None]
-        if len(wanted) > 1:
-            raise ModelError(f"{' and '.join(wanted)} are wanted at once; name one")
-        if any(value is not None and value <= 0 for value in (*given.values(), self.words)):
-            raise ModelError(f"{', '.join(wanted)} is wanted; expected a number above 0")
+        wishes = {
+            "bytes": self.size, "n-grams": self.count, "perplexity": self.perplexity,
+            "words": self.words,
+        }  # fmt: skip
+        wanted = {name: value for name, value in wishes.items() if value is not None}
+        for name, value in wanted.items():
+            if not 0 < value < math.inf:
+                raise ModelError(f"the limit of {name} is {value}, expected a number above 0")
+        together = [f"{name} ({value})" for name, value in wanted.items() if name != "words"]
+        if len(together) > 1:
+            raise ModelError(f"{' and '.join(together)} are wanted at once; name one")
 
 
 def prepare(model: NGrams, text: NDArray[Any] | None = None, progress: Progress = silent) -> Fitted:
@@ -121,8 +127,8 @@ class _Maker:
         """The model with so many n-grams of two and more words, at most."""
         if count < 0:
             raise ModelError(
-                f"{wanted:,} n-grams are wanted, and the language model has "
-                f"{len(self._given.model.words):,} words, which are as many; ask for fewer words"
+                f"at most {wanted:,} n-grams are wanted, and each of its "
+                f"{len(self._given.model.words):,} words is one; ask for fewer words (--words)"
             )
         self._progress(Update("compressing", self._made, TRIES))
         self._made += 1
@@ -143,8 +149,8 @@ def _of_size(maker: _Maker, size: int, size_of: Callable[[NGrams], int]) -> NGra
     low, least = 0, size_of(best)
     if least > size:
         raise ModelError(
-            f"{size:,} bytes are wanted, and the words alone take {least:,}; ask for fewer words, "
-            "or fewer bits of a probability"
+            f"at most {size:,} bytes are wanted, and its {len(best.words):,} words alone take "
+            f"{least:,}; ask for fewer words (--words), or fewer bits of a probability (--bits)"
         )
     high, most = maker.most + 1, None
     maker.aim(int((size - least) / BYTES_A_NGRAM))

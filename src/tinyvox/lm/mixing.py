@@ -6,6 +6,7 @@ Sources: Jelinek and Mercer, "Interpolated estimation of Markov source parameter
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -37,13 +38,8 @@ def mix(models: Sequence[NGrams], shares: Sequence[float]) -> NGrams:
     model gives to unknown words. Shares are scaled to sum to one. Raises ModelError for shares that
     do not fit the models.
     """
-    if len(shares) != len(models) or not models or min(shares) < 0 or sum(shares) <= 0:
-        raise ModelError(
-            f"the shares are {', '.join(f'{share:g}' for share in shares)}, expected one for each "
-            f"of the {len(models)} models, none below 0"
-        )
+    weights = np.array(scaled(shares, len(models)))
     models = with_all_words(models)
-    weights = np.array(shares, np.float64) / sum(shares)
     places = [np.zeros(1, np.int64) for _ in models]
     spelled: list[Ids] = []
     orders: list[Order] = []
@@ -57,6 +53,17 @@ def mix(models: Sequence[NGrams], shares: Sequence[float]) -> NGrams:
         zeros = np.zeros(len(word), np.float32)
         orders.append(Order(context, word, log10, zeros))
     return normalized(NGrams(models[0].words, tuple(orders)))
+
+
+def scaled(shares: Sequence[float], models: int) -> list[float]:
+    """Shares that sum to one. Raises ModelError where they do not fit so many models."""
+    total = sum(shares)
+    if len(shares) != models or not shares or min(shares) < 0 or not 0 < total < math.inf:
+        raise ModelError(
+            f"the shares are {', '.join(f'{share:g}' for share in shares)}, expected one for each "
+            f"of {models} models, none below 0, and one above"
+        )
+    return [share / total for share in shares]
 
 
 def best_shares(models: Sequence[NGrams], sentences: Iterable[str]) -> list[float]:

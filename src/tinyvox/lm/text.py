@@ -14,6 +14,7 @@ from tinyvox.errors import DataError, FileError
 from tinyvox.progress import Progress, Update, silent
 from tinyvox.storage import open_input
 
+ENDS = frozenset(("<s>", "</s>"))
 PIECE = 1 << 20
 """Bytes of text that are read at once; no line may be longer."""
 _OPENERS: dict[bytes, Any] = {
@@ -51,9 +52,26 @@ def _pieces(path: Path, raw: IO[bytes], file: IO[bytes], progress: Progress) -> 
 def read_sentences(path: Path, progress: Progress = silent) -> Iterator[str]:
     """The lines of a file of text in UTF-8, plain or compressed, without empty ones.
 
-    Raises FileError as `open_text` does; DataError, with the line, for what is no UTF-8 and for
-    a line of more than a megabyte.
+    Raises FileError as `open_text` does; DataError, with the line, for what is no UTF-8, for a line
+    of more than a megabyte, and for one that holds `<s>` or `</s>`; and for a text without words.
     """
+    sentence = None
+    for number, sentence in _numbered(path, progress):
+        if ENDS.intersection(sentence.split()):
+            raise DataError(f"{path}:{number}: holds <s> or </s>; take out what marks its ends")
+        yield sentence
+    if sentence is None:
+        raise DataError(f"{path}: has no words; expected text, a sentence a line")
+
+
+def read_words(path: Path) -> list[str]:
+    """The lines of a list of words, without empty ones. Raises as `read_sentences`, but for what
+    marks ends, which are words of a language model too."""
+    return [line.strip() for _, line in _numbered(path, silent)]
+
+
+def _numbered(path: Path, progress: Progress) -> Iterator[tuple[int, str]]:
+    """Lines that are not empty, and their numbers."""
     number, rest = 0, b""
     with open_text(path, progress) as pieces:
         for piece in pieces:
@@ -66,10 +84,10 @@ def read_sentences(path: Path, progress: Progress = silent) -> Iterator[str]:
         yield from _sentence(path, number + 1, rest)
 
 
-def _sentence(path: Path, number: int, line: bytes) -> Iterator[str]:
+def _sentence(path: Path, number: int, line: bytes) -> Iterator[tuple[int, str]]:
     try:
         text = line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}:{number}: no UTF-8 text; save it as UTF-8") from error
     if text.strip():
-        yield text
+        yield number, text

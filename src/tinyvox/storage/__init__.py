@@ -9,6 +9,7 @@ from tinyvox.storage.atomic import (
 from tinyvox.storage.checks import (
     check_apart,
     check_folder,
+    check_inputs,
     check_output,
     check_space,
     open_input,
@@ -23,6 +24,7 @@ __all__ = [
     "cache_folder",
     "check_apart",
     "check_folder",
+    "check_inputs",
     "check_output",
     "check_space",
     "describe",

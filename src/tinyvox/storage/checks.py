@@ -28,6 +28,13 @@ def open_input(path: Path, fault: type[TinyvoxError] = FileError) -> IO[bytes]:
         raise fault(f"{path}: cannot be read: {reason}") from error
 
 
+def check_inputs(paths: Iterable[Path]) -> None:
+    """Raise FileError where one cannot be opened as a plain file: before the work on the first."""
+    for path in paths:
+        if not path.is_fifo():  # what is read from a pipe is gone
+            open_input(path).close()
+
+
 def check_output(path: Path, suffixes: Sequence[str] = ()) -> None:
     """Raise FileError where no file can be written at `path`, or its name has none of the suffixes,
     in any case: before the work, not after it."""

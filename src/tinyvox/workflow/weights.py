@@ -151,13 +151,16 @@ class _Kept:
         """Those that were kept."""
         if not self._trials.exists():
             return []
-        lines = self._trials.read_text(encoding="utf-8").split("\n")[:-1]  # the last may be torn
-        return [Trial(**json.loads(line)) for line in lines]
+        found = []
+        for line in self._trials.read_text(encoding="utf-8").splitlines():
+            with suppress(ValueError):  # one that a stop has torn, or an empty one
+                found.append(Trial(**json.loads(line)))
+        return found
 
     def keep(self, trial: Trial) -> None:
         """Add one."""
         with self._trials.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(trial)) + "\n")
+            file.write("\n" + json.dumps(asdict(trial)) + "\n")  # the line before may be torn
 
     @contextmanager
     def told_of(self) -> Iterator[None]:
