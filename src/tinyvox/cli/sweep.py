@@ -33,15 +33,6 @@ Folder = Annotated[
     Path | None,
     typer.Option("-o", "--output", help="Folder of the results.", show_default="MODEL-sweep"),
 ]
-Address = Annotated[
-    str | None,
-    typer.Option(
-        "--ray",
-        metavar="ADDRESS",
-        help="Ray cluster that works: HOST:PORT, auto, or local for one on this machine.",
-        show_default="processes of this machine, without Ray",
-    ),
-]
 Workers = Annotated[
     int | None,
     typer.Option(
@@ -76,7 +67,7 @@ def sweep(
     ] = None,
     seed: options.Seed = 0,
     normalize: options.NormalizeOption = "none",
-    ray: Address = None,
+    ray: options.Address = None,
     workers: Workers = None,
     threads: Threads = 1,
     task_memory: Memory = None,

@@ -1,4 +1,4 @@
-"""Jobs that workers do, whoever the workers are: what one needs, which comes next, what came of it."""
+"""Jobs that workers do: what one needs, which comes next, what came of it."""
 
 from __future__ import annotations
 
