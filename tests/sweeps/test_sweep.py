@@ -81,9 +81,9 @@ def test_faults_are_found_before_the_work(
     monkeypatch.setattr("tinyvox.sweeps.running.executor_of", lambda _: pytest.fail("work began"))
     with pytest.raises(RecipeError, match=r"^ratio-1e\+06: no plan fits"):
         sweep(replace(request_, ratios=[1e6]))
-    with pytest.raises(RecipeError, match="^nothing to try; give --ratios"):
+    with pytest.raises(RecipeError, match=r"^nothing to try; give --ratios"):
         sweep(replace(request_, ratios=[], recipes=None))
-    with pytest.raises(RecipeError, match="^two tasks are called ratio-8"):
+    with pytest.raises(RecipeError, match=r"^two tasks are called ratio-8"):
         sweep(replace(request_, ratios=[8, 8.0]))
     with pytest.raises(RecipeError, match=r"none: holds no recipe"):
         sweep(replace(request_, recipes=folder / "none"))
@@ -163,6 +163,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     source = str(Path(__file__).parents[2] / "src")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([source, lib]))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # else it waits for everything else
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     cluster.nodes = [
         cluster.add_node(num_cpus=1, memory=1_500_000_000, object_store_memory=100_000_000)

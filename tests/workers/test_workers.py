@@ -25,7 +25,7 @@ def two() -> Iterator[Processes]:
 def test_every_item_has_its_outcome(two: Processes) -> None:
     found = {each.number: each for each in two.run(squared, [3, -1, 5], NOTHING)}
     assert (found[0].value, found[2].value) == (9, 25)
-    with pytest.raises(DataError, match="^-1: found a number below 0$"):
+    with pytest.raises(DataError, match=r"^-1: found a number below 0$"):
         found[1].result()
 
 

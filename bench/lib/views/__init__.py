@@ -30,6 +30,7 @@ from lib.views import (
     runtime,
     speaker,
     third_party,
+    workers,
     zoo,
 )
 
@@ -57,6 +58,7 @@ VIEWS: Mapping[str, Callable[[Results], Iterable[Table]]] = MappingProxyType(
         "third_party": third_party.tables,
         "runtime": runtime.tables,
         "speaker": speaker.tables,
+        "workers": workers.tables,
         "zoo": zoo.tables,
     }
 )
