@@ -4,13 +4,14 @@
                             [--quick]
 
 A hundred short clips of noise, listed again and again in `part-*.jsonl` of a hundred lines each, go
-through `tinyvox eval`'s way (`workflow.evaluate`, `texts` and all) with the bundled 60x file: `alone`
+the way of `tinyvox eval` (`workflow.evaluate`, with `texts`) through the bundled 60x file: `alone`
 utterances by one process, all by several. Once a second the resident memory of this process and of
 its workers is read, and the time that they had a processor.
 
-Throughput is by processor time: utterances over the seconds of the process that was busiest, from
-the first tenth of the run on. It is what free processors would give, and does not depend on what
-else runs; the seconds on the clock are given too.
+Throughput is by processor time: utterances over the seconds that all processes together had, the
+one that hands out the work included, times their number; from the first tenth of the run on. It is
+what as many processors as workers would give that do nothing else, and does not depend on what else
+runs; the seconds on the clock are given too.
 """
 
 from __future__ import annotations
@@ -123,9 +124,8 @@ def made_set(folder: Path, utterances: int) -> Path:
     rng = np.random.default_rng(0)
     for clip in range(CLIPS):
         soundfile.write(folder / f"{clip}.wav", rng.standard_normal(int(SECONDS * RATE)) / 10, RATE)
-    rows = [
-        json.dumps({"audio_filepath": f"{clip}.wav", "text": "yes no"}) for clip in range(CLIPS)
-    ]
+    names = [f"{clip}.wav" for clip in range(CLIPS)]
+    rows = [json.dumps({"audio_filepath": name, "text": "yes no"}) for name in names]
     for part in range(utterances // CLIPS):
         (folder / f"part-{part:05}.jsonl").write_text("\n".join(rows) + "\n")
     return folder / "part-*.jsonl"
@@ -150,9 +150,8 @@ def facts_of(moments: list[Moment], utterances: int) -> Row:
     running = [moment for moment in begun if moment.done < utterances] or begun
     first, last = running[0], running[-1]
     done = last.done - first.done
-    busy = {
-        pid: last.seconds[pid] - first.seconds[pid] for pid in first.seconds.keys() & last.seconds
-    }
+    both = first.seconds.keys() & last.seconds.keys()
+    busy = {pid: last.seconds[pid] - first.seconds[pid] for pid in both}
     parent = os.getpid()
     own = [moment.memory[parent] for moment in running]
     others = [max((m for pid, m in moment.memory.items() if pid != parent), default=0)
@@ -160,7 +159,6 @@ def facts_of(moments: list[Moment], utterances: int) -> Row:
     return {
         "counted": done,
         "clock_seconds": last.clock - first.clock,
-        "busiest_seconds": max(busy.values()),
         "processor_seconds": sum(busy.values()),
         "parent_seconds": busy[parent],
         "parent_bytes": [own[0], max(own), own[-1]],
@@ -169,8 +167,8 @@ def facts_of(moments: list[Moment], utterances: int) -> Row:
 
 
 def rate(row: Row) -> float:
-    """Utterances a second of the busiest process."""
-    return float(row["counted"] / row["busiest_seconds"])
+    """Utterances a second on as many processors as there are workers."""
+    return float(row["workers"] * row["counted"] / row["processor_seconds"])
 
 
 def main() -> None:
