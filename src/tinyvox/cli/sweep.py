@@ -40,6 +40,10 @@ Workers = Annotated[
     ),
 ]
 Threads = Annotated[int, typer.Option("--threads", min=1, max=64, help="Processors of a task.")]
+Cache = Annotated[
+    Path | None,
+    typer.Option("--cache", help="Folder of what tasks share.", show_default="cache in the output"),
+]
 Memory = Annotated[
     float | None,
     typer.Option(
@@ -59,12 +63,7 @@ def sweep(
     folder: Folder = None,
     effort: options.EffortOption = "normal",
     card: options.Card = None,
-    cache: Annotated[
-        Path | None,
-        typer.Option(
-            "--cache", help="Folder of what tasks share.", show_default="cache in the output"
-        ),
-    ] = None,
+    cache: Cache = None,
     seed: options.Seed = 0,
     normalize: options.NormalizeOption = "none",
     ray: options.Address = None,

@@ -45,7 +45,6 @@ def transcribe(
     as_json: AsJson = False,
 ) -> None:
     """Print the text of audio files; one that cannot be used is named, and does not stop others."""
-    from tinyvox import runtime
     from tinyvox.cli import transcribing_sets as sets
 
     asked = sets.Workers(workers, ray, texts)
@@ -54,6 +53,15 @@ def transcribe(
             raise typer.BadParameter("sets and workers go without --format, --stream and -")
         sets.transcribe_set(model, audio, search, asked, as_json)
         return
+    _transcribe_files(model, audio, search, form, stream=stream, as_json=as_json)
+
+
+def _transcribe_files(
+    model: Path, audio: list[Path], search: Search, form: str, *, stream: bool, as_json: bool
+) -> None:
+    """Each file after the other, its text as it comes where that is asked for."""
+    from tinyvox import runtime
+
     if form != "text" and (len(audio) > 1 or as_json or stream):
         raise typer.BadParameter("--format goes with one audio file, without --json and --stream")
     session = runtime.open(model)
