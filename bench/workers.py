@@ -140,7 +140,8 @@ def measured(utterances: int, workers: int) -> Row:
             found = evaluate(
                 SHIPPED[0], data, workers=workers, texts=Path(name) / "texts.jsonl", progress=watch
             )
-    assert len(found.errors.words) == utterances
+            facts = found.summary()  # the intervals are a part of it
+    assert facts["utterances"] == utterances
     return {"utterances": utterances, "workers": workers, **facts_of(watch.moments, utterances)}
 
 
@@ -153,7 +154,7 @@ def facts_of(moments: list[Moment], utterances: int) -> Row:
     both = first.seconds.keys() & last.seconds.keys()
     busy = {pid: last.seconds[pid] - first.seconds[pid] for pid in both}
     parent = os.getpid()
-    own = [moment.memory[parent] for moment in running]
+    own = [moment.memory[parent] for moment in begun]
     others = [max((m for pid, m in moment.memory.items() if pid != parent), default=0)
               for moment in running]  # fmt: skip
     return {

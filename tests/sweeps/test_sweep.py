@@ -12,13 +12,16 @@ from typing import Any
 
 import pytest
 from small_sweeps import alike, prepare
+from typer.testing import CliRunner
 
+from tinyvox import cli
 from tinyvox.errors import DataError, FileError, RecipeError, WorkerError
 from tinyvox.progress import Update
 from tinyvox.sweeps import FRONT, RESULTS, SweepRequest, best_of, front_of, sweep
 from tinyvox.sweeps.records import Records
 from tinyvox.sweeps.search import ROUND, Search
 from tinyvox.sweeps.working import need_of
+from tinyvox.workflow import evaluate
 
 pytestmark = pytest.mark.runtime
 RECIPES = 9
@@ -64,6 +67,15 @@ def test_a_sweep_writes_results_files_and_front_and_goes_on(request_: SweepReque
     assert found.front["original"]["error"] == found.records[0]["eval"]["wer"]
     assert all(point["ms_per_frame"] > 0 for point in found.front["points"])
     assert list((out / "cache").glob("*.statistics.npz")), "no evidence was made beforehand"
+
+    options = [
+        "sweep", request_.model, "--dev", request_.dev, "--recipes", request_.recipes, "--ratios",
+        "8", "--data", request_.data, "--effort", "fast", "-o", out,
+    ]  # fmt: skip
+    shown = CliRunner().invoke(cli.app, [*map(str, options), "--json"], catch_exceptions=False)
+    assert shown.exit_code == 0, shown.output
+    assert json.loads(shown.stdout)["bytes_front"] == found.front["bytes_front"]
+    assert len(lines_of(out / RESULTS)) == 3, "a task with a result was done again"
 
     # A line cut short by a kill is one task that is done again; nothing else is.
     kept = [each for each in lines if each["task"]["name"] != "recipe-03"]
@@ -198,6 +210,9 @@ def test_a_cluster_that_loses_a_machine_gives_what_processes_give(
     plain = sweep(replace(common, output=tmp_path / "plain", ray=None, workers=1))
     assert len(on_ray.records) == 13
     assert [alike(a) for a in on_ray.records] == [alike(b) for b in plain.records]
+    found = evaluate(tmp_path / "ray" / "recipe-03.tvx", common.dev, ray=cluster.address)
+    (wanted,) = [r["eval"] for r in plain.records if r["task"]["name"] == "recipe-03"]
+    assert found.summary()["word_edits"] == wanted["word_edits"]
     for record in plain.records[1:]:
         name = f"{record['task']['name']}.tvx"
         assert (tmp_path / "ray" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()

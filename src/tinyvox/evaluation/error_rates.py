@@ -33,7 +33,7 @@ from tinyvox.speech import Audio, Utterance, read_utterance
 
 RESAMPLINGS = 2000
 """Bootstrap samples behind an interval."""
-DRAWN = 1 << 20
+DRAWN = 1 << 18
 """Utterances that are drawn at a time, so that memory does not grow with the set."""
 
 Transcribe = Callable[[Audio], str]
