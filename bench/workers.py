@@ -155,8 +155,7 @@ def facts_of(moments: list[Moment], utterances: int) -> Row:
     busy = {pid: last.seconds[pid] - first.seconds[pid] for pid in both}
     parent = os.getpid()
     own = [moment.memory[parent] for moment in begun]
-    others = [max((m for pid, m in moment.memory.items() if pid != parent), default=0)
-              for moment in running]  # fmt: skip
+    others = [largest(moment.memory, parent) for moment in running]
     return {
         "counted": done,
         "clock_seconds": last.clock - first.clock,
@@ -165,6 +164,11 @@ def facts_of(moments: list[Moment], utterances: int) -> Row:
         "parent_bytes": [own[0], max(own), own[-1]],
         "worker_bytes": [others[0], max(others), others[-1]],
     }
+
+
+def largest(memory: dict[int, int], parent: int) -> int:
+    """The memory of the largest process but for the parent; 0 where there is none."""
+    return max((found for pid, found in memory.items() if pid != parent), default=0)
 
 
 def rate(row: Row) -> float:
