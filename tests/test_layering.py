@@ -110,6 +110,7 @@ LAYERS: dict[str, set[str]] = {
         "planner",
         "progress",
         "recipe",
+        "speech",
         "storage",
         "workers",
         "workflow",

@@ -9,7 +9,7 @@ import pytest
 from small_sweeps import dies, dies_once, squared, stumbles
 
 from tinyvox.errors import DataError, WorkerError
-from tinyvox.workers import ATTEMPTS, Need, Processes, free_memory, processors
+from tinyvox.workers import ATTEMPTS, Need, Processes, RayCluster, free_memory, processors
 from tinyvox.workers.jobs import Jobs
 
 NOTHING = Need()
@@ -69,6 +69,12 @@ def test_jobs_wait_for_the_first_that_is_not_done() -> None:
     assert following.number == 3
     assert jobs.again(following)
     assert jobs.next() is following
+
+
+def test_an_address_where_nothing_listens_is_named() -> None:
+    pytest.importorskip("ray", reason="ray is not installed")
+    with pytest.raises(WorkerError, match=r"^--ray 127\.0\.0\.1:1: no cluster answers: "):
+        RayCluster("127.0.0.1:1")
 
 
 def test_files_of_this_machine_stay_where_they_are(two: Processes, tmp_path: Path) -> None:

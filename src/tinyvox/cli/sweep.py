@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from tinyvox.sweeps import SweepResult
 
 Recipes = Annotated[
-    Path | None, typer.Option("--recipes", help="Folder of recipes, YAML: each is tried.")
+    Path | None,
+    typer.Option("--recipes", metavar="DIR", help="Folder of recipes, YAML: each is tried."),
 ]
 Ratios = Annotated[
     str | None,
@@ -27,11 +28,18 @@ Trials = Annotated[
     typer.Option("--search", min=0, metavar="N", help="Recipes that Optuna makes, besides."),
 ]
 Dev = Annotated[
-    Path, typer.Option("--dev", help="Manifest with transcripts, on which errors are measured.")
+    Path,
+    typer.Option(
+        "--dev",
+        help="Manifest with transcripts, on which errors are measured; features, for a model "
+        "without a speech card.",
+    ),
 ]
 Folder = Annotated[
     Path | None,
-    typer.Option("-o", "--output", help="Folder of the results.", show_default="MODEL-sweep"),
+    typer.Option(
+        "-o", "--output", metavar="DIR", help="Folder of the results.", show_default="MODEL-sweep"
+    ),
 ]
 Workers = Annotated[
     int | None,

@@ -13,6 +13,7 @@ from tinyvox.errors import RecipeError
 from tinyvox.evaluation import Normalize
 from tinyvox.planner import Effort
 from tinyvox.recipe import Recipe, load_recipe
+from tinyvox.speech import shard_paths
 from tinyvox.storage import open_input
 from tinyvox.workflow import CompressRequest
 
@@ -90,7 +91,7 @@ def given_tasks(request: SweepRequest) -> list[Task]:
     Raises RecipeError where there is nothing to do, a recipe is faulty, or two tasks have a name.
     """
     tasks = [Task(ORIGINAL)]
-    tasks += [Task(f"ratio-{ratio:g}", ratio=ratio) for ratio in request.ratios]
+    tasks += [Task(f"ratio-{ratio:g}", ratio=float(ratio)) for ratio in request.ratios]
     tasks += [Task(path.stem, recipe=load_recipe(path)) for path in _recipe_files(request.recipes)]
     names = [task.name for task in tasks]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -120,11 +121,10 @@ def common_facts(request: SweepRequest) -> dict[str, Any]:
 
 
 def _digest(path: Path) -> str:
-    """Of a file, or of all files of a folder."""
+    """Of a file, of all files that a name stands for, or of all files of a folder."""
     digest = hashlib.sha256()
-    for each in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if path.is_dir() and not each.is_file():
-            continue
+    whole = sorted(each for each in path.rglob("*") if each.is_file())
+    for each in whole if path.is_dir() else shard_paths(path):
         with open_input(each) as file:
             digest.update(file.read())
     return digest.hexdigest()

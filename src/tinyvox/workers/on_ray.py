@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import socket
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ LOCAL = "local"
 WAITING = 2
 """Jobs that are handed over for each processor of the cluster: some wait, so that none is idle."""
 
+SECONDS_TO_ANSWER = 10.0
+
 
 class RayCluster:
     """A cluster by its address: `local` starts one on this machine, `auto` finds the one that this
@@ -32,9 +35,10 @@ class RayCluster:
         self._ray = ray = _imported()
         self._started = not ray.is_initialized()
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else ray warns of it
-        where = {"num_cpus": processors} if address == LOCAL else {"address": address}
         if not self._started:
             return
+        _check_answers(address)
+        where = {"num_cpus": processors} if address == LOCAL else {"address": address}
         try:
             ray.init(
                 **where, include_dashboard=False, log_to_driver=False,
@@ -144,6 +148,18 @@ def _files_of(root: Path) -> Iterator[Path]:
         yield root
     else:
         yield from sorted(path for path in root.rglob("*") if path.is_file())
+
+
+def _check_answers(address: str) -> None:
+    """Raise WorkerError where nothing listens at a HOST:PORT: Ray would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), SECONDS_TO_ANSWER):
+            pass
+    except (OSError, OverflowError) as error:
+        raise WorkerError(f"--ray {address}: no cluster answers: {error}") from error
 
 
 def _imported() -> Any:
