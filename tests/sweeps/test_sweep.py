@@ -193,10 +193,11 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 def test_a_cluster_that_loses_a_machine_gives_what_processes_give(
     folder: Path, tmp_path: Path, cluster: Any
 ) -> None:
-    """Twelve tasks: nine recipes and three ratios, besides the original."""
+    """Twelve tasks, nine recipes and three ratios, besides the original and a search."""
     common = SweepRequest(
         folder / "net.pt2", tmp_path / "ray", folder / "set.jsonl", recipes=folder / "recipes",
-        ratios=[6, 8, 10], data=folder / "set.jsonl", effort="fast", ray=cluster.address,
+        ratios=[6, 8, 10], search=ROUND + 1, data=folder / "set.jsonl", effort="fast",
+        ray=cluster.address,
     )  # fmt: skip
     lost = []
 
@@ -208,13 +209,16 @@ def test_a_cluster_that_loses_a_machine_gives_what_processes_give(
     on_ray = sweep(common, lose)
     assert lost, "no machine was lost"
     plain = sweep(replace(common, output=tmp_path / "plain", ray=None, workers=1))
-    assert len(on_ray.records) == 13
+    assert len(on_ray.records) == 13 + ROUND + 1
     assert [alike(a) for a in on_ray.records] == [alike(b) for b in plain.records]
     found = evaluate(tmp_path / "ray" / "recipe-03.tvx", common.dev, ray=cluster.address)
     (wanted,) = [r["eval"] for r in plain.records if r["task"]["name"] == "recipe-03"]
     assert found.summary()["word_edits"] == wanted["word_edits"]
-    for record in plain.records[1:]:
+    for record in plain.records:
+        if "compress" not in record:
+            continue
         name = f"{record['task']['name']}.tvx"
         assert (tmp_path / "ray" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
+    assert any("compress" in record for record in plain.records[13:]), "no search went well"
     with pytest.raises(WorkerError, match="no machine of the cluster has both"):
         sweep(replace(common, output=tmp_path / "large", memory=8_000_000_000))
