@@ -392,6 +392,19 @@ def test_jobs_that_are_killed(tmp_path: Path) -> None:
         assert {key: row[key] for key in NOTHING_WRONG} == NOTHING_WRONG, row["job"]
 
 
+def test_utterances_heard_by_several_processes(tmp_path: Path) -> None:
+    rows = run("workers.py", tmp_path)
+    alone, together = rows["runs"]
+    assert (alone["workers"], together["workers"]) == (1, 2)
+    assert alone["share"] == pytest.approx(1)
+    for row in (alone, together):
+        assert row["rate"] == pytest.approx(
+            row["workers"] * row["counted"] / row["processor_seconds"]
+        )
+        assert 0 < row["counted"] < row["utterances"]
+    assert together["worker_bytes"][0] > 0
+
+
 def test_jobs_on_a_full_disk(tmp_path: Path) -> None:
     done = start("full_disk.py", "--quick", "--json", tmp_path / "out.json")
     if done.returncode:
@@ -487,7 +500,7 @@ MEASURED = {
     "commands", "curve", "decode", "deepspeech", "effort", "full_disk", "fuzz", "kill",
     "large_then_small", "limits", "lm", "lstm_lm", "planner_speed", "pruning", "quantized_wer",
     "quantizer_speed", "quantizers", "recognizer", "robustness", "runtime", "speaker",
-    "third_party", "web", "zoo",
+    "third_party", "web", "workers", "zoo",
 }  # fmt: skip
 
 

@@ -40,3 +40,7 @@ class DataWarning(UserWarning):
 
 class RecipeError(TinyvoxError):
     """A recipe or a training configuration asks for something that cannot be done."""
+
+
+class WorkerError(TinyvoxError):
+    """A process or a cluster that works for us is not there, or was killed again and again."""

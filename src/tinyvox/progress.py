@@ -37,9 +37,13 @@ def silent(update: Update, /) -> None:
     """Show nothing."""
 
 
-def counted(items: Iterable[Item], stage: str, progress: Progress) -> Iterator[Item]:
-    """The items; `progress` is told when each one is done."""
-    total = len(items) if isinstance(items, Sized) else None
+def counted(
+    items: Iterable[Item], stage: str, progress: Progress, total: int | None = None
+) -> Iterator[Item]:
+    """The items; `progress` is told when each one is done. `total` says how many there are, where
+    they do not know it themselves."""
+    if isinstance(items, Sized):
+        total = len(items)
     progress(Update(stage, 0, total))
     for done, item in enumerate(items, start=1):
         yield item

@@ -28,7 +28,7 @@ from tuning import compressed, corpus_of, recognizer, tuning
 from tinyvox.speech import read_manifest
 from tinyvox.training import finetune, join, processes, tuner
 
-folder, stop, truncate = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+folder, stop, steps = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 tuner.product_precision = lambda wanted, device: torch.float32
 original = recognizer()
 small = compressed(original)
@@ -41,7 +41,7 @@ def tell(update):
             raise KeyboardInterrupt
 
 join()
-settings = tuning(small, ctc=1.0, steps=6, evaluations=2, truncate=truncate, rates=[1.0, 2.0])
+settings = tuning(small, ctc=1.0, steps=steps, evaluations=2, truncate=30, rates=[1.0, 2.0])
 try:
     model = finetune(
         small, settings, corpus_of(folder / "set.jsonl"), original, tell, folder / "tune.pt",
@@ -56,8 +56,10 @@ if processes.is_first():
 processes.leave()
 """
 
+TEXTS = ["ab", None, "a", None, "b", "aa", "ba"]
 
-def trained(folder: Path, count: int, stop: int = 0) -> list[float]:
+
+def trained(folder: Path, count: int, stop: int = 0, steps: int = 6) -> list[float]:
     """The losses of so many processes, which are stopped after `stop` steps, if that is not 0."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -66,13 +68,13 @@ def trained(folder: Path, count: int, stop: int = 0) -> list[float]:
         **os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(LIB)]), "OMP_NUM_THREADS": "1",
         "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
     }  # fmt: skip
-    command = [sys.executable, "-c", SCRIPT, str(folder), str(stop), "30"]
+    command = [sys.executable, "-c", SCRIPT, str(folder), str(stop), str(steps)]
     started = [
         subprocess.Popen(command, env={**common, "RANK": str(rank)}, stderr=subprocess.PIPE)
         for rank in range(count)
     ]
     for process in started:
-        _, said = process.communicate(timeout=120)
+        _, said = process.communicate(timeout=600)
         assert process.returncode == 0, said.decode()[-2000:]
     losses: list[float] = json.loads((folder / "losses.json").read_text())
     return losses
@@ -83,7 +85,7 @@ def test_two_processes_have_the_losses_of_one(tmp_path: Path) -> None:
     """With transcripts for some; and a run of two that is stopped ends as if it had not been."""
     for name in ("one", "two", "stopped"):
         (tmp_path / name).mkdir()
-        speech(tmp_path / name, ["ab", None, "a", None, "b", "aa", "ba"])
+        speech(tmp_path / name, TEXTS)
     one = trained(tmp_path / "one", 1)
     two = trained(tmp_path / "two", 2)
     assert len(one) == 6
@@ -93,6 +95,35 @@ def test_two_processes_have_the_losses_of_one(tmp_path: Path) -> None:
     assert (tmp_path / "stopped" / "digest").read_text() == (
         tmp_path / "two" / "digest"
     ).read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.runtime
+def test_fifty_steps_of_two_processes_have_the_losses_of_one(tmp_path: Path) -> None:
+    losses = []
+    for count in (1, 2):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        speech(folder, TEXTS)
+        losses.append(trained(folder, count, steps=50))
+    assert len(losses[0]) == 50
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.runtime
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_a_state_goes_on_with_another_number_of_processes(
+    tmp_path: Path, before: int, after: int
+) -> None:
+    for name in ("whole", "stopped"):
+        (tmp_path / name).mkdir()
+        speech(tmp_path / name, TEXTS)
+    whole = trained(tmp_path / "whole", 1)
+    first = trained(tmp_path / "stopped", before, stop=4)
+    rest = trained(tmp_path / "stopped", after)
+    assert (len(first), len(rest)) == (4, 2)
+    np.testing.assert_allclose([*first, *rest], whole, rtol=1e-4)
 
 
 def test_shares_make_up_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from tinyvox.progress import Progress, Update
 from tinyvox.recipe import FinetuneSettings, with_finetune
 from tinyvox.speech import Source, Utterance, write_manifest
 from tinyvox.training import Architecture, TrainConfig, deepspeech
-from tinyvox.workflow import CompressRequest, read_inputs, run
+from tinyvox.workflow import CompressRequest, prepare, read_inputs, run
 
 RATE = 16000
 SPEAKERS = ("ann", "ben", "cal", "dee", "eve")
@@ -404,3 +404,30 @@ def test_a_model_without_log_probabilities_is_not_planned_before_it_is_refused(
     logits = dataclasses.replace(model, nodes=model.nodes[:-1])
     with pytest.raises(tv.ModelError, match="does not end in log_softmax"):
         tv.compress(logits, ratio=9, finetune=folder / "set.jsonl", progress=pytest.fail)
+
+
+def test_what_is_prepared_is_not_computed_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Statistics and the original's outputs: several runs find them in the cache."""
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "steps:\n- quantize: {method: kmeans, bits: 4}\n"
+        "- finetune: {steps: 2, variants: 2, ctc: 0.0, distill: 1.0, batch_seconds: 2}\n"
+    )
+    speech = folder / "set.jsonl"
+    request = CompressRequest(
+        folder / "net.pt2", recipe=recipe, data=speech, dev=speech, finetune=speech,
+        cache=tmp_path / "cache",
+    )  # fmt: skip
+    prepare(request)
+    assert list((tmp_path / "cache").glob("*.statistics.npz"))
+    assert list((tmp_path / "cache").glob("teacher/*/*.npy"))
+    made = run(dataclasses.replace(request, cache=tmp_path / "other")).model.digest()
+
+    def forbidden(*_: object, **__: object) -> None:
+        raise AssertionError("what was prepared is computed again")
+
+    monkeypatch.setattr("tinyvox.training.teacher.fastest_engine", forbidden)
+    monkeypatch.setattr("tinyvox.calibration.audio.gather", forbidden)
+    assert run(request).model.digest() == made

@@ -31,6 +31,7 @@ from lib.views import (
     speaker,
     third_party,
     web,
+    workers,
     zoo,
 )
 
@@ -59,6 +60,7 @@ VIEWS: Mapping[str, Callable[[Results], Iterable[Table]]] = MappingProxyType(
         "runtime": runtime.tables,
         "speaker": speaker.tables,
         "web": web.tables,
+        "workers": workers.tables,
         "zoo": zoo.tables,
     }
 )

@@ -77,9 +77,9 @@ class AudioSource:
         key = hashlib.sha256(f"{FORMAT} {self.fisher} {self.seed} {digest}".encode())
         for utterance in self.utterances:
             try:
-                changed = utterance.path.stat()
+                changed = utterance.file.stat()
             except OSError as error:
-                raise DataError(f"{utterance.path}: cannot be read: {error.strerror}") from error
+                raise DataError(f"{utterance.file}: cannot be read: {error.strerror}") from error
             text = utterance.spoken if self.fisher == "transcripts" else ""
             stretch = (utterance.offset, utterance.duration)
             parts = (utterance.path.resolve(), changed.st_size, changed.st_mtime_ns, text, stretch)

@@ -23,6 +23,7 @@ from tinyvox.cli.evaluate import evaluate
 from tinyvox.cli.export import export
 from tinyvox.cli.finetune import finetune
 from tinyvox.cli.inspect import inspect
+from tinyvox.cli.sweep import sweep
 from tinyvox.cli.train import train
 from tinyvox.cli.transcribe import transcribe
 from tinyvox.errors import DataWarning, TinyvoxError
@@ -42,6 +43,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "transcribe": transcribe,
     "bench": bench,
     "train": train,
+    "sweep": sweep,
     "demo": demo,
 }
 """Commands by name, in the order in which `--help` lists them."""

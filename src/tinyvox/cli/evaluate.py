@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tinyvox.cli import output
-from tinyvox.cli.options import AsJson, Card, Data, FormerCard, NormalizeOption
+from tinyvox.cli.options import (
+    Address,
+    AsJson,
+    Card,
+    Data,
+    FormerCard,
+    NormalizeOption,
+    Texts,
+    Workers,
+)
 from tinyvox.cli.progress_display import shown
 from tinyvox.cli.searching import GREEDY, Search, takes_search
 
@@ -26,6 +35,9 @@ def evaluate(
     card: Card = None,
     normalize: NormalizeOption = "none",
     search: Search = GREEDY,
+    workers: Workers = 1,
+    ray: Address = None,
+    texts: Texts = None,
     speech: FormerCard = None,
     as_json: AsJson = False,
 ) -> None:
@@ -39,7 +51,7 @@ def evaluate(
     with shown() as progress:
         found = workflow.evaluate(
             model, data, against=against, card=card or speech, normalize=normalize, lm=search.lm,
-            search=search.settings, progress=progress,
+            search=search.settings, workers=workers, ray=ray, texts=texts, progress=progress,
         )  # fmt: skip
     facts = found.summary()
     if as_json:

@@ -109,6 +109,26 @@ Seed = Annotated[
     ),
 ]
 
+Workers = Annotated[
+    int, typer.Option("--workers", min=1, help="Processes of this machine that share the work.")
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Ray cluster that works: HOST:PORT, auto, or local for one on this machine.",
+        show_default="processes of this machine, without Ray",
+    ),
+]
+Texts = Annotated[
+    Path | None,
+    typer.Option(
+        "--texts",
+        help="Write what is heard to this file, a JSON object a line; the same command goes on "
+        "there.",
+    ),
+]
 Compressed = Annotated[Path, typer.Argument(help="The compressed .tvx file.")]
 OutputTvx = Annotated[Path, typer.Option("-o", "--output", help="The .tvx file to write.")]
 Teacher = Annotated[

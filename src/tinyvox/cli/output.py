@@ -64,7 +64,7 @@ def sizes_table(facts: dict[str, Any], *, verbose: bool = False) -> Table:
 
     Names break over lines in narrow terminals; numbers never do, nor are they cut.
     """
-    table = _plain_table(facts["file"])
+    table = plain_table(facts["file"])
     for column in ("what", "shape", "coding"):
         table.add_column(column, overflow="fold")
     for column in ("code\nbits", "coded\nbits", "file\nbits", "rel.\nMSE", "bytes"):
@@ -144,7 +144,7 @@ def _comparing(source: object) -> str:
 
 def print_plan(plan: Plan, out: Console) -> None:
     """Print what is done to each matrix, and how far that alone moves the model's outputs."""
-    table = _plain_table("plan")
+    table = plain_table("plan")
     table.add_column("matrix", overflow="fold")
     heads = ("shape", "rank", "coded\nbits", "bytes", "divergence\npredicted", "measured")
     for column in heads:
@@ -188,7 +188,7 @@ def print_graph(facts: dict[str, Any], out: Console) -> None:
 
 
 def _forms_table(facts: dict[str, Any]) -> Table:
-    table = _plain_table(facts["file"])
+    table = plain_table(facts["file"])
     for column in ("what", "form"):
         table.add_column(column, overflow="fold")
     table.add_column("bytes", justify="right", no_wrap=True)
@@ -199,7 +199,8 @@ def _forms_table(facts: dict[str, Any]) -> Table:
     return table
 
 
-def _plain_table(title: str) -> Table:
+def plain_table(title: str) -> Table:
+    """An empty table of numbers, without a frame."""
     return Table(
         title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, padding=0, pad_edge=False,
         show_edge=False,

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from tinyvox.cli import output
-from tinyvox.cli.options import AsJson
+from tinyvox.cli.options import Address, AsJson, Texts, Workers
 from tinyvox.cli.searching import GREEDY, Search, takes_search
 from tinyvox.decode import BeamSearch, subtitles
 from tinyvox.errors import DataError, ModelError
@@ -25,7 +25,11 @@ Result = dict[str, Any]
 def transcribe(
     model: Annotated[Path, typer.Argument(help="A .tvx file with a speech card.")],
     audio: Annotated[
-        list[Path], typer.Argument(help="Audio files; - reads one from standard input.")
+        list[Path],
+        typer.Argument(
+            help="Audio files, - for one from standard input; or sets: manifests (.jsonl, .csv) "
+            "and .tar files of audio, also by 'part-*.jsonl'."
+        ),
     ],
     search: Search = GREEDY,
     form: Annotated[
@@ -35,9 +39,27 @@ def transcribe(
     stream: Annotated[
         bool, typer.Option("--stream", help="Feed 100 ms at a time, print text as it comes.")
     ] = False,
+    workers: Workers = 1,
+    ray: Address = None,
+    texts: Texts = None,
     as_json: AsJson = False,
 ) -> None:
     """Print the text of audio files; one that cannot be used is named, and does not stop others."""
+    from tinyvox.cli import transcribing_sets as sets
+
+    asked = sets.Workers(workers, ray, texts)
+    if asked.wanted or any(map(sets.is_set, audio)):
+        if form != "text" or stream or STANDARD_INPUT in audio:
+            raise typer.BadParameter("sets and workers go without --format, --stream and -")
+        sets.transcribe_set(model, audio, search, asked, as_json)
+        return
+    _transcribe_files(model, audio, search, form, stream=stream, as_json=as_json)
+
+
+def _transcribe_files(
+    model: Path, audio: list[Path], search: Search, form: str, *, stream: bool, as_json: bool
+) -> None:
+    """Each file after the other, its text as it comes where that is asked for."""
     from tinyvox import runtime
 
     if form != "text" and (len(audio) > 1 or as_json or stream):

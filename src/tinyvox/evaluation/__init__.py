@@ -11,6 +11,7 @@ from tinyvox.evaluation.counting import (
 from tinyvox.evaluation.error_rates import (
     Errors,
     LeftOut,
+    Tally,
     change_interval,
     evaluate,
     interval,
@@ -40,6 +41,7 @@ __all__ = [
     "Normalize",
     "Outputs",
     "SEARCHING",
+    "Tally",
     "TRIALS",
     "Trial",
     "UnknownCharacters",

@@ -80,9 +80,16 @@ class UnknownCharacters:
         return "`--normalize lower` compares in lower case"
 
 
-def unknown_characters(references: Iterable[str], tokens: Sequence[str]) -> UnknownCharacters:
-    """The characters of the references, as they are compared, that none of the tokens has."""
+def unknown_characters(
+    references: Iterable[str] | Counter[str], tokens: Sequence[str]
+) -> UnknownCharacters:
+    """The characters of the references, as they are compared, that none of the tokens has.
+
+    References are texts, or how often each character is in them.
+    """
     known = set().union(*tokens)
-    counts = Counter(c for text in references for c in text if c not in known)
+    if not isinstance(references, Counter):
+        references = Counter(c for text in references for c in text)
+    counts = Counter({c: n for c, n in references.items() if c not in known})
     by_case = sum(n for c, n in counts.items() if set(c.lower()) <= known)
     return UnknownCharacters(tuple(counts.most_common()), by_case)

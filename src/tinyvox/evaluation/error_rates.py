@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from array import array
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +33,8 @@ from tinyvox.speech import Audio, Utterance, read_utterance
 
 RESAMPLINGS = 2000
 """Bootstrap samples behind an interval."""
+DRAWN = 1 << 18
+"""Utterances that are drawn at a time, so that memory does not grow with the set."""
 
 Transcribe = Callable[[Audio], str]
 """Text of samples."""
@@ -152,7 +156,7 @@ def tokens_of(model: Model | Session) -> Sequence[str]:
 
 def evaluate(
     model: Model | Session,
-    utterances: Sequence[Utterance],
+    utterances: Collection[Utterance],
     progress: Progress = silent,
     normalize: Normalize = "none",
     search: BeamSearch | None = None,
@@ -190,8 +194,8 @@ class Tally:
 
     def __init__(self, normalize: Normalize) -> None:
         self.normalize = normalize
-        self.rows: list[tuple[int, int, int, int]] = []
-        self.references: list[str] = []
+        self.rows = array("q")  # four numbers an utterance
+        self.characters: Counter[str] = Counter()
         self.left_out: list[LeftOut] = []
         self.case_edits = 0
         self.audio_seconds = self.seconds = 0.0
@@ -206,15 +210,15 @@ class Tally:
     def add(self, reference: str, hypothesis: str) -> None:
         """Count the errors of one utterance."""
         said, heard = (normalized(text, self.normalize) for text in (reference, hypothesis))
-        self.references.append(said)
-        self.rows.append(count_errors(said, heard))
+        self.characters.update(said)
+        self.rows.extend(count_errors(said, heard))
         self.case_edits += edits_of_case(said, heard)
 
     def errors(self, tokens: Sequence[str]) -> Errors:
         """The errors of all. Raises DataError where there is none that could be scored."""
         if not self.rows:
             raise DataError(_why_none(self.left_out))
-        columns = np.array(self.rows, dtype=np.int64).T
+        columns = np.array(self.rows, dtype=np.int64).reshape(-1, 4).T
         word_edits, words, character_edits, characters = columns
         return Errors(
             word_edits,
@@ -224,7 +228,7 @@ class Tally:
             audio_seconds=self.audio_seconds,
             seconds=self.seconds,
             left_out=tuple(self.left_out),
-            unknown=unknown_characters(self.references, tokens),
+            unknown=unknown_characters(self.characters, tokens),
             case_edits=self.case_edits,
         )
 
@@ -270,7 +274,10 @@ def change_interval(one: Errors, other: Errors) -> tuple[float, float]:
 
 def _resampled(edits: NDArray[np.int64], totals: NDArray[np.int64]) -> NDArray[np.float64]:
     """Rates of samples drawn with replacement, but for those without a reference word."""
-    picks = np.random.default_rng(0).integers(0, len(totals), (RESAMPLINGS, len(totals)))
-    sums = totals[picks].sum(axis=1)
-    rates = edits[picks].sum(axis=1)[sums > 0] / sums[sums > 0]
-    return np.asarray(rates, dtype=np.float64)
+    rng, count, found = np.random.default_rng(0), len(totals), []
+    at_once = max(1, DRAWN // count)
+    for first in range(0, RESAMPLINGS, at_once):
+        picks = rng.integers(0, count, (min(at_once, RESAMPLINGS - first), count))
+        sums = totals[picks].sum(axis=1)
+        found.append(edits[picks].sum(axis=1)[sums > 0] / sums[sums > 0])
+    return np.concatenate(found, dtype=np.float64)

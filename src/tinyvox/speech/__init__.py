@@ -4,6 +4,7 @@ from tinyvox.speech.audio import Audio, decode_audio, read_audio, read_utterance
 from tinyvox.speech.augment import Corpus, Drawn, NoiseBank
 from tinyvox.speech.distortions import clip, encode, limit_band
 from tinyvox.speech.manifest import (
+    Manifest,
     Utterance,
     check_audio,
     check_transcripts,
@@ -14,6 +15,7 @@ from tinyvox.speech.manifest import (
     write_manifest,
 )
 from tinyvox.speech.settings import Augment, Join, Source
+from tinyvox.speech.shards import Packed, shard_paths
 from tinyvox.speech.takes import gate, join_takes, trim_silence
 
 __all__ = [
@@ -22,7 +24,9 @@ __all__ = [
     "Corpus",
     "Drawn",
     "Join",
+    "Manifest",
     "NoiseBank",
+    "Packed",
     "Source",
     "Utterance",
     "check_audio",
@@ -36,6 +40,7 @@ __all__ = [
     "read_audio",
     "read_manifest",
     "read_utterance",
+    "shard_paths",
     "single_spaced",
     "split_by_speaker",
     "spread",

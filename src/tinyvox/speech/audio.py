@@ -40,7 +40,10 @@ def read_audio(path: Path, rate: int, offset: float = 0.0, duration: float = 0.0
 
 def read_utterance(utterance: Utterance, rate: int) -> Audio:
     """Samples of an utterance at `rate` Hz. Raises DataError as `read_audio` does."""
-    return read_audio(utterance.path, rate, utterance.offset, utterance.duration)
+    stretch = utterance.offset, utterance.duration
+    if utterance.packed is None:
+        return read_audio(utterance.path, rate, *stretch)
+    return decode_audio(io.BytesIO(utterance.packed.read()), str(utterance.path), rate, *stretch)
 
 
 def decode_audio(

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tinyvox.errors import DataError, DataWarning
+from tinyvox.speech.shards import Packed, packed_rows, shard_paths
 from tinyvox.storage import open_input, write_file
 
 CSV_COLUMNS = ("wav_filename", "transcript")
@@ -27,7 +28,8 @@ class Utterance:
 
     The stretch begins at `offset` and lasts `duration`, in seconds; a duration of 0 goes to the end
     of the file. `transcript` is None where nobody wrote down what is said, and empty where nothing
-    is said; `speaker` is empty where there is no name.
+    is said; `speaker` is empty where there is no name. What is `packed` lies in a tar file, and
+    `path` is the name of that with the name inside.
     """
 
     path: Path
@@ -35,6 +37,12 @@ class Utterance:
     transcript: str | None
     speaker: str
     offset: float = 0.0
+    packed: Packed | None = None
+
+    @property
+    def file(self) -> Path:
+        """The file on the disk that has it."""
+        return self.path if self.packed is None else self.packed.tar
 
     @property
     def text(self) -> str:
@@ -53,13 +61,46 @@ def single_spaced(text: str) -> str:
 
 
 def read_manifest(path: Path) -> list[Utterance]:
-    """Read JSON lines, or a DeepSpeech CSV where the name ends in `.csv`, in any case.
+    """Read JSON lines, a DeepSpeech CSV where the name ends in `.csv`, or the audio in a `.tar`
+    file, in any case; all files of a name that stands for several (`shard_paths`).
 
     Warns, by DataWarning, of audio that is listed twice. Raises DataError, with the file and the
-    line, where the manifest cannot be used or is empty.
+    line, where a manifest cannot be used or is empty.
     """
-    read = _read_csv if path.suffix.lower() == ".csv" else _read_jsonl
-    rows = list(read(path, _read_text(path)))
+    return [utterance for shard in shard_paths(path) for utterance in _read_shard(shard)]
+
+
+class Manifest:
+    """The utterances of a manifest as `read_manifest` has them, of which those of one file are in
+    memory at a time; they can be gone through again and again."""
+
+    def __init__(self, path: Path) -> None:
+        """Read and check everything once, the audio being there too. Raises DataError."""
+        self.path, self._shards, self._count = path, shard_paths(path), 0
+        for shard in self._shards:
+            utterances = _read_shard(shard)
+            check_audio(shard, utterances)
+            self._count += len(utterances)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __contains__(self, utterance: object) -> bool:
+        return any(each == utterance for each in self)
+
+    def __iter__(self) -> Iterator[Utterance]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DataWarning)  # the first time has warned
+            for shard in self._shards:
+                yield from _read_shard(shard)
+
+
+def _read_shard(path: Path) -> list[Utterance]:
+    suffix = path.suffix.lower()
+    if suffix == ".tar":
+        rows = list(_read_tar(path))
+    else:
+        rows = list((_read_csv if suffix == ".csv" else _read_jsonl)(path, _read_text(path)))
     if not rows:
         raise DataError(f"{path}: holds no utterance")
     _warn_of_repeats(path, rows)
@@ -68,7 +109,7 @@ def read_manifest(path: Path) -> list[Utterance]:
 
 def check_audio(manifest: Path, utterances: Iterable[Utterance]) -> None:
     """Raise DataError where audio is missing, with the first file and how many there are."""
-    missing = list(dict.fromkeys(u.path for u in utterances if not os.path.isfile(u.path)))
+    missing = list(dict.fromkeys(u.file for u in utterances if not os.path.isfile(u.file)))
     if missing:
         more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise DataError(f"{manifest}: there is no audio file {missing[0]}{more}")
@@ -186,6 +227,15 @@ def _read_jsonl(path: Path, text: str) -> Rows:
             raise DataError(f"{path}:{number}: no JSON: {error.msg} at {where}") from error
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path}:{number}: {error}") from error
+
+
+def _read_tar(path: Path) -> Rows:
+    for number, name, packed, row in packed_rows(path):
+        try:
+            text, speaker = (_string(row, key, (str,)) for key in ("text", "speaker"))
+        except ValueError as error:
+            raise DataError(f"{path}: {name}: {error}") from error
+        yield number, Utterance(path / name, 0.0, text, speaker or "", packed=packed)
 
 
 def _row(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -318,4 +368,4 @@ def _warn_of_repeats(path: Path, rows: Sequence[tuple[int, Utterance]]) -> None:
         line, before, audio = repeats[0]
         more = f"; {len(repeats)} lines in all repeat others" if len(repeats) > 1 else ""
         what = f"{audio} stands on line {before} too, and counts twice{more}"
-        warnings.warn(f"{path}:{line}: {what}", DataWarning, stacklevel=3)
+        warnings.warn(f"{path}:{line}: {what}", DataWarning, stacklevel=4)

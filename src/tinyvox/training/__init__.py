@@ -13,7 +13,7 @@ from tinyvox.training.batches import (
 )
 from tinyvox.training.configuration import Optimization, TrainConfig, load_config, plain_config
 from tinyvox.training.device import autocast, fastest_device, product_precision
-from tinyvox.training.finetuning import Tuned, finetune, tune
+from tinyvox.training.finetuning import Tuned, finetune, prepare_teacher, tune
 from tinyvox.training.gradual_pruning import Pruner, cubic_sparsity
 from tinyvox.training.lengths import Room, load_audio
 from tinyvox.training.loop import Checkpoint, Learner, Loop, learning_rate
@@ -58,6 +58,7 @@ __all__ = [
     "normalized",
     "open_corpus",
     "plain_config",
+    "prepare_teacher",
     "product_precision",
     "shift_channel",
     "smallest_size",

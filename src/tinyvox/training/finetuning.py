@@ -245,3 +245,22 @@ def _run_name(
     asked = options.get("dev", ()), options.get("minutes"), size and size.limit
     parts = (settings.model_dump_json(), model.digest(), teacher.digest(), *speech, repr(asked))
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()
+
+
+def prepare_teacher(
+    teacher: Model,
+    settings: FinetuneSettings,
+    corpus: Corpus,
+    cache: Path | None,
+    progress: Progress = silent,
+) -> None:
+    """Put into the cache the outputs of a teacher that a fine-tuning with these settings needs of
+    it; nothing where it keeps none. Raises FileError where they cannot be written."""
+    known = settings.variants > 0 and settings.distill > 0 and settings.channel_shift == 0
+    if not known or not can_take_turns(corpus) or teacher.card is None:
+        return
+    batches = TurnBatches(
+        corpus, teacher.card, settings.batch_seconds, settings.seed, settings.variants, None,
+        model=teacher,
+    )  # fmt: skip
+    CachedTeacher(teacher, cache).prepare(batches.upcoming(settings.steps), progress)

@@ -4,7 +4,7 @@ The command line, Python, the demonstration and the benchmarks all come in here.
 """
 
 from tinyvox.workflow.api import compress, finetune, plan
-from tinyvox.workflow.compression import run
+from tinyvox.workflow.compression import prepare, run
 from tinyvox.workflow.conversion import converted_model, converted_scorer
 from tinyvox.workflow.demonstration import Entry, demonstrate
 from tinyvox.workflow.description import (
@@ -28,6 +28,6 @@ __all__ = [
     "Inputs", "TunedWeights", "compress", "compress_onnx", "converted_model", "converted_scorer",
     "demonstrate",
     "describe_file", "describe_model", "evaluate", "export", "finetune", "left_float", "plan",
-    "read_inputs", "read_training", "run", "run_finetune", "train",
+    "prepare", "read_inputs", "read_training", "run", "run_finetune", "train",
     "tune_weights",
 ]  # fmt: skip

@@ -28,7 +28,7 @@ from tinyvox.recipe import (
     save_recipe,
     with_finetune,
 )
-from tinyvox.training import finetune, load_audio
+from tinyvox.training import finetune, load_audio, prepare_teacher
 from tinyvox.workflow.comparison import Comparison
 from tinyvox.workflow.description import left_float
 from tinyvox.workflow.finetuning import planned_settings
@@ -60,12 +60,8 @@ def run(request: CompressRequest, progress: Progress = silent) -> CompressResult
     if request.lossless:
         result = CompressResult(inputs.model, None, _unchanged(inputs.model))
         return _saved(request, _compared(request, inputs, result))
-    left_out: list[Note] = []
     original = inputs.model
-    if names := _coded_anew(inputs):
-        left_out.append(Note("all layers", "the original is quantized; its values are compressed"))
-        opened = inputs.model.dequantized(names).with_provenance(quantized=False)
-        inputs = replace(inputs, model=opened)
+    inputs, left_out = _opened(inputs)
     if inputs.tuning is not None:
         assert inputs.model.card is not None  # read_inputs has seen to it
         short = load_audio(inputs.tuning, inputs.model.card, inputs.model, progress)
@@ -88,6 +84,44 @@ def run(request: CompressRequest, progress: Progress = silent) -> CompressResult
     )
     result = CompressResult(small, recipe, (*left_out, *notes), plan)
     return _saved(request, _compared(request, inputs, result))
+
+
+def _opened(inputs: Inputs) -> tuple[Inputs, list[Note]]:
+    """The inputs with a model whose matrices can be changed, and what has to be said of that."""
+    names = _coded_anew(inputs)
+    if not names:
+        return inputs, []
+    model = inputs.model.dequantized(names).with_provenance(quantized=False)
+    note = Note("all layers", "the original is quantized; its values are compressed")
+    return replace(inputs, model=model), [note]
+
+
+def prepare(request: CompressRequest, progress: Progress = silent) -> None:
+    """Put into the request's cache what `run` would gather and keep there: the statistics of the
+    calibration speech, and the outputs of the original for the speech to fine-tune on.
+
+    Then several runs, at once or elsewhere, find them. Raises the errors of `run`.
+    """
+    inputs = read_inputs(request)
+    original = inputs.model
+    inputs, _ = _opened(inputs)
+    if inputs.calibration and not isinstance(inputs.calibration, FeatureArrays):
+        calibration_of(request, inputs, progress).of(inputs.model)
+    if inputs.tuning is None:
+        return
+    assert inputs.model.card is not None  # read_inputs has seen to it
+    load_audio(inputs.tuning, inputs.model.card, inputs.model, progress)
+    for settings in _trainings(request, inputs):
+        prepare_teacher(original, settings, inputs.tuning, request.cache, progress)
+
+
+def _trainings(request: CompressRequest, inputs: Inputs) -> list[FinetuneSettings]:
+    """The settings of every fine-tuning that a run would do."""
+    assert inputs.tuning is not None
+    if inputs.recipe is None:
+        return [planned_settings(request, inputs.model, inputs.tuning)]
+    steps = [step.settings for step in inputs.recipe.steps]
+    return [each for each in steps if isinstance(each, FinetuneSettings)]
 
 
 def _compared(request: CompressRequest, inputs: Inputs, result: CompressResult) -> CompressResult:

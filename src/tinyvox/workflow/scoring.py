@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tinyvox import runtime
 from tinyvox.errors import DataError
 from tinyvox.evaluation import (
     Errors,
@@ -17,14 +16,11 @@ from tinyvox.evaluation import (
     search_for,
 )
 from tinyvox.evaluation import evaluate as measure
-from tinyvox.importers import load
+from tinyvox.hearing import workers_of
 from tinyvox.language_model import LanguageModel
-from tinyvox.model import Model
 from tinyvox.progress import Progress, silent
-from tinyvox.runtime import Session
-from tinyvox.speech import Utterance, check_audio, read_manifest
-
-Recognizer = Model | Session
+from tinyvox.speech import Manifest, Utterance
+from tinyvox.workflow.hearing import FileEar, Recognizer, ear_of, errors_of, open_recognizer
 
 
 @dataclass(frozen=True)
@@ -60,6 +56,9 @@ def evaluate(
     normalize: Normalize = "none",
     lm: LanguageModel | Path | str | None = None,
     search: Mapping[str, Any] | None = None,
+    workers: int = 1,
+    ray: str | None = None,
+    texts: Path | None = None,
     progress: Progress = silent,
 ) -> Evaluation:
     """Transcribe a manifest, or utterances, and count word and character errors.
@@ -70,38 +69,63 @@ def evaluate(
     without a transcript, and those whose audio cannot be used, are left out: `errors.left_out` has
     them.
 
+    With several `workers`, or the address of a Ray cluster in `ray`, utterances are shared among
+    processes. With `texts`, a file, what is heard is written there as JSON lines, and the same call
+    goes on where it was stopped. All these take files, not open models.
+
     Raises FileError or ImporterError for a model that cannot be opened, ModelError for one without
     a speech card, or with tokens that do not fit the words, DataError where a manifest cannot be
     used, audio is missing, or no utterance can be scored.
     """
     check_normalize(normalize)
     utterances = _utterances(data)
+    if workers > 1 or ray is not None or texts is not None:
+        models = [model] if against is None else [model, against]
+        ears = [ear_of(each, card, lm, search) for each in models]
+        return _by_workers(ears, utterances, (workers, ray), texts, normalize, progress)
     decoded = [open_recognizer(each, card) for each in (model, against) if each is not None]
     wanted = lm is not None or bool(search)
     searches = [search_for(each, lm, search or {}) if wanted else None for each in decoded]
     errors = measure(decoded[0], utterances, progress, normalize, searches[0])
     if against is None:
         return Evaluation(errors)
+    before = measure(decoded[1], _scored(utterances, errors), progress, normalize, searches[1])
+    return _compared(errors, before)
+
+
+def _by_workers(
+    ears: Sequence[FileEar],
+    utterances: Collection[Utterance],
+    who: tuple[int, str | None],
+    texts: Path | None,
+    normalize: Normalize,
+    progress: Progress,
+) -> Evaluation:
+    """The errors of a model and, if there are two ears, of the original, whose texts are beside
+    those of the model."""
+    with workers_of(*who) as executor:
+        errors = errors_of(ears[0], utterances, executor, texts, normalize, progress)
+        if len(ears) == 1:
+            return Evaluation(errors)
+        utterances = _scored(utterances, errors)
+        others = texts and texts.with_name(f"{texts.stem}.original{texts.suffix}")
+        before = errors_of(ears[1], utterances, executor, others, normalize, progress)
+    return _compared(errors, before)
+
+
+def _scored(utterances: Collection[Utterance], errors: Errors) -> Collection[Utterance]:
+    """The utterances that errors were counted on."""
+    if not errors.left_out:
+        return utterances
     out = {each.utterance for each in errors.left_out}
-    scored = [each for each in utterances if each not in out]
-    before = measure(decoded[1], scored, progress, normalize, searches[1])
+    return [each for each in utterances if each not in out]
+
+
+def _compared(errors: Errors, before: Errors) -> Evaluation:
     if before.left_out:
         raise DataError(before.left_out[0].reason)
     return Evaluation(errors, before)
 
 
-def _utterances(data: Path | str | Sequence[Utterance]) -> Sequence[Utterance]:
-    if not isinstance(data, Path | str):
-        return data
-    utterances = read_manifest(Path(data))
-    check_audio(Path(data), utterances)
-    return utterances
-
-
-def open_recognizer(model: Recognizer | Path | str, card: Path | None = None) -> Recognizer:
-    """A native session for a .tvx file, else a model for torch; open ones as they are."""
-    if not isinstance(model, Path | str):
-        return model
-    if Path(model).suffix.lower() != ".tvx" or card is not None:
-        return load(model, card)
-    return runtime.open(model)
+def _utterances(data: Path | str | Sequence[Utterance]) -> Collection[Utterance]:
+    return Manifest(Path(data)) if isinstance(data, Path | str) else data

@@ -30,7 +30,7 @@ from tinyvox.formats.tvlm import save_with_weights
 from tinyvox.progress import Progress, Update, silent
 from tinyvox.speech import Utterance, check_audio, read_manifest
 from tinyvox.storage import atomic_writer, cache_folder, check_apart, check_folder, check_output
-from tinyvox.workflow.scoring import Recognizer, open_recognizer
+from tinyvox.workflow.hearing import Recognizer, open_recognizer
 
 
 @dataclass(frozen=True)
