@@ -23,6 +23,7 @@ from tinyvox.cli.evaluate import evaluate
 from tinyvox.cli.export import export
 from tinyvox.cli.finetune import finetune
 from tinyvox.cli.inspect import inspect
+from tinyvox.cli.report import report
 from tinyvox.cli.train import train
 from tinyvox.cli.transcribe import transcribe
 from tinyvox.errors import DataWarning, TinyvoxError
@@ -41,6 +42,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "export": export,
     "transcribe": transcribe,
     "bench": bench,
+    "report": report,
     "train": train,
     "demo": demo,
 }

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import typer
 
-from tinyvox.cli import options
+from tinyvox.cli import options, reporting
 from tinyvox.cli import output as printing
 from tinyvox.cli.progress_display import shown
 
 OTHERS = (
     *("--max-loss", "--lossless", "--data", "--dev", "--finetune", "--card", "--save-recipe"),
-    *("--cache", "--strict", "--to-finetune"),
+    *("--cache", "--strict", "--to-finetune", "--report"),
 )
 """The options that an .onnx file is made without."""
 
@@ -37,28 +37,35 @@ def compress(
     seed: options.Seed = 0,
     normalize: options.NormalizeOption = "none",
     strict: options.Strict = False,
+    report: options.ReportFolder = None,
     speech: options.FormerCard = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Make a model small: by a recipe, to a ratio or a size, within a loss, or without one.
 
-    An .onnx file may be compressed to an .onnx file, whatever else its graph holds.
+    An .onnx file may be compressed to an .onnx file, whatever else its graph holds. A report also
+    has the speed and, where --dev has transcripts, the word errors beside the original's.
     """
     if output.suffix.lower() == ".onnx":
         others = max_loss, lossless, data, dev, finetune, card or speech, save_recipe, cache, strict
-        _compress_graph(model, output, (ratio, size, recipe), (*others, to_finetune), as_json)
+        more = to_finetune, report
+        _compress_graph(model, output, (ratio, size, recipe), (*others, *more), as_json)
         return
-    from tinyvox.workflow import CompressRequest, describe_file, run
+    from tinyvox.workflow import CompressRequest, results, run
 
     _check_one_way(ratio, size, max_loss, recipe, lossless or None)
     request = CompressRequest(
         model, output, ratio, size, max_loss, recipe, data, dev, finetune, effort,
         card or speech, save_recipe, cache, seed, normalize, lossless, to_finetune, strict,
     )  # fmt: skip
+    reporting.check_report(report)
+    clock = results.Clock()
     with shown() as progress:
         result = run(request, progress)
-    facts = describe_file(output, result.model, model)
-    facts["distance"] = result.distance and result.distance.facts()
+        facts = results.compressed(request, result, clock.seconds())
+        if report is not None:
+            more = reporting.measured(request, progress)
+            reporting.write(report, {"compress": facts, **more})
     if as_json:
         printing.print_json(facts)
     else:

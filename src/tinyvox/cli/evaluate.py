@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tinyvox.cli import output
-from tinyvox.cli.options import AsJson, Card, Data, FormerCard, NormalizeOption
+from tinyvox.cli import output, reporting
+from tinyvox.cli.options import (
+    AsJson,
+    Card,
+    Data,
+    FormerCard,
+    NormalizeOption,
+    ReportFolder,
+)
 from tinyvox.cli.progress_display import shown
 from tinyvox.cli.searching import GREEDY, Search, takes_search
 
@@ -26,6 +33,7 @@ def evaluate(
     card: Card = None,
     normalize: NormalizeOption = "none",
     search: Search = GREEDY,
+    report: ReportFolder = None,
     speech: FormerCard = None,
     as_json: AsJson = False,
 ) -> None:
@@ -35,13 +43,23 @@ def evaluate(
     Audio that cannot be used is named and left out; the exit status is then 1.
     """
     from tinyvox import workflow
+    from tinyvox.workflow import results
 
+    reporting.check_report(report)
+    clock = results.Clock()
     with shown() as progress:
         found = workflow.evaluate(
             model, data, against=against, card=card or speech, normalize=normalize, lm=search.lm,
             search=search.settings, progress=progress,
         )  # fmt: skip
-    facts = found.summary()
+    asked = {
+        "model": model, "data": data, "against": against, "card": card or speech,
+        "normalize": normalize, "lm": search.lm, **search.settings,
+    }  # fmt: skip
+    facts = results.scored(found, asked, clock.seconds())
+    if report is not None:
+        more = reporting.described(model, against, card or speech)
+        reporting.write(report, {**more, "eval": facts})
     if as_json:
         output.print_json(facts)
     else:

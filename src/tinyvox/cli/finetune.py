@@ -32,19 +32,20 @@ def finetune(
     After a stop, the same command goes on from the checkpoint beside the output.
     """
     from tinyvox.training import is_first, join, leave
-    from tinyvox.workflow import FinetuneRequest, describe_file, run_finetune
+    from tinyvox.workflow import FinetuneRequest, results, run_finetune
 
     request = FinetuneRequest(
         model, teacher, data, output, dev, size, minutes, steps, ctc, distill, learning_rate, card,
         cache, seed,
     )  # fmt: skip
+    clock = results.Clock()
     join()
     with shown() if is_first() else nullcontext(silent) as progress:
         result = run_finetune(request, progress)
     if is_first():
-        facts = describe_file(output, result.model, teacher)
+        facts = results.finetuned(request, result, clock.seconds())
         if as_json:
-            printing.print_json(facts | result.summary())
+            printing.print_json(facts)
         else:
             printing.print_finetuned(result, facts, teacher, output)
     leave()

@@ -99,6 +99,14 @@ Cache = Annotated[
         "--cache", help="Folder of calibration statistics.", show_default="the user's cache"
     ),
 ]
+ReportFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        metavar="DIR",
+        help="Write the results as JSON, and report.html, to this folder.",
+    ),
+]
 Seed = Annotated[
     int,
     typer.Option(

@@ -45,12 +45,22 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
+class Heard:
+    """An utterance, what is said in it, and what was heard: both as they were compared."""
+
+    utterance: Utterance
+    reference: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Errors:
     """Edits (substitutions, deletions, insertions) and reference lengths of every utterance, in
     words and in characters, int64 [utterances]; `seconds` is the time that transcribing took.
 
     `left_out` are the utterances that were not scored, `unknown` the reference characters that no
-    token can give. `case_edits` of the word edits would not be there in lower case.
+    token can give. `case_edits` of the word edits would not be there in lower case. `heard` are the
+    texts, where they were kept.
     """
 
     word_edits: NDArray[np.int64]
@@ -62,6 +72,7 @@ class Errors:
     left_out: tuple[LeftOut, ...] = ()
     unknown: UnknownCharacters = field(default_factory=UnknownCharacters)
     case_edits: int = 0
+    heard: tuple[Heard, ...] = ()
 
     @property
     def wer(self) -> float:
@@ -174,7 +185,7 @@ def evaluate(
         with tally.timed():
             text = transcribe(audio)
         tally.audio_seconds += len(audio) / rate
-        tally.add(reference, text)
+        tally.add(reference, text, utterance)
     return tally.errors(tokens_of(model))
 
 
@@ -193,6 +204,7 @@ class Tally:
         self.rows: list[tuple[int, int, int, int]] = []
         self.references: list[str] = []
         self.left_out: list[LeftOut] = []
+        self.heard: list[Heard] = []
         self.case_edits = 0
         self.audio_seconds = self.seconds = 0.0
 
@@ -203,12 +215,14 @@ class Tally:
         yield
         self.seconds += time.perf_counter() - start
 
-    def add(self, reference: str, hypothesis: str) -> None:
-        """Count the errors of one utterance."""
+    def add(self, reference: str, hypothesis: str, utterance: Utterance | None = None) -> None:
+        """Count the errors of one utterance; its texts are kept where it is given."""
         said, heard = (normalized(text, self.normalize) for text in (reference, hypothesis))
         self.references.append(said)
         self.rows.append(count_errors(said, heard))
         self.case_edits += edits_of_case(said, heard)
+        if utterance is not None:
+            self.heard.append(Heard(utterance, said, heard))
 
     def errors(self, tokens: Sequence[str]) -> Errors:
         """The errors of all. Raises DataError where there is none that could be scored."""
@@ -226,6 +240,7 @@ class Tally:
             left_out=tuple(self.left_out),
             unknown=unknown_characters(self.references, tokens),
             case_edits=self.case_edits,
+            heard=tuple(self.heard),
         )
 
 
