@@ -48,8 +48,8 @@ def compress(
     """
     if output.suffix.lower() == ".onnx":
         others = max_loss, lossless, data, dev, finetune, card or speech, save_recipe, cache, strict
-        more = to_finetune, report
-        _compress_graph(model, output, (ratio, size, recipe), (*others, *more), as_json)
+        last = to_finetune, report
+        _compress_graph(model, output, (ratio, size, recipe), (*others, *last), as_json)
         return
     from tinyvox.workflow import CompressRequest, results, run
 

@@ -72,7 +72,8 @@ def steps(subject: Subject) -> list[StepRow]:
 
 def by_step(subject: Subject) -> list[Box]:
     """The treemap of the original: of each matrix the bytes that pruning, factoring and coding took
-    away, and those that are left; then of everything else together."""
+    away, and those that are left; then of everything else together, which coding may have made
+    larger: a file has headers that the original's parameters are counted without."""
     after = {row["name"]: row["bytes"] for row in subject.get(SIZE, "stages") or ()}
     if not set(STEPS) <= set(after):
         return []

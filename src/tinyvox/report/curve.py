@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tinyvox.report.subjects import ERRORS, SIZE, SPEED, Subject
@@ -22,6 +22,8 @@ COSTS = (
 """What may stand on the other."""
 MARGIN = 6.0
 """Percent of the plot that stay free on each side."""
+TOO_CLOSE = 4.0
+"""Percent of the plot that lie between two lines whose texts can both be read, at least."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Tick:
 @dataclass(frozen=True)
 class Curve:
     """A plot, with the points by their cost; `missing` are the names of those without a number or
-    on other data."""
+    on other data. `original` is where the original's error lies, if that is known."""
 
     cost_name: str
     error_name: str
@@ -58,6 +60,7 @@ class Curve:
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     missing: tuple[str, ...]
+    original: Tick | None
 
     @property
     def front_line(self) -> str:
@@ -72,13 +75,15 @@ class Curve:
         if len(front) > 1:
             ends += f" to {front[-1].cost.text} at {front[-1].error.text}"
         chosen = "".join(f" The chosen one is {p.name}." for p in self.points if p.chosen)
+        if self.original is not None:
+            chosen += f" The original has {self.original.text}."
         return (
-            f"{self.error_name} against {self.cost_name} of {len(self.points)} results; "
-            f"{len(front)} on the front, {ends}.{chosen}"
+            f"{self.error_name.capitalize()} against {self.cost_name} of {len(self.points)} "
+            f"results; {len(front)} on the front, {ends}.{chosen}"
         )
 
 
-Measured = tuple[int, Subject, Value, Value]
+Form = Callable[[float], str]
 
 
 def measure_of(subjects: Sequence[Subject]) -> tuple[str, str, str, str] | None:
@@ -116,13 +121,19 @@ def _curve(
         return None
     found.sort(key=lambda each: (each[2].value, each[3].value))
     xs, x_ticks = _logarithmic([each[2].value for each in found], FORMS[cost[2]])
-    ys, y_ticks = _linear([each[3].value for each in found], FORMS[measure[2]])
+    before = chosen.number(measure[0], f"original.{measure[1]}", measure[2])
+    heights = [each[3].value for each in found] + ([] if before is None else [before.value])
+    ys, y_ticks = _linear(heights, FORMS[measure[2]])
+    original = None
+    if before is not None:
+        original = Tick(ys.pop(), before.text)
+        y_ticks = tuple(t for t in y_ticks if abs(t.place - original.place) > TOO_CLOSE)
     best = front([(each[2].value, each[3].value) for each in found])
     points = tuple(
         Point(number, each.name, a, b, x, y, on_front, each is chosen)
         for (number, each, a, b), x, y, on_front in zip(found, xs, ys, best, strict=True)
     )
-    return Curve(cost[3], measure[3], points, x_ticks, y_ticks, tuple(missing))
+    return Curve(cost[3], measure[3], points, x_ticks, y_ticks, tuple(missing), original)
 
 
 def front(pairs: Sequence[tuple[float, float]]) -> list[bool]:
@@ -153,27 +164,27 @@ def choose(subjects: Sequence[Subject], name: str | None = None) -> Subject | No
     return min((each for each in rated if each[0] <= most), key=lambda each: each[1])[2]
 
 
-def _logarithmic(values: Sequence[float], form: object) -> tuple[list[float], tuple[Tick, ...]]:
-    assert callable(form)
+def _logarithmic(values: Sequence[float], form: Form) -> tuple[list[float], tuple[Tick, ...]]:
     low, high = math.log10(min(values)), math.log10(max(values))
     if high - low < 0.05:
         low, high = low - 0.05, high + 0.05
-    ticks = [
-        step * 10**power
-        for power in range(math.floor(low), math.ceil(high) + 1)
-        for step in (1, 2, 5)
-        if low <= math.log10(step * 10**power) <= high
+    round_ones = [
+        [
+            step * 10**power
+            for power in range(math.floor(low), math.ceil(high) + 1)
+            for step in steps
+            if low <= math.log10(step * 10**power) <= high
+        ]
+        for steps in ((1, 2, 5), (1, 2, 3, 4, 6, 8))
     ]
-    if len(ticks) < 2:
-        ticks = [10**low, 10**high]
+    ticks = next((each for each in round_ones if len(each) > 2), [10**low, 10**high])
     return (
         [_spread(math.log10(value), low, high) for value in values],
         tuple(Tick(_spread(math.log10(t), low, high), form(t)) for t in ticks),
     )
 
 
-def _linear(values: Sequence[float], form: object) -> tuple[list[float], tuple[Tick, ...]]:
-    assert callable(form)
+def _linear(values: Sequence[float], form: Form) -> tuple[list[float], tuple[Tick, ...]]:
     low, high = min(values), max(values)
     if high - low < 1e-9:
         low, high = low - 0.005, high + 0.005
@@ -194,8 +205,3 @@ def _round_step(rough: float) -> float:
 def _spread(value: float, low: float, high: float) -> float:
     """A value in percent of the plot, with MARGIN at both ends."""
     return MARGIN + (100 - 2 * MARGIN) * (value - low) / (high - low)
-
-
-def names(subjects: Iterable[Subject]) -> str:
-    """The names of subjects, for people."""
-    return ", ".join(each.name for each in subjects)

@@ -13,13 +13,15 @@ from tinyvox.errors import DataError, FileError
 from tinyvox.records import Result
 from tinyvox.report import bytes_used
 from tinyvox.report.curve import choose, curves, front
-from tinyvox.report.subjects import ERRORS, SIZE, SPEED, Subject, gather
+from tinyvox.report.subjects import ERRORS, SIZE, SPEED, Gathered, Subject, gather
 from tinyvox.report.utterances import Utterances, utterances
 from tinyvox.report.values import Value
 from tinyvox.storage import write_file, yaml_text
 
+LARGEST = 2_000_000
+"""Bytes of a page, at most: utterances are left out until it fits."""
 UTTERANCES = 1200
-"""Utterances on a page, at most, of all subjects together: 2 MB are enough for them."""
+"""Utterances on a page, at most, of all subjects together."""
 DETAILED = 8
 """Subjects with a chapter of their own, at most."""
 POSITIONAL = ("model", "file")
@@ -87,10 +89,21 @@ def page(results: Sequence[Result], folder: Path, chosen: str | None = None) -> 
         known = ", ".join(each.name for each in subjects)
         raise DataError(f"--chosen {chosen}: found no such result, expected one of {known}")
     detailed = _detailed(subjects, best)
-    share = UTTERANCES // max(1, sum(each.has(ERRORS) for each in detailed))
+    most = UTTERANCES // max(1, sum(each.has(ERRORS) for each in detailed))
+    while True:
+        text = _filled(gathered, best, detailed, folder, most)
+        if not most or len(text.encode()) <= LARGEST:
+            return text
+        most //= 2
+
+
+def _filled(
+    gathered: Gathered, best: Subject, detailed: Sequence[Subject], folder: Path, most: int
+) -> str:
+    """The page with at most so many utterances of each subject that has a chapter."""
     chapters = [
-        _chapter(number, each, each is best, folder, share if each in detailed else 0)
-        for number, each in enumerate(subjects, start=1)
+        _chapter(number, each, each is best, folder, most if each in detailed else 0)
+        for number, each in enumerate(gathered.subjects, start=1)
     ]
     jinja = _jinja()
     environment = jinja.Environment(
@@ -104,7 +117,7 @@ def page(results: Sequence[Result], folder: Path, chosen: str | None = None) -> 
         chapters=chapters,
         detailed=[each for each in chapters if each.subject in detailed],
         best=best,
-        curves=curves(subjects, best),
+        curves=curves(gathered.subjects, best),
         left_out=gathered.left_out,
     )
     return text
