@@ -32,6 +32,9 @@ from tinyvox.speech import Audio, Utterance, read_utterance
 RESAMPLINGS = 2000
 """Bootstrap samples behind an interval."""
 
+KEPT = 10_000
+"""Texts that are kept, at most: those of the first utterances, so that memory stays small."""
+
 Transcribe = Callable[[Audio], str]
 """Text of samples."""
 
@@ -60,7 +63,7 @@ class Errors:
 
     `left_out` are the utterances that were not scored, `unknown` the reference characters that no
     token can give. `case_edits` of the word edits would not be there in lower case. `heard` are the
-    texts, where they were kept.
+    texts of the first utterances, where they were kept.
     """
 
     word_edits: NDArray[np.int64]
@@ -221,7 +224,7 @@ class Tally:
         self.references.append(said)
         self.rows.append(count_errors(said, heard))
         self.case_edits += edits_of_case(said, heard)
-        if utterance is not None:
+        if utterance is not None and len(self.heard) < KEPT:
             self.heard.append(Heard(utterance, said, heard))
 
     def errors(self, tokens: Sequence[str]) -> Errors:

@@ -84,6 +84,8 @@ def page(results: Sequence[Result], folder: Path, chosen: str | None = None) -> 
     """The HTML of a page that will lie in this folder."""
     gathered = gather(results)
     subjects = gathered.subjects
+    if not subjects:
+        raise DataError(f"{results[0].where}: no task of the sweep has a result")
     best = choose(subjects, chosen)
     if best is None:
         known = ", ".join(each.name for each in subjects)

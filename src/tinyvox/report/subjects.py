@@ -63,11 +63,14 @@ def gather(results: Sequence[Result]) -> Gathered:
     that of `compress` says more than that of `inspect`, and else the first counts.
     """
     groups: dict[object, list[tuple[int, Result]]] = {}
+    left_out: list[str] = []
     for index, result in enumerate(results):
-        key = result.record.get("hashes", {}).get("file") or index
+        if result.error is not None:
+            left_out.append(f"{result.where}: {result.task} failed: {result.error}")
+            continue
+        key = (result.where, result.task) if result.task else result.file_hash or index
         groups.setdefault(key, []).append((index, result))
     subjects: list[Subject] = []
-    left_out: list[str] = []
     for group in groups.values():
         subjects += _subjects(group, left_out)
     return Gathered(tuple(_distinct(subjects)), tuple(left_out))
@@ -103,6 +106,8 @@ def _subjects(group: Sequence[tuple[int, Result]], left_out: list[str]) -> list[
 
 
 def _name(result: Result) -> str:
+    if result.task:
+        return result.task
     asked = result.record.get("asked", {})
     path = result.facts.get("file") or asked.get("model") or result.where
     return Path(str(path)).name

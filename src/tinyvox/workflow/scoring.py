@@ -51,7 +51,8 @@ class Evaluation:
         return facts
 
     def transcripts(self) -> list[dict[str, Any]]:
-        """The texts and word edits of each utterance, which `eval --json` prints too."""
+        """The texts and word edits of the first 10,000 utterances, which `eval --json` prints
+        too."""
         rows = _texts(self.errors)
         if self.original is not None:
             for row, before in zip(rows, _texts(self.original), strict=True):
@@ -61,7 +62,7 @@ class Evaluation:
 
 
 def _texts(errors: Errors) -> list[dict[str, Any]]:
-    counts = zip(errors.heard, errors.word_edits.tolist(), errors.words.tolist(), strict=True)
+    counts = zip(errors.heard, errors.word_edits.tolist(), errors.words.tolist(), strict=False)
     return [
         {
             "audio_filepath": str(heard.utterance.path),
