@@ -26,6 +26,7 @@ from tinyvox.cli.inspect import inspect
 from tinyvox.cli.report import report
 from tinyvox.cli.train import train
 from tinyvox.cli.transcribe import transcribe
+from tinyvox.cli.watch import watch
 from tinyvox.errors import DataWarning, TinyvoxError
 
 app = typer.Typer(
@@ -43,6 +44,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "transcribe": transcribe,
     "bench": bench,
     "report": report,
+    "watch": watch,
     "train": train,
     "demo": demo,
 }

@@ -23,9 +23,9 @@ def bench(
     as_json: AsJson = False,
 ) -> None:
     """Measure the milliseconds a frame takes, beside the original in PyTorch."""
-    from tinyvox.workflow import results
+    from tinyvox import workflow
 
-    facts = results.timed(model, against, chunk=chunk, threads=threads)
+    facts = workflow.timed_facts(model, against, chunk=chunk, threads=threads)
     if as_json:
         output.print_json(facts)
     else:

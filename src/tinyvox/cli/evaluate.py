@@ -43,10 +43,9 @@ def evaluate(
     Audio that cannot be used is named and left out; the exit status is then 1.
     """
     from tinyvox import workflow
-    from tinyvox.workflow import results
 
     reporting.check_report(report)
-    clock = results.Clock()
+    clock = workflow.Clock()
     with shown() as progress:
         found = workflow.evaluate(
             model, data, against=against, card=card or speech, normalize=normalize, lm=search.lm,
@@ -56,7 +55,7 @@ def evaluate(
         "model": model, "data": data, "against": against, "card": card or speech,
         "normalize": normalize, "lm": search.lm, **search.settings,
     }  # fmt: skip
-    facts = results.scored(found, asked, clock.seconds())
+    facts = workflow.scored_facts(found, asked, clock.seconds())
     if report is not None:
         more = reporting.described(model, against, card or speech)
         reporting.write(report, {**more, "eval": facts})

@@ -19,9 +19,9 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Show every matrix, and where every byte of a .tvx file goes."""
-    from tinyvox.workflow import results
+    from tinyvox import workflow
 
-    facts = results.described(file)
+    facts = workflow.described_facts(file)
     if as_json:
         output.print_json(facts)
     else:

@@ -42,19 +42,19 @@ def write(folder: Path, results: Mapping[str, Mapping[str, Any]]) -> None:
 
 def described(model: Path, against: Path | None, card: Path | None) -> dict[str, dict[str, Any]]:
     """Where the bytes of a model are and, of a .tvx file, its speed: results by their names."""
-    from tinyvox.workflow import results
+    from tinyvox import workflow
 
-    found = {"inspect": results.described(model)}
+    found = {"inspect": workflow.described_facts(model)}
     if model.suffix.lower() != ".tvx":
         return found
-    return found | {"bench": results.timed(model, against, card)}
+    return found | {"bench": workflow.timed_facts(model, against, card)}
 
 
 def measured(request: CompressRequest, progress: Progress) -> dict[str, dict[str, Any]]:
     """The speed of a file that was made and, where there is transcribed speech to judge by, its
     word errors, each beside the original's: results by their names."""
-    from tinyvox.workflow import results
+    from tinyvox import workflow
 
-    found = {"bench": results.timed(*results.both(request))}
-    evaluation = results.scored_on_dev(request, progress)
+    found = {"bench": workflow.timed_facts(*workflow.files_of(request))}
+    evaluation = workflow.scored_on_dev(request, progress)
     return found if evaluation is None else found | {"eval": evaluation}

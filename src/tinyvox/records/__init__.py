@@ -9,7 +9,7 @@ from tinyvox.records.schema import (
     Scored,
     Timed,
 )
-from tinyvox.records.stamp import hash_of, hash_of_document, stamp
+from tinyvox.records.origin import hash_of, hash_of_document, stamp
 
 __all__ = [
     "KINDS",

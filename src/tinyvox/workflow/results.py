@@ -37,7 +37,7 @@ class Clock:
         return round(time.perf_counter() - self._start, 3)
 
 
-def compressed(
+def compressed_facts(
     request: CompressRequest, result: CompressResult, seconds: float | None = None
 ) -> dict[str, Any]:
     """What `compress --json` prints of a request that was written to a file; it took so many
@@ -51,7 +51,7 @@ def compressed(
     return _recorded("compress", request, facts, result.notes, source, seconds)
 
 
-def finetuned(
+def finetuned_facts(
     request: FinetuneRequest, result: FinetuneResult, seconds: float | None = None
 ) -> dict[str, Any]:
     """What `finetune --json` prints of a request that was written to a file."""
@@ -82,7 +82,7 @@ def _recorded(
     return facts | {"notes": said, "record": record}
 
 
-def described(path: Path) -> dict[str, Any]:
+def described_facts(path: Path) -> dict[str, Any]:
     """What `inspect --json` prints of a .tvx file or a model."""
     model = load(path)
     describe = describe_file if path.suffix.lower() == ".tvx" else describe_model
@@ -91,7 +91,7 @@ def described(path: Path) -> dict[str, Any]:
     return facts | {"record": record}
 
 
-def scored(
+def scored_facts(
     found: Evaluation, asked: Mapping[str, Any], seconds: float | None = None
 ) -> dict[str, Any]:
     """What `eval --json` prints: `asked` has `model`, `data` and, where it was given, `against`."""
@@ -100,7 +100,7 @@ def scored(
     return facts | {"record": stamp("eval", asked, files, seconds=seconds)}
 
 
-def timed(
+def timed_facts(
     path: Path,
     against: Path | None,
     card: Path | None = None,
@@ -117,7 +117,7 @@ def timed(
     return facts | {"record": stamp("bench", asked, files, seconds=clock.seconds())}
 
 
-def both(request: CompressRequest) -> tuple[Path, Path, Path | None]:
+def files_of(request: CompressRequest) -> tuple[Path, Path, Path | None]:
     """The file that a request made, what it was made from, and the card."""
     assert request.output is not None
     assert isinstance(request.model, Path)
@@ -127,7 +127,7 @@ def both(request: CompressRequest) -> tuple[Path, Path, Path | None]:
 def scored_on_dev(request: CompressRequest, progress: Progress = silent) -> dict[str, Any] | None:
     """What `eval --json` prints of the file that a request made, on the speech that it was judged
     by; None where there is none, or nothing is transcribed."""
-    small, original, card = both(request)
+    small, original, card = files_of(request)
     if not isinstance(request.dev, Path) or not _is_transcribed(request.dev):
         return None
     clock = Clock()
@@ -139,7 +139,7 @@ def scored_on_dev(request: CompressRequest, progress: Progress = silent) -> dict
         "model": small, "data": request.dev, "against": original, "card": card,
         "normalize": request.normalize,
     }  # fmt: skip
-    return scored(found, asked, clock.seconds())
+    return scored_facts(found, asked, clock.seconds())
 
 
 def _is_transcribed(data: Path) -> bool:
