@@ -205,6 +205,33 @@ def training() -> str:
     return "\n\n".join(parts)
 
 
+def results() -> str:
+    """The keys of the JSON that commands print."""
+    parts: list[str] = []
+    commands = {
+        "file_bytes": "compress, finetune, inspect",
+        "wer": "eval",
+        "ms_per_frame": "bench",
+    }
+    seen: list[type[BaseModel]] = []
+    inner: list[str] = []
+    for kind, model in first_of("tinyvox.records:KINDS").items():
+        parts.append(_schema(model, commands[kind]))
+        inner += _inner_schemas(model, seen)
+    return "\n\n".join(parts + inner)
+
+
+def _inner_schemas(model: type[BaseModel], seen: list[type[BaseModel]]) -> list[str]:
+    """The schemas that fields of a model mention, and theirs, each once."""
+    parts: list[str] = []
+    for name, field in model.model_fields.items():
+        for found in _models(field.annotation):
+            if found not in seen:
+                seen.append(found)
+                parts += [_schema(found, name), *_inner_schemas(found, seen)]
+    return parts
+
+
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
     if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
         yield annotation
@@ -265,6 +292,7 @@ KNOWN = {
     "PositiveFloat": "number above 0",
     "PositiveInt": "whole number, 1 or more",
     "Path": "path",
+    "None": "null",
     "bool": "true or false",
     "float": "number",
     "int": "whole number",
@@ -369,6 +397,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "recipe": recipe,
     "speech-card": speech_card,
     "training": training,
+    "results": results,
     "python": python,
     "errors": errors,
     "demo": demo,

@@ -23,9 +23,11 @@ from tinyvox.cli.evaluate import evaluate
 from tinyvox.cli.export import export
 from tinyvox.cli.finetune import finetune
 from tinyvox.cli.inspect import inspect
+from tinyvox.cli.report import report
 from tinyvox.cli.sweep import sweep
 from tinyvox.cli.train import train
 from tinyvox.cli.transcribe import transcribe
+from tinyvox.cli.watch import watch
 from tinyvox.errors import DataWarning, TinyvoxError
 
 app = typer.Typer(
@@ -42,6 +44,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "export": export,
     "transcribe": transcribe,
     "bench": bench,
+    "report": report,
+    "watch": watch,
     "train": train,
     "sweep": sweep,
     "demo": demo,

@@ -23,11 +23,9 @@ def bench(
     as_json: AsJson = False,
 ) -> None:
     """Measure the milliseconds a frame takes, beside the original in PyTorch."""
-    from tinyvox import evaluation
-    from tinyvox.importers import load
+    from tinyvox import workflow
 
-    original = None if against is None else load(against)
-    facts = evaluation.bench(model, original, chunk, threads=threads)
+    facts = workflow.timed_facts(model, against, chunk=chunk, threads=threads)
     if as_json:
         output.print_json(facts)
     else:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tinyvox.cli import output
+from tinyvox.cli import output, reporting
 from tinyvox.cli.options import (
     Address,
     AsJson,
@@ -15,6 +15,7 @@ from tinyvox.cli.options import (
     Data,
     FormerCard,
     NormalizeOption,
+    ReportFolder,
     Texts,
     Workers,
 )
@@ -38,6 +39,7 @@ def evaluate(
     workers: Workers = 1,
     ray: Address = None,
     texts: Texts = None,
+    report: ReportFolder = None,
     speech: FormerCard = None,
     as_json: AsJson = False,
 ) -> None:
@@ -48,12 +50,21 @@ def evaluate(
     """
     from tinyvox import workflow
 
+    reporting.check_report(report)
+    clock = workflow.Clock()
     with shown() as progress:
         found = workflow.evaluate(
             model, data, against=against, card=card or speech, normalize=normalize, lm=search.lm,
             search=search.settings, workers=workers, ray=ray, texts=texts, progress=progress,
         )  # fmt: skip
-    facts = found.summary()
+    asked = {
+        "model": model, "data": data, "against": against, "card": card or speech,
+        "normalize": normalize, "lm": search.lm, **search.settings,
+    }  # fmt: skip
+    facts = workflow.scored_facts(found, asked, clock.seconds())
+    if report is not None:
+        more = reporting.described(model, against, card or speech)
+        reporting.write(report, {**more, "eval": facts})
     if as_json:
         output.print_json(facts)
     else:

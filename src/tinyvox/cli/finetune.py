@@ -6,7 +6,7 @@ from contextlib import nullcontext
 
 from tinyvox.cli import options
 from tinyvox.cli import output as printing
-from tinyvox.cli.progress_display import shown
+from tinyvox.cli.progress_log import shown_and_logged
 from tinyvox.progress import silent
 
 
@@ -25,26 +25,28 @@ def finetune(
     card: options.Card = None,
     cache: options.TeacherCache = None,
     seed: options.Seed = 0,
+    log: options.Log = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Train a compressed file on, with the original as the teacher; its size stays.
 
     After a stop, the same command goes on from the checkpoint beside the output.
     """
+    from tinyvox import workflow
     from tinyvox.training import is_first, join, leave
-    from tinyvox.workflow import FinetuneRequest, describe_file, run_finetune
 
-    request = FinetuneRequest(
+    request = workflow.FinetuneRequest(
         model, teacher, data, output, dev, size, minutes, steps, ctc, distill, learning_rate, card,
         cache, seed,
     )  # fmt: skip
+    clock = workflow.Clock()
     join()
-    with shown() if is_first() else nullcontext(silent) as progress:
-        result = run_finetune(request, progress)
+    with shown_and_logged(log) if is_first() else nullcontext(silent) as progress:
+        result = workflow.run_finetune(request, progress)
     if is_first():
-        facts = describe_file(output, result.model, teacher)
+        facts = workflow.finetuned_facts(request, result, clock.seconds())
         if as_json:
-            printing.print_json(facts | result.summary())
+            printing.print_json(facts)
         else:
             printing.print_finetuned(result, facts, teacher, output)
     leave()

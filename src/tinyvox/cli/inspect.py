@@ -19,12 +19,9 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Show every matrix, and where every byte of a .tvx file goes."""
-    from tinyvox.importers import load
-    from tinyvox.workflow import describe_file, describe_model
+    from tinyvox import workflow
 
-    model = load(file)
-    describe = describe_file if file.suffix.lower() == ".tvx" else describe_model
-    facts = describe(file, model)
+    facts = workflow.described_facts(file)
     if as_json:
         output.print_json(facts)
     else:

@@ -99,6 +99,18 @@ Cache = Annotated[
         "--cache", help="Folder of calibration statistics.", show_default="the user's cache"
     ),
 ]
+Log = Annotated[
+    Path | None,
+    typer.Option("--log", help="Append where the work is to this file, for `tinyvox watch`."),
+]
+ReportFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        metavar="DIR",
+        help="Write the results as JSON, and report.html, to this folder.",
+    ),
+]
 Seed = Annotated[
     int,
     typer.Option(

@@ -36,6 +36,9 @@ RESAMPLINGS = 2000
 DRAWN = 1 << 18
 """Utterances that are drawn at a time, so that memory does not grow with the set."""
 
+KEPT = 10_000
+"""Texts that are kept, at most: those of the first utterances, so that memory stays small."""
+
 Transcribe = Callable[[Audio], str]
 """Text of samples."""
 
@@ -49,12 +52,22 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
+class Heard:
+    """An utterance, what is said in it, and what was heard: both as they were compared."""
+
+    utterance: Utterance
+    reference: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Errors:
     """Edits (substitutions, deletions, insertions) and reference lengths of every utterance, in
     words and in characters, int64 [utterances]; `seconds` is the time that transcribing took.
 
     `left_out` are the utterances that were not scored, `unknown` the reference characters that no
-    token can give. `case_edits` of the word edits would not be there in lower case.
+    token can give. `case_edits` of the word edits would not be there in lower case. `heard` are the
+    texts of the first utterances, where they were kept.
     """
 
     word_edits: NDArray[np.int64]
@@ -66,6 +79,7 @@ class Errors:
     left_out: tuple[LeftOut, ...] = ()
     unknown: UnknownCharacters = field(default_factory=UnknownCharacters)
     case_edits: int = 0
+    heard: tuple[Heard, ...] = ()
 
     @property
     def wer(self) -> float:
@@ -178,7 +192,7 @@ def evaluate(
         with tally.timed():
             text = transcribe(audio)
         tally.audio_seconds += len(audio) / rate
-        tally.add(reference, text)
+        tally.add(reference, text, utterance)
     return tally.errors(tokens_of(model))
 
 
@@ -197,6 +211,7 @@ class Tally:
         self.rows = array("q")  # four numbers an utterance
         self.characters: Counter[str] = Counter()
         self.left_out: list[LeftOut] = []
+        self.heard: list[Heard] = []
         self.case_edits = 0
         self.audio_seconds = self.seconds = 0.0
 
@@ -207,12 +222,14 @@ class Tally:
         yield
         self.seconds += time.perf_counter() - start
 
-    def add(self, reference: str, hypothesis: str) -> None:
-        """Count the errors of one utterance."""
+    def add(self, reference: str, hypothesis: str, utterance: Utterance | None = None) -> None:
+        """Count the errors of one utterance; its texts are kept where it is given."""
         said, heard = (normalized(text, self.normalize) for text in (reference, hypothesis))
         self.characters.update(said)
         self.rows.extend(count_errors(said, heard))
         self.case_edits += edits_of_case(said, heard)
+        if utterance is not None and len(self.heard) < KEPT:
+            self.heard.append(Heard(utterance, said, heard))
 
     def errors(self, tokens: Sequence[str]) -> Errors:
         """The errors of all. Raises DataError where there is none that could be scored."""
@@ -230,6 +247,7 @@ class Tally:
             left_out=tuple(self.left_out),
             unknown=unknown_characters(self.characters, tokens),
             case_edits=self.case_edits,
+            heard=tuple(self.heard),
         )
 
 

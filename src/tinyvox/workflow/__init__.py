@@ -18,15 +18,27 @@ from tinyvox.workflow.finetuning import FinetuneRequest, FinetuneResult, run_fin
 from tinyvox.workflow.inputs import Inputs, read_inputs
 from tinyvox.workflow.onnx_graph import compress_onnx
 from tinyvox.workflow.request import CompressRequest, CompressResult
+from tinyvox.workflow.results import (
+    Clock,
+    compressed_facts,
+    described_facts,
+    files_of,
+    finetuned_facts,
+    scored_facts,
+    scored_on_dev,
+    timed_facts,
+)
 from tinyvox.workflow.scoring import Evaluation, evaluate
 from tinyvox.workflow.training import read_training, train
 from tinyvox.workflow.weights import TunedWeights, tune_weights
 
 __all__ = [
     "BYTES_A_PARAMETER",
-    "CompressRequest", "CompressResult", "Entry", "Evaluation", "FinetuneRequest", "FinetuneResult",
-    "Inputs", "TunedWeights", "compress", "compress_onnx", "converted_model", "converted_scorer",
-    "demonstrate",
+    "Clock", "CompressRequest", "CompressResult", "Entry", "Evaluation", "FinetuneRequest",
+    "FinetuneResult", "Inputs", "TunedWeights", "compress", "compress_onnx", "converted_model",
+    "converted_scorer",
+    "compressed_facts", "demonstrate", "described_facts", "files_of", "finetuned_facts",
+    "scored_facts", "scored_on_dev", "timed_facts",
     "describe_file", "describe_model", "evaluate", "export", "finetune", "left_float", "plan",
     "prepare", "read_inputs", "read_training", "run", "run_finetune", "train",
     "tune_weights",

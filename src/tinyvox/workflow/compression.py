@@ -143,7 +143,8 @@ def _compared(request: CompressRequest, inputs: Inputs, result: CompressResult) 
     if not (inputs.judging or model.card or request.lossless):
         warnings.warn(f"{RANDOM_ALONE}: {distance}", DataWarning, stacklevel=2)
     notes = (*result.notes, *notes, *more)
-    return replace(result, model=model, notes=notes, distance=distance)
+    shapes = {name: matrix.shape for name, matrix in inputs.model.matrices()}
+    return replace(result, model=model, notes=notes, distance=distance, shapes=shapes)
 
 
 def _only_quantizes(recipe: Recipe) -> bool:

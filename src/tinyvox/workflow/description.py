@@ -13,7 +13,9 @@ from pydantic import ValidationError
 from tinyvox.formats import tvx
 from tinyvox.importers import bytes_on_disk
 from tinyvox.model import Coded, Dense, Model, leaves
+from tinyvox.planner import Plan
 from tinyvox.recipe import Recipe, rule_of
+from tinyvox.workflow.matrices import Shapes, matrix_rows, stages
 
 BYTES_A_PARAMETER = 4
 """The size of an original is counted as float32."""
@@ -39,14 +41,23 @@ def left_float(model: Model) -> list[str]:
     ]
 
 
-def describe_file(path: Path, model: Model, made_from: Path | None = None) -> dict[str, Any]:
+def describe_file(
+    path: Path,
+    model: Model,
+    made_from: Path | None = None,
+    *,
+    shapes: Shapes | None = None,
+    plan: Plan | None = None,
+) -> dict[str, Any]:
     """The facts of a .tvx file that holds this model, and was `made_from` another file.
 
-    The bytes of `tensors` and `overhead` add up to `file_bytes`. Raises FileError.
+    `shapes` are those of the original's matrices, and `plan` has measured what each costs, where
+    they are known. The bytes of `tensors` and `overhead` add up to `file_bytes`. Raises FileError.
     """
     rows = tvx.sizes(path)
     tensors = [_row(row) | _coding(row, model) for row in rows if row.shape]
     facts = _facts(path, model, tensors, [_row(row) for row in rows if not row.shape])
+    facts["matrices"] = matrix_rows(model, tensors, shapes or {}, plan)
     return facts | {"model_bytes": None if made_from is None else bytes_on_disk(made_from)}
 
 
@@ -127,4 +138,7 @@ def _facts(
         "exported_frames": model.provenance.get("exported_frames"),
         "quantized": bool(model.provenance.get("quantized")),
         "import_notes": list(model.provenance.get("import_notes", ())),
+        "stages": stages(model, file_bytes),
+        "matrices": matrix_rows(model, tensors, {}),
+        "recipe": model.provenance.get("recipe"),
     }

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,8 @@ class CompressResult:
     """The small model, the recipe that made it, and a note for everything that was done.
 
     The recipe is None where no weight was changed. `plan` is what the planner found; None where a
-    recipe was given. `distance` says how far the outputs are from the original's.
+    recipe was given. `distance` says how far the outputs are from the original's, `shapes` what the
+    original's matrices measure.
     """
 
     model: Model
@@ -67,6 +68,7 @@ class CompressResult:
     notes: tuple[Note, ...]
     plan: Plan | None = None
     distance: Distance | None = None
+    shapes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def save(self, path: Path | str) -> int:
         """Write the model as a .tvx file and return its size in bytes. Raises FileError."""

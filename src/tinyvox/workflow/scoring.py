@@ -46,6 +46,33 @@ class Evaluation:
             facts["wer_change_interval"] = change
         return facts
 
+    def transcripts(self) -> list[dict[str, Any]]:
+        """The texts and word edits of the first 10,000 utterances, which `eval --json` prints
+        too."""
+        rows = _texts(self.errors)
+        if self.original is not None:
+            for row, before in zip(rows, _texts(self.original), strict=True):
+                row["original_text"] = before["text"]
+                row["original_word_edits"] = before["word_edits"]
+        return rows
+
+
+def _texts(errors: Errors) -> list[dict[str, Any]]:
+    counts = zip(errors.heard, errors.word_edits.tolist(), errors.words.tolist(), strict=False)
+    return [
+        {
+            "audio_filepath": str(heard.utterance.path),
+            "offset": heard.utterance.offset,
+            "duration": heard.utterance.duration,
+            "speaker": heard.utterance.speaker,
+            "reference": heard.reference,
+            "text": heard.text,
+            "word_edits": edits,
+            "words": words,
+        }
+        for heard, edits, words in counts
+    ]
+
 
 def evaluate(
     model: Recognizer | Path | str,

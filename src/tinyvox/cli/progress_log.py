@@ -1,0 +1,78 @@
+"""`--log`: where long work is, as JSON lines that `tinyvox watch` and other programs read."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+from tinyvox.cli.progress_display import shown
+from tinyvox.errors import FileError
+from tinyvox.progress import Update
+from tinyvox.storage import check_output
+
+SECONDS_A_LINE = 1.0
+FINISHED, FAILED = "finished", "failed"
+"""Stages of the last line."""
+
+
+@contextmanager
+def shown_and_logged(log: Path | None) -> Iterator[Callable[[Update], None]]:
+    """Show updates while the block runs and, with a log, append them to it, and how it ended.
+
+    Raises FileError where the log cannot be written.
+    """
+    if log is None:
+        with shown() as progress:
+            yield progress
+        return
+    check_output(log)
+    try:
+        file = log.open("a", encoding="utf-8")
+    except OSError as error:
+        raise FileError(f"{log}: cannot be written: {error.strerror}") from error
+    with file, shown() as progress:
+        lines = LogLines(file)
+
+        def both(update: Update) -> None:
+            lines(update)
+            progress(update)
+
+        try:
+            yield both
+        except BaseException as error:
+            lines.end(FAILED, str(error) or type(error).__name__)
+            raise
+        lines.end(FINISHED)
+
+
+class LogLines:
+    """A line for each update, at most one a second; at once for a new stage, the end of one, and a
+    note."""
+
+    def __init__(self, file: IO[str], clock: Callable[[], float] = time.monotonic) -> None:
+        self._file, self._clock = file, clock
+        self._stage = ""
+        self._written = -SECONDS_A_LINE
+
+    def __call__(self, update: Update) -> None:
+        """Write the update, where the last line is old enough."""
+        now = self._clock()
+        at_once = update.stage != self._stage or update.note or update.done == update.total
+        if at_once or now - self._written >= SECONDS_A_LINE:
+            self._stage, self._written = update.stage, now
+            self._write(asdict(update))
+
+    def end(self, stage: str, note: str = "") -> None:
+        """Write how the work ended."""
+        self._write(asdict(Update(stage, note=note)))
+
+    def _write(self, facts: dict[str, Any]) -> None:
+        line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **facts}
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
