@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -68,14 +68,18 @@ def evaluate(
     if as_json:
         output.print_json(facts)
     else:
-        out = output.people()
-        output.print_score(model.name, facts, out)
-        if against is not None:
-            output.print_score(against.name, facts["original"], out)
-            output.print_change(facts, out)
+        _print_scores(facts, model, against)
     _say_notes(data, found.errors)
     if any(each.utterance.transcript is not None for each in found.errors.left_out):
         raise typer.Exit(1)
+
+
+def _print_scores(facts: dict[str, Any], model: Path, against: Path | None) -> None:
+    out = output.people()
+    output.print_score(model.name, facts, out)
+    if against is not None:
+        output.print_score(against.name, facts["original"], out)
+        output.print_change(facts, out)
 
 
 def _say_notes(data: Path, errors: Errors) -> None:
