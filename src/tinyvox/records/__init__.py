@@ -1,5 +1,6 @@
 """Results as JSON: their schema, where they come from, and how they are read back."""
 
+from tinyvox.records.origin import hash_of, hash_of_document, stamp
 from tinyvox.records.reading import Result, read_results
 from tinyvox.records.schema import (
     KINDS,
@@ -9,7 +10,6 @@ from tinyvox.records.schema import (
     Scored,
     Timed,
 )
-from tinyvox.records.origin import hash_of, hash_of_document, stamp
 
 __all__ = [
     "KINDS",
