@@ -256,7 +256,7 @@ def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True)
     if isinstance(value, BaseModel):
         return "see below"
-    if value in (None, (), ""):
+    if value in (None, (), "", []):
         return ""
     if isinstance(value, tuple):
         if len(value) > 8:
@@ -292,7 +292,6 @@ KNOWN = {
     "PositiveFloat": "number above 0",
     "PositiveInt": "whole number, 1 or more",
     "Path": "path",
-    "None": "null",
     "bool": "true or false",
     "float": "number",
     "int": "whole number",
@@ -327,9 +326,11 @@ def _generic(name: str, inside: ast.expr, module: Any) -> str:
     if name == "Annotated":
         bounds = _bounds(parts[1:])
         return _value(parts[0], module) + (f", {bounds}" if bounds else "")
-    if name == "tuple":
+    if name == "dict":
+        return "object"
+    if name in ("tuple", "list"):
         listed = [_value(part, module) for part in parts if not isinstance(part, ast.Constant)]
-        if len(listed) == 2:
+        if name == "tuple" and len(listed) == 2:
             return f"pair: {listed[0]}, {listed[1]}"
         return "list" if listed[0] == "keys as below" else f"list: {listed[0]}"
     return ast.unparse(inside)
