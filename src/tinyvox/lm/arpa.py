@@ -123,7 +123,10 @@ def _header(lines: _Lines) -> tuple[list[int], list[int]]:
     """The counts that the file announces, and the lines on which they stand."""
     while (line := lines.next()) != DATA:
         if line is None:
-            lines.fault("found no line \\data\\, so no ARPA file")
+            lines.fault(
+                "found no line \\data\\, so no ARPA file; expected one, or a .tvlm, a KenLM "
+                "binary, a .scorer or a .lm.bin"
+            )
     counts: list[int] = []
     places: list[int] = []
     while match := COUNT.match((line := lines.next()) or b""):
