@@ -93,5 +93,5 @@ def errors_of(
             continue
         tally.seconds += heard.seconds
         tally.audio_seconds += heard.audio_seconds
-        tally.add(utterance.text, heard.result["text"])
+        tally.add(utterance.text, heard.result["text"], utterance)
     return tally.errors(tokens)
