@@ -101,7 +101,12 @@ Cache = Annotated[
 ]
 Log = Annotated[
     Path | None,
-    typer.Option("--log", help="Append where the work is to this file, for `tinyvox watch`."),
+    typer.Option(
+        "--log",
+        metavar="FILE|mlflow|tensorboard",
+        help="Append where the work is to this file, for `tinyvox watch`; or give it to one of "
+        "these libraries.",
+    ),
 ]
 ReportFolder = Annotated[
     Path | None,

@@ -12,43 +12,51 @@ from pathlib import Path
 from typing import IO, Any
 
 from tinyvox.cli.progress_display import shown
+from tinyvox.cli.trackers import FAILED, FINISHED, TRACKERS, Tracker
 from tinyvox.errors import FileError
 from tinyvox.progress import Update
 from tinyvox.storage import check_output
 
 SECONDS_A_LINE = 1.0
-FINISHED, FAILED = "finished", "failed"
-"""Stages of the last line."""
 
 
 @contextmanager
 def shown_and_logged(log: Path | None) -> Iterator[Callable[[Update], None]]:
-    """Show updates while the block runs and, with a log, append them to it, and how it ended.
+    """Show updates while the block runs and, with a log, append them to it, and how it ended. A log
+    named as one of `TRACKERS` is kept by that library.
 
-    Raises FileError where the log cannot be written.
+    Raises FileError where the log cannot be written, TinyvoxError where the library is not there.
     """
     if log is None:
         with shown() as progress:
             yield progress
+        return
+    with _opened(log) as tracker, shown() as progress:
+
+        def both(update: Update) -> None:
+            tracker(update)
+            progress(update)
+
+        try:
+            yield both
+        except BaseException as error:
+            tracker.end(FAILED, str(error) or type(error).__name__)
+            raise
+        tracker.end(FINISHED)
+
+
+@contextmanager
+def _opened(log: Path) -> Iterator[Tracker]:
+    if (tracker := TRACKERS.get(str(log))) is not None:
+        yield tracker()
         return
     check_output(log)
     try:
         file = log.open("a", encoding="utf-8")
     except OSError as error:
         raise FileError(f"{log}: cannot be written: {error.strerror}") from error
-    with file, shown() as progress:
-        lines = LogLines(file)
-
-        def both(update: Update) -> None:
-            lines(update)
-            progress(update)
-
-        try:
-            yield both
-        except BaseException as error:
-            lines.end(FAILED, str(error) or type(error).__name__)
-            raise
-        lines.end(FINISHED)
+    with file:
+        yield LogLines(file)
 
 
 class LogLines:

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from tinyvox.cli import output
 from tinyvox.cli.progress_display import line_of
-from tinyvox.cli.progress_log import FAILED, FINISHED
+from tinyvox.cli.trackers import FAILED, FINISHED
 from tinyvox.errors import DataError, FileError
 from tinyvox.progress import Update
 
