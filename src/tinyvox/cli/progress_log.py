@@ -14,24 +14,27 @@ from typing import IO, Any
 from tinyvox.cli.progress_display import shown
 from tinyvox.errors import FileError
 from tinyvox.progress import Update
-from tinyvox.storage import check_output
+from tinyvox.storage import check_going_on, check_output
 
 SECONDS_A_LINE = 1.0
 FINISHED, FAILED = "finished", "failed"
 """Stages of the last line."""
+BEGINNING = b'{"time": "'
+"""Of each line."""
 
 
 @contextmanager
 def shown_and_logged(log: Path | None) -> Iterator[Callable[[Update], None]]:
     """Show updates while the block runs and, with a log, append them to it, and how it ended.
 
-    Raises FileError where the log cannot be written.
+    Raises FileError where the log cannot be written, or is a file of something else.
     """
     if log is None:
         with shown() as progress:
             yield progress
         return
     check_output(log)
+    check_going_on(log, BEGINNING)
     try:
         file = log.open("a", encoding="utf-8")
     except OSError as error:
