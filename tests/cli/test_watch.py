@@ -57,6 +57,10 @@ def test_how_it_ended_is_the_last_line_and_a_second_run_goes_on(tmp_path: Path) 
     assert "failed" not in printed
     with pytest.raises(FileError):
         shown_and_logged(tmp_path / "no" / "log").__enter__()
+    log.write_bytes(b"\x89TVX")
+    with pytest.raises(FileError, match="is a file of something else; name another"):
+        shown_and_logged(log).__enter__()
+    assert log.read_bytes() == b"\x89TVX"
 
 
 def test_a_run_is_followed_until_it_ends(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,22 @@ def test_texts_go_on_where_they_were_stopped(folder: Path, tmp_path: Path) -> No
         list(heard_with_texts(other, utterances, texts=texts))
     with pytest.raises(FileError, match=r"texts\.jsonl:1: is of other speech; name another file"):
         list(heard_with_texts(ear, utterances[1:], texts=texts))
+    moved = [replace(utterances[0], offset=0.01)]
+    with pytest.raises(FileError, match=r"texts\.jsonl:1: is of other speech; name another file"):
+        list(heard_with_texts(ear, moved, texts=texts))
+
+
+@pytest.mark.parametrize("content", [b"\x89TVX\n\xff", b'{"audio_filepath": "a.wav"}', b"a"])
+def test_a_file_of_something_else_gets_no_texts(
+    folder: Path, tmp_path: Path, content: bytes
+) -> None:
+    """A model or a manifest that is named by mistake stays whole."""
+    path = tmp_path / "mine"
+    path.write_bytes(content)
+    pairs = heard_with_texts(SessionEar(folder / "net.tvx"), [], texts=path)
+    with pytest.raises(FileError, match=r"mine: begins with .* is a file of something else"):
+        list(pairs)
+    assert path.read_bytes() == content
 
 
 COUNTED = ("wer", "cer", "wer_interval", "word_edits", "words", "utterances", "left_out")

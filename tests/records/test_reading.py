@@ -72,7 +72,12 @@ def test_a_last_line_that_is_not_whole_is_left_out(tmp_path: Path) -> None:
         ('{"text": "a"}', "found no result (text), expected"),
         ('{"ms_per_frame": "x", "rtf": null, "isa": "a", "threads": 1}', "ms_per_frame: found 'x'"),
         ('{"wer": 0.1}', "cer: is missing"),
-        ('{"file_bytes": NaN}', "file: is missing"),
+        ('{"file_bytes": 1}', "file: is missing"),
+        ('{"file_bytes": NaN}', "found NaN, expected a finite number"),
+        ('{"original": {"wer": 1e999}}', "found 1e999, expected a finite number"),
+        ('{"original": [1' + "0" * 400 + "]}", "expected a finite number"),
+        ('{"ms_per_frame": "3", "rtf": null, "isa": "a", "threads": 1}', "ms_per_frame: found '3'"),
+        ('{"ms_per_frame": 3, "rtf": null, "isa": "a", "threads": true}', "threads: found True"),
     ],
 )
 def test_what_is_no_result_is_told_in_one_line(tmp_path: Path, text: str, said: str) -> None:

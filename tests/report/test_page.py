@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,31 @@ def test_a_stretch_of_audio_and_odd_names_have_their_address(folder: Path) -> No
     ]
     given = [Result("", folder, facts)]
     assert 'data-audio="../a%20%231.wav#t=1.5,3.5"' in page(given, folder / "sound & light")
+
+
+HOSTILE = "\"'></script><script>alert(1)</script><img src=x onerror=alert(1)>"
+
+
+def test_names_and_texts_are_never_markup(folder: Path) -> None:
+    facts = scored()
+    facts["record"]["asked"]["model"] = HOSTILE
+    for row in facts["transcripts"]:
+        row |= dict.fromkeys(("audio_filepath", "speaker", "reference", "text"), HOSTILE)
+    found = Page(made(folder, described(HOSTILE), facts, described(HOSTILE, 900, "b")))
+    tags = [tag for tag, _ in found.elements]
+    assert tags.count("script") == 1
+    assert "img" not in tags
+    assert not any(name.startswith("on") for _, each in found.elements for name in each)
+
+
+def test_a_name_that_is_no_unicode_is_shown_and_can_be_heard(folder: Path) -> None:
+    name = os.fsdecode(b"\xff.wav")
+    (folder / name).touch()
+    facts = scored()
+    facts["transcripts"][0]["audio_filepath"] = name
+    text = made(folder, facts)
+    assert 'data-audio="%FF.wav"' in text
+    assert "\\udcff.wav" in text
 
 
 def test_left_in_float_has_its_reason_and_the_recipe_is_there(folder: Path) -> None:

@@ -71,6 +71,14 @@ def test_a_faulty_sample_is_named(tmp_path: Path, files: dict[str, bytes], said:
         read_manifest(tar_of(tmp_path / "a.tar", files))
 
 
+def test_a_member_stays_in_its_tar_file(tmp_path: Path) -> None:
+    """Its name may begin as one of this machine, and is not looked up there."""
+    tar = tar_of(tmp_path / "a.tar", {"/x.wav": wav(1), "../../y.wav": wav(2)})
+    for number, each in enumerate(read_manifest(tar), 1):
+        assert str(each.path).startswith(str(tar))
+        assert np.array_equal(read_utterance(each, RATE), sound(number))
+
+
 def test_tar_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     packed = tar_of(tmp_path / "packed.tar", {"a.wav": wav(1)}, "w:gz")
     with pytest.raises(DataError, match=r"packed\.tar: cannot be read: .*that is not compressed"):

@@ -104,9 +104,15 @@ def test_faults_are_found_before_the_work(
 
 
 def test_a_file_of_something_else_is_no_results(tmp_path: Path) -> None:
-    (tmp_path / RESULTS).write_text('{"a": 1}\n')
-    with pytest.raises(FileError, match=r"results\.jsonl:1: is no result of a sweep"):
-        Records(tmp_path / RESULTS)
+    path = tmp_path / RESULTS
+    for text, said in (
+        ('{"a": 1}', r"results\.jsonl: begins with .* is a file of something else; name another"),
+        ('{"task": 1}\n{"task"', r"results\.jsonl:1: is no result of a sweep"),
+    ):
+        path.write_text(text)
+        with pytest.raises(FileError, match=said):
+            Records(path)
+        assert path.read_text() == text  # nothing is cut off
 
 
 def test_a_task_that_failed_is_not_done(tmp_path: Path) -> None:

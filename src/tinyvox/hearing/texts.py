@@ -13,11 +13,13 @@ from tinyvox.errors import FileError
 from tinyvox.hearing.ears import Ear
 from tinyvox.hearing.hearing import Heard, Pair, hear
 from tinyvox.speech import Utterance
-from tinyvox.storage import check_output
+from tinyvox.storage import check_going_on, check_output
 from tinyvox.workers import Executor
 
-OWN = ("audio_filepath", "audio_seconds", "seconds", "by")
+OWN = ("by", "audio_filepath", "offset", "duration", "audio_seconds", "seconds")
 """Keys of a line besides those of the result; `by` says what heard it."""
+BEGINNING = b'{"by": "'
+"""Of each line, and of no manifest."""
 
 
 def heard_with_texts(
@@ -38,6 +40,7 @@ def heard_with_texts(
         yield from hear(ear, waiting, executor, scored=scored)
         return
     check_output(texts)
+    check_going_on(texts, BEGINNING)
     by = ear.digest()
     yield from _known(texts, waiting, by)
     with (
@@ -52,19 +55,26 @@ def heard_with_texts(
 
 def _line(utterance: Utterance, heard: Heard, by: str) -> dict[str, Any]:
     times = {"audio_seconds": round(heard.audio_seconds, 4), "seconds": round(heard.seconds, 6)}
-    return {"audio_filepath": str(utterance.path), **heard.result, **times, "by": by}
+    return {"by": by, **_place(utterance), **heard.result, **times}
+
+
+def _place(utterance: Utterance) -> dict[str, Any]:
+    """Which speech it is: the file, and the stretch of it."""
+    where = {"offset": utterance.offset, "duration": utterance.duration}
+    return {"audio_filepath": str(utterance.path), **where}
 
 
 def _known(texts: Path, waiting: Iterator[Utterance], by: str) -> Iterator[Pair]:
     """The utterances that the file has, taken from those that wait. What a kill cut short goes."""
     if not texts.exists():
         return
-    _cut(texts)
-    with texts.open(encoding="utf-8") as file:
+    with texts.open("rb") as file:
         for number, text in enumerate(file, 1):
+            if not text.endswith(b"\n"):
+                break
             utterance = next(waiting, None)
             line = _parsed(text)
-            if line is None or utterance is None or line["audio_filepath"] != str(utterance.path):
+            if line is None or utterance is None or not _place(utterance).items() <= line.items():
                 raise FileError(f"{texts}:{number}: is of other speech; name another file")
             if line["by"] != by:
                 raise FileError(
@@ -73,9 +83,10 @@ def _known(texts: Path, waiting: Iterator[Utterance], by: str) -> Iterator[Pair]
                 )
             result = {key: value for key, value in line.items() if key not in OWN}
             yield utterance, Heard(result, line["audio_seconds"], line["seconds"])
+    _cut(texts)  # not before it is known whose file it is
 
 
-def _parsed(text: str) -> dict[str, Any] | None:
+def _parsed(text: bytes) -> dict[str, Any] | None:
     try:
         line = json.loads(text)
     except ValueError:

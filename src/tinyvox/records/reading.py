@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -108,11 +109,19 @@ def _is_json(text: str) -> bool:
 
 def _parsed(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, parse_int=_number, parse_float=_number, parse_constant=_number)
     except (ValueError, RecursionError) as error:
         raise DataError(
             f"{where}: no JSON: {error}; give the output of a command with --json"
         ) from error
+
+
+def _number(text: str) -> float | int:
+    """The number; those that no calculation can take are refused, wherever they stand."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"found {text[:20]}, expected a finite number")
+    return int(text) if text.lstrip("-").isdigit() else value
 
 
 def _checked(facts: Any, where: str, folder: Path) -> Result:

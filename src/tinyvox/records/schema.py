@@ -16,7 +16,7 @@ SCHEMA_VERSION = 1
 class Part(BaseModel):
     """A part of a result, which may have more keys."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Machine(Part):

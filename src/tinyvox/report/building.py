@@ -122,7 +122,7 @@ def _filled(
         curves=curves(gathered.subjects, best),
         left_out=gathered.left_out,
     )
-    return text
+    return text.encode(errors="backslashreplace").decode()  # a name may be no Unicode
 
 
 def _detailed(subjects: Sequence[Subject], best: Subject) -> list[Subject]:

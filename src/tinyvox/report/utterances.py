@@ -79,7 +79,7 @@ def audio_address(row: Mapping[str, Any], folder: Path, out: Path) -> str | None
     found = next((each for each in (path, folder / path) if each.is_file()), None)
     if found is None:
         return None
-    address = quote(Path(os.path.relpath(found.resolve(), out.resolve())).as_posix())
+    address = quote(os.fsencode(Path(os.path.relpath(found.resolve(), out.resolve())).as_posix()))
     start, length = row.get("offset") or 0.0, row.get("duration") or 0.0
     if not start:
         return address

@@ -235,7 +235,7 @@ def _read_tar(path: Path) -> Rows:
             text, speaker = (_string(row, key, (str,)) for key in ("text", "speaker"))
         except ValueError as error:
             raise DataError(f"{path}: {name}: {error}") from error
-        yield number, Utterance(path / name, 0.0, text, speaker or "", packed=packed)
+        yield number, Utterance(Path(f"{path}/{name}"), 0.0, text, speaker or "", packed=packed)
 
 
 def _row(pairs: list[tuple[str, object]]) -> dict[str, object]:

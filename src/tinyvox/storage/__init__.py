@@ -9,6 +9,7 @@ from tinyvox.storage.atomic import (
 from tinyvox.storage.checks import (
     check_apart,
     check_folder,
+    check_going_on,
     check_inputs,
     check_output,
     check_space,
@@ -24,6 +25,7 @@ __all__ = [
     "cache_folder",
     "check_apart",
     "check_folder",
+    "check_going_on",
     "check_inputs",
     "check_output",
     "check_space",

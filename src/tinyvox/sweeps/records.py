@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from tinyvox.errors import FileError
+from tinyvox.storage import check_going_on
 
 Record = dict[str, Any]
 """The result of a task: `task`, and `compress` and `eval` as these commands print them, or
 `error`."""
+
+BEGINNING = b'{"task": '
+"""Of each line."""
 
 
 class Records:
@@ -23,18 +27,25 @@ class Records:
         file holds something else, or cannot be written."""
         self.path = path
         self._by_key: dict[str, Record] = {}
+        check_going_on(path, BEGINNING)
         try:
             content = path.read_bytes() if path.exists() else b""
             whole = content[: content.rfind(b"\n") + 1]
-            if len(whole) < len(content):
-                os.truncate(path, len(whole))
         except OSError as error:
-            raise FileError(f"{path}: cannot be read or written: {error.strerror}") from error
+            raise FileError(f"{path}: cannot be read: {error.strerror}") from error
         for number, line in enumerate(whole.splitlines(), 1):
             record = _parsed(line)
             if record is None:
                 raise FileError(f"{path}:{number}: is no result of a sweep; name another folder")
             self._by_key[record["task"]["key"]] = record
+        if len(whole) < len(content):
+            self._cut(len(whole))
+
+    def _cut(self, size: int) -> None:
+        try:
+            os.truncate(self.path, size)
+        except OSError as error:
+            raise FileError(f"{self.path}: cannot be written: {error.strerror}") from error
 
     def done(self, key: str) -> Record | None:
         """The result of a task; None where there is none, or it failed."""
