@@ -40,7 +40,7 @@ std::vector<Entry> entries_of(const NgramModel* model, const VocabularyOptions& 
 // that a language model is for another language.
 void check_spelled(std::span<const Entry> own, const Alphabet& alphabet) {
   const auto spelled = [&](const Entry& each) { return !alphabet.spell(each.word).empty(); };
-  if (std::ranges::any_of(own, spelled)) return;
+  if (std::any_of(own.begin(), own.end(), spelled)) return;
   throw std::invalid_argument("the tokens of the acoustic model can spell none of the " +
                               std::to_string(own.size()) +
                               " words; give a language model of the same language");
