@@ -14,7 +14,8 @@ set_target_properties(tinyvox_web PROPERTIES OUTPUT_NAME tinyvox SUFFIX .wasm
 
 # Of the native tests, that of the kernels; web/tools/run.mjs runs it.
 if(TINYVOX_TESTS)
-  add_executable(web_test_kernels native/tests/test_kernels.cc)
+  add_executable(web_test_kernels native/tests/test_kernels.cc native/tests/check_matrices.cc
+                 native/tests/check_vectors.cc)
   target_link_libraries(web_test_kernels PRIVATE tinyvox_core)
   target_link_options(web_test_kernels PRIVATE -sSTANDALONE_WASM -sALLOW_MEMORY_GROWTH)
   set_target_properties(web_test_kernels PROPERTIES OUTPUT_NAME test_kernels SUFFIX .wasm)

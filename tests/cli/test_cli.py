@@ -13,37 +13,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import soundfile
+from small_recognizer import write_recognizer
 from typer.testing import CliRunner
 
 from tinyvox import cli, importers
 from tinyvox.errors import DataWarning
-from tinyvox.exporters import export_pt2
 from tinyvox.formats import tvx
-from tinyvox.model import card_path, save_card
 from tinyvox.passes.quantization import relative_error
-from tinyvox.speech import Source, Utterance, write_manifest
-from tinyvox.training import Architecture, TrainConfig, deepspeech
-
-RATE = 16000
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small untrained recognizer, its packed form, two clips and their manifest."""
     folder = tmp_path_factory.mktemp("cli")
-    config = TrainConfig(data=(Source(manifest=Path("x")),), output=Path("y"))
-    card = config.card()
-    export_pt2(deepspeech(Architecture(width=32, context=2), card, 0), folder / "net.pt2")
-    save_card(card, card_path(folder / "net.pt2"))
-    rng = np.random.default_rng(0)
-    rows = []
-    for i in range(2):
-        soundfile.write(folder / f"{i}.wav", rng.standard_normal(RATE) * 0.1, RATE)
-        rows.append(Utterance(folder / f"{i}.wav", 1.0, "one two", ""))
-    write_manifest(folder / "set.jsonl", rows)
+    write_recognizer(folder)
     facts = run("compress", folder / "net.pt2", "-o", folder / "net.tvx", "--ratio", 8, "--json")
     (folder / "net.json").write_text(facts)
     return folder

@@ -7,20 +7,13 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import soundfile
 from report_pages import Page, check_numbers, described
+from small_recognizer import write_recognizer
 from typer.testing import CliRunner
 
 from tinyvox import cli
-from tinyvox.exporters import export_pt2
-from tinyvox.model import card_path, save_card
 from tinyvox.records import KINDS, hash_of, read_results
-from tinyvox.speech import Source, Utterance, write_manifest
-from tinyvox.training import Architecture, TrainConfig, deepspeech
-
-RATE = 16000
 
 
 def run(*arguments: object) -> str:
@@ -33,16 +26,7 @@ def run(*arguments: object) -> str:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small untrained recognizer, two clips, and the report of its compression."""
     folder = tmp_path_factory.mktemp("report")
-    config = TrainConfig(data=(Source(manifest=Path("x")),), output=Path("y"))
-    card = config.card()
-    export_pt2(deepspeech(Architecture(width=32, context=2), card, 0), folder / "net.pt2")
-    save_card(card, card_path(folder / "net.pt2"))
-    rng = np.random.default_rng(0)
-    rows = []
-    for i in range(2):
-        soundfile.write(folder / f"{i}.wav", rng.standard_normal(RATE) * 0.1, RATE)
-        rows.append(Utterance(folder / f"{i}.wav", 1.0, "one two", f"speaker {i}"))
-    write_manifest(folder / "set.jsonl", rows)
+    write_recognizer(folder)
     facts = run(
         "compress", folder / "net.pt2", "-o", folder / "net.tvx", "--ratio", 8, "--json",
         "--effort", "fast", "--dev", folder / "set.jsonl", "--report", folder / "out",

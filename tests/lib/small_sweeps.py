@@ -7,29 +7,14 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import soundfile
+from small_recognizer import write_recognizer
 
 from tinyvox.errors import DataError
-from tinyvox.exporters import export_pt2
-from tinyvox.model import card_path, save_card
-from tinyvox.speech import Source, Utterance, write_manifest
-from tinyvox.training import Architecture, TrainConfig, deepspeech
-
-RATE = 16000
 
 
 def prepare(folder: Path, recipes: int) -> None:
     """`net.pt2` with its card, `set.jsonl`, and so many recipes in `recipes`."""
-    card = TrainConfig(data=(Source(manifest=Path("x")),), output=Path("y")).card()
-    export_pt2(deepspeech(Architecture(width=32, context=2), card, 0), folder / "net.pt2")
-    save_card(card, card_path(folder / "net.pt2"))
-    rng = np.random.default_rng(0)
-    rows = []
-    for i in range(4):
-        soundfile.write(folder / f"{i}.wav", rng.standard_normal(RATE // 2) * 0.1, RATE)
-        rows.append(Utterance(folder / f"{i}.wav", 0.5, "one two", f"speaker {i}"))
-    write_manifest(folder / "set.jsonl", rows)
+    write_recognizer(folder, 4, 0.5)
     (folder / "recipes").mkdir()
     for i in range(recipes):
         text = f"steps: [{{quantize: {{method: kmeans, bits: {1 + i % 8}}}}}]\n"

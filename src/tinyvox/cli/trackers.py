@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any, Protocol
 
 from tinyvox.errors import TinyvoxError
+from tinyvox.packages import load_package
 from tinyvox.progress import Update
 
 FINISHED, FAILED = "finished", "failed"
@@ -33,11 +33,9 @@ class Tensorboard:
     """A run in TensorBoard's folder `runs`."""
 
     def __init__(self) -> None:
-        try:
-            written = importlib.import_module("torch.utils.tensorboard")
-        except ImportError as error:
-            raise _missing("tensorboard") from error
-        self._writer: Any = written.SummaryWriter()
+        use, name = "--log tensorboard", "tensorboard"
+        writing = load_package("torch.utils.tensorboard", use, name, TinyvoxError)
+        self._writer: Any = writing.SummaryWriter()
 
     def __call__(self, update: Update, /) -> None:
         """Write the numbers of the update, and its note."""
@@ -56,10 +54,7 @@ class Mlflow:
     """A run of MLflow, where its own environment variables say, by default beside the work."""
 
     def __init__(self) -> None:
-        try:
-            self._mlflow: Any = importlib.import_module("mlflow")
-        except ImportError as error:
-            raise _missing("mlflow") from error
+        self._mlflow: Any = load_package("mlflow", "--log mlflow", "mlflow", TinyvoxError)
         self._mlflow.start_run()
 
     def __call__(self, update: Update, /) -> None:
@@ -76,7 +71,3 @@ class Mlflow:
 
 TRACKERS: dict[str, type[Tensorboard | Mlflow]] = {"tensorboard": Tensorboard, "mlflow": Mlflow}
 """By what `--log` is given."""
-
-
-def _missing(package: str) -> TinyvoxError:
-    return TinyvoxError(f"--log {package} takes {package!r}; pip install {package}")

@@ -5,7 +5,6 @@ The acoustic model runs once. Then texts are searched for with one pair of weigh
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from tinyvox.evaluation.counting import Normalize
 from tinyvox.evaluation.error_rates import Errors, Tally, scored
 from tinyvox.evaluation.outputs import Outputs, outputs_of
 from tinyvox.model import Model
+from tinyvox.packages import load_package
 from tinyvox.progress import Progress, Update, counted, silent
 from tinyvox.runtime import Session
 from tinyvox.speech import Utterance
@@ -169,12 +169,7 @@ def weigh(
 
 def load_optuna() -> Any:
     """The package that searches. Raises ModelError where it is not installed."""
-    try:
-        return importlib.import_module("optuna")
-    except ModuleNotFoundError as error:
-        raise ModelError(
-            f"to tune alpha and beta takes {error.name!r}; pip install 'tinyvox[tune]'"
-        ) from None
+    return load_package("optuna", "to tune alpha and beta", "'tinyvox[tune]'", ModelError)
 
 
 def _study(search: BeamSearch, seed: int) -> Any:

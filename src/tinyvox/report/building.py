@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyvox.errors import DataError, FileError
+from tinyvox.packages import load_package
 from tinyvox.records import Result
 from tinyvox.report import bytes_used
 from tinyvox.report.curve import choose, curves, front
@@ -66,12 +66,7 @@ def check_installed() -> None:
 
 
 def _jinja() -> Any:
-    try:
-        return importlib.import_module("jinja2")
-    except ModuleNotFoundError as error:
-        raise FileError(
-            f"to write a report takes {error.name!r}; pip install 'tinyvox[report]'"
-        ) from error
+    return load_package("jinja2", "to write a report", "'tinyvox[report]'", FileError)
 
 
 def write_report(results: Sequence[Result], out: Path, chosen: str | None = None) -> None:

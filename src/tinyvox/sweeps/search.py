@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from typing import Any
 
 from tinyvox.errors import RecipeError
+from tinyvox.packages import load_package
 from tinyvox.recipe import Recipe
 from tinyvox.sweeps.request import Task
 
@@ -29,12 +29,7 @@ class Search:
     """
 
     def __init__(self, trials: int, seed: int) -> None:
-        try:
-            optuna = importlib.import_module("optuna")
-        except ModuleNotFoundError as error:
-            raise RecipeError(
-                f"--search takes {error.name!r}; pip install 'tinyvox[sweep]'"
-            ) from None
+        optuna = load_package("optuna", "--search", "'tinyvox[sweep]'", RecipeError)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         sampler = optuna.samplers.TPESampler(seed=seed % 2**32)
         self._study = optuna.create_study(directions=["minimize"] * 2, sampler=sampler)

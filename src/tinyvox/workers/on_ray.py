@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import socket
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyvox.errors import WorkerError
+from tinyvox.packages import load_package
 from tinyvox.workers.jobs import Function, Job, Jobs, Need, Outcome, attempt
 
 LOCAL = "local"
@@ -163,10 +163,5 @@ def _check_answers(address: str) -> None:
 
 
 def _imported() -> Any:
-    try:
-        return importlib.import_module("ray")
-    except ModuleNotFoundError as error:
-        raise WorkerError(
-            f"to work on a cluster takes {error.name!r}; pip install 'tinyvox[sweep]', or leave "
-            "--ray out"
-        ) from None
+    install = "'tinyvox[sweep]', or leave --ray out"
+    return load_package("ray", "to work on a cluster", install, WorkerError)
