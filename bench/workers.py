@@ -5,8 +5,8 @@
 
 A hundred short clips of noise, listed again and again in `part-*.jsonl` of a hundred lines each, go
 the way of `tinyvox eval` (`workflow.evaluate`, with `texts`) through the bundled 60x file: `alone`
-utterances by one process, all by several. Once a second the resident memory of this process and of
-its workers is read, and the time that they had a processor.
+utterances by one process, all by several. Ten times a second the resident memory of this process
+and of its workers is read, and the time that they had a processor.
 
 Throughput is by processor time: utterances over the seconds that all processes together had, the
 one that hands out the work included, times their number; from the first tenth of the run on. It is
@@ -37,7 +37,7 @@ from tinyvox.workflow import evaluate
 
 CLIPS, SECONDS, RATE = 100, 0.3, 16000
 TICKS, PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
-EVERY = 1.0
+EVERY = 0.1
 FIRST = 0.1
 """The share of a run after which all is loaded: memory and times count from there."""
 
@@ -73,7 +73,7 @@ class Watch:
 
     @contextmanager
     def looking(self) -> Iterator[None]:
-        """Look every second while the block runs, and at its end."""
+        """Look again and again while the block runs, and at its end."""
         ended = threading.Event()
 
         def look() -> None:
