@@ -5,7 +5,7 @@
 namespace tinyvox {
 namespace {
 
-constexpr size_t frame_counts[] = {1, 2, 3, 4, 5, 16, 17, max_frames};
+constexpr size_t frame_counts[] = {1, 2, 3, 4, 5, 8, 15, 16, 17, 31, max_frames};
 
 struct Kind {
   const char* form;

@@ -1,4 +1,5 @@
-// AVX-512 with VNNI and VBMI (Ice Lake, Zen 4 and later): the primitives only.
+// AVX-512 with VNNI and VBMI (Ice Lake, Zen 4 and later), and the same with AMX (Sapphire Rapids and
+// later). One file for both, so that they share all but the products of many frames.
 #if defined(__x86_64__)
 
 #include <immintrin.h>
@@ -150,12 +151,14 @@ struct Simd {
 
 #include "kernels/float.inl"
 #include "kernels/lowbit.inl"
+#include "kernels/tiles.inl"
+
+// vpdpbusd needs unsigned weights, hence an offset of 128.
+constexpr Kernels all = all_kernels<Chosen{.c6 = true, .u6 = false, .u7 = false}>("avx512", 128);
 
 }  // namespace
 
-// vpdpbusd needs unsigned weights, hence an offset of 128.
-constinit const Kernels kernels_avx512 =
-    all_kernels<Chosen{.c6 = true, .u6 = false, .u7 = false}>("avx512", 128);
+constinit const Kernels kernels_avx512 = all, kernels_amx = with_tiles(all);
 
 }  // namespace tinyvox
 

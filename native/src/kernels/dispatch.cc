@@ -8,6 +8,10 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #elif defined(__aarch64__) && defined(__linux__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
@@ -32,6 +36,27 @@ bool has_dot_products() {
 #endif
 
 #if defined(__x86_64__)
+bool has_avx512() {
+  return __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
+         __builtin_cpu_supports("avx512dq") != 0 && __builtin_cpu_supports("avx512vl") != 0 &&
+         __builtin_cpu_supports("avx512vbmi") != 0 && __builtin_cpu_supports("avx512vnni") != 0;
+}
+
+// Linux gives the registers of AMX to a process that asks for them; nobody else is asked here. It
+// refuses where it does not know them, or where a stack for signals is too small for them.
+bool has_amx() {
+#if defined(__linux__)
+  unsigned a, b, c, d;
+  if (!has_avx512() || __get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return false;
+  constexpr unsigned tiles = 1u << 24, of_int8 = 1u << 25;
+  if ((d & tiles) == 0 || (d & of_int8) == 0) return false;
+  constexpr long ask_for_state = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XTILEDATA
+  return syscall(SYS_arch_prctl, ask_for_state, tile_data) == 0;
+#else
+  return false;
+#endif
+}
+
 // Not every compiler knows this one by name. It needs what AVX2 needs, of the system also.
 bool has_avx_vnni() {
   unsigned a, b, c, d;
@@ -43,13 +68,8 @@ bool has_avx_vnni() {
 // The best first.
 constexpr Isa isas[] = {
 #if defined(__x86_64__)
-    {&kernels_avx512,
-     [] {
-       return __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
-              __builtin_cpu_supports("avx512dq") != 0 && __builtin_cpu_supports("avx512vl") != 0 &&
-              __builtin_cpu_supports("avx512vbmi") != 0 &&
-              __builtin_cpu_supports("avx512vnni") != 0;
-     }},
+    {&kernels_amx, has_amx},
+    {&kernels_avx512, has_avx512},
     {&kernels_avxvnni, has_avx_vnni},
     {&kernels_avx2,
      [] { return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0; }},

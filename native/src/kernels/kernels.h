@@ -203,7 +203,7 @@ struct Kernels {
 
 extern const Kernels kernels_scalar;
 #if defined(__x86_64__)
-extern const Kernels kernels_ssse3, kernels_avx2, kernels_avxvnni, kernels_avx512;
+extern const Kernels kernels_ssse3, kernels_avx2, kernels_avxvnni, kernels_avx512, kernels_amx;
 #elif defined(__aarch64__)
 extern const Kernels kernels_neon, kernels_dotprod;
 #elif defined(__wasm_simd128__)
