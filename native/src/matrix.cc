@@ -1,10 +1,35 @@
 #include "matrix.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "forms.h"
 
 namespace tinyvox {
+namespace {
+
+#include "kernels/transpose.inl"
+
+// To turn fewer frames takes longer than to multiply each alone.
+constexpr size_t least_turned = 4;
+// Frames and columns that are turned at once.
+constexpr size_t turned = 16;
+
+// Values [frames, stride] by columns, as in Activations.
+void turn(const int8_t* values, size_t frames, size_t stride, int8_t* to) {
+  using Bytes [[gnu::vector_size(turned)]] = int8_t;
+  for (size_t frame = 0; frame < frames; frame += turned)
+    for (size_t column = 0; column < stride; column += turned) {
+      Bytes square[turned] = {};
+      for (size_t i = 0; i < turned && frame + i < frames; ++i)
+        std::memcpy(&square[i], values + (frame + i) * stride + column, turned);
+      transpose(square);
+      for (size_t i = 0; i < turned; ++i)
+        std::memcpy(to + (column + i) * max_frames + frame, &square[i], turned);
+    }
+}
+
+}  // namespace
 
 const Tensor& leftmost(const Tensor& tensor) {
   return tensor.left ? leftmost(*tensor.left) : tensor;
@@ -22,16 +47,23 @@ void MatrixWork::reserve_fine(size_t columns, size_t rows) {
   if (memory_ == Memory::taken) take();
 }
 
+void MatrixWork::reserve_strays(size_t columns) {
+  stray_columns_ = std::max(stray_columns_, padded(columns));
+  if (memory_ == Memory::taken) take();
+}
+
 void MatrixWork::take() {
   values_.resize(max_frames * columns_);
   for (auto& between : between_) between.resize(max_frames * rows_);
   rest_.resize(max_frames * fine_columns_);
   low_.resize(max_frames * fine_rows_);
+  if (stray_columns_) by_column_.resize((stray_columns_ + 1) * max_frames);
 }
 
 size_t MatrixWork::bytes() const {
   const size_t floats = 2 * rows_ + fine_columns_ + fine_rows_;
-  return max_frames * (columns_ * sizeof(int8_t) + floats * sizeof(float));
+  const size_t turned = stray_columns_ ? stray_columns_ + 1 : 0;
+  return max_frames * ((columns_ + turned) * sizeof(int8_t) + floats * sizeof(float));
 }
 
 Leaf::Leaf(const Tensor& tensor, size_t first, size_t rows, const Kernels& kernels, Memory memory)
@@ -98,8 +130,21 @@ void Leaf::pack_codes(const Tensor& tensor, size_t first) {
         put_code(form, chunk, width, lane + i % 4, i / 4, code);
       }
     }
-    if (strays_count_) stray_ends_[row / height + 1] = static_cast<uint32_t>(strays_.size());
+    const bool last = row + 1 == rows_ || (row + 1) % height == 0;
+    if (strays_count_ && last) {
+      deal_strays(stray_ends_[row / height]);
+      stray_ends_[row / height + 1] = static_cast<uint32_t>(strays_.size());
+    }
   }
+}
+
+// Of a block from this stray on. One of the same row would have to wait for the sum of the one
+// before, so the quarters are dealt out in turn.
+void Leaf::deal_strays(size_t first) {
+  const std::vector<Stray> by_row(strays_.begin() + static_cast<ptrdiff_t>(first), strays_.end());
+  const size_t quarter = (by_row.size() + 3) / 4;
+  for (size_t i = 0, to = first; i < quarter; ++i)
+    for (size_t at = i; at < by_row.size(); at += quarter) strays_[to++] = by_row[at];
 }
 
 // The entry that is stored for an integer. What 4 bits do not hold of it goes to the strays.
@@ -194,7 +239,11 @@ void Leaf::apply_int8(const float* x, size_t frames, Results y, MatrixWork& work
     kernels_.quantize_i8(x + frame * columns_, columns_, stride,
                          work.values_.data() + frame * stride, work.scale_ + frame,
                          work.sum_ + frame);
-  const Activations inputs{work.values_.data(), work.scale_, work.sum_, frames, stride};
+  Activations inputs{work.values_.data(), work.scale_, work.sum_, frames, stride};
+  if (has_strays() && frames >= least_turned) {
+    turn(inputs.values, frames, stride, work.by_column_.data());
+    inputs.by_column = work.by_column_.data();
+  }
   work.threads_.share(blocks(), panel_blocks, rows_ * columns_ * frames,
                       [&](size_t first, size_t last) { multiply(first, last, inputs, y); });
 }
@@ -222,6 +271,7 @@ void Leaf::multiply(size_t first, size_t last, const Activations& x, Results y) 
 void PackedMatrix::reserve(MatrixWork& work) const {
   for (size_t i = 0; i < chain_.size(); ++i) {
     work.reserve(chain_[i]->columns(), i > 0 ? chain_[i]->rows() : 0);
+    if (chain_[i]->has_strays()) work.reserve_strays(chain_[i]->columns());
     if (chain_[i]->fine()) work.reserve_fine(chain_[i]->columns(), chain_[i]->rows());
   }
 }

@@ -13,11 +13,6 @@
 
 namespace tinyvox {
 
-// The most frames that a matrix multiplies at once: enough that reading the weights costs little,
-// and few enough that the activations stay in the second-level cache and a stream takes little
-// memory.
-inline constexpr size_t max_frames = 32;
-
 // Whether memory is taken, or only the size of it found out.
 enum class Memory : bool { taken, measured };
 
@@ -32,6 +27,8 @@ class MatrixWork {
   void reserve(size_t columns, size_t rows);
   // The same for a leaf of so many columns and rows whose input is fine.
   void reserve_fine(size_t columns, size_t rows);
+  // The same for a leaf of so many columns that has strays.
+  void reserve_strays(size_t columns);
   void take();  // what was measured
   size_t bytes() const;
 
@@ -41,8 +38,9 @@ class MatrixWork {
 
   Threads& threads_;
   Memory memory_;
-  size_t columns_ = 0, rows_ = 0, fine_columns_ = 0, fine_rows_ = 0;
+  size_t columns_ = 0, rows_ = 0, fine_columns_ = 0, fine_rows_ = 0, stray_columns_ = 0;
   std::vector<int8_t> values_;
+  std::vector<int8_t> by_column_;  // as in Activations
   std::vector<float> between_[2];
   std::vector<float> rest_, low_;  // of fine inputs: what int8 leaves out, and its products
   float scale_[max_frames];
@@ -63,6 +61,7 @@ class Leaf {
   size_t bytes() const;
   size_t products() const;  // to multiply one frame
   bool fine() const { return fine_; }
+  bool has_strays() const { return strays_count_ > 0; }
 
   void apply(const float* x, size_t frames, float* y, MatrixWork& work, const End& end) const;
 
@@ -75,6 +74,7 @@ class Leaf {
   void pack_codes(const Tensor& tensor, size_t first);
   template <Form form>
   uint8_t entry(int integer, size_t row, size_t column);
+  void deal_strays(size_t first);
   void set_table(const Tensor& tensor);
   void set_row_tables(const Tensor& tensor, size_t first);
   size_t blocks() const;         // of rows

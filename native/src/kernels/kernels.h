@@ -10,6 +10,8 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <span>
+#include <utility>
 
 namespace tinyvox {
 
@@ -125,10 +127,21 @@ struct Weights {
   const uint32_t* stray_ends;  // [stray_ends[b], stray_ends[b + 1]); null if there are none
 };
 
+// Of a block of rows.
+inline std::span<const Stray> strays_of(const Weights& w, size_t block) {
+  if (!w.stray_ends) return {};
+  return {w.strays + w.stray_ends[block], w.strays + w.stray_ends[block + 1]};
+}
+
 struct WeightsF32 {
   const float* values;  // [rows, columns]
   size_t rows, columns;
 };
+
+// The most frames that a matrix multiplies at once: enough that reading the weights costs little,
+// and few enough that the activations stay in the second-level cache and a stream takes little
+// memory.
+inline constexpr size_t max_frames = 32;
 
 // Frames as int8: x = values * scale.
 struct Activations {
@@ -136,6 +149,9 @@ struct Activations {
   const float* scale;    // [frames]
   const int32_t* sum;    // [frames], of the values
   size_t frames, stride;
+  // For strays, where there are several frames, at most max_frames: the same values by columns,
+  // [columns, max_frames], and room for a vector more. Else null.
+  const int8_t* by_column = nullptr;
 };
 
 // What the offset of the entries adds to the sums of a frame. Like the sums of every set it is

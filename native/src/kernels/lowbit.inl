@@ -19,6 +19,8 @@
 // rows and frames are unrolled. Unpacked weights are used for all frames of the tile, and an
 // activation for all of its rows.
 
+#include "kernels/transpose.inl"
+
 // Bytes of weights that fit a second-level cache beside the activations. So many rows are
 // multiplied by all frames before the next rows are read.
 constexpr size_t cached_bytes = size_t{1} << 18;
@@ -46,18 +48,38 @@ inline auto total(const typename Simd::Integers (&sums)[parts]) {
   return parts == 2 ? Simd::add(sums[0], sums[parts - 1]) : sums[0];
 }
 
-// Adds the products that the strays of a block leave out of its sums, [frames, blocks].
-inline void add_strays(typename Simd::Integers* sums, int blocks, int frames, const Weights& w,
-                       const Activations& x, size_t block, size_t frame) {
-  const int8_t* values = x.values + frame * x.stride;
-  for (uint32_t i = w.stray_ends[block]; i < w.stray_ends[block + 1]; ++i) {
-    const Stray stray = w.strays[i];
-    for (int f = 0; f < frames; ++f) {
-      char* sum = reinterpret_cast<char*>(sums + f * blocks) + stray.row * sizeof(int32_t);
-      uint32_t total;
-      __builtin_memcpy(&total, sum, sizeof total);
-      total += static_cast<uint32_t>(stray.more * values[f * x.stride + stray.column]);
-      __builtin_memcpy(sum, &total, sizeof total);
+// Adds the products that the strays of a block leave out of the sums of its rows, for one frame.
+inline void add_strays(typename Simd::Integers& sums, std::span<const Stray> strays,
+                       const int8_t* values) {
+  uint32_t rows[Simd::rows];
+  __builtin_memcpy(rows, &sums, sizeof rows);
+  for (const Stray stray : strays)
+    rows[stray.row] += static_cast<uint32_t>(stray.more * values[stray.column]);
+  __builtin_memcpy(static_cast<void*>(&sums), rows, sizeof rows);
+}
+
+// The same for the frames of a tile, sums [frames, blocks], as many at once as a block has rows: a
+// stray is multiplied by all of them, and what is missing, [rows, frames], is turned before it is
+// added. What is computed for frames after those of the tile is left out.
+inline void add_strays_by_column(typename Simd::Integers* sums, int blocks, int frames,
+                                 std::span<const Stray> strays, const Activations& x,
+                                 size_t frame) {
+  using Lanes [[gnu::vector_size(4 * Simd::rows)]] = uint32_t;
+  using Bytes [[gnu::vector_size(Simd::rows)]] = int8_t;
+  for (; frames > 0; frames -= Simd::rows, frame += Simd::rows, sums += Simd::rows * blocks) {
+    Lanes missing[Simd::rows] = {};
+    for (const Stray stray : strays) {
+      Bytes values;
+      __builtin_memcpy(&values, x.by_column + stray.column * max_frames + frame, sizeof values);
+      missing[stray.row] +=
+          static_cast<uint32_t>(stray.more) * __builtin_convertvector(values, Lanes);
+    }
+    transpose(missing);
+    for (int f = 0; f < frames && f < static_cast<int>(Simd::rows); ++f) {
+      Lanes total;
+      __builtin_memcpy(&total, sums + f * blocks, sizeof total);
+      total += missing[f];
+      __builtin_memcpy(static_cast<void*>(sums + f * blocks), &total, sizeof total);
     }
   }
 }
@@ -66,9 +88,15 @@ inline void add_strays(typename Simd::Integers* sums, int blocks, int frames, co
 [[gnu::noinline]] void store_tile(typename Simd::Integers* sums, int blocks, int frames,
                                   const Weights& w, const Activations& x, size_t block,
                                   size_t frame, const Results& y) {
-  for (int b = 0; w.stray_ends && b < blocks; ++b)
-    if ((block + b) * Simd::rows < w.rows)
-      add_strays(sums + b, blocks, frames, w, x, block + b, frame);
+  for (int b = 0; w.stray_ends && b < blocks && (block + b) * Simd::rows < w.rows; ++b) {
+    const std::span<const Stray> strays = strays_of(w, block + b);
+    if (x.by_column && frames > 1) {
+      add_strays_by_column(sums + b, blocks, frames, strays, x, frame);
+      continue;
+    }
+    for (int f = 0; f < frames; ++f)
+      add_strays(sums[f * blocks + b], strays, x.values + (frame + f) * x.stride);
+  }
   for (int f = 0; f < frames; ++f)
     for (int b = 0; b < blocks; ++b, ++sums)
       if (const size_t row = (block + b) * Simd::rows; row < w.rows)

@@ -1,6 +1,4 @@
 // The reference of every kernel, in plain C++; it also runs on processors without a faster set.
-#include <span>
-
 #include "kernels/kernels.h"
 
 namespace tinyvox {
@@ -22,11 +20,6 @@ int32_t entry_at(const Weights& w, size_t row, size_t column) {
   if constexpr (form == Form::r2)
     return static_cast<int8_t>(w.table[block * width + 4 * (row % block_rows) + code]);
   return static_cast<int8_t>(w.table[code]);
-}
-
-std::span<const Stray> strays_of(const Weights& w, size_t block) {
-  if (!w.stray_ends) return {};
-  return {w.strays + w.stray_ends[block], w.strays + w.stray_ends[block + 1]};
 }
 
 template <Form form>

@@ -105,15 +105,18 @@ inline void tile_pair(const Weights& w, const TileInputs& x, size_t block,
   _tile_zero(1);
   _tile_zero(2);
   _tile_zero(3);
-  for (size_t chunk = 0, turn = 0; chunk < w.chunks; chunk += at_once, turn ^= 1) {
+  const auto unpack = [&](size_t chunk, uint8_t* to) {
     const size_t chunks = w.chunks - chunk < at_once ? w.chunks - chunk : at_once;
     for (size_t b = 0; b < tile_blocks; ++b)
-      unpack_tile<form>(w, block + b, chunk, chunks, lookups[b], unpacked[turn] + b * bytes);
+      unpack_tile<form>(w, block + b, chunk, chunks, lookups[b], to + b * bytes);
+  };
+  unpack(0, unpacked[0]);
+  for (size_t chunk = 0, turn = 0; chunk < w.chunks; chunk += at_once, turn ^= 1) {
+    if (chunk + at_once < w.chunks) unpack(chunk + at_once, unpacked[turn ^ 1]);
     const size_t column = chunk * packing_of(form).columns();
-    if (column + tile_bytes <= x.stride)
-      multiply_tiles(x.values + column, x.stride, second, unpacked[turn]);
-    else
-      multiply_tiles(x.last, tile_bytes, second, unpacked[turn]);
+    const bool whole = column + tile_bytes <= x.stride;
+    multiply_tiles(whole ? x.values + column : x.last, whole ? x.stride : tile_bytes, second,
+                   unpacked[turn]);
   }
   constexpr size_t apart = tile_blocks * sizeof *sums;
   _tile_stored(0, sums, apart);
