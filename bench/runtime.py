@@ -14,7 +14,7 @@ Then whole DeepSpeech models (`lib/whole_model.py`), and with `--hour` an hour o
 
 What the machine needs at least for a call is the larger of two: bytes of codes (of as many bits as
 they have) over the bandwidth of reading as many bytes in turn, and products over what the
-instruction that multiplies gives alone: vpdpbusd, or vpmaddubsw with TINYVOX_ISA=avx2.
+instruction that multiplies gives alone: tdpbsud (amx), vpdpbusd (avx512), vpmaddubsw (avx2).
 Both are measured in the same rounds (`lib/probes.py`, which needs a C++ compiler).
 """
 

@@ -86,6 +86,29 @@ size_t multiply_by(size_t rounds) {
   return rounds * sums * One::products;
 }
 
+// The same in the tiles of AMX: 16 by 16 sums of 64 products.
+#if defined(__AMX_INT8__)
+size_t multiply_tiles(size_t rounds) {
+  struct alignas(64) {
+    uint8_t palette = 1, rest[15] = {};
+    uint16_t bytes[16] = {64, 64, 64, 64, 64, 64};
+    uint8_t rows[16] = {16, 16, 16, 16, 16, 16};
+  } shapes;
+  asm volatile("" : : : "memory");
+  _tile_loadconfig(&shapes);
+  for (size_t i = 0; i < rounds; ++i) {
+    _tile_dpbsud(0, 4, 5);
+    _tile_dpbsud(1, 4, 5);
+    _tile_dpbsud(2, 4, 5);
+    _tile_dpbsud(3, 4, 5);
+  }
+  _tile_release();
+  return rounds * 4 * 16 * 16 * 64;
+}
+#else
+size_t multiply_tiles(size_t) { return 0; }
+#endif
+
 }  // namespace
 
 extern "C" {
@@ -96,10 +119,12 @@ void read_bytes(const uint8_t* data, size_t bytes, size_t passes, size_t streams
     (streams == 1 ? read_once<1> : read_once<4>)(data, bytes);
 }
 
-// Multiplies bytes by an instruction, by its number; returns how many, 0 where it does not exist.
+// Multiplies bytes by an instruction, by its number; returns how many, 0 where it does not exist. The
+// process must have asked for tiles before, as `tinyvox` does.
 size_t multiply(size_t instruction, size_t rounds) {
   constexpr size_t (*all[])(size_t) = {multiply_by<vnni_512>, multiply_by<vnni_256>,
-                                       multiply_by<pairs_256>, multiply_by<pairs_128>};
+                                       multiply_by<pairs_256>, multiply_by<pairs_128>,
+                                       multiply_tiles};
   return all[instruction](rounds);
 }
 }

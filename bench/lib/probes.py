@@ -22,9 +22,9 @@ AT_ONCE = 1 << 20
 CHOICE = 0.05
 """Seconds for the choice between one stream and four."""
 ROUNDS = 20_000
-INSTRUCTIONS = {"avx512": 0, "avxvnni": 1, "avx2": 2, "ssse3": 3}
+INSTRUCTIONS = {"avx512": 0, "avxvnni": 1, "avx2": 2, "ssse3": 3, "amx": 4}
 """What the kernels of an instruction set multiply by, as `probes.cc` numbers it."""
-NAMES = ("vpdpbusd, 512 bits", "vpdpbusd, 256 bits", "vpmaddubsw", "pmaddubsw")
+NAMES = ("vpdpbusd, 512 bits", "vpdpbusd, 256 bits", "vpmaddubsw", "pmaddubsw", "tdpbsud")
 
 
 @dataclass(frozen=True)

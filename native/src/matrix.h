@@ -9,6 +9,7 @@
 
 #include "file.h"
 #include "kernels/kernels.h"
+#include "large_pages.h"
 #include "threads.h"
 
 namespace tinyvox {
@@ -91,8 +92,8 @@ class Leaf {
   std::optional<Form> form_;  // empty: float
   bool fine_ = false;         // its input is two numbers of 8 bits
   size_t rows_, columns_, chunks_ = 0;
-  std::vector<float> dense_;    // [rows, columns]
-  std::vector<uint8_t> codes_;  // from here on as in Weights
+  std::vector<float> dense_;                         // [rows, columns]
+  std::vector<uint8_t, LargePages<uint8_t>> codes_;  // from here on as in Weights
   std::vector<uint8_t> table_;
   std::vector<float> scale_;  // with the step of the table
   int32_t offset_ = 0;

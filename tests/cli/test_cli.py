@@ -328,7 +328,7 @@ def test_bench_gives_its_keys(folder: Path) -> None:
     facts = run_json("bench", folder / "net.tvx", "--against", folder / "net.pt2")
     for key in ("ms_per_frame", "rtf", "load_ms", "resident_bytes", "original_ms_per_frame"):
         assert facts[key] > 0, key
-    assert facts["isa"] in {"scalar", "ssse3", "avx2", "avxvnni", "avx512"}
+    assert facts["isa"] in {"scalar", "ssse3", "avx2", "avxvnni", "avx512", "amx"}
 
 
 def test_finetune_on_a_manifest(folder: Path) -> None:

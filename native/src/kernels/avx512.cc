@@ -1,5 +1,5 @@
-// AVX-512 with VNNI and VBMI (Ice Lake, Zen 4 and later), and the same with AMX (Sapphire Rapids and
-// later). One file for both, so that they share all but the products of many frames.
+// AVX-512 with VNNI and VBMI (Ice Lake, Zen 4 and later), and the same with AMX (Sapphire Rapids
+// and later). One file for both, so that they share all but the products of many frames.
 #if defined(__x86_64__)
 
 #include <immintrin.h>

@@ -148,7 +148,9 @@ void tile_gemm_i8(const Weights& w, const Activations& x, Results y) {
 // The kernels of AVX-512, but for these.
 constexpr Kernels with_tiles(Kernels all) {
   all.isa = "amx";
-  const auto set = [&]<Form form>() { all.gemm_i8[static_cast<size_t>(form)] = tile_gemm_i8<form>; };
+  const auto set = [&]<Form form>() {
+    all.gemm_i8[static_cast<size_t>(form)] = tile_gemm_i8<form>;
+  };
   set.template operator()<Form::c1>();
   set.template operator()<Form::c2>();
   set.template operator()<Form::r2>();
