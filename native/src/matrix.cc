@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 
 #include "forms.h"
 
@@ -105,37 +106,78 @@ void Leaf::pack_dense(const Tensor& tensor, size_t first) {
 
 template <Form form>
 void Leaf::pack_codes(const Tensor& tensor, size_t first) {
-  constexpr Packing packing = packing_of(form);
-  const size_t height = kernels_.block_rows, width = 4 * height;
+  const size_t height = kernels_.block_rows;
   if (form == Form::r2)
     set_row_tables(tensor, first);
   else if (has_table(form))
     set_table(tensor);
   RowIntegers integers(tensor);
+  Entries entries;
+  std::iota(entries.begin(), entries.end(), uint8_t{0});
   for (size_t row = 0; row < rows_; ++row) {
-    const Integers* entries = nullptr;
-    if (!has_table(form)) {
-      entries = &integers(first + row);
-      scale_[row] = entries->scaled(scale_[row]);
+    const Integers* levels = has_table(form) ? nullptr : &integers(first + row);
+    if (levels) {
+      scale_[row] = levels->scaled(scale_[row]);
+      entries = entries_of<form>(*levels);
     }
     const uint8_t* codes = tensor.codes.data() + (first + row) * columns_;
-    uint8_t* chunk = codes_.data() + chunk_at(chunks_, row / height, 0) * chunk_bytes();
-    const size_t lane = 4 * (row % height);
-    for (size_t start = 0; start < columns_;
-         start += packing.columns(), chunk += panel_blocks * chunk_bytes()) {
-      const size_t some = std::min(packing.columns(), columns_ - start);
-      for (size_t i = 0; i < some; ++i) {
-        uint8_t code = codes[start + i];
-        if (!has_table(form)) code = entry<form>(entries->values[code], row, start + i);
-        put_code(form, chunk, width, lane + i % 4, i / 4, code);
-      }
-    }
+    pack_row<form>(codes, row, entries);
+    if (form == Form::g4 && levels && strays_count_) add_strays(codes, row, *levels);
     const bool last = row + 1 == rows_ || (row + 1) % height == 0;
     if (strays_count_ && last) {
       deal_strays(stray_ends_[row / height]);
       stray_ends_[row / height + 1] = static_cast<uint32_t>(strays_.size());
     }
   }
+}
+
+// A word of four columns at a time: codes of several quads do not meet in a byte.
+template <Form form>
+void Leaf::pack_row(const uint8_t* codes, size_t row, const Entries& entries) {
+  constexpr Packing packing = packing_of(form);
+  const size_t height = kernels_.block_rows, width = 4 * height, lane = 4 * (row % height);
+  uint8_t* chunk = codes_.data() + chunk_at(chunks_, row / height, 0) * chunk_bytes();
+  for (size_t start = 0; start < columns_;
+       start += packing.columns(), chunk += panel_blocks * chunk_bytes()) {
+    uint8_t some[packing.columns()] = {};
+    const size_t count = std::min(packing.columns(), columns_ - start);
+    for (size_t i = 0; i < count; ++i) some[i] = entries[codes[start + i]];
+    if constexpr (form == Form::c6) {
+      for (size_t i = 0; i < count; ++i) put_code(form, chunk, width, lane + i % 4, i / 4, some[i]);
+      continue;
+    }
+    uint32_t words[packing.quads], packed[packing.registers] = {};
+    std::memcpy(words, some, sizeof words);
+    for (size_t quad = 0; quad < packing.quads; ++quad)
+      packed[packing.bits == 8 ? quad : 0] |= words[quad]
+                                              << (packing.bits == 8 ? 0 : packing.bits * quad);
+    for (size_t i = 0; i < packing.registers; ++i)
+      std::memcpy(chunk + i * width + lane, &packed[i], sizeof packed[i]);
+  }
+}
+
+// The entries that are stored for the codes of a row.
+template <Form form>
+Leaf::Entries Leaf::entries_of(const Integers& levels) const {
+  Entries entries{};
+  for (size_t code = 0; code < levels.values.size(); ++code) {
+    const int whole = levels.values[code] + offset_;
+    entries[code] = static_cast<uint8_t>(form == Form::g4 ? std::clamp(whole, 0, 15) : whole);
+  }
+  return entries;
+}
+
+// What the entries of g4 do not hold of a row.
+void Leaf::add_strays(const uint8_t* codes, size_t row, const Integers& levels) {
+  std::array<int32_t, 256> more{};
+  for (size_t code = 0; code < levels.values.size(); ++code) {
+    const int whole = levels.values[code] + offset_;
+    more[code] = whole - std::clamp(whole, 0, 15);
+  }
+  for (size_t column = 0; column < columns_; ++column)
+    if (more[codes[column]] != 0)
+      strays_.push_back({static_cast<uint32_t>(column),
+                         static_cast<uint32_t>(row % kernels_.block_rows), more[codes[column]]});
 }
 
 // Of a block from this stray on. One of the same row would have to wait for the sum of the one
@@ -145,18 +187,6 @@ void Leaf::deal_strays(size_t first) {
   const size_t quarter = (by_row.size() + 3) / 4;
   for (size_t i = 0, to = first; i < quarter; ++i)
     for (size_t at = i; at < by_row.size(); at += quarter) strays_[to++] = by_row[at];
-}
-
-// The entry that is stored for an integer. What 4 bits do not hold of it goes to the strays.
-template <Form form>
-uint8_t Leaf::entry(int integer, size_t row, size_t column) {
-  const int whole = integer + offset_;
-  if (form != Form::g4) return static_cast<uint8_t>(whole);
-  const int some = std::clamp(whole, 0, 15);
-  if (whole != some)
-    strays_.push_back({static_cast<uint32_t>(column),
-                       static_cast<uint32_t>(row % kernels_.block_rows), whole - some});
-  return static_cast<uint8_t>(some);
 }
 
 // One table for all rows.

@@ -1,6 +1,7 @@
 // Weight matrices, packed in the form that a kernel multiplies.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -8,6 +9,7 @@
 #include <vector>
 
 #include "file.h"
+#include "forms.h"
 #include "kernels/kernels.h"
 #include "large_pages.h"
 #include "threads.h"
@@ -73,8 +75,12 @@ class Leaf {
   void pack_dense(const Tensor& tensor, size_t first);
   template <Form form>
   void pack_codes(const Tensor& tensor, size_t first);
+  using Entries = std::array<uint8_t, 256>;  // by code
   template <Form form>
-  uint8_t entry(int integer, size_t row, size_t column);
+  void pack_row(const uint8_t* codes, size_t row, const Entries& entries);
+  template <Form form>
+  Entries entries_of(const Integers& levels) const;
+  void add_strays(const uint8_t* codes, size_t row, const Integers& levels);
   void deal_strays(size_t first);
   void set_table(const Tensor& tensor);
   void set_row_tables(const Tensor& tensor, size_t first);
