@@ -6,7 +6,7 @@
 // Of weights and frames: two tiles of each, and the four of their sums.
 constexpr size_t tile_rows = 16, tile_bytes = 64, tile_blocks = 2, tile_frames = 2 * tile_rows;
 // A tile is read whole, so few frames are faster without tiles.
-constexpr size_t least_tile_frames = 8;
+constexpr size_t least_tile_frames = 5;
 
 // The operand of ldtilecfg.
 struct alignas(64) TileShapes {
