@@ -46,6 +46,11 @@ def expand(call: Call) -> Stream:
     return repeated(call.graph, call.graph.whole(stream), shape)
 
 
+def overwritten(call: Call) -> Stream:
+    """`copy(self, src)`: all of a tensor filled with other values."""
+    return expand(call.given(self=call.stream("src")))
+
+
 def _checked(call: Call, stream: Stream) -> Stream:
     if tuple(call.result.shape) != stream.shape:
         raise ImporterError(
@@ -275,6 +280,7 @@ _WHERE = Unusable("the places of the largest values are used, expected the value
 AXIS_OPERATORS: dict[str, Callable[[Call], Any]] = {
     **dict.fromkeys(("alias", "clone", "contiguous", "detach", "lift_fresh"), unchanged),
     **dict.fromkeys(("expand", "expand_as"), expand),
+    "copy": overwritten,
     **dict.fromkeys(("lift_fresh_copy", "to", "_to_copy"), unchanged),
     **dict.fromkeys(("dropout", "feature_dropout", "alpha_dropout"), dropout),
     "permute": permute,

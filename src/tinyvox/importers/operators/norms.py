@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,10 +12,12 @@ from torch import Tensor
 
 from tinyvox.errors import ImporterError
 from tinyvox.importers import axis_operations as operations
+from tinyvox.importers.operators.arithmetic import add, divide, multiply, scaled_by, subtract
 from tinyvox.importers.operators.call import Call
-from tinyvox.importers.per_frame import in_order_of_dims, outside
+from tinyvox.importers.per_frame import in_order_of_dims, linear_map, outside, rearranged
+from tinyvox.importers.reduction import reduced
 from tinyvox.importers.signal import Axis, Stream, feature_dims
-from tinyvox.model import BatchNorm, LayerNorm, Unflatten
+from tinyvox.model import Activation, BatchNorm, LayerNorm, Unflatten
 
 
 def batch_norm(call: Call) -> Stream:
@@ -124,8 +127,7 @@ def _check_features(stream: Stream, dims: Sequence[int]) -> None:
 
 
 def group_norm(call: Call) -> Stream:
-    """`group_norm(input, num_groups, weight, bias, eps)` of features alone: dimension 1 has the
-    channels."""
+    """`group_norm(input, num_groups, weight, bias, eps)`: dimension 1 has the channels."""
     return _grouped(call, call["num_groups"])
 
 
@@ -142,6 +144,8 @@ def instance_norm(call: Call) -> Stream:
 
 def _grouped(call: Call, groups: int) -> Stream:
     stream = call.whole("input")
+    if len(times := [dim for dim in range(2, len(stream.axes)) if stream.is_time(dim)]) == 1:
+        return _over_utterance(call, stream, times[0], groups)
     _check_features(stream, range(1, len(stream.axes)))
     channels, size = stream.shape[1], math.prod(stream.shape[1:])
     stream = in_order_of_dims(call.graph, stream)
@@ -153,6 +157,35 @@ def _grouped(call: Call, groups: int) -> Stream:
         )
     )
     return _normalized_flat(call, stream, LayerNorm(weight, bias, call["eps"], "layer", groups))
+
+
+def _over_utterance(call: Call, stream: Stream, time: int, groups: int) -> Stream:
+    """Each group of channels with mean 0 and variance 1 over all frames; then the factors and
+    offsets of the channels."""
+    mean = _means(call, stream, time, groups)
+    centered = subtract(call.given(self=stream, other=mean))
+    squares = multiply(call.given(self=centered, other=centered))
+    variance = _means(call, squares, time, groups)
+    node = call.graph.add(Activation("sqrt"), scaled_by(call, variance.node, 1.0, call["eps"]))
+    deviation = dataclasses.replace(variance, node=node)
+    found = divide(call.given(self=centered, other=deviation))
+    for name, apply in (("weight", multiply), ("bias", add)):
+        if call[name] is not None:
+            values = call.tensor(name).view(-1, *[1] * (len(stream.axes) - 2))
+            found = apply(call.given(self=found, other=values))
+    return found
+
+
+def _means(call: Call, stream: Stream, time: int, groups: int) -> Stream:
+    """The mean of each group of channels over all frames, once for each of its channels."""
+    graph, rest = call.graph, [1] * (len(stream.axes) - 2)
+    each = stream.shape[1] // groups
+    mean = linear_map(
+        graph,
+        reduced(graph, stream, "mean", (time,), True),
+        lambda frame: frame.reshape(groups, -1).mean(1).view(1, groups, *rest),
+    )
+    return rearranged(graph, mean, lambda frame: frame.repeat_interleave(each, 1))
 
 
 NORM_OPERATORS: dict[str, Callable[[Call], Any]] = {

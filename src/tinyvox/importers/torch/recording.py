@@ -29,11 +29,14 @@ aten = torch.ops.aten
 
 _DECIDES = frozenset(("item", "_local_scalar_dense", "is_nonzero", "equal", "allclose"))
 """Operators that give Python a value of a tensor."""
+_FILLS = frozenset(("zero", "fill"))
+"""Operators in place after which a tensor is a constant."""
 _MOVES = frozenset(
-    "_to_copy _unsafe_view alias clone detach permute reshape select slice squeeze t transpose "
-    "unsqueeze view".split()
+    "_to_copy _unsafe_view alias clamp clamp_min clone detach permute reshape select slice squeeze "
+    "t transpose unsqueeze view".split()
 )
-"""Operators that give the values of a tensor in another shape, order or type, or some of them."""
+"""Operators that give the values of a tensor in another shape, order or type, or some of them, or
+between limits."""
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -109,6 +112,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._writes.note(func, args, found)
             return found
         if self._is_written(func, args):
+            return func(*args, **kwargs)
+        if (
+            name in _FILLS
+            and id(args[0]) in self._known
+            and not any(map(self._depends, tensors[1:]))
+        ):
+            del self._known[id(args[0])]
+            self._change(args[0])
             return func(*args, **kwargs)
         if any(map(self._is_stale, tensors)):
             raise ImporterError(
