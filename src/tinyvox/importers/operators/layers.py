@@ -84,10 +84,12 @@ def addmm(call: Call) -> Stream:
 _MEMORY = Unusable("the final cell state is used, expected outputs or final hidden states alone")
 
 
-def recurrent(kind: str) -> Callable[[Call], tuple[Stream, *tuple[States | Unusable, ...]]]:
+def recurrent(
+    kind: str,
+) -> Callable[[Call], tuple[Stream, States | Unusable, *tuple[Unusable, ...]]]:
     """The handler of `aten.lstm.input`, `aten.gru.input` and the like."""
 
-    def handler(call: Call) -> tuple[Stream, *tuple[States | Unusable, ...]]:
+    def handler(call: Call) -> tuple[Stream, States | Unusable, *tuple[Unusable, ...]]:
         stream = call.graph.settled(call.stream("input"))
         alone: list[str] = []
         each_frame = runs_along_batch(call.graph, stream, *_batch_and_time(call))
@@ -107,11 +109,9 @@ def recurrent(kind: str) -> Callable[[Call], tuple[Stream, *tuple[States | Unusa
             node = call.graph.add(_layer(kind, cells, stream.backwards), node)
         outputs = call.result
         axes = stream.with_axis(2, Axis("feature", outputs[0].shape[2]))
-        found = stream.becomes(node, axes)
-        if each_frame:
-            return found, *(_MEMORY for _ in outputs[1:])
         states = States(tuple(alone), stream.axes[0 if call["batch_first"] else 1])
-        return (found, states, *(_MEMORY for _ in outputs[2:]))
+        hidden = _MEMORY if each_frame else states
+        return (stream.becomes(node, axes), hidden, *(_MEMORY for _ in outputs[2:]))
 
     return handler
 

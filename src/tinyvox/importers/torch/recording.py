@@ -111,15 +111,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             found = func(*args, **kwargs)
             self._writes.note(func, args, found)
             return found
-        if self._is_written(func, args):
-            return func(*args, **kwargs)
-        if (
-            name in _FILLS
-            and id(args[0]) in self._known
-            and not any(map(self._depends, tensors[1:]))
-        ):
-            del self._known[id(args[0])]
-            self._change(args[0])
+        if self._is_written(func, args) or self._is_emptied(func, args, tensors):
             return func(*args, **kwargs)
         if any(map(self._is_stale, tensors)):
             raise ImporterError(
@@ -172,6 +164,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for each in (whole, *self._writes.parts_of(whole)):
             self._known.pop(id(each), None)
         self._valid[_storage(whole)] = set()
+        return True
+
+    def _is_emptied(self, func: OpOverload, args: tuple[Any, ...], tensors: list[Tensor]) -> bool:
+        """Whether this makes a tensor a constant."""
+        fills = operator_name(func) in _FILLS and id(args[0]) in self._known
+        if not fills or any(map(self._depends, tensors[1:])):
+            return False
+        del self._known[id(args[0])]
+        self._change(args[0])
         return True
 
     def _keep(self, tensor: Tensor, value: Value) -> None:
