@@ -132,6 +132,32 @@ def test_norms_of_channels_over_bands_and_an_utterance(norm: nn.Module, tmp_path
     check(module, from_torch(module, torch.randn(1, FRAMES, FEATURES)), tmp_path, 5, 61)
 
 
+def deviations(x: Tensor, linear: nn.Module) -> Tensor:
+    """Features normalized over an utterance, as some do it for each speaker."""
+    x = (x - x.mean(1, keepdim=True)) / (x.std(1, keepdim=True) + 1e-10)
+    return linear(x)  # type: ignore[no-any-return]
+
+
+def biased(x: Tensor, linear: nn.Module) -> Tensor:
+    mean, variance = x.mean(1, keepdim=True), x.var(1, unbiased=False, keepdim=True)
+    return linear((x - mean) / torch.sqrt(variance + 1e-3))  # type: ignore[no-any-return]
+
+
+def level(x: Tensor, linear: nn.Module) -> Tensor:
+    """Divided by the mean of all values of an utterance, as FullSubNet does."""
+    x = x[:, None].abs()
+    x = x / (x.mean(dim=(1, 2, 3), keepdim=True) + 1e-5)
+    return linear(x[:, 0])  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("function", [deviations, biased, level])
+def test_norms_over_an_utterance_that_are_written_out(
+    function: Callable[..., Tensor], tmp_path: Path
+) -> None:
+    module = Function(function, linear=nn.Linear(FEATURES, 4))
+    check(module, from_torch(module, torch.randn(1, FRAMES, FEATURES)), tmp_path, 5, 61)
+
+
 ALONG_BATCH: dict[str, Callable[..., nn.Module]] = {
     "lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN,
 }  # fmt: skip

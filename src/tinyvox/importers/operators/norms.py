@@ -72,6 +72,8 @@ def frame_norm(call: Call) -> Stream:
     """What `fusion_norms` found: a norm that the source writes step by step."""
     stream, weight, factor = call.whole("input"), call["weight"], call["factor"]
     dims = [stream.dim(dim) for dim in call["dims"]]
+    if len(dims) == 1 and stream.is_time(dims[0]) and call["kind"] == "layer":
+        return _each_over_time(call, stream, dims[0])
     factors = torch.full([stream.shape[dim] for dim in dims], factor)
     if weight is not None:
         shape = [1 if i not in dims else stream.shape[i] for i in range(len(stream.axes))]
@@ -159,21 +161,37 @@ def _grouped(call: Call, groups: int) -> Stream:
     return _normalized_flat(call, stream, LayerNorm(weight, bias, call["eps"], "layer", groups))
 
 
+def _each_over_time(call: Call, stream: Stream, time: int) -> Stream:
+    """What `fusion_norms` found: each feature with mean 0 and variance 1 over all frames."""
+    count, factor = stream.shape[time], call["factor"] ** -2
+    kind = "variance" if math.isclose(factor, 1, rel_tol=1e-6) else "variance_unbiased"
+    if kind == "variance_unbiased" and not math.isclose(factor * (count - 1), count, rel_tol=1e-6):
+        raise ImporterError(f"divides {stream} by {factor:.3g} times the variance over time")
+    mean, variance = (reduced(call.graph, stream, each, (time,), True) for each in ("mean", kind))
+    centered = subtract(call.given(self=stream, other=mean))
+    found = _over_deviation(call, centered, variance, call["eps"] * factor)
+    weight = call["weight"]
+    return found if weight is None else multiply(call.given(self=found, other=weight))
+
+
 def _over_utterance(call: Call, stream: Stream, time: int, groups: int) -> Stream:
     """Each group of channels with mean 0 and variance 1 over all frames; then the factors and
     offsets of the channels."""
     mean = _means(call, stream, time, groups)
     centered = subtract(call.given(self=stream, other=mean))
     squares = multiply(call.given(self=centered, other=centered))
-    variance = _means(call, squares, time, groups)
-    node = call.graph.add(Activation("sqrt"), scaled_by(call, variance.node, 1.0, call["eps"]))
-    deviation = dataclasses.replace(variance, node=node)
-    found = divide(call.given(self=centered, other=deviation))
+    found = _over_deviation(call, centered, _means(call, squares, time, groups), call["eps"])
     for name, apply in (("weight", multiply), ("bias", add)):
         if call[name] is not None:
             values = call.tensor(name).view(-1, *[1] * (len(stream.axes) - 2))
             found = apply(call.given(self=found, other=values))
     return found
+
+
+def _over_deviation(call: Call, centered: Stream, variance: Stream, eps: float) -> Stream:
+    node = call.graph.add(Activation("sqrt"), scaled_by(call, variance.node, 1.0, eps))
+    deviation = dataclasses.replace(variance, node=node)
+    return divide(call.given(self=centered, other=deviation))
 
 
 def _means(call: Call, stream: Stream, time: int, groups: int) -> Stream:
