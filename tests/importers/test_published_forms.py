@@ -158,6 +158,21 @@ def test_norms_over_an_utterance_that_are_written_out(
     check(module, from_torch(module, torch.randn(1, FRAMES, FEATURES)), tmp_path, 5, 61)
 
 
+def test_an_embedding_of_each_bin(tmp_path: Path) -> None:
+    """All bins of all frames in one dimension, each with a vector of length one."""
+
+    def function(x: Tensor, linear: nn.Module) -> Tensor:
+        return F.normalize(linear(x).tanh().view(1, -1, 4), dim=-1)
+
+    module = Function(function, linear=nn.Linear(FEATURES, FEATURES * 4))
+    model = from_torch(module, torch.randn(1, FRAMES, FEATURES))
+    x = torch.randn(1, 61, FEATURES)
+    with torch.no_grad():
+        expected = module(x).view(61, -1)
+    found = open_model(model, tmp_path).run(x[0].numpy())
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 ALONG_BATCH: dict[str, Callable[..., nn.Module]] = {
     "lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN,
 }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -72,6 +73,8 @@ def frame_norm(call: Call) -> Stream:
     """What `fusion_norms` found: a norm that the source writes step by step."""
     stream, weight, factor = call.whole("input"), call["weight"], call["factor"]
     dims = [stream.dim(dim) for dim in call["dims"]]
+    if any(len({axis.kind for axis in axes}) > 1 for axes in stream.axes) and weight is None:
+        return _norm_apart(call, stream, dims)
     if len(dims) == 1 and stream.is_time(dims[0]) and call["kind"] == "layer":
         return _each_over_time(call, stream, dims[0])
     factors = torch.full([stream.shape[dim] for dim in dims], factor)
@@ -79,6 +82,24 @@ def frame_norm(call: Call) -> Stream:
         shape = [1 if i not in dims else stream.shape[i] for i in range(len(stream.axes))]
         factors = factors * weight.expand(shape).reshape(factors.shape)
     return normalized(call, stream, dims, call["kind"], call["eps"], factors, None)
+
+
+def _norm_apart(call: Call, stream: Stream, dims: Sequence[int]) -> Stream:
+    """The norm where frames and features are merged in another dimension: these are taken apart,
+    and merged again."""
+    sizes = [max(1, len(axes)) for axes in stream.axes]
+    ends = list(itertools.accumulate(sizes, initial=0))
+    apart = [part for axes in stream.axes for part in [(axis,) for axis in axes] or [()]]
+    inside = [place for dim in dims for place in range(ends[dim], ends[dim + 1])]
+    given = {
+        **call.arguments,
+        "input": dataclasses.replace(stream, axes=tuple(apart)),
+        "dims": inside,
+    }
+    found = frame_norm(call.given(**given))
+    pairs = itertools.pairwise(ends)
+    merged = tuple(sum(found.axes[first:last], ()) for first, last in pairs)
+    return dataclasses.replace(found, axes=merged)
 
 
 def normalized(
