@@ -173,6 +173,7 @@ class HowlGru(nn.Module):
         )
 
     def forward(self, x: Tensor, lengths: Tensor) -> Any:
+        """Logits [batch, classes]."""
         x = x[:, 0]  # log-Mels only
         x = x.permute(0, 2, 1)
         packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
@@ -194,6 +195,7 @@ class ShanAttention(nn.Module):
         self.fc = nn.Linear(hidden, classes, bias=False)
 
     def forward(self, inputs: Tensor) -> Tensor:
+        """Log-probabilities [batch, classes]."""
         conv_output = self.conv(inputs.unsqueeze(dim=1))
         conv_output = conv_output.permute(0, 3, 1, 2).reshape(inputs.shape[0], -1, 24)
         rnn_output, _ = self.rnn(conv_output)
@@ -278,6 +280,7 @@ class LiuEncoder(nn.Module):
         )
 
     def forward(self, input_x: Tensor, enc_len: Tensor) -> Any:
+        """Encoded frames [batch, frames', size], and their lengths."""
         for layer in self.layers:
             input_x, enc_len = layer(input_x, enc_len)
         return input_x, enc_len

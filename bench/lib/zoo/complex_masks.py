@@ -106,6 +106,7 @@ class Gcrn(nn.Module):
         self.fc2 = nn.Linear(63, 63)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Estimated parts of the same shape."""
         out = x
         skips = []
         for conv, bn in zip(self.conv, self.bn, strict=True):
@@ -246,6 +247,7 @@ class Dccrn(nn.Module):
                 self.decoder.append(nn.Sequential(conv))
 
     def forward(self, specs: Tensor) -> Any:
+        """Masked parts of the same shape."""
         real, imag = specs[:, 0], specs[:, 1]
         spec_mags = torch.sqrt(real**2 + imag**2 + 1e-8)
         cspecs = torch.stack([real, imag], 1)
@@ -279,6 +281,7 @@ class Dccrn(nn.Module):
         return self.masked(specs, spec_mags, mask_real, mask_imag)
 
     def masked(self, specs: Any, spec_mags: Any, mask_real: Any, mask_imag: Any) -> Any:
+        """The parts times the mask, as complex numbers."""
         real, imag = specs[:, 0], specs[:, 1]
         real, imag = real * mask_real - imag * mask_imag, real * mask_imag + imag * mask_real
         return torch.stack([real, imag], 1)

@@ -30,12 +30,14 @@ class WenetPredictor(nn.Module):
         self.projection = nn.Linear(WIDTH, WIDTH)
 
     def init_state(self, batch_size: int) -> Any:
+        """Zeros for each layer."""
         return [
             torch.zeros(1 * self.n_layers, batch_size, self.hidden_size),
             torch.zeros(1 * self.n_layers, batch_size, self.hidden_size),
         ]
 
     def forward(self, input: Tensor, cache: Any = None) -> Any:
+        """Predictions [batch, length, width]."""
         embed = self.embed(input)
         embed = self.dropout(embed)
         if cache is None:
@@ -60,6 +62,7 @@ class StatelessDecoder(nn.Module):
         self.proj = nn.Linear(WIDTH, WIDTH)
 
     def forward(self, y: Tensor, need_pad: bool = True) -> Any:
+        """Predictions [batch, length, width]."""
         y = y.to(torch.int64)
         embedding_out = self.embedding(y.clamp(min=0)) * (y >= 0).unsqueeze(-1)
         if self.context_size > 1:
@@ -75,6 +78,7 @@ class StatelessDecoder(nn.Module):
 
 
 def flip(x: Tensor, dim: int) -> Tensor:
+    """A tensor with one dimension in reverse, by places."""
     xsize = x.size()
     dim = x.dim() + dim if dim < 0 else dim
     x = x.contiguous()
@@ -118,6 +122,7 @@ class KaldiLSTM(nn.Module):
         self.act = nn.Tanh()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Outputs [frames, batch, twice the hidden size]."""
         for i in range(self.N_lay):
             if self.bidir:
                 h_init = torch.zeros(2 * x.shape[1], self.width)
@@ -187,6 +192,7 @@ class KaldiGRU(nn.Module):
         self.act = nn.Tanh()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Outputs [frames, batch, twice the hidden size]."""
         for i in range(self.N_lay):
             if self.bidir:
                 h_init = torch.zeros(2 * x.shape[1], self.width)

@@ -90,6 +90,7 @@ class TasNet(nn.Module):
         self.decoder = _TasDecoder(basis, length)
 
     def forward(self, mixture: Tensor, mixture_lengths: Tensor) -> Any:
+        """Segments of the sources [batch, sources, frames, samples]."""
         mixture_w, norm_coef = self.encoder(mixture)
         est_mask = self.separator(mixture_w, mixture_lengths)
         return self.decoder(mixture_w, est_mask, norm_coef)
@@ -110,6 +111,7 @@ class PitNet(nn.Module):
         self.num_bins = bins
 
     def forward(self, x: Any, train: bool = True) -> list[Tensor]:
+        """Masks [batch, frames, bins], one a speaker."""
         is_packed = isinstance(x, PackedSequence)
         if not is_packed and x.dim() != 3:
             x = torch.unsqueeze(x, 0)
@@ -138,6 +140,7 @@ class DcNet(nn.Module):
         self.embedding_dim = dims
 
     def forward(self, x: Any, train: bool = True) -> Any:
+        """Embeddings of length one [batch, frames * bins, size]."""
         is_packed = isinstance(x, PackedSequence)
         if not is_packed and x.dim() != 3:
             x = torch.unsqueeze(x, 0)
@@ -201,6 +204,7 @@ class Demucs(nn.Module):
         self.lstm = _BLSTM(in_channels, 2)
 
     def forward(self, mix: Tensor) -> Any:
+        """Sources [batch, sources, channels, samples]."""
         x = mix
         mean = 0
         std = 1
@@ -251,6 +255,7 @@ class CausalDemucs(nn.Module):
         self.lstm = nn.LSTM(chin, chin, 2)
 
     def valid_length(self, length: int) -> int:
+        """The least length from this on that all strides divide."""
         for _ in range(self.depth):
             length = math.ceil((length - self.kernel_size) / self.stride) + 1
             length = max(length, 1)
@@ -259,6 +264,7 @@ class CausalDemucs(nn.Module):
         return math.ceil(length)
 
     def forward(self, mix: Tensor) -> Any:
+        """The denoised waveform, of the same shape."""
         if mix.dim() == 2:
             mix = mix.unsqueeze(1)
         length = mix.shape[-1]

@@ -139,6 +139,7 @@ class TacotronEncoder(nn.Module):
         self.cbhg = Cbhg(48)
 
     def forward(self, inputs: Tensor, input_lengths: Any = None) -> Any:
+        """Encoded letters [batch, length, size]."""
         inputs = self.embedding(inputs)
         inputs = self.prenet(inputs)
         return self.cbhg(inputs, input_lengths)
@@ -161,11 +162,13 @@ class ReferenceEncoder(nn.Module):
     def calculate_channels(
         self, size: Any, kernel_size: Any, stride: Any, pad: Any, n_convs: Any
     ) -> Any:
+        """The bands that the convolutions leave."""
         for _ in range(n_convs):
             size = (size - kernel_size + 2 * pad) // stride + 1
         return size
 
     def forward(self, inputs: Tensor) -> Any:
+        """The final state [batch, size]."""
         batch = inputs.size(0)
         out = inputs.view(batch, 1, -1, self.n_mels)
         for conv, bn in zip(self.convs, self.bns, strict=True):
@@ -216,6 +219,7 @@ class StyleTextEncoder(nn.Module):
         self.lstm = nn.LSTM(channels, channels // 2, 1, batch_first=True, bidirectional=True)
 
     def forward(self, x: Any, input_lengths: Any, m: Tensor) -> Any:
+        """Encoded phonemes [batch, size, length]."""
         x = self.embedding(x)
         x = x.transpose(1, 2)
         m = m.to(input_lengths.device).unsqueeze(1)

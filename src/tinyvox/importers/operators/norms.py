@@ -87,19 +87,18 @@ def frame_norm(call: Call) -> Stream:
 def _norm_apart(call: Call, stream: Stream, dims: Sequence[int]) -> Stream:
     """The norm where frames and features are merged in another dimension: these are taken apart,
     and merged again."""
-    sizes = [max(1, len(axes)) for axes in stream.axes]
-    ends = list(itertools.accumulate(sizes, initial=0))
-    apart = [part for axes in stream.axes for part in [(axis,) for axis in axes] or [()]]
+    ends = [0, *itertools.accumulate(len(_each(axes)) for axes in stream.axes)]
+    apart = [part for axes in stream.axes for part in _each(axes)]
     inside = [place for dim in dims for place in range(ends[dim], ends[dim + 1])]
-    given = {
-        **call.arguments,
-        "input": dataclasses.replace(stream, axes=tuple(apart)),
-        "dims": inside,
-    }
-    found = frame_norm(call.given(**given))
-    pairs = itertools.pairwise(ends)
-    merged = tuple(sum(found.axes[first:last], ()) for first, last in pairs)
+    parts = dataclasses.replace(stream, axes=tuple(apart))
+    found = frame_norm(call.given(**{**call.arguments, "input": parts, "dims": inside}))
+    merged = tuple(sum(found.axes[slice(*pair)], ()) for pair in itertools.pairwise(ends))
     return dataclasses.replace(found, axes=merged)
+
+
+def _each(axes: tuple[Axis, ...]) -> list[tuple[Axis, ...]]:
+    """A dimension for each axis of one, or one without."""
+    return [(axis,) for axis in axes] or [()]
 
 
 def normalized(
