@@ -188,7 +188,7 @@ class GruFrameAtt(nn.Module):
         self.att_block = _AttBlock(64, classes)
 
     def forward(self, x: Tensor) -> Any:
-        """Probabilities [batch, classes]"""
+        """Probabilities [batch, classes]."""
         x = x.transpose(1, 3)
         x = self.bn0(x)
         x = x.transpose(1, 3)

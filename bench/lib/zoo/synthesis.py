@@ -88,7 +88,7 @@ class Cbhg(nn.Module):
         self.gru = nn.GRU(in_dim, in_dim, 1, batch_first=True, bidirectional=True)
 
     def forward(self, inputs: Any, input_lengths: Any = None) -> Any:
-        """[batch, frames, twice the size]"""
+        """[batch, frames, twice the size]."""
         x = inputs
         if x.size(-1) == self.in_dim:
             x = x.transpose(1, 2)
