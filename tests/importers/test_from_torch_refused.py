@@ -96,7 +96,11 @@ def test_what_is_refused(function: Callable[[Tensor], object], message: str) -> 
     ("rnn", "function", "message"),
     [
         (RNN, lambda x, rnn: rnn(x)[1][1], "final cell state is used"),
-        (BOTH, lambda x, rnn: rnn(x)[1][0].tanh(), r"write h\[-1\], h\.squeeze\(0\), or"),
+        (
+            nn.LSTM(FEATURES, 5, 2, batch_first=True, bidirectional=True),
+            lambda x, rnn: rnn(x)[1][0].view(2, 2, -1, 5).tanh(),
+            r"write h\[-1\], h\.squeeze\(0\), or",
+        ),
         (
             RNN,
             lambda x, rnn: rnn(x, (torch.ones(1, 2, 5), torch.zeros(1, 2, 5)))[0],

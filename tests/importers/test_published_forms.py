@@ -158,6 +158,41 @@ def test_norms_over_an_utterance_that_are_written_out(
     check(module, from_torch(module, torch.randn(1, FRAMES, FEATURES)), tmp_path, 5, 61)
 
 
+def all_states(x: Tensor, rnn: nn.Module) -> Tensor:
+    return rnn(x)[1].tanh()  # type: ignore[no-any-return]
+
+
+KEYS = torch.randn(2, 1, 3, 4)
+
+
+def style_tokens(x: Tensor, rnn: nn.Module, query: nn.Module) -> Tensor:
+    """Attention of several heads to keys that are constants, by a final state."""
+    queries = query(rnn(x)[1].squeeze(0).unsqueeze(1))
+    queries = torch.stack(torch.split(queries, 4, dim=2), dim=0)
+    scores = F.softmax(torch.matmul(queries, KEYS.transpose(2, 3)) / 2, dim=3)
+    heads = torch.matmul(scores, KEYS)
+    return torch.cat(torch.split(heads, 1, dim=0), dim=3).squeeze(0)
+
+
+@pytest.mark.parametrize(
+    ("function", "parts"),
+    [
+        (all_states, {"rnn": nn.GRU(FEATURES, 5, batch_first=True, bidirectional=True)}),
+        (style_tokens, {"rnn": nn.GRU(FEATURES, 5, batch_first=True), "query": nn.Linear(5, 8)}),
+    ],
+)
+def test_final_states_as_one_tensor(
+    function: Callable[..., Tensor], parts: dict[str, nn.Module], tmp_path: Path
+) -> None:
+    module = Function(function, **parts)
+    model = from_torch(module, torch.randn(1, FRAMES, FEATURES))
+    x = torch.randn(1, 61, FEATURES)
+    with torch.no_grad():
+        expected = module(x).reshape(1, -1)
+    found = open_model(model, tmp_path).run(x[0].numpy())
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def test_an_embedding_of_each_bin(tmp_path: Path) -> None:
     """All bins of all frames in one dimension, each with a vector of length one."""
 

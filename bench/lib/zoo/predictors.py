@@ -98,7 +98,7 @@ class KaldiLSTM(nn.Module):
         batchnorm: bool = True,
         layers: int = 2,
         size: int = 40,
-        width: int = 32,
+        width: int = 64,
     ) -> None:
         super().__init__()
         self.bidir, self.bn, self.width = bidir, batchnorm, width
@@ -173,7 +173,7 @@ class KaldiGRU(nn.Module):
         bidir: bool = True,
         layers: int = 2,
         size: int = 40,
-        width: int = 32,
+        width: int = 64,
     ) -> None:
         super().__init__()
         self.minimal, self.bidir, self.width, self.N_lay = minimal, bidir, width, layers

@@ -148,9 +148,9 @@ class TacotronEncoder(nn.Module):
 class ReferenceEncoder(nn.Module):
     """The reference encoder of global style tokens: [batch, frames, bands], one vector."""
 
-    def __init__(self, n_mel: int = 80, kernels: int = 4, size: int = 64) -> None:
+    def __init__(self, n_mel: int = 80, kernels: int = 4, size: int = 128) -> None:
         super().__init__()
-        filters = [1, 4, 4, 8, 8]
+        filters = [1, 8, 8, 16, 16]
         self.convs = nn.ModuleList(
             [nn.Conv2d(filters[i], filters[i + 1], (3, 3), (2, 2), (1, 1)) for i in range(kernels)]
         )

@@ -364,6 +364,12 @@ def _outer(stream: Stream, *dims: int) -> tuple[tuple[Axis, ...], ...]:
 
 
 def _unlike(streams: Sequence[Stream], what: str) -> ImporterError:
+    if len({stream.backwards for stream in streams}) > 1:
+        return ImporterError(
+            "joins frames with the same in reverse, as a batch of both directions, which goes "
+            "through a loop that is no recurrent layer known here; run nn.LSTM, nn.GRU or nn.RNN "
+            "with bidirectional=True, or write one of the cells that the docs list"
+        )
     found = ", ".join(map(str, streams))
     return ImporterError(f"joins {found}, expected {what} of equal frames")
 

@@ -64,6 +64,8 @@ def linear(call: Call) -> Stream:
 def matmul(call: Call) -> Stream:
     """A signal times a constant matrix: a linear layer without bias."""
     name, other = [key for key in call.arguments if key != "out"][:2]
+    if isinstance(call[name], States):
+        call = call.given(**{**call.arguments, name: call.stream(name)})
     weight = call[other]
     if isinstance(call[name], Stream) and isinstance(weight, Stream):
         return weighted_sum(call, call.stream(name), call.stream(other))
