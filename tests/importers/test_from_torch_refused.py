@@ -36,7 +36,6 @@ def lstm(x: Tensor, **options: object) -> tuple[Tensor, tuple[Tensor, Tensor]]:
 
 LINEAR = nn.Linear(FEATURES, FEATURES)
 RNN = nn.LSTM(FEATURES, 5, batch_first=True)
-BOTH = nn.LSTM(FEATURES, 5, batch_first=True, bidirectional=True)
 
 
 @pytest.mark.parametrize(

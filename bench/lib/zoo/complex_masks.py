@@ -32,10 +32,10 @@ class _GluConv(nn.Module):
 
 
 class _GluConvTranspose(nn.Module):
-    def __init__(self, i: int, o: int, kernel: Any, stride: Any, more: Any = (0, 0)) -> None:
+    def __init__(self, i: int, o: int, kernel: Any, stride: Any) -> None:
         super().__init__()
-        self.conv1 = nn.ConvTranspose2d(i, o, kernel, stride, output_padding=more)
-        self.conv2 = nn.ConvTranspose2d(i, o, kernel, stride, output_padding=more)
+        self.conv1 = nn.ConvTranspose2d(i, o, kernel, stride)
+        self.conv2 = nn.ConvTranspose2d(i, o, kernel, stride)
         self.sigmoid = nn.Sigmoid()
 
     def forward(self, inputs: Tensor) -> Any:
@@ -78,25 +78,15 @@ class Gcrn(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        ch = (2, 6, 8, 12, 16)
+        ch = (2, 12, 24, 32, 40)
         self.conv = nn.ModuleList([_GluConv(ch[i], ch[i + 1], (1, 3), (1, 2)) for i in range(4)])
         self.bn = nn.ModuleList([nn.BatchNorm2d(c) for c in ch[1:]])
-        self.glstm = _Glstm(48, 48, 2)
-        out = (12, 8, 6, 1)
+        self.glstm = _Glstm(120, 120, 2)
+        out = (32, 24, 12, 1)
 
         def dec() -> nn.ModuleList:
-            return nn.ModuleList(
-                [
-                    _GluConvTranspose(
-                        2 * ch[4 - i],
-                        out[i],
-                        (1, 3),
-                        (1, 2),
-                        (0, 0),
-                    )
-                    for i in range(4)
-                ]
-            )
+            sizes = [(2 * ch[4 - i], out[i]) for i in range(4)]
+            return nn.ModuleList([_GluConvTranspose(*each, (1, 3), (1, 2)) for each in sizes])
 
         self.dec1, self.dec2 = dec(), dec()
         self.bn1 = nn.ModuleList([nn.BatchNorm2d(c) for c in out])
@@ -218,9 +208,9 @@ class _NavieComplexLSTM(nn.Module):
 class Dccrn(nn.Module):
     """DCCRN between its STFT and its inverse: real and imaginary parts [batch, 2, bins, frames]."""
 
-    def __init__(self, rnn_units: int = 48) -> None:
+    def __init__(self, rnn_units: int = 96) -> None:
         super().__init__()
-        kernel_num = [2, 8, 16, 16]
+        kernel_num = [2, 16, 32, 64]
         self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList()
         for i in range(3):
             self.encoder.append(

@@ -184,7 +184,7 @@ def _center_trim(tensor: Tensor, reference: Any) -> Tensor:
 class Demucs(nn.Module):
     """Demucs: two channels of samples [batch, 2, samples]."""
 
-    def __init__(self, channels: int = 8, depth: int = 2, context: int = 3) -> None:
+    def __init__(self, channels: int = 24, depth: int = 2, context: int = 3) -> None:
         super().__init__()
         self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList()
         in_channels, kernel_size, stride, sources = 2, 8, 4, 2
@@ -227,7 +227,7 @@ class CausalDemucs(nn.Module):
     """Denoiser's Demucs: waveform [batch, 1, samples], causal, unidirectional."""
 
     def __init__(
-        self, hidden: int = 12, depth: int = 2, kernel_size: int = 8, stride: int = 4
+        self, hidden: int = 24, depth: int = 2, kernel_size: int = 8, stride: int = 4
     ) -> None:
         super().__init__()
         self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList()
