@@ -160,3 +160,26 @@ def test_an_exported_program_of_token_ids(tmp_path: Path) -> None:
         expected = module(ids)
     found = Executor(model)(ids[..., None].float())
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def test_limits_and_masks_of_ids_do_nothing(tmp_path: Path) -> None:
+    """As in predictors of transducers, whose history begins with ids below 0."""
+
+    class Stateless(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.conv = nn.Embedding(IDS, 8), nn.Conv1d(8, 8, 2, groups=4)
+
+        def forward(self, ids: Tensor) -> Tensor:
+            ids = ids.to(torch.int64)
+            x = self.table(ids.clamp(min=0)) * (ids >= 0).unsqueeze(-1)
+            x = nn.functional.pad(x.permute(0, 2, 1), (1, 0))
+            return self.conv(x).permute(0, 2, 1).relu()
+
+    module = Stateless()
+    model = from_torch(module, torch.randint(0, IDS, (1, 11)))
+    ids = torch.randint(0, IDS, (1, 50))
+    with torch.no_grad():
+        expected = module(ids)[0].numpy()
+    found = open_model(model, tmp_path).run(ids[0].numpy())
+    np.testing.assert_allclose(found, expected, atol=1e-5)

@@ -51,7 +51,33 @@ def of_a_signal(x: Tensor) -> Tensor:
     return y.sigmoid()
 
 
-@pytest.mark.parametrize("function", [features, twice, read_between, delayed, of_a_signal])
+BOTH = nn.GRU(FEATURES, 3, batch_first=True, bidirectional=True)
+
+
+def in_pieces(x: Tensor) -> Tensor:
+    """A layer in both directions over pieces of 512 frames, in two passes over one buffer."""
+    h = torch.zeros(2, len(x), 3)
+    y = torch.zeros(len(x), x.shape[1], 6)
+    starts = range(0, x.shape[1], 512)
+    for start in starts:
+        y[:, start : start + 512, :], h = BOTH(x[:, start : start + 512, :], h)
+    h.zero_()
+    for start in reversed(starts):
+        found, h = BOTH(x[:, start : start + 512, :], h)
+        y[:, start : start + 512, 3:] = found[:, :, 3:]
+    return y
+
+
+def whole(x: Tensor) -> Tensor:
+    y = torch.ones(len(x), x.shape[1], 4)
+    y[:, : x.shape[1]] = ONE(x)
+    y[..., 2:] = TWO(x)[..., :2]
+    return y.tanh()
+
+
+@pytest.mark.parametrize(
+    "function", [features, twice, read_between, delayed, of_a_signal, in_pieces, whole]
+)
 def test_a_filled_tensor_is_its_parts(function: Callable[[Tensor], Tensor]) -> None:
     module = Function(function)
     model = from_torch(module, speech())

@@ -42,10 +42,6 @@ def refused(path: Path, *fragments: str) -> None:
         ([node("Foo", ["x"], ["y"], "f", domain="mine")], "Foo .* is not supported of mine"),
         ([node("Loop", ["", "", "x"], ["y"], "l")], r"Loop \(node 'l'\): is a loop over operators"),
         ([node("Scan", ["x"], ["y"], num_scan_inputs=1)], r"Scan \(node 'y'\): is a loop over"),
-        (
-            [node("InstanceNormalization", ["x", "W", "W"], ["y"])],
-            "normalizes with statistics of the whole utterance",
-        ),
         ([node("MatMul", ["x", "x"], ["y"], "a")], r"MatMul \(node 'a'\): torch cannot compute it"),
         (
             [

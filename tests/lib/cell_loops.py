@@ -389,6 +389,28 @@ class LinearGRU(nn.Module):
         return torch.stack(outputs, 1)
 
 
+class ScaledGRU(nn.Module):
+    """GRUs as pytorch-kaldi writes them: the reset gate before the matrix, or the update gate in
+    its place, and the candidate multiplied for dropout."""
+
+    def __init__(self, minimal: bool = False) -> None:
+        super().__init__()
+        self.w = nn.ModuleDict({gate: nn.Linear(6, 8) for gate in "hzr"})
+        self.u = nn.ModuleDict({gate: nn.Linear(8, 8, bias=False) for gate in "hzr"})
+        self.minimal = minimal
+
+    def forward(self, x: Tensor) -> Tensor:
+        sums = {gate: w(x) for gate, w in self.w.items()}
+        h, states = torch.zeros(len(x), 8), []
+        for t in range(x.shape[1]):
+            z = torch.sigmoid(sums["z"][:, t] + self.u["z"](h))
+            r = z if self.minimal else torch.sigmoid(sums["r"][:, t] + self.u["r"](h))
+            candidate = torch.tanh(sums["h"][:, t] + self.u["h"](r * h)) * torch.tensor([0.8])
+            h = z * h + (1 - z) * candidate
+            states.append(h)
+        return torch.stack(states, 1)
+
+
 LOOPS = {
     "lstm_cell": lambda: UnbindLoop(nn.LSTMCell(6, 8)),
     "gru_cell": lambda: UnbindLoop(nn.GRUCell(6, 8)),
@@ -417,4 +439,6 @@ LOOPS = {
     "both_time_first": lambda: BothInABatch(1, 0.8),
     "gates_apart": GatesApart,
     "gru_linear": LinearGRU,
+    "gru_scaled": ScaledGRU,
+    "gru_minimal": lambda: ScaledGRU(minimal=True),
 }

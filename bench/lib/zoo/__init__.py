@@ -1,16 +1,22 @@
-"""Forty published recurrent architectures at small width, in the structure, the calls and the
-shapes of their repositories; all of it written anew."""
+"""Published recurrent architectures at small width, in the structure, the calls and the shapes of
+their repositories; all of it written anew."""
 
 from __future__ import annotations
 
 from lib.zoo import (
+    assistants,
     cells,
+    complex_masks,
     deepspeech,
     encoders,
     enhancement,
     keywords,
+    predictors,
+    separation,
+    sounds,
     speakers,
     stacks,
+    synthesis,
     text,
 )
 from lib.zoo.architecture import Architecture
@@ -24,6 +30,12 @@ ZOO: tuple[Architecture, ...] = (
     *speakers.ARCHITECTURES,
     *enhancement.ARCHITECTURES,
     *keywords.ARCHITECTURES,
+    *assistants.ARCHITECTURES,
+    *predictors.ARCHITECTURES,
+    *synthesis.ARCHITECTURES,
+    *complex_masks.ARCHITECTURES,
+    *separation.ARCHITECTURES,
+    *sounds.ARCHITECTURES,
 )
 """In the order of the table."""
 

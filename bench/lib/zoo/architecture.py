@@ -43,6 +43,12 @@ def channel_of_frames(inputs: Inputs) -> Tensor:
     return frames
 
 
+def channels_of_frames(inputs: Inputs) -> Tensor:
+    """Frames of an input [1, channels, frames, size], the channels one after the other."""
+    frames: Tensor = inputs[0][0].transpose(0, 1).flatten(1)
+    return frames
+
+
 def tokens(inputs: Inputs) -> Tensor:
     """Token ids, of whichever shape, as frames of one value."""
     ids: Tensor = inputs[0].reshape(-1, 1)

@@ -221,9 +221,10 @@ def concatenate(graph: LayerGraph, parts: Sequence[Stream | Zeros], dim: int) ->
         return _with_zeros(parts, dim)
     if len(streams) != len(parts):
         return _among_zeros(graph, parts, dim)
-    if len({s.span for s in streams}) == len(streams):
+    spans, nodes = {s.span for s in streams}, {s.node for s in streams}
+    if len(spans) == len(streams) and len(nodes) == 1:
         return _shifts(graph, streams, dim, merged=True)
-    return _joined(graph, [graph.finalize(s) for s in streams], dim)
+    return _joined(graph, [graph.whole(s) for s in streams], dim)
 
 
 def _among_zeros(graph: LayerGraph, parts: Sequence[Stream | Zeros], dim: int) -> Stream:
@@ -331,32 +332,46 @@ def _context(first: int, last: int) -> ContextWindow:
 
 def _joined(graph: LayerGraph, streams: Sequence[Stream], dim: int) -> Stream:
     """The features of several layers after one another."""
-    if any(len(feature_dims(stream)) > 1 for stream in streams):
+    if any(set(feature_dims(stream)) - {dim} for stream in streams):
         return _joined_images(graph, streams, dim)
     layouts = {(s.with_axis(dim), s.backwards) for s in streams}
-    flat = all(not s.features() or s.feature_dim() == dim for s in streams)
-    if len(layouts) != 1 or not flat or any(s.is_padded for s in streams):
-        raise ImporterError(
-            f"joins {', '.join(map(str, streams))}, expected features of equal frames"
-        )
+    if len(layouts) != 1 or not all(s.feature_dim() in (None, dim) for s in streams):
+        raise _unlike(streams, "features")
     node = _both_directions(graph, streams) or graph.add(Concat(), *(s.node for s in streams))
     size = sum(stream.shape[dim] for stream in streams)
     return streams[0].becomes(node, streams[0].with_axis(dim, Axis("feature", size)))
 
 
 def _joined_images(graph: LayerGraph, streams: Sequence[Stream], dim: int) -> Stream:
-    """Frames of channels and bands after one another, along one of these."""
-    dims = feature_dims(streams[0])
-    if len({(s.with_axis(dim), s.backwards) for s in streams}) != 1 or dim not in dims:
-        raise ImporterError(
-            f"joins {', '.join(map(str, streams))}, expected channels or bands of equal frames"
-        )
-    other = next(each for each in dims if each != dim)
+    """Frames of channels and bands after one another, along one of these; some may have one
+    channel alone."""
+    others = {other for stream in streams for other in feature_dims(stream)} - {dim}
+    other = min(others)
+    layouts = {(_outer(s, dim, other), s.shape[other], s.backwards) for s in streams}
+    if len(others) != 1 or len(layouts) != 1:
+        raise _unlike(streams, "channels or bands")
     flat = [graph.flatten(graph.image(stream, dim, other)) for stream in streams]
     size = sum(stream.shape[dim] for stream in streams)
     node = graph.add(Unflatten(size), graph.add(Concat(), *flat))
-    axes = dataclasses.replace(streams[0], axes=streams[0].with_size(dim, size))
-    return streams[0].becomes(node, axes.with_image(dim, other))
+    axes = streams[0].with_axis(dim, Axis("feature", size))
+    joined = dataclasses.replace(streams[0], axes=axes)
+    return streams[0].becomes(node, joined.with_image(dim, other))
+
+
+def _outer(stream: Stream, *dims: int) -> tuple[tuple[Axis, ...], ...]:
+    """The axes of the other dimensions."""
+    return tuple(axes for i, axes in enumerate(stream.axes) if i not in dims)
+
+
+def _unlike(streams: Sequence[Stream], what: str) -> ImporterError:
+    if len({stream.backwards for stream in streams}) > 1:
+        return ImporterError(
+            "joins frames with the same in reverse, as a batch of both directions, which goes "
+            "through a loop that is no recurrent layer known here; run nn.LSTM, nn.GRU or nn.RNN "
+            "with bidirectional=True, or write one of the cells that the docs list"
+        )
+    found = ", ".join(map(str, streams))
+    return ImporterError(f"joins {found}, expected {what} of equal frames")
 
 
 def _both_directions(graph: LayerGraph, streams: Sequence[Stream]) -> str | None:

@@ -12,7 +12,7 @@ import numpy as np
 from tinyvox.errors import ImporterError
 from tinyvox.importers.layer_graph import LayerGraph
 from tinyvox.importers.signal import Axis, Stream
-from tinyvox.model import Add, Concat, Recurrent, Reduce
+from tinyvox.model import Add, Concat, Recurrent, Reduce, Unflatten
 
 _AS_WRITTEN = (
     "the final states of a recurrent layer can be taken one by one, joined or summed: write h[-1], "
@@ -49,11 +49,20 @@ class States:
         return self if "c" in self.dims else self.stream(graph)
 
     def stream(self, graph: LayerGraph) -> Stream:
-        """The state of the only cell. Raises ImporterError where there are several."""
-        if "c" in self.dims:
+        """The state of the only cell, or those of several in a dimension of their own."""
+        nodes = [_ended(graph, node) for node in self.nodes]
+        size = graph.signals[nodes[0]].size
+        if "c" not in self.dims:
+            return Stream(nodes[0], self._axes(size))
+        if self.dims.count("c") > 1 or {graph.signals[node].size for node in nodes} != {size}:
             raise ImporterError(_AS_WRITTEN)
-        node = _ended(graph, self.nodes[0])
-        return Stream(node, self._axes(graph.signals[node].size))
+        node = graph.add(Unflatten(len(nodes)), graph.add(Concat(), *nodes))
+        of = {
+            "c": (Axis("feature", len(nodes)),),
+            "s": (Axis("feature", size, 1),) if size > 1 else (),
+            "b": self.batch,
+        }
+        return Stream(node, tuple(of.get(kind, ()) for kind in self.dims))
 
     def select(self, graph: LayerGraph, dim: int, index: int) -> Stream | States:
         """One step of a dimension, which is dropped: one cell, or a dimension of size 1."""

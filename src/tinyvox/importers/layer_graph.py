@@ -66,6 +66,8 @@ class LayerGraph:
         self.signals: dict[str, Signal] = {INPUT: Signal((input_size,))}
         self.place = Place()
         """Where the layers that are added next stand."""
+        self.notes: list[str] = []
+        """What there is to say about the model."""
         self._places: dict[str, Place] = {}
         self._names_of: dict[tuple[object, tuple[str, ...]], str] = {}
 
@@ -184,7 +186,17 @@ class LayerGraph:
         first, last = stream.span
         if first == last != 0 and not stream.window and not stream.backwards:
             stream = self._delayed(stream, first)
-        return self.uncut(stream).unpadded()
+        return self.banded(self.uncut(stream)).unpadded()
+
+    def banded(self, stream: Stream) -> Stream:
+        """The same stream, of a node that gives the bands that were added."""
+        before, after = stream.bands
+        if (before, after) == (0, 0) or stream.window:
+            return stream
+        *channels, bands = self.signals[stream.node].shape
+        places = (*[ZERO] * before, *range(bands), *[ZERO] * after)
+        node = self.add(Take(places, len(channels)), stream.node)
+        return dataclasses.replace(stream, node=node, bands=(0, 0))
 
     def _delayed(self, stream: Stream, first: int) -> Stream:
         """Frames that come later or earlier than those of the node, with zeros for what is not

@@ -6,6 +6,7 @@ only picks them, on each value alone where it is linear.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 
@@ -42,7 +43,8 @@ def rearranged(
     `outer` has the batch and time axes of the result's dimensions, those of the stream by default.
     """
     outer = outside(stream) if outer is None else outer
-    node = stream.unpadded().window or graph.flatten(stream.node)
+    stream = graph.banded(stream)
+    node = stream.window or graph.flatten(stream.node)
     size = graph.signals[node].size
     found = function(_frames(stream, torch.arange(size)[None])[0])
     return _placed(graph, stream, picked(graph, node, found.flatten().tolist()), found, outer)
@@ -53,7 +55,8 @@ def linear_map(
 ) -> Stream:
     """As `rearranged`, for an operator that is a linear function of each frame."""
     outer = outside(stream) if outer is None else outer
-    node = stream.unpadded().window or graph.flatten(stream.node)
+    stream = graph.banded(stream)
+    node = stream.window or graph.flatten(stream.node)
     alone = _frames(stream, torch.eye(graph.signals[node].size))
     outputs = torch.stack([function(frame) for frame in alone])
     node = _multiplied(graph, node, outputs.flatten(1).T.contiguous())
@@ -93,7 +96,11 @@ def _frames(stream: Stream, values: Tensor) -> Tensor:
 
 
 def _placed(graph: LayerGraph, stream: Stream, node: str, frame: Tensor, outer: Axes) -> Stream:
-    """The stream of a node that gives frames of this layout, their values in its order."""
+    """The stream of a node that gives frames of this layout, their values in its order.
+
+    Frames of zeros around it, or some that were cut off, are so still: what is done to each frame
+    is linear.
+    """
     dims = [i for i, size in enumerate(frame.shape) if size > 1]
     if len(frame.shape) != len(outer) or any(outer[i] for i in dims):
         raise ImporterError(f"changes frames or batch of {stream}, expected features alone")
@@ -107,7 +114,7 @@ def _placed(graph: LayerGraph, stream: Stream, node: str, frame: Tensor, outer: 
         axes[dim] = (Axis("feature", frame.shape[dim], index),)
     if len(dims) == 2:
         node = _image(graph, node, frame.shape[dims[0]])
-    return stream.becomes(node, tuple(axes))
+    return dataclasses.replace(stream.becomes(node, tuple(axes)), span=stream.span)
 
 
 def _image(graph: LayerGraph, node: str, channels: int) -> str:

@@ -121,6 +121,8 @@ class Tape:
         is_tuple = isinstance(found, tuple | list)
         results = tuple(Value(each) for each in (found if is_tuple else [found]))
         arguments = bound(target, args, kwargs)
+        if (known := _of_ids(operator_name(target), arguments, found)) is not None:
+            return known
         self.steps.append(
             Step(
                 operator_name(target), arguments, results, is_tuple, self.place, self.where, target
@@ -187,6 +189,21 @@ class Tape:
     def needed(self, outputs: Sequence[Value]) -> list[Step]:
         """The steps that these values depend on, in order."""
         return needed(self.steps, outputs)
+
+
+def _of_ids(operator: str, arguments: Mapping[str, Any], found: Any) -> Value | Tensor | None:
+    """What limits and masks give of token ids, which are 0 or more: the ids, or ones. None where
+    more is done, or to something else."""
+    ids = arguments.get("self")
+    if not isinstance(ids, Value) or ids.tensor.is_floating_point():
+        return None
+    low = arguments.get("other" if operator == "ge" else "min")
+    if not isinstance(low, int | float) or low > 0:
+        return None
+    if operator == "ge":
+        return torch.ones_like(found)
+    is_limit = operator in ("clamp", "clamp_min") and arguments.get("max") is None
+    return ids if is_limit else None
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from tinyvox.importers.final_states import States
 from tinyvox.importers.fusion import fused
 from tinyvox.importers.layer_graph import LayerGraph
 from tinyvox.importers.operators import OPERATORS, Call, Carried, Unusable, canonical
-from tinyvox.importers.signal import Stream, input_stream
+from tinyvox.importers.signal import Stream, in_order, input_stream
 from tinyvox.importers.states import RECURRENT
 from tinyvox.importers.tape import Step, Traced, Value, mapped, needed
 from tinyvox.model import INPUT, ContextWindow, Model, Unflatten
@@ -146,9 +146,17 @@ class Walk:
             )
         if stream.node == INPUT:
             raise ImporterError("returns its input; there is no layer to import")
-        if any({"time", "feature"} <= {axis.kind for axis in dim} for dim in stream.axes):
+        if _mixes(stream):
             raise ImporterError(f"returns frames and features in one dimension: {stream}")
         return stream
+
+
+def _mixes(stream: Stream) -> bool:
+    """Whether frames and features are in one dimension, other than all features of a frame after
+    those of the frame before."""
+    flat = [axis for dim in stream.axes for axis in dim]
+    mixed = any({"time", "feature"} <= {axis.kind for axis in dim} for dim in stream.axes)
+    return mixed and flat != in_order(flat)
 
 
 def _check_shape(found: Any, computed: Tensor) -> None:

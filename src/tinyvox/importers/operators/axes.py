@@ -46,6 +46,11 @@ def expand(call: Call) -> Stream:
     return repeated(call.graph, call.graph.whole(stream), shape)
 
 
+def overwritten(call: Call) -> Stream:
+    """`copy(self, src)`: all of a tensor filled with other values."""
+    return expand(call.given(self=call.stream("src")))
+
+
 def _checked(call: Call, stream: Stream) -> Stream:
     if tuple(call.result.shape) != stream.shape:
         raise ImporterError(
@@ -242,12 +247,25 @@ def reduction(kind: str) -> Callable[[Call], Stream]:
         if _have_one_step(stream, dims):
             shape = call.result[0].shape if isinstance(call.result, tuple) else call.result.shape
             return operations.reshape(call.graph, stream, tuple(shape))
+        if kind == "mean" and (both := _mean_of_frames_and_features(call, stream, dims)):
+            return both
         if is_features(stream, dims) and not all(is_band(stream, dim) for dim in dims):
             found = averaged if kind == "mean" else largest_of
             return found(call, call.graph.whole(stream), dims, keep)
         return of_bands_and_time(call.graph, stream, kind, dims, keep)
 
     return handler
+
+
+def _mean_of_frames_and_features(call: Call, stream: Stream, dims: Sequence[int]) -> Stream | None:
+    """The mean over time, then over features, where there are both among the dimensions."""
+    time = [dim for dim in dims if stream.is_time(dim)]
+    features = [dim for dim in dims if stream.axes[stream.dim(dim)] and dim not in time]
+    if len(time) != 1 or not is_features(stream, features):
+        return None
+    of_frames = reduced(call.graph, stream, "mean", time, True)
+    found = averaged(call, of_frames, features, True)
+    return operations.reshape(call.graph, found, tuple(call.result.shape))
 
 
 def largest(call: Call) -> Stream | tuple[Stream, Unusable]:
@@ -275,6 +293,7 @@ _WHERE = Unusable("the places of the largest values are used, expected the value
 AXIS_OPERATORS: dict[str, Callable[[Call], Any]] = {
     **dict.fromkeys(("alias", "clone", "contiguous", "detach", "lift_fresh"), unchanged),
     **dict.fromkeys(("expand", "expand_as"), expand),
+    "copy": overwritten,
     **dict.fromkeys(("lift_fresh_copy", "to", "_to_copy"), unchanged),
     **dict.fromkeys(("dropout", "feature_dropout", "alpha_dropout"), dropout),
     "permute": permute,

@@ -18,6 +18,7 @@ from tinyvox.importers.operators.arithmetic import largest, multiply, scaled_by,
 from tinyvox.importers.operators.call import Call
 from tinyvox.importers.operators.masks import all_of
 from tinyvox.importers.per_frame import linear_map, outside, rearranged
+from tinyvox.importers.reduction import reduced
 from tinyvox.importers.signal import Axes, Stream
 from tinyvox.model import Activation, Add, Multiply
 
@@ -278,8 +279,18 @@ def _product_einsum(call: Call, streams: Sequence[tuple[str, Stream]], output: s
             "whole utterance"
         )
     product = multiply(call.given(self=aligned[0], other=aligned[1]))
-    gone = range(len(output), len(labels))
-    return summed(call, product, list(gone), False) if gone else product
+    for dim in reversed(range(len(output), len(labels))):
+        product = _without(call, product, dim)
+    return product
+
+
+def _without(call: Call, stream: Stream, dim: int) -> Stream:
+    """The sum over a dimension: over time, or over features."""
+    if stream.is_time(dim):
+        return reduced(call.graph, stream, "sum", (dim,), False)
+    if not stream.axes[dim]:
+        return operations.select(call.graph, stream, dim, 0)
+    return summed(call, stream, [dim], False)
 
 
 def _in(output: str) -> Callable[[str], tuple[int, str]]:

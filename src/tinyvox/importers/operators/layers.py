@@ -16,6 +16,7 @@ from tinyvox.importers.layer_graph import ColumnOrder
 from tinyvox.importers.operators.call import Call, Carried, Unusable
 from tinyvox.importers.operators.convolutions import conv1d, conv2d, dense, frame_windows
 from tinyvox.importers.operators.features import matmul as any_matmul
+from tinyvox.importers.operators.single_steps import one_step, runs_along_batch
 from tinyvox.importers.operators.time import over_time, weighted_sum
 from tinyvox.importers.signal import Axis, Stream, feature_dims
 from tinyvox.model import (
@@ -63,6 +64,8 @@ def linear(call: Call) -> Stream:
 def matmul(call: Call) -> Stream:
     """A signal times a constant matrix: a linear layer without bias."""
     name, other = [key for key in call.arguments if key != "out"][:2]
+    if isinstance(call[name], States):
+        call = call.given(**{**call.arguments, name: call.stream(name)})
     weight = call[other]
     if isinstance(call[name], Stream) and isinstance(weight, Stream):
         return weighted_sum(call, call.stream(name), call.stream(other))
@@ -83,18 +86,24 @@ def addmm(call: Call) -> Stream:
 _MEMORY = Unusable("the final cell state is used, expected outputs or final hidden states alone")
 
 
-def recurrent(kind: str) -> Callable[[Call], tuple[Stream, States, *tuple[Unusable, ...]]]:
+def recurrent(
+    kind: str,
+) -> Callable[[Call], tuple[Stream, States | Unusable, *tuple[Unusable, ...]]]:
     """The handler of `aten.lstm.input`, `aten.gru.input` and the like."""
 
-    def handler(call: Call) -> tuple[Stream, States, *tuple[Unusable, ...]]:
-        _check_recurrent(call)
+    def handler(call: Call) -> tuple[Stream, States | Unusable, *tuple[Unusable, ...]]:
         stream = call.graph.settled(call.stream("input"))
-        node, order = call.graph.flat(stream, -1)
         alone: list[str] = []
+        each_frame = runs_along_batch(call.graph, stream, *_batch_and_time(call))
+        _check_recurrent(call, each_frame)
+        node, order = call.graph.flat(stream, -1)
         for cells in _cells(call, kind):
             if order is not None:
                 cells = [_ordered(c, order) for c in cells]
                 order = None
+            if each_frame:
+                node = one_step(call.graph, kind, cells, node)
+                continue
             sides = [[cell] for cell in cells] if len(cells) > 1 else [cells]
             backwards = [stream.backwards, True]
             parts = (_layer(kind, *each) for each in zip(sides, backwards, strict=False))
@@ -103,7 +112,8 @@ def recurrent(kind: str) -> Callable[[Call], tuple[Stream, States, *tuple[Unusab
         outputs = call.result
         axes = stream.with_axis(2, Axis("feature", outputs[0].shape[2]))
         states = States(tuple(alone), stream.axes[0 if call["batch_first"] else 1])
-        return (stream.becomes(node, axes), states, *(_MEMORY for _ in outputs[2:]))
+        hidden = _MEMORY if each_frame else states
+        return (stream.becomes(node, axes), hidden, *(_MEMORY for _ in outputs[2:]))
 
     return handler
 
@@ -167,7 +177,11 @@ def _turned(cells: dict[str, Cell]) -> dict[str, Cell]:
     return {other[name]: cell for name, cell in cells.items()}
 
 
-def _check_recurrent(call: Call) -> None:
+def _batch_and_time(call: Call) -> tuple[int, int]:
+    return (0, 1) if call["batch_first"] else (1, 0)
+
+
+def _check_recurrent(call: Call, each_frame: bool) -> None:
     states = call["hx"] if isinstance(call["hx"], list | tuple) else [call["hx"]]
     for state in states:
         if not isinstance(state, Carried) and (not isinstance(state, Tensor) or state.any()):
@@ -175,7 +189,9 @@ def _check_recurrent(call: Call) -> None:
     if call["train"] and call["dropout"]:
         raise ImporterError("dropout in training mode; call .eval() on the module before export")
     stream = call.stream("input")
-    batch, time = (0, 1) if call["batch_first"] else (1, 0)
+    if each_frame:
+        return
+    batch, time = _batch_and_time(call)
     one_frame = stream.shape[time] == 1 and isinstance(states[0], Carried)
     if not stream.is_batch(batch) or not (stream.is_time(time) or one_frame):
         swapped = stream.is_time(batch) and stream.is_batch(time)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,10 +13,12 @@ from torch import Tensor
 
 from tinyvox.errors import ImporterError
 from tinyvox.importers import axis_operations as operations
+from tinyvox.importers.operators.arithmetic import add, divide, multiply, scaled_by, subtract
 from tinyvox.importers.operators.call import Call
-from tinyvox.importers.per_frame import in_order_of_dims, outside
+from tinyvox.importers.per_frame import in_order_of_dims, linear_map, outside, rearranged
+from tinyvox.importers.reduction import reduced
 from tinyvox.importers.signal import Axis, Stream, feature_dims
-from tinyvox.model import BatchNorm, LayerNorm, Unflatten
+from tinyvox.model import Activation, BatchNorm, LayerNorm, Unflatten
 
 
 def batch_norm(call: Call) -> Stream:
@@ -69,11 +73,32 @@ def frame_norm(call: Call) -> Stream:
     """What `fusion_norms` found: a norm that the source writes step by step."""
     stream, weight, factor = call.whole("input"), call["weight"], call["factor"]
     dims = [stream.dim(dim) for dim in call["dims"]]
+    if any(len({axis.kind for axis in axes}) > 1 for axes in stream.axes) and weight is None:
+        return _norm_apart(call, stream, dims)
+    if len(dims) == 1 and stream.is_time(dims[0]) and call["kind"] == "layer":
+        return _each_over_time(call, stream, dims[0])
     factors = torch.full([stream.shape[dim] for dim in dims], factor)
     if weight is not None:
         shape = [1 if i not in dims else stream.shape[i] for i in range(len(stream.axes))]
         factors = factors * weight.expand(shape).reshape(factors.shape)
     return normalized(call, stream, dims, call["kind"], call["eps"], factors, None)
+
+
+def _norm_apart(call: Call, stream: Stream, dims: Sequence[int]) -> Stream:
+    """The norm where frames and features are merged in another dimension: these are taken apart,
+    and merged again."""
+    ends = [0, *itertools.accumulate(len(_each(axes)) for axes in stream.axes)]
+    apart = [part for axes in stream.axes for part in _each(axes)]
+    inside = [place for dim in dims for place in range(ends[dim], ends[dim + 1])]
+    parts = dataclasses.replace(stream, axes=tuple(apart))
+    found = frame_norm(call.given(**{**call.arguments, "input": parts, "dims": inside}))
+    merged = tuple(sum(found.axes[slice(*pair)], ()) for pair in itertools.pairwise(ends))
+    return dataclasses.replace(found, axes=merged)
+
+
+def _each(axes: tuple[Axis, ...]) -> list[tuple[Axis, ...]]:
+    """A dimension for each axis of one, or one without."""
+    return [(axis,) for axis in axes] or [()]
 
 
 def normalized(
@@ -124,8 +149,7 @@ def _check_features(stream: Stream, dims: Sequence[int]) -> None:
 
 
 def group_norm(call: Call) -> Stream:
-    """`group_norm(input, num_groups, weight, bias, eps)` of features alone: dimension 1 has the
-    channels."""
+    """`group_norm(input, num_groups, weight, bias, eps)`: dimension 1 has the channels."""
     return _grouped(call, call["num_groups"])
 
 
@@ -142,6 +166,8 @@ def instance_norm(call: Call) -> Stream:
 
 def _grouped(call: Call, groups: int) -> Stream:
     stream = call.whole("input")
+    if len(times := [dim for dim in range(2, len(stream.axes)) if stream.is_time(dim)]) == 1:
+        return _over_utterance(call, stream, times[0], groups)
     _check_features(stream, range(1, len(stream.axes)))
     channels, size = stream.shape[1], math.prod(stream.shape[1:])
     stream = in_order_of_dims(call.graph, stream)
@@ -153,6 +179,51 @@ def _grouped(call: Call, groups: int) -> Stream:
         )
     )
     return _normalized_flat(call, stream, LayerNorm(weight, bias, call["eps"], "layer", groups))
+
+
+def _each_over_time(call: Call, stream: Stream, time: int) -> Stream:
+    """What `fusion_norms` found: each feature with mean 0 and variance 1 over all frames."""
+    count, factor = stream.shape[time], call["factor"] ** -2
+    kind = "variance" if math.isclose(factor, 1, rel_tol=1e-6) else "variance_unbiased"
+    if kind == "variance_unbiased" and not math.isclose(factor * (count - 1), count, rel_tol=1e-6):
+        raise ImporterError(f"divides {stream} by {factor:.3g} times the variance over time")
+    mean, variance = (reduced(call.graph, stream, each, (time,), True) for each in ("mean", kind))
+    centered = subtract(call.given(self=stream, other=mean))
+    found = _over_deviation(call, centered, variance, call["eps"] * factor)
+    weight = call["weight"]
+    return found if weight is None else multiply(call.given(self=found, other=weight))
+
+
+def _over_utterance(call: Call, stream: Stream, time: int, groups: int) -> Stream:
+    """Each group of channels with mean 0 and variance 1 over all frames; then the factors and
+    offsets of the channels."""
+    mean = _means(call, stream, time, groups)
+    centered = subtract(call.given(self=stream, other=mean))
+    squares = multiply(call.given(self=centered, other=centered))
+    found = _over_deviation(call, centered, _means(call, squares, time, groups), call["eps"])
+    for name, apply in (("weight", multiply), ("bias", add)):
+        if call[name] is not None:
+            values = call.tensor(name).view(-1, *[1] * (len(stream.axes) - 2))
+            found = apply(call.given(self=found, other=values))
+    return found
+
+
+def _over_deviation(call: Call, centered: Stream, variance: Stream, eps: float) -> Stream:
+    node = call.graph.add(Activation("sqrt"), scaled_by(call, variance.node, 1.0, eps))
+    deviation = dataclasses.replace(variance, node=node)
+    return divide(call.given(self=centered, other=deviation))
+
+
+def _means(call: Call, stream: Stream, time: int, groups: int) -> Stream:
+    """The mean of each group of channels over all frames, once for each of its channels."""
+    graph, rest = call.graph, [1] * (len(stream.axes) - 2)
+    each = stream.shape[1] // groups
+    mean = linear_map(
+        graph,
+        reduced(graph, stream, "mean", (time,), True),
+        lambda frame: frame.reshape(groups, -1).mean(1).view(1, groups, *rest),
+    )
+    return rearranged(graph, mean, lambda frame: frame.repeat_interleave(each, 1))
 
 
 NORM_OPERATORS: dict[str, Callable[[Call], Any]] = {

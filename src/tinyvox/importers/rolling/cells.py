@@ -40,13 +40,16 @@ class CellStep:
     """Of a GRU whose reset gate multiplies a product: that product, which sees the state."""
     norm: Step | None = None
     """Of an LSTM: the layer norm of the state of its cell."""
+    scale: float = 1.0
+    """Of a GRU: the number that its candidate is multiplied by, and so all of its states."""
 
 
 class Activated(NamedTuple):
-    """An activation of a sum."""
+    """An activation of a sum, times a number."""
 
     kind: str
     inner: Affine
+    scale: float = 1.0
 
 
 class Matcher:
@@ -95,15 +98,17 @@ class Matcher:
             light = self._candidate_of(new)
             if light is not None and _sees(light.inner, state) and _sees(z.inner, state):
                 both = (z.inner, light.inner)
-                return CellStep("li_gru", both, state, value, value, z.kind, light.kind)
+                step = CellStep("li_gru", both, state, value, value, z.kind, light.kind)
+                return replace(step, scale=light.scale)
             found = self._candidate(new, state)
             if found is not None:
-                reset, inner, product, kind = found
+                reset, taken, product = found
                 if reset.kind != z.kind:
                     continue
                 name = "gru_reset_before" if product is None else "gru"
-                gates = (reset.inner, z.inner, inner)
-                return CellStep(name, gates, state, value, value, z.kind, kind, product)
+                gates = (reset.inner, z.inner, taken.inner)
+                step = CellStep(name, gates, state, value, value, z.kind, taken.kind, product)
+                return replace(step, scale=taken.scale)
         return None
 
     def plain(self, value: Value) -> CellStep | None:
@@ -151,8 +156,8 @@ class Matcher:
 
     def _candidate(
         self, value: object, state: object
-    ) -> tuple[Activated, Affine, Affine | None, str] | None:
-        """The reset gate, the sum of the candidate, and the product that the gate multiplies."""
+    ) -> tuple[Activated, Activated, Affine | None] | None:
+        """The reset gate, the candidate, and the product that the gate multiplies."""
         new = self._candidate_of(value)
         if new is None:
             return None
@@ -161,12 +166,12 @@ class Matcher:
             for r, product in ((one, two), (two, one)):
                 reset, seen = self._gate(r), self._sources.affine(product)
                 if reset is not None and seen is not None and len(inner.products) == 1:
-                    return reset, replace(inner, products=()), seen, new.kind
+                    return reset, new._replace(inner=replace(inner, products=())), seen
         for vector, r in inner.diagonals:  # r * b, where h is zero
             reset = self._gate(r)
             if reset is not None and len(inner.diagonals) == 1 and _is_zero(state):
                 seen = Affine(inner.rows, bias=vector)
-                return reset, replace(inner, diagonals=()), seen, new.kind
+                return reset, new._replace(inner=replace(inner, diagonals=())), seen
         for part in inner.parts:  # U (r * h)
             for gate, h in self._factors(part.operand):
                 reset = self._gate(gate)
@@ -175,7 +180,7 @@ class Matcher:
                 parts = [p for p in inner.parts if p is not part]
                 if isinstance(h, Value):
                     parts.append(replace(part, operand=h))
-                return reset, replace(inner, parts=tuple(parts)), None, new.kind
+                return reset, new._replace(inner=replace(inner, parts=tuple(parts))), None
         return None
 
     def _gate(self, value: object) -> Activated | None:
@@ -186,15 +191,16 @@ class Matcher:
         return self._activated(value, SQUASHING)
 
     def _candidate_of(self, value: object) -> Activated | None:
-        """What a GRU takes in: a squashed sum, or a sum as it is. A number that a relu is
-        multiplied by, as for dropout, multiplies the sum."""
+        """What a GRU takes in: a squashed sum, or a sum as it is, times a number, as for dropout;
+        of a relu it multiplies the sum."""
         found = self._squashed(value)
         for one, two in self._factors(value):
-            relu = None if isinstance(two, Value) else self._squashed(one)
-            if relu is not None and (number := _number(two)) is not None:
-                inner = self._sources.scaled(relu.inner, number)
-                fits = relu.kind == "relu" and number > 0
-                return Activated(relu.kind, inner) if fits and inner is not None else None
+            taken = None if isinstance(two, Value) else self._squashed(one)
+            if taken is not None and (number := _number(two)) is not None and number > 0:
+                inner = self._sources.scaled(taken.inner, number)
+                if taken.kind == "relu" and inner is not None:
+                    return taken._replace(inner=inner)
+                return taken._replace(scale=number)
         if found is not None or not isinstance(value, Value):
             return found
         inner = self._sources.affine(value)

@@ -27,7 +27,8 @@ class Chain:
     """A cell at the frames of an utterance, in the order in which it runs.
 
     `inputs` are the operands at each frame, `outputs` what the next frame sees, `states` what the
-    first frame starts from, none for zeros, `final` the cell state after the last frame.
+    first frame starts from, none for zeros, `final` the cell state after the last frame. The
+    outputs are those of the layer times `scale`.
     """
 
     layer: Recurrent
@@ -36,6 +37,7 @@ class Chain:
     states: list[Value]
     final: Value
     place: Place
+    scale: float = 1.0
 
 
 def find_chains(
@@ -124,7 +126,8 @@ class _Finder:
             return None
         inputs = [self._inputs(each, hidden_keys) for each in row]
         alike = {tuple(p.key for p in self._input_parts(each, hidden_keys)) for each in row}
-        if len(alike) != 1 or not all(inputs):
+        scales = {each.scale for each in row}
+        if len(alike) != 1 or len(scales) != 1 or not all(inputs):
             return None
         settings: dict[str, Any] = _norm_settings(row)
         if step.gate != "sigmoid":
@@ -135,12 +138,12 @@ class _Finder:
         states = self._states(row[0], hidden_keys)
         if any(not self._carried(state) for state in states):
             opening = self._opening(layer, states[0], inputs[0])
-            if opening is None:
+            if opening is None or step.scale != 1:
                 return None
             inputs, outputs, states = [opening, *inputs], [states[0], *outputs], []
         return Chain(
             layer, inputs, [o for o in outputs if o is not None],
-            states, step.after, self._place_of(seen, step),
+            states, step.after, self._place_of(seen, step), step.scale,
         )  # fmt: skip
 
     def _opening(self, layer: Recurrent, state: Value, like: list[Value]) -> list[Value] | None:
@@ -292,7 +295,7 @@ class _Finder:
         if not inputs or not all(any(p.operand is seen for p in gate.parts) for gate in gates):
             return None
         by_input = [_weights(gate, inputs) for gate in step.gates]
-        by_state = [_weights(gate, [seen]) for gate in gates]
+        by_state = [_weights(gate, [seen]) * step.scale for gate in gates]
         others = {id(p.operand) for p in _parts(self._all(step))} - {id(seen)}
         if others != set(map(id, inputs)):
             return None

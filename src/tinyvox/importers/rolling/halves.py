@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tinyvox.errors import ImporterError
+from tinyvox.errors import ImporterError, ModelError
 from tinyvox.importers.rolling.affine import PARTS, Sources
 from tinyvox.importers.tape import Step, Tape, Traced, Value, computed, mapped
 
@@ -123,7 +123,7 @@ class _Parting:
             try:
                 copies = mapped(lambda value: value.tensor.clone(), arguments)
                 found = computed(step.target, (), copies)
-            except ImporterError:
+            except (ImporterError, ModelError):
                 return None
             parts = found if isinstance(found, tuple) else (found,)
             made.append(replace(step, arguments=arguments, results=tuple(map(Value, parts))))

@@ -195,6 +195,8 @@ class Rewriting:
             if reverse:
                 layer = replace(layer, forward=None, backward=layer.forward)
             outputs, _, final = self.tape.recurrent(layer, frames, states)
+            if chain.scale != 1:
+                outputs = self.tape.apply(aten.mul.Tensor, outputs, chain.scale)
             self._layers[id(chain)] = Frames(outputs, reverse), final
         return self._layers[id(chain)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -68,7 +69,7 @@ def _imported(module: nn.Module, given: Example, output: str | int | None) -> Mo
     example = _without_values(given, _Run(module, given, output))
     run = _Run(module, example, output)
     model, walk = convert(rolled(run.found.traced))
-    others = list(_other_lengths(walk))
+    others, notes = list(_other_lengths(walk)), []
     try:
         lengths = [_compared(model, walk, run, features) for features in others]
     except ImporterError as error:
@@ -77,10 +78,13 @@ def _imported(module: nn.Module, given: Example, output: str | int | None) -> Mo
                 model, walk, run, lengths = again
                 break
         else:
-            raise error from None
+            lengths, note = _at_whole_steps(model, walk, run, error)
+            notes.append(note)
     facts = {**_parameters(module), **run.facts(walk)}
-    if note := _of_fewer_frames(model, walk, run):
-        facts["import_notes"] = [*facts.get("import_notes", ()), note]
+    if not notes and (less := _of_fewer_frames(model, walk, run)):
+        notes.append(less)
+    if notes:
+        facts["import_notes"] = [*facts.get("import_notes", ()), *notes]
     if lengths and not lengths[0]:
         facts["fixed_frames"] = walk.frames
     return dataclasses.replace(model, provenance=facts)
@@ -100,6 +104,27 @@ def _at_another_length(
         return model, walk, again, [_compared(model, walk, again, each) for each in others]
     except ImporterError:
         return None
+
+
+def _at_whole_steps(
+    model: Model, walk: Walk, run: _Run, error: ImporterError
+) -> tuple[list[bool], str]:
+    """What is said of a module that cuts or adds frames so that their number suits its strides, and
+    does as the model does where it does not have to. Raises the error where there is more to it."""
+    step = math.lcm(*(signal.stride or 1 for signal in walk.graph.signals.values()))
+    counts = [walk.frames + times * step for times in (1, 3)]
+    if step == 1 or counts[-1] > 2 * walk.frames:
+        raise error from None
+    twice, time = longer(walk), walk.layout.index("time")
+    try:
+        found = [_compared(model, walk, run, twice.narrow(time, 0, n).clone()) for n in counts]
+    except ImporterError:
+        raise error from None
+    rest = f"{walk.frames % step} more than " if walk.frames % step else ""
+    return found, (
+        f"the source cuts or adds frames at the end unless their number is {rest}a multiple of "
+        f"{step}; the model does not"
+    )
 
 
 class _Run:
@@ -156,6 +181,7 @@ class _Run:
             *self.example.notes(self.recorder.read, walk.frames),
             *dict.fromkeys(self.recorder.notes),
             *self.found.notes,
+            *dict.fromkeys(walk.graph.notes),
         ]
         return ({"unused_inputs": unused} if unused else {}) | (
             {"import_notes": notes} if notes else {}

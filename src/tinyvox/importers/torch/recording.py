@@ -29,11 +29,14 @@ aten = torch.ops.aten
 
 _DECIDES = frozenset(("item", "_local_scalar_dense", "is_nonzero", "equal", "allclose"))
 """Operators that give Python a value of a tensor."""
+_FILLS = frozenset(("zero", "fill"))
+"""Operators in place after which a tensor is a constant."""
 _MOVES = frozenset(
-    "_to_copy _unsafe_view alias clone detach permute reshape select slice squeeze t transpose "
-    "unsqueeze view".split()
+    "_to_copy _unsafe_view alias clamp clamp_min clone detach permute reshape select slice squeeze "
+    "t transpose unsqueeze view".split()
 )
-"""Operators that give the values of a tensor in another shape, order or type, or some of them."""
+"""Operators that give the values of a tensor in another shape, order or type, or some of them, or
+between limits."""
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -108,7 +111,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             found = func(*args, **kwargs)
             self._writes.note(func, args, found)
             return found
-        if self._is_written(func, args):
+        if self._is_written(func, args) or self._is_emptied(func, args, tensors):
             return func(*args, **kwargs)
         if any(map(self._is_stale, tensors)):
             raise ImporterError(
@@ -161,6 +164,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for each in (whole, *self._writes.parts_of(whole)):
             self._known.pop(id(each), None)
         self._valid[_storage(whole)] = set()
+        return True
+
+    def _is_emptied(self, func: OpOverload, args: tuple[Any, ...], tensors: list[Tensor]) -> bool:
+        """Whether this makes a tensor a constant."""
+        fills = operator_name(func) in _FILLS and id(args[0]) in self._known
+        if not fills or any(map(self._depends, tensors[1:])):
+            return False
+        del self._known[id(args[0])]
+        self._change(args[0])
         return True
 
     def _keep(self, tensor: Tensor, value: Value) -> None:

@@ -26,6 +26,11 @@ class Part:
     stop: int
     is_step: bool
 
+    @property
+    def is_all(self) -> bool:
+        """Whether it is the whole tensor, as in `tensor[:]`."""
+        return not self.is_step and (self.start, self.stop) == (0, self.whole.shape[self.dim])
+
 
 @dataclass(eq=False)
 class _Filled:
@@ -39,8 +44,6 @@ class _Filled:
 
     def fits(self, part: Part) -> bool:
         """Whether a part lies beside the others, or on one of them."""
-        if part.dim != self.dim:
-            return False
         known = self.parts.get(part.start)
         if known is not None:
             return known[0] == part.stop
@@ -68,8 +71,10 @@ class Writes:
             return
         is_step = operator_name(func) == "select"
         whole, dim = args[0], (args[1] if len(args) > 1 else 0) % args[0].ndim
-        if id(whole) in self._parts:
-            return
+        if (of := self._parts.get(id(whole))) is not None:
+            if not of.is_all:
+                return
+            whole = of.whole
         size = whole.shape[dim]
         if is_step:
             start = int(args[2]) % size
@@ -99,6 +104,8 @@ class Writes:
         """
         whole = part.whole
         filled = self._filled.get(id(whole)) or _Filled(whole, before, part.dim)
+        if filled.dim != part.dim:
+            filled = _Filled(whole, self.joined(whole), part.dim)
         if not filled.fits(part):
             return False
         filled.parts[part.start] = part.stop, self._with_dim(part, values)

@@ -194,12 +194,23 @@ def windowed(kind: str) -> Translator:
     return translate
 
 
-def over_time(op: Operation) -> Given:
-    """Normalization with statistics of the utterance itself."""
-    raise ImporterError(
-        "normalizes with statistics of the whole utterance, which no layer does; "
-        "supported are BatchNormalization and LayerNormalization"
+def instance_norm(op: Operation) -> Given:
+    """`InstanceNormalization(epsilon)`: each channel by itself."""
+    weight, bias = op.constant(1), op.constant(2)
+    epsilon = op.get("epsilon", 1e-5)
+    target = aten.instance_norm.default
+    return op.apply(target, op.input(0), weight, bias, None, None, True, 0.0, epsilon, False)
+
+
+def group_norm(op: Operation) -> Given:
+    """`GroupNormalization(num_groups, epsilon)`, with factors for each channel or each group."""
+    given, groups = op.input(0), op.get("num_groups", 1)
+    channels = given.shape[1]
+    weight, bias = (
+        values.repeat_interleave(channels // len(values))
+        for values in (op.constant(1), op.constant(2))
     )
+    return op.apply(aten.group_norm.default, given, groups, weight, bias, op.get("epsilon", 1e-5))
 
 
 def not_yet(op: Operation) -> Given:
@@ -235,7 +246,8 @@ LAYERS: dict[str, Translator] = {
     "GlobalMaxPool": pooled("max"),
     "MaxPool": windowed("max"),
     "AveragePool": windowed("mean"),
-    **dict.fromkeys(("InstanceNormalization", "GroupNormalization"), over_time),
+    "InstanceNormalization": instance_norm,
+    "GroupNormalization": group_norm,
     **dict.fromkeys(("Loop", "Scan"), not_yet),
 }
 """What translates each operator with weights, by its name."""
