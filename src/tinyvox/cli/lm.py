@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
@@ -14,7 +15,7 @@ from tinyvox.cli import output as printing
 from tinyvox.cli.options import AsJson
 from tinyvox.cli.progress_display import shown
 from tinyvox.cli.tuning import tune
-from tinyvox.errors import DataError, FileError
+from tinyvox.errors import DataError, DataWarning, FileError
 
 if TYPE_CHECKING:
     from tinyvox.formats.tvlm import Weights
@@ -234,16 +235,31 @@ def _load(
 ) -> tuple[NGrams, Weights | None]:
     """A model, and its alpha and beta where the file has them."""
     from tinyvox.formats.tvlm import load_ngrams
-    from tinyvox.lm import read_with_weights, read_words
+    from tinyvox.lm import read_foreign_file, read_words
     from tinyvox.storage import open_input
 
     with open_input(path) as file:
         if file.read(len(TVLM)) == TVLM:
-            found = load_ngrams(path)
-            return found.model, found.weights
+            _say_unused(path, vocabulary, alphabet, needs=None)
+            ours = load_ngrams(path)
+            return ours.model, ours.weights
     words = None if vocabulary is None else read_words(vocabulary)
     letters = None if alphabet is None else _letters(alphabet)
-    return read_with_weights(path, words, letters, progress)
+    found = read_foreign_file(path, words, letters, progress)
+    _say_unused(path, vocabulary, alphabet, needs=found.needs)
+    return found.model, found.weights
+
+
+def _say_unused(
+    path: Path, vocabulary: Path | None, alphabet: Path | None, *, needs: str | None
+) -> None:
+    """Warn of lists that a file needs nothing from."""
+    if vocabulary is not None and needs != "words":
+        what = "has its words itself, so --vocabulary is not used"
+        warnings.warn(f"{path}: {what}", DataWarning, stacklevel=2)
+    if alphabet is not None and needs != "letters":
+        what = "is no scorer with words of letters, so --alphabet is not used"
+        warnings.warn(f"{path}: {what}", DataWarning, stacklevel=2)
 
 
 def _letters(path: Path) -> list[str]:
