@@ -177,6 +177,21 @@ def test_a_text_that_says_nothing_is_not_built_from(tmp_path: Path, text: str, f
     assert not out.exists()
 
 
+def test_words_that_a_file_cannot_have_are_said_before_the_work(tmp_path: Path) -> None:
+    text, arpa, out = tmp_path / "t.txt", tmp_path / "a.arpa", tmp_path / "a.tvlm"
+    text.write_text(f"the cat\nthe {'x' * 1024} cat\n")
+    said = refused("build", text, "-o", out, error=ModelError)
+    assert said.startswith(f"{text}: sentence 2: the word 'xxx")
+    assert said.endswith("has 1024 bytes, expected 1 to 1023, none of them 0; remove it")
+    run("build", text, "-o", arpa)
+    for command in (("compress", arpa), ("mix", arpa, arpa, "--shares", "1,1")):
+        said = refused(*command, "-o", out, error=ModelError)
+        assert said.startswith(f"{arpa}: the word 'xxx")
+    assert not out.exists()
+    for command in (("compress", arpa), ("build", text)):
+        assert facts(*command, "-o", out, "--words", 2)["words"] == 5
+
+
 def test_what_is_missing_is_said_before_anything_is_read(arpa: Path, tmp_path: Path) -> None:
     bad, gone, out = tmp_path / "bad.arpa", tmp_path / "gone.txt", tmp_path / "a.tvlm"
     bad.write_bytes(b"bad")

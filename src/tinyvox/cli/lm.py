@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -15,7 +15,7 @@ from tinyvox.cli import output as printing
 from tinyvox.cli.options import AsJson
 from tinyvox.cli.progress_display import shown
 from tinyvox.cli.tuning import tune
-from tinyvox.errors import DataError, DataWarning, FileError
+from tinyvox.errors import DataError, DataWarning, FileError, ModelError
 
 if TYPE_CHECKING:
     from tinyvox.formats.tvlm import Weights
@@ -88,11 +88,12 @@ def build(
     as_json: AsJson = False,
 ) -> None:
     """Estimate a language model from text: interpolated modified Kneser-Ney."""
-    from tinyvox.lm import estimate, read_sentences
+    from tinyvox.lm import estimate
 
     _check_files(output, text)
     with shown() as progress:
-        sentences = chain.from_iterable(read_sentences(path, progress) for path in text)
+        checked = output if words is None else None
+        sentences = chain.from_iterable(_sentences(path, checked, progress) for path in text)
         model = estimate(sentences, order, _numbers(cutoffs, "--cutoffs", int), words, progress)
         _save(model, output, progress)
     _report(_facts(output, model), as_json)
@@ -124,6 +125,8 @@ def mix(
     with shown() as progress:
         spoken = list(read_sentences(dev)) if dev else []
         loaded = [_load(path, None, None, progress)[0] for path in models]
+        for path, each in zip(models, loaded, strict=True):
+            _check_words(str(path), each.words, output)
         chosen = chosen or best_shares(loaded, spoken)
         mixed = mix_models(loaded, chosen)
         _save(mixed, output, progress)
@@ -164,6 +167,7 @@ def compress(
     _check_files(output, [model, text, dev, vocabulary, alphabet])
     with shown() as progress:
         original, weights = _load(model, vocabulary, alphabet, progress)
+        _check_words(str(model), original.words, output if words is None else None)
         spoken, held_out = (_tokens(original, path, progress) for path in (text, dev))
         small = compress_model(original, settings, size_of_ngrams, spoken, held_out, progress)
         _save(small, output, progress, weights)
@@ -286,6 +290,30 @@ def _encoded(model: NGrams, path: Path, progress: Progress | None = None) -> Any
     if not (tokens >= len(SPECIAL_WORDS)).any():
         raise DataError(f"{path}: has no word that the language model knows")
     return tokens
+
+
+def _sentences(path: Path, output: Path | None, progress: Progress) -> Iterator[str]:
+    """The sentences of a text, of which `_check_words` has seen the words."""
+    from tinyvox.lm import read_sentences
+
+    for number, sentence in enumerate(read_sentences(path, progress), 1):
+        _check_words(f"{path}: sentence {number}", sentence.split(), output)
+        yield sentence
+
+
+def _check_words(where: str, words: Sequence[str], output: Path | None) -> None:
+    """Raise ModelError for a word that the file to be written cannot have, before the work.
+
+    `output` is None where words will be left out, of which it may be one.
+    """
+    from tinyvox.formats.tvlm import check_words
+
+    if output is None or output.suffix.lower() == ARPA:
+        return
+    try:
+        check_words(words)
+    except ModelError as error:
+        raise ModelError(f"{where}: {error}") from None
 
 
 def _save(model: NGrams, path: Path, progress: Progress, weights: Weights | None = None) -> None:
