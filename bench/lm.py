@@ -13,6 +13,7 @@ The models are Kneser-Ney estimates from the books beside the project, of all li
   queries a second, and the largest difference to KenLM's scores; also of a third-party English
   trigram.
 - large: seconds and memory of `tinyvox lm compress` for an ARPA file of 10 million n-grams.
+Parts that are not measured stay as the file of `--json` has them; `commits` has the commit of each.
 `--kenlm` is the folder of `lmplz`, `build_binary` and `query`; without it, and without them on the
 PATH, KenLM's rows are left out.
 """
@@ -30,8 +31,8 @@ from typing import Any
 import numpy as np
 from lib import kenlm, lm_files
 from lib.places import ENGLISH, TEXT
-from lib.results import Row
-from lib.script import finish, options_of, parser_of, say
+from lib.results import Row, commit
+from lib.script import earlier, finish, options_of, parser_of, say
 
 from tinyvox.formats.tvlm import save_ngrams, size_of_ngrams
 from tinyvox.lm import (
@@ -48,7 +49,14 @@ from tinyvox.lm import (
 
 CUTOFFS = {
     3: ((0, 0, 1), (0, 1, 1), (0, 1, 2), (0, 2, 4), (0, 4, 8), (0, 8, 16), (0, 16, 32)),
-    5: ((0, 0, 1, 1, 1), (0, 1, 1, 1, 1), (0, 1, 2, 2, 2), (0, 2, 4, 4, 4), (0, 4, 8, 8, 8)),
+    5: (
+        (0, 0, 1, 1, 1),
+        (0, 1, 1, 1, 1),
+        (0, 1, 2, 2, 2),
+        (0, 2, 4, 4, 4),
+        (0, 4, 8, 8, 8),
+        (0, 8, 16, 16, 16),
+    ),
 }
 """The cut-offs that KenLM's models have, by their order."""
 WHOLE = {3: (0,), 5: (0, 0, 0, 1, 1)}
@@ -101,7 +109,8 @@ def ours(options: argparse.Namespace, order: int, texts: Texts, folder: Path) ->
         seconds = time.process_time() - computed
         written = save_ngrams(small, folder / "model.tvlm")
         yield {
-            "method": f"tinyvox, {depth} bits", "order": order, "bytes": written,
+            "method": f"tinyvox, {depth} bits", "order": order, "wanted": int(size * 1e6),
+            "bytes": written,
             **judged(small, texts), "processor_seconds": seconds,
         }  # fmt: skip
 
@@ -169,7 +178,13 @@ def main() -> None:
     folder = options.cache / "lm"
     folder.mkdir(parents=True, exist_ok=True)
     texts = test_texts(1000 if options.quick else None)
-    rows: dict[str, list[Row]] = {part: [] for part in PARTS}
+    before = earlier("lm", options)
+    rows: dict[str, list[Row]] = {
+        part: [] if before is None or part in options.only else [*before.rows[part]]
+        for part in PARTS
+    }
+    commits = {} if before is None else dict(before.settings.get("commits", {}))
+    commits |= dict.fromkeys(options.only, commit())
     if "models" in options.only:
         for order in options.orders:
             rows["models"] += ours(options, order, texts, folder)
@@ -178,7 +193,8 @@ def main() -> None:
         rows["files"] += files(options, texts, folder)
     if "large" in options.only:
         rows["large"].append(large(options, folder))
-    finish("lm", options, rows, {"lines": options.lines}, {"numpy": np.__version__})
+    settings = {"lines": options.lines, "commits": commits}
+    finish("lm", options, rows, settings, {"numpy": np.__version__})
 
 
 if __name__ == "__main__":

@@ -69,6 +69,15 @@ def finish(
     return found
 
 
+def earlier(name: str, options: argparse.Namespace) -> Results | None:
+    """What is in the file that `finish` will write; None where it is new, or of a smoke run."""
+    path = results.path_of(name) if options.json == HERE else options.json
+    if path is None or options.quick or not path.exists():
+        return None
+    found = results.read(path)
+    return None if found.quick else found
+
+
 def say(line: str) -> None:
     """Tell what is being done, on standard error: results alone go to standard output."""
     print(line, file=sys.stderr, flush=True)

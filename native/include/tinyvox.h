@@ -267,9 +267,9 @@ typedef struct tv_result {
   size_t count;
 } tv_result;
 
-// The `count` likeliest texts so far, or fewer; after tv_stream_finish, of the utterance. Free the
-// result with tv_result_free. TV_ERROR_ARGUMENT if the stream decodes greedily. On failure
-// `*result` is NULL.
+// The `count` likeliest texts so far, or fewer; after tv_stream_finish, of the utterance. No two
+// are the same. Free the result with tv_result_free. TV_ERROR_ARGUMENT if the stream decodes
+// greedily. On failure `*result` is NULL.
 TV_API tv_error tv_stream_best(tv_stream* stream, size_t count, tv_result** result);
 TV_API void tv_result_free(tv_result* result);
 

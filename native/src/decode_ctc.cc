@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <set>
 #include <stdexcept>
 #include <string_view>
 
@@ -366,15 +367,17 @@ std::vector<Transcript> BeamDecoder::best(size_t count, bool final) const {
   for (const Hypothesis& each : beam_)
     order.emplace_back(
         offset_ + each.score + (final ? words_.last_gain(prefixes_[each.prefix]) : 0), &each);
-  count = std::min(count, order.size());
-  std::partial_sort(order.begin(), order.begin() + static_cast<ptrdiff_t>(count), order.end(),
-                    std::greater<>());
+  std::make_heap(order.begin(), order.end());
   std::vector<Transcript> result;
-  for (size_t i = 0; i < count; ++i) {
-    Transcript& transcript =
-        result.emplace_back(Transcript{committed_, committed_frames_, order[i].first});
-    prefixes_.read(order[i].second->prefix, transcript.tokens);
-    frames_.read(order[i].second->frames, transcript.frames);
+  std::set<std::string> texts;
+  for (auto end = order.end(); result.size() < count && end != order.begin(); --end) {
+    std::pop_heap(order.begin(), end);
+    const auto& [score, hypothesis] = *(end - 1);
+    Transcript transcript{committed_, committed_frames_, score};
+    prefixes_.read(hypothesis->prefix, transcript.tokens);
+    if (!texts.insert(text(transcript)).second) continue;
+    frames_.read(hypothesis->frames, transcript.frames);
+    result.push_back(std::move(transcript));
   }
   return result;
 }

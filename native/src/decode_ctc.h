@@ -53,8 +53,8 @@ class BeamDecoder {
   void begin();
   void step(const float* log_probabilities);  // [tokens]
 
-  // The `count` best texts so far, the best first; `final` if the utterance is over, so that the
-  // last word is complete.
+  // The `count` best texts so far, the best first, all different: of hypotheses with the same text
+  // the best one. `final` if the utterance is over, so that the last word is complete.
   std::vector<Transcript> best(size_t count, bool final) const;
   // Without white space at its ends.
   std::string text(const Transcript& transcript) const;

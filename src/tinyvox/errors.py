@@ -35,7 +35,7 @@ class DataError(TinyvoxError):
 
 
 class DataWarning(UserWarning):
-    """Something in a manifest that can be used as it is, but is probably a mistake. One line."""
+    """Something that was given can be used as it is, but is probably a mistake. One line."""
 
 
 class RecipeError(TinyvoxError):

@@ -11,7 +11,14 @@ from places import COMMANDS
 from typer.testing import CliRunner
 
 from tinyvox import cli
-from tinyvox.errors import DataError, FileError, ImporterError, ModelError, TinyvoxError
+from tinyvox.errors import (
+    DataError,
+    DataWarning,
+    FileError,
+    ImporterError,
+    ModelError,
+    TinyvoxError,
+)
 from tinyvox.lm import estimate, read_arpa, read_sentences
 
 TEXT = Path(__file__).parents[1] / "lm" / "lmplz" / "text.txt"
@@ -90,6 +97,23 @@ def test_words_of_a_binary_without_words_come_from_a_file(tmp_path: Path) -> Non
     assert refused("inspect", WITHOUT_WORDS, error=FileError).endswith("give a list of words")
 
 
+def test_lists_that_a_file_does_not_need_are_said(arpa: Path, tmp_path: Path) -> None:
+    words, ours = tmp_path / "words.txt", tmp_path / "a.tvlm"
+    words.write_text("\n".join("abcdefghijk"))
+    run("compress", arpa, "-o", ours)
+    trie = WITHOUT_WORDS.with_name("trie.bin")
+    for file in (arpa, ours, trie):
+        with pytest.warns(DataWarning) as said:
+            facts("inspect", file, "--vocabulary", words, "--alphabet", words)
+        assert [str(each.message) for each in said] == [
+            f"{file}: has its words itself, so --vocabulary is not used",
+            f"{file}: is no scorer with words of letters, so --alphabet is not used",
+        ]
+    with pytest.warns(DataWarning, match="--alphabet is not used") as said:
+        facts("inspect", WITHOUT_WORDS, "--vocabulary", words, "--alphabet", words)
+    assert len(said) == 1
+
+
 def refused(*arguments: object, error: type[TinyvoxError]) -> str:
     """What is said where a command cannot do its work."""
     with pytest.raises(error) as caught:
@@ -128,6 +152,7 @@ TEXTS_THAT_SAY_NOTHING = [
     (" \n\n", "t.txt: has no words"),
     ("zyzzyva qwertz\n", "t.txt: has no word that the language model knows"),
     ("\nthe cat\n<s> the cat </s>\n", "t.txt:3: holds <s> or </s>; take out what marks its ends"),
+    ("the cat\n\nthe c\0t\n", "t.txt:3: holds the character U+0000; save it as UTF-8 text"),
 ]
 
 
@@ -144,12 +169,27 @@ def test_a_text_that_says_nothing_is_named_before_the_work(
     assert fault in refused("perplexity", arpa, tmp_path / "t.txt", error=DataError)
 
 
-@pytest.mark.parametrize(("text", "fault"), [TEXTS_THAT_SAY_NOTHING[i] for i in (0, 1, 3)])
+@pytest.mark.parametrize(("text", "fault"), [TEXTS_THAT_SAY_NOTHING[i] for i in (0, 1, 3, 4)])
 def test_a_text_that_says_nothing_is_not_built_from(tmp_path: Path, text: str, fault: str) -> None:
     (tmp_path / "t.txt").write_text(text)
     out = tmp_path / "a.tvlm"
     assert fault in refused("build", TEXT, tmp_path / "t.txt", "-o", out, error=DataError)
     assert not out.exists()
+
+
+def test_words_that_a_file_cannot_have_are_said_before_the_work(tmp_path: Path) -> None:
+    text, arpa, out = tmp_path / "t.txt", tmp_path / "a.arpa", tmp_path / "a.tvlm"
+    text.write_text(f"the cat\nthe {'x' * 1024} cat\n")
+    said = refused("build", text, "-o", out, error=ModelError)
+    assert said.startswith(f"{text}: sentence 2: the word 'xxx")
+    assert said.endswith("has 1024 bytes, expected 1 to 1023, none of them 0; remove it")
+    run("build", text, "-o", arpa)
+    for command in (("compress", arpa), ("mix", arpa, arpa, "--shares", "1,1")):
+        said = refused(*command, "-o", out, error=ModelError)
+        assert said.startswith(f"{arpa}: the word 'xxx")
+    assert not out.exists()
+    for command in (("compress", arpa), ("build", text)):
+        assert facts(*command, "-o", out, "--words", 2)["words"] == 5
 
 
 def test_what_is_missing_is_said_before_anything_is_read(arpa: Path, tmp_path: Path) -> None:

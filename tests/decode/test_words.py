@@ -15,9 +15,9 @@ from test_beam import (
     PIECES,
     TOKENS,
     WORDS,
+    assert_equal,
     boosts,
     outputs,
-    scores_of,
     spelled,
 )
 
@@ -78,10 +78,8 @@ def words_gain(text: str, closed: bool) -> float:
     return total
 
 
-def close(found: dict[tuple, float], expected: dict[tuple, float]) -> None:
-    """.tvlm rounds scores to 16 bits or so."""
-    assert set(found) == set(expected)
-    assert max(abs(found[text] - expected[text]) for text in found) < 5e-3
+ROUNDING = 5e-3
+"""Of scores in a .tvlm file."""
 
 
 @pytest.mark.parametrize("frames", range(1, 7))
@@ -101,7 +99,7 @@ def test_every_text_has_the_score_of_its_words(
         alike="all",
     )  # fmt: skip
     found = search.decode(log_probabilities, EVERYTHING)
-    close(scores_of(found), all_paths(log_probabilities, BLANK, gain))
+    assert_equal(found, all_paths(log_probabilities, BLANK, gain), error=ROUNDING)
 
 
 @pytest.mark.parametrize("frames", range(1, 6))
@@ -119,7 +117,7 @@ def test_pieces_of_words_have_the_same_scores(frames: int, closed: bool, lm: Lan
         alike="all",
     )  # fmt: skip
     found = search.decode(log_probabilities, EVERYTHING)
-    close(scores_of(found, PIECES), all_paths(log_probabilities, BLANK, gain))
+    assert_equal(found, all_paths(log_probabilities, BLANK, gain), PIECES, ROUNDING)
 
 
 @pytest.mark.parametrize("frames", range(1, 6))
@@ -134,7 +132,7 @@ def test_hot_words_add_to_the_scores_of_words(frames: int, lm: LanguageModel) ->
         alike="all",
     )  # fmt: skip
     found = search.decode(log_probabilities, EVERYTHING)
-    close(scores_of(found), all_paths(log_probabilities, BLANK, gain))
+    assert_equal(found, all_paths(log_probabilities, BLANK, gain), error=ROUNDING)
 
 
 def test_characters_are_words_of_a_model_of_characters(tmp_path: Path) -> None:
@@ -158,7 +156,7 @@ def test_characters_are_words_of_a_model_of_characters(tmp_path: Path) -> None:
         return ALPHA * math.log(10) * log10 + BETA * len(left)
 
     found = search.decode(log_probabilities, EVERYTHING)
-    close(scores_of(found, tuple(tokens)), all_paths(log_probabilities, BLANK, gain))
+    assert_equal(found, all_paths(log_probabilities, BLANK, gain), tokens, ROUNDING)
     assert any("ю" in each.text for each in found)
 
 

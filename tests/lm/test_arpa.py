@@ -106,6 +106,7 @@ def changed(old: str, new: str) -> str:
         (changed("\\2-grams:", "\\3-grams:"), r":15: found '.*3-grams:', expected \\2-grams:"),
         (changed("a b\t", "b </s>\t"), r":18: the n-gram is there twice"),
         (changed("\tb\t0.125", "\ta\t0.125"), r":13: the word 'a' is there twice"),
+        (changed("\tb\t0.125", "\tb\0c\t0.125"), r":13: found 'b.x00c', expected a word without"),
         (changed("<s> a\t-0.5", "<s> c\t-0.5"), r":16: 'c' is not among the unigrams"),
         (changed("-0.5\ta b", "x\ta b"), r":17: found 'x a b -0.125', expected log10"),
         (changed("-0.5\ta b", "nan\ta b"), r":17: found 'nan a b -0.125', expected log10"),

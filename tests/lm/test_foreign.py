@@ -17,7 +17,15 @@ from small_ngrams import random_model, same
 from sphinx_files import sphinx_bytes
 
 from tinyvox.errors import FileError, TinyvoxError
-from tinyvox.lm import ABSENT, START_ID, NGrams, close, read_foreign, read_scorer, read_with_weights
+from tinyvox.lm import (
+    ABSENT,
+    START_ID,
+    NGrams,
+    close,
+    read_foreign,
+    read_foreign_file,
+    read_scorer,
+)
 from tinyvox.lm.foreign import probing
 from tinyvox.lm.foreign.bytes import Bytes
 from tinyvox.lm.foreign.hashing import murmur
@@ -77,7 +85,10 @@ def test_words_come_from_a_list_where_the_file_has_none() -> None:
     path = HERE / "without-words.bin"
     with pytest.raises(FileError, match="no words, only their hashes; give a list"):
         read_foreign(path)
-    assert_equal(read_foreign(path, [*"abcdefghijklmnop"]), original(), 0)
+    found = read_foreign_file(path, [*"abcdefghijklmnop"])
+    assert found.needs == "words"
+    assert_equal(found.model, original(), 0)
+    assert read_foreign_file(path.with_name("trie.bin")).needs is None
 
 
 def test_words_that_are_not_in_the_list_are_called_by_their_hashes() -> None:
@@ -133,13 +144,16 @@ def test_a_scorer_of_words() -> None:
     assert scorer.model.counts == (3543, 13119, 17076, 17231)
     assert not scorer.of_characters
     assert (scorer.alpha, scorer.beta) == (0.75, pytest.approx(1.85))
-    assert read_with_weights(SCORERS / "pruned_lm.scorer")[1] == (scorer.alpha, scorer.beta)
+    file = read_foreign_file(SCORERS / "pruned_lm.scorer")
+    assert file.weights == (scorer.alpha, scorer.beta)
+    assert file.needs == "letters"
 
 
 @needs_scorers
 def test_a_scorer_of_characters() -> None:
     scorer = read_scorer(SCORERS / "pruned_lm.bytes.scorer")
     assert scorer.of_characters
+    assert read_foreign_file(SCORERS / "pruned_lm.bytes.scorer").needs is None
     assert set(scorer.lexicon) == set("abcdefghijklmnopqrstuvwxyz'")
     assert scorer.model.counts == (30, 479)
     masses = scorer.model.total_mass(1, np.arange(30))

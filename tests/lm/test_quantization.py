@@ -9,11 +9,11 @@ import pytest
 from small_ngrams import random_model
 
 from tinyvox.errors import ModelError
-from tinyvox.lm import NGrams, close
+from tinyvox.lm import SPECIAL_WORDS, START_ID, NGrams, Order, close
 from tinyvox.lm.codebooks import best_levels, fewest_levels, nearest
 from tinyvox.lm.frequencies import of_model
 from tinyvox.lm.pruning import normalized
-from tinyvox.lm.quantization import quantized
+from tinyvox.lm.quantization import MASS_ERROR, quantized
 
 
 def error(values: np.ndarray, weights: np.ndarray, levels: np.ndarray) -> float:
@@ -91,6 +91,23 @@ def test_every_context_sums_to_one_when_all_is_rounded(bits: int) -> None:
         np.array_equal(a.context, b.context) and np.array_equal(a.word, b.word)
         for a, b in zip(found.orders, model.orders, strict=True)
     )
+
+
+def test_contexts_that_leave_little_sum_to_one_too() -> None:
+    count, followers = 400, 5
+    names = (*SPECIAL_WORDS, *(f"w{i}" for i in range(count - 3)))
+    ids = np.arange(count, dtype=np.int32)
+    chance = 10 ** np.random.default_rng(0).normal(size=count)
+    chance[START_ID] = 1e-99
+    zeros = np.zeros(count)
+    first = Order(zeros.astype(np.int64), ids, np.log10(chance / chance.sum()), zeros)
+    context = np.repeat(ids, followers).astype(np.int64)
+    left = np.geomspace(2e-4, 2e-2, count)[context]
+    words = np.tile(ids[-followers:], count)
+    second = Order(context, words, np.log10((1 - left) / followers), np.zeros(len(words)))
+    found = quantized(normalized(NGrams(names, (first, second))), 12)
+    masses = found.total_mass(1, np.arange(count))
+    assert np.abs(masses - 1).max() < MASS_ERROR * 1.001
 
 
 def test_frequent_ngrams_are_rounded_less() -> None:

@@ -21,7 +21,7 @@ def tables(results: Results) -> Iterator[Table]:
     yield Table("", "Perplexity against bytes", COLUMNS, [_cells(row) for row in rows])
     small = [row for row in rows if row["method"].startswith("tinyvox")]
     cut = [row for row in rows if row["method"] == "KenLM -q 8"]
-    margins = [_margin(row, cut) for row in small if cut]
+    margins = [_margin(row, cut) for row in _best_of_sizes(small) if cut]
     yield Table("margin", "Beside KenLM's at the same bytes", MARGIN, margins)
     files = results.rows.get("files", [])
     yield Table("files", "Files of the same n-grams", FILES, [_file(row) for row in files])
@@ -44,6 +44,14 @@ def _cells(row: Row) -> list[str]:
     ]
 
 
+def _best_of_sizes(rows: Sequence[Row]) -> list[Row]:
+    """Of the files of all orders that were wanted to be of a size, the one that foresees best."""
+    best: dict[tuple[str, int], Row] = {}
+    for row in sorted(rows, key=lambda row: math.prod(row[text] for text in TEXTS)):
+        best.setdefault((row["method"], row["wanted"]), row)
+    return sorted(best.values(), key=lambda row: row["bytes"])
+
+
 def _margin(row: Row, cut: Sequence[Row]) -> list[str]:
     cells = [row["method"], f"{row['order']}", f"{row['bytes']:,}"]
     for text in TEXTS:
@@ -54,7 +62,7 @@ def _margin(row: Row, cut: Sequence[Row]) -> list[str]:
 
 
 def at_bytes(rows: Sequence[Row], size: int, text: str) -> tuple[float, str]:
-    """The best perplexity of rows of one order at a size, and what is to be said of it.
+    """The best perplexity of rows of any order at a size, and what is to be said of it.
 
     Between two of them it is in proportion to the logarithm of bytes; beyond the largest, that of
     the largest. Below the smallest it is that of the smallest, which has more bytes.

@@ -8,8 +8,9 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from inspect import cleandoc
 from typing import Annotated
 
 import typer
@@ -70,15 +71,24 @@ def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-for name, command in COMMANDS.items():
-    app.command(name)(_interruptible(command))
+def _help(command: Callable[..., None]) -> str:
+    """What a command does, each paragraph on one line: the terminal says how wide lines are."""
+    paragraphs = cleandoc(command.__doc__ or "").split("\n\n")
+    return "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
+
+
+def _add(group: typer.Typer, commands: Mapping[str, Callable[..., None]]) -> None:
+    for name, command in commands.items():
+        group.command(name, help=_help(command))(_interruptible(command))
+
+
+_add(app, COMMANDS)
 
 lm_app = typer.Typer(
     help="Build, mix, compress, inspect, judge and tune language models.", no_args_is_help=True
 )
 app.add_typer(lm_app, name="lm")
-for name, each in lm.COMMANDS.items():
-    lm_app.command(name)(_interruptible(each))
+_add(lm_app, lm.COMMANDS)
 
 
 def main() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -14,7 +15,7 @@ from tinyvox.cli import output as printing
 from tinyvox.cli.options import AsJson
 from tinyvox.cli.progress_display import shown
 from tinyvox.cli.tuning import tune
-from tinyvox.errors import DataError, FileError
+from tinyvox.errors import DataError, DataWarning, FileError, ModelError
 
 if TYPE_CHECKING:
     from tinyvox.formats.tvlm import Weights
@@ -87,11 +88,12 @@ def build(
     as_json: AsJson = False,
 ) -> None:
     """Estimate a language model from text: interpolated modified Kneser-Ney."""
-    from tinyvox.lm import estimate, read_sentences
+    from tinyvox.lm import estimate
 
     _check_files(output, text)
     with shown() as progress:
-        sentences = chain.from_iterable(read_sentences(path, progress) for path in text)
+        checked = output if words is None else None
+        sentences = chain.from_iterable(_sentences(path, checked, progress) for path in text)
         model = estimate(sentences, order, _numbers(cutoffs, "--cutoffs", int), words, progress)
         _save(model, output, progress)
     _report(_facts(output, model), as_json)
@@ -123,6 +125,8 @@ def mix(
     with shown() as progress:
         spoken = list(read_sentences(dev)) if dev else []
         loaded = [_load(path, None, None, progress)[0] for path in models]
+        for path, each in zip(models, loaded, strict=True):
+            _check_words(str(path), each.words, output)
         chosen = chosen or best_shares(loaded, spoken)
         mixed = mix_models(loaded, chosen)
         _save(mixed, output, progress)
@@ -163,6 +167,7 @@ def compress(
     _check_files(output, [model, text, dev, vocabulary, alphabet])
     with shown() as progress:
         original, weights = _load(model, vocabulary, alphabet, progress)
+        _check_words(str(model), original.words, output if words is None else None)
         spoken, held_out = (_tokens(original, path, progress) for path in (text, dev))
         small = compress_model(original, settings, size_of_ngrams, spoken, held_out, progress)
         _save(small, output, progress, weights)
@@ -234,16 +239,31 @@ def _load(
 ) -> tuple[NGrams, Weights | None]:
     """A model, and its alpha and beta where the file has them."""
     from tinyvox.formats.tvlm import load_ngrams
-    from tinyvox.lm import read_with_weights, read_words
+    from tinyvox.lm import read_foreign_file, read_words
     from tinyvox.storage import open_input
 
     with open_input(path) as file:
         if file.read(len(TVLM)) == TVLM:
-            found = load_ngrams(path)
-            return found.model, found.weights
+            _say_unused(path, vocabulary, alphabet, needs=None)
+            ours = load_ngrams(path)
+            return ours.model, ours.weights
     words = None if vocabulary is None else read_words(vocabulary)
     letters = None if alphabet is None else _letters(alphabet)
-    return read_with_weights(path, words, letters, progress)
+    found = read_foreign_file(path, words, letters, progress)
+    _say_unused(path, vocabulary, alphabet, needs=found.needs)
+    return found.model, found.weights
+
+
+def _say_unused(
+    path: Path, vocabulary: Path | None, alphabet: Path | None, *, needs: str | None
+) -> None:
+    """Warn of lists that a file needs nothing from."""
+    if vocabulary is not None and needs != "words":
+        what = "has its words itself, so --vocabulary is not used"
+        warnings.warn(f"{path}: {what}", DataWarning, stacklevel=2)
+    if alphabet is not None and needs != "letters":
+        what = "is no scorer with words of letters, so --alphabet is not used"
+        warnings.warn(f"{path}: {what}", DataWarning, stacklevel=2)
 
 
 def _letters(path: Path) -> list[str]:
@@ -270,6 +290,30 @@ def _encoded(model: NGrams, path: Path, progress: Progress | None = None) -> Any
     if not (tokens >= len(SPECIAL_WORDS)).any():
         raise DataError(f"{path}: has no word that the language model knows")
     return tokens
+
+
+def _sentences(path: Path, output: Path | None, progress: Progress) -> Iterator[str]:
+    """The sentences of a text, of which `_check_words` has seen the words."""
+    from tinyvox.lm import read_sentences
+
+    for number, sentence in enumerate(read_sentences(path, progress), 1):
+        _check_words(f"{path}: sentence {number}", sentence.split(), output)
+        yield sentence
+
+
+def _check_words(where: str, words: Sequence[str], output: Path | None) -> None:
+    """Raise ModelError for a word that the file to be written cannot have, before the work.
+
+    `output` is None where words will be left out, of which it may be one.
+    """
+    from tinyvox.formats.tvlm import check_words
+
+    if output is None or output.suffix.lower() == ARPA:
+        return
+    try:
+        check_words(words)
+    except ModelError as error:
+        raise ModelError(f"{where}: {error}") from None
 
 
 def _save(model: NGrams, path: Path, progress: Progress, weights: Weights | None = None) -> None:

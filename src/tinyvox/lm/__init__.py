@@ -5,8 +5,8 @@ from tinyvox.lm.closure import close
 from tinyvox.lm.compression import Settings, compress, prepare
 from tinyvox.lm.description import describe, judge
 from tinyvox.lm.estimation import estimate
-from tinyvox.lm.foreign import Scorer, read_kenlm, read_scorer, read_sphinx
-from tinyvox.lm.loading import read_foreign, read_with_weights
+from tinyvox.lm.foreign import ForeignFile, Scorer, read_kenlm, read_scorer, read_sphinx
+from tinyvox.lm.loading import read_foreign, read_foreign_file
 from tinyvox.lm.mixing import best_shares, mix, scaled
 from tinyvox.lm.ngrams import (
     ABSENT,
@@ -26,6 +26,7 @@ __all__ = [
     "ABSENT",
     "END",
     "END_ID",
+    "ForeignFile",
     "NGrams",
     "Order",
     "SPECIAL_WORDS",
@@ -45,11 +46,11 @@ __all__ = [
     "prepare",
     "read_arpa",
     "read_foreign",
+    "read_foreign_file",
     "read_kenlm",
     "read_scorer",
     "read_sentences",
     "read_sphinx",
-    "read_with_weights",
     "read_words",
     "scaled",
     "write_arpa",

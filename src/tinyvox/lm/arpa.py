@@ -38,7 +38,7 @@ def read_arpa(path: Path, progress: Progress = silent) -> NGrams:
     Tabs or spaces separate fields, CR LF may end lines, a back-off that is not there is 0. What the
     longest n-grams have as back-offs is left out. Raises FileError, with the line, for everything
     else that is not as it should be: counts that are not those of the file, an n-gram that is there
-    twice, a word that is no unigram, a missing `\\end\\`.
+    twice, a word that is no unigram, or holds U+0000, a missing `\\end\\`.
     """
     with open_text(path, progress) as pieces:
         return _read(_Lines(path, pieces))
@@ -222,6 +222,16 @@ class _Section:
             number,
         )
 
+    def refuse_nul(self, piece: _Piece) -> None:
+        """Raise FileError for a unigram with U+0000, which ends words in other files."""
+        if b"\0" in b" ".join(piece.words[0]):
+            place = next(i for i, word in enumerate(piece.words[0]) if b"\0" in word)
+            self._lines.fault(
+                f"found {_shown(piece.words[0][place])}, expected a word without U+0000; remove "
+                "it, and the n-grams that hold it",
+                int(piece.numbers[place]),
+            )
+
     def ids(self, piece: _Piece, known: dict[bytes, int]) -> NDArray[np.int32]:
         """The ids of the words of a piece, [rows, n]."""
         columns = []
@@ -239,6 +249,7 @@ def _first(section: _Section) -> tuple[Builder, dict[bytes, int]]:
     names: list[bytes] = []
     values = _Arrays(np.float32, np.float32)
     for piece in section.pieces():
+        section.refuse_nul(piece)
         names += piece.words[0]
         values.add(piece.log10, piece.backoff)
     words, ids = vocabulary([name.decode("utf-8", "surrogateescape") for name in names])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tinyvox.errors import FileError
 from tinyvox.lm.arpa import read_arpa
-from tinyvox.lm.foreign import SPHINX_MAGIC, is_kenlm, read_binary, read_sphinx
+from tinyvox.lm.foreign import SPHINX_MAGIC, ForeignFile, is_kenlm, read_binary, read_sphinx
 from tinyvox.lm.ngrams import NGrams
 from tinyvox.progress import Progress, silent
 from tinyvox.storage import open_input
@@ -29,22 +29,22 @@ def read_foreign(
     `words` are candidates for the words of a KenLM binary that has none, `letters` those of a
     scorer's acoustic model by their labels. Raises FileError for a file that cannot be used.
     """
-    return read_with_weights(path, words, letters, progress)[0]
+    return read_foreign_file(path, words, letters, progress).model
 
 
-def read_with_weights(
+def read_foreign_file(
     path: Path,
     words: Sequence[str] | None = None,
     letters: Sequence[str] | None = None,
     progress: Progress = silent,
-) -> tuple[NGrams, tuple[float, float] | None]:
-    """The same, and the alpha and beta of a scorer; None for files that have none."""
+) -> ForeignFile:
+    """The same, with the alpha and beta of a scorer, and which of the two the file needs."""
     with open_input(path) as file:
         head = file.read(HEAD)
     if is_kenlm(head):
         return read_binary(path, words, letters)
     if head.startswith(SPHINX_MAGIC):
-        return read_sphinx(path), None
+        return ForeignFile(read_sphinx(path))
     if head.startswith(TVX):
         raise FileError(
             f"{path}: is an acoustic model, expected a language model; look at it with "
@@ -54,4 +54,4 @@ def read_with_weights(
         raise FileError(
             f"{path}: is a DMP file of CMU Sphinx; convert it to ARPA with pocketsphinx_lm_convert"
         )
-    return read_arpa(path, progress), None
+    return ForeignFile(read_arpa(path, progress))

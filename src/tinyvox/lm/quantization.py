@@ -16,6 +16,8 @@ EVEN = 0.1
 """The part of the weight that all n-grams share evenly, however rare."""
 MASS_ERROR = 8e-4
 """By how much the sum of all probabilities after a context may differ from one."""
+MOST_ROOM = 1.0
+"""By how much the logarithm of a back-off may differ where next to nothing is left for it."""
 LEAST_LEFT = 1e-4
 """What the n-grams of a context leave to all other words, at least."""
 
@@ -51,10 +53,10 @@ def _with_backoffs(model: NGrams, n: int, shorter: Doubles) -> tuple[NGrams, Dou
     """
     own, below, followed = masses(model, n)
     suffix = model.suffixes[n - 1][-1] if n > 1 else np.zeros(len(own), np.int64)
+    left = np.maximum(1 - own, TINY)
     rest = np.maximum(shorter[suffix] - below, TINY)
-    right = np.where(followed, np.maximum(1 - own, TINY) / rest, 1.0)
-    log10 = np.log10(right)
-    room = MASS_ERROR / np.log(10) / np.maximum(right * rest, MASS_ERROR)
+    log10 = np.log10(np.where(followed, left / rest, 1.0))
+    room = np.minimum(np.log1p(MASS_ERROR / left), MOST_ROOM) / np.log(10)
     log10[followed] = fewest_levels(log10[followed], room[followed])
     backoff = log10.astype(np.float32)
     mass = own + 10.0 ** backoff.astype(np.float64) * (shorter[suffix] - below)

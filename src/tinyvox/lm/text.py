@@ -52,8 +52,9 @@ def _pieces(path: Path, raw: IO[bytes], file: IO[bytes], progress: Progress) -> 
 def read_sentences(path: Path, progress: Progress = silent) -> Iterator[str]:
     """The lines of a file of text in UTF-8, plain or compressed, without empty ones.
 
-    Raises FileError as `open_text` does; DataError, with the line, for what is no UTF-8, for a line
-    of more than a megabyte, and for one that holds `<s>` or `</s>`; and for a text without words.
+    Raises FileError as `open_text` does; DataError, with the line, for what is no UTF-8, for the
+    character U+0000, for a line of more than a megabyte, and for one that holds `<s>` or `</s>`;
+    and for a text without words.
     """
     sentence = None
     for number, sentence in _numbered(path, progress):
@@ -89,5 +90,7 @@ def _sentence(path: Path, number: int, line: bytes) -> Iterator[tuple[int, str]]
         text = line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}:{number}: no UTF-8 text; save it as UTF-8") from error
+    if "\0" in text:
+        raise DataError(f"{path}:{number}: holds the character U+0000; save it as UTF-8 text")
     if text.strip():
         yield number, text

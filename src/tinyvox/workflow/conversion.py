@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tinyvox.formats.tvlm import save_ngrams
 from tinyvox.importers import load
-from tinyvox.lm import read_with_weights
+from tinyvox.lm import read_foreign_file
 from tinyvox.storage import cache_folder, check_folder
 from tinyvox.workflow.api import compress
 
@@ -36,9 +36,9 @@ def converted_scorer(path: Path, letters: Sequence[str]) -> Path:
     letters by their labels; as `converted_model`. It keeps the alpha and beta of a scorer."""
     made = _place(path, ".tvlm")
     if not made.exists():
-        model, weights = read_with_weights(path, letters=letters)
+        found = read_foreign_file(path, letters=letters)
         _announce(path, made)
-        save_ngrams(model, made, weights=weights)
+        save_ngrams(found.model, made, weights=found.weights)
     return made
 
 

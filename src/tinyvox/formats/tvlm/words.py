@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,11 +23,20 @@ SPECIAL = 3
 _BLOCK = 16
 _LONGEST_CODE = 15
 _LONGEST_WORD = 1023
+_SURELY_SHORT = _LONGEST_WORD // 4
+"""Letters that fit into the longest word, whatever they are."""
 _MOST_SHARED = 255
 _SHARED = 256
 """The row of the codes of shared letters; the others are those of the bytes before."""
 
 Counts = NDArray[np.int64]
+
+
+def check_words(words: Iterable[str]) -> None:
+    """Raise ModelError for a word that a file cannot have."""
+    for word in words:
+        if len(word) > _SURELY_SHORT or "\0" in word:
+            spelling(word)
 
 
 def spelling(word: str) -> bytes:

@@ -1,11 +1,12 @@
 """Language models in the files of other programs."""
 
 from tinyvox.lm.foreign.kenlm import is_kenlm, read_kenlm
-from tinyvox.lm.foreign.scorer import Scorer, read_binary, read_scorer
+from tinyvox.lm.foreign.scorer import ForeignFile, Scorer, read_binary, read_scorer
 from tinyvox.lm.foreign.sphinx import MAGIC as SPHINX_MAGIC
 from tinyvox.lm.foreign.sphinx import read_sphinx
 
 __all__ = [
+    "ForeignFile",
     "SPHINX_MAGIC",
     "Scorer",
     "is_kenlm",

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -39,11 +40,23 @@ class Scorer:
     beta: float
 
 
+@dataclass(frozen=True)
+class ForeignFile:
+    """What a file of another program holds: a model, and alpha and beta where it is a scorer.
+
+    `needs` is what it cannot be read without: "words" or "letters", where it has only their hashes
+    or labels.
+    """
+
+    model: NGrams
+    weights: tuple[float, float] | None = None
+    needs: Literal["words", "letters"] | None = None
+
+
 def read_binary(
     path: Path, words: Sequence[str] | None = None, letters: Sequence[str] | None = None
-) -> tuple[NGrams, tuple[float, float] | None]:
-    """The model of a KenLM binary or of a scorer, which begins as one, and the alpha and beta of a
-    scorer.
+) -> ForeignFile:
+    """A KenLM binary or a scorer, which begins as one.
 
     Takes and raises what `read_kenlm` and `read_scorer` do.
     """
@@ -51,8 +64,11 @@ def read_binary(
     trie = read_trie(file)
     if _has_settings(file, trie):
         scorer = _scorer(file, trie, letters)
-        return scorer.model, (scorer.alpha, scorer.beta)
-    return named_model(file, trie, words), None
+        needs: Literal["letters"] | None = None if scorer.of_characters else "letters"
+        return ForeignFile(scorer.model, (scorer.alpha, scorer.beta), needs)
+    return ForeignFile(
+        named_model(file, trie, words), needs="words" if trie.words is None else None
+    )
 
 
 def _has_settings(file: Bytes, trie: Trie) -> bool:
