@@ -11,6 +11,7 @@ from typing import Any
 
 from tinyvox.errors import RecipeError
 from tinyvox.evaluation import Normalize
+from tinyvox.importers import model_files
 from tinyvox.planner import Effort
 from tinyvox.recipe import Recipe, load_recipe
 from tinyvox.records import hash_of
@@ -114,7 +115,8 @@ def _recipe_files(folder: Path | None) -> list[Path]:
 
 def common_facts(request: SweepRequest) -> dict[str, Any]:
     """What all tasks have in common: settings, and the hashes of what they read."""
-    files = {name: getattr(request, name) for name in ("model", "data", "dev", "finetune", "card")}
+    files = {name: getattr(request, name) for name in ("data", "dev", "finetune", "card")}
     hashes = {n: hash_of(*shard_paths(path)) for n, path in files.items() if path is not None}
+    hashes["model"] = hash_of(*model_files(request.model))
     names = ("effort", "seed", "normalize", "threads")
     return {**{name: getattr(request, name) for name in names}, "sha256": hashes}

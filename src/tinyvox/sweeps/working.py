@@ -12,8 +12,7 @@ from typing import Any
 import torch
 
 from tinyvox.errors import DataWarning
-from tinyvox.importers import load
-from tinyvox.model import card_path
+from tinyvox.importers import load, model_files
 from tinyvox.sweeps.request import SweepRequest, Task
 from tinyvox.workers import Need, Shared
 from tinyvox.workflow import describe_file, describe_model, evaluate, run
@@ -42,8 +41,9 @@ def need_of(request: SweepRequest, parameters: int) -> Need:
 def shared_files(request: SweepRequest) -> dict[str, Path]:
     """What tasks read by name: the model and what lies beside it for it, the card, the cache."""
     found = {request.model.name: request.model, CACHE: request.kept}
-    if (card := card_path(request.model)).exists():
-        found[card.name] = card
+    for path in model_files(request.model):
+        if not path.is_relative_to(request.model):
+            found[path.relative_to(request.model.parent).as_posix()] = path
     if request.card is not None:
         found[CARD + request.card.suffix] = request.card
     return found
