@@ -116,6 +116,7 @@ LAYERS: dict[str, set[str]] = {
         "planner",
         "progress",
         "recipe",
+        "records",
         "speech",
         "storage",
         "workers",

@@ -15,16 +15,15 @@ from typing import Any
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 
+COMMANDS = "Digits, spelled letters, numbers, dates, command words."
+
 MODELS = {
-    "commands/commands-60x.tvx": ("Commands, 60 times smaller", "Digits, letters, dates."),
-    "commands/commands-100x.tvx": (
-        "Commands, 100 times smaller",
-        "Digits, letters, dates.",
-    ),
-    "armspeech/armspeech-50x.tvx": ("Armenian, 50 times smaller", "Any Armenian speech."),
-    "armspeech/armspeech-100x.tvx": ("Armenian, 100 times smaller", "Any Armenian speech."),
+    "commands/commands-60x.tvx": ("Commands, 60 times smaller", COMMANDS, "en"),
+    "commands/commands-100x.tvx": ("Commands, 100 times smaller", COMMANDS, "en"),
+    "armspeech/armspeech-50x.tvx": ("Armenian, 50 times smaller", "Any Armenian speech.", "hy"),
+    "armspeech/armspeech-100x.tvx": ("Armenian, 100 times smaller", "Any Armenian speech.", "hy"),
 }
-"""Of `models/`, with the name and what the model understands."""
+"""Of `models/`, with the name, what the model understands, and its language."""
 
 TESTS = {
     "digits": "strings of five digits",
@@ -56,11 +55,12 @@ def described(file: str) -> dict[str, Any]:
     """What the page shows of a model. Its size tells which measured file it is."""
     path = ROOT / "models" / file
     size = path.stat().st_size
-    name, about = MODELS[file]
+    name, about, language = MODELS[file]
     tests = [*commands_tests(size), *deepspeech_tests(size)]
     if not tests:
         raise SystemExit(f"{path}: no row of bench/results has {size} bytes; measure it again")
-    return {"file": path.name, "name": name, "about": about, "bytes": size, "tests": tests}
+    said = {"name": name, "about": about, "language": language}
+    return {"file": path.name, **said, "bytes": size, "tests": tests}
 
 
 def rows(name: str, part: str) -> list[dict[str, Any]]:

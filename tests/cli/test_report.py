@@ -60,6 +60,16 @@ def test_results_fit_the_schema_and_say_where_they_come_from(folder: Path) -> No
     assert compressed["record"]["seconds"] > 0
 
 
+@pytest.mark.parametrize("name", ["part-*.jsonl", "part-{0..1}.jsonl"])
+def test_a_manifest_in_parts_has_the_hash_of_all_its_parts(folder: Path, name: str) -> None:
+    lines = (folder / "set.jsonl").read_text().splitlines(keepends=True)
+    for number, line in enumerate(lines):
+        (folder / f"part-{number}.jsonl").write_text(line)
+    facts = json.loads(run("eval", folder / "net.tvx", "--data", folder / name, "--json"))
+    assert facts["utterances"] == len(lines)
+    assert facts["record"]["hashes"]["data"] == hash_of(folder / "set.jsonl")
+
+
 def test_bytes_and_losses_of_matrices_add_up(folder: Path) -> None:
     (facts,) = results(folder / "out", "compress")
     rows, stages = facts["matrices"], {row["name"]: row["bytes"] for row in facts["stages"]}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import threading
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 
 from tinyvox import cli
 from tinyvox.cli.progress_log import LogLines, shown_and_logged
+from tinyvox.cli.watch import Follower
 from tinyvox.errors import DataError, FileError
 from tinyvox.progress import Update
 
@@ -96,13 +98,68 @@ def test_a_sweep_is_shown_from_its_results(tmp_path: Path) -> None:
     assert "12.50%" in printed
 
 
-@pytest.mark.parametrize("text", ["no\n", "[1]\n", '{"a": 1}\n', '{"stage": "x"}\n'])
-def test_what_is_no_log_is_refused(tmp_path: Path, text: str) -> None:
-    (tmp_path / "log").write_text(text)
-    with pytest.raises(DataError, match="log: found"):
+TIME = "2026-01-02T03:04:05+00:00"
+LINE = {"time": TIME, "stage": "training", "done": 1, "total": 4, "best_loss": 0.5, "note": ""}
+TASK = {"task": {"name": "a"}, "compress": {"file_bytes": 1234}, "eval": {"wer": 0.125}}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("no", "found b'no', expected a JSON object"),
+        ("[1]", "expected a JSON object"),
+        ("[" * 100_000, "expected a JSON object"),
+        ('{"a": 1}', "time: is missing"),
+        ('{"stage": "x"}', "time: is missing"),
+        (LINE | {"time": "yesterday"}, "time: found 'yesterday'"),
+        (LINE | {"time": "2026-01-02T03:04:05"}, "time: found .*timezone"),
+        (LINE | {"stage": 5}, "stage: found 5"),
+        (LINE | {"done": "1"}, "done: found '1'"),
+        (LINE | {"done": 1e400}, "done: found inf"),
+        (LINE | {"total": "4"}, "total: found '4'"),
+        (LINE | {"total": -4}, "total: found -4"),
+        (LINE | {"best_bytes": "many"}, "best_bytes: found 'many'"),
+        (LINE | {"best_loss": "low"}, "best_loss: found 'low'"),
+        (LINE | {"note": 5}, "note: found 5"),
+        (TASK | {"task": "x"}, "task: found 'x'"),
+        (TASK | {"task": {"name": 5}}, "task.name: found 5"),
+        (TASK | {"compress": 5}, "compress: found 5"),
+        (TASK | {"compress": {"file_bytes": "x"}}, "compress.file_bytes: found 'x'"),
+        (TASK | {"eval": {"wer": "low"}}, "eval.wer: found 'low'"),
+    ],
+)
+def test_what_is_no_log_is_refused(
+    tmp_path: Path, text: str | dict[str, object], said: str
+) -> None:
+    line = text if isinstance(text, str) else json.dumps(text)
+    good = TASK if "task" in line else LINE
+    (tmp_path / "log").write_text(f"{json.dumps(good)}\n{line}\n")
+    with pytest.raises(DataError, match=f"log: line 2: .*{said}") as refused:
         run(tmp_path / "log")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_log_that_is_gone_or_was_begun_anew_is_said(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="cannot be read"):
         run(tmp_path / "none")
+    path = tmp_path / "log"
+    path.write_text(f"{json.dumps(LINE)}\n" * 2)
+    follower = Follower(path)
+    assert [number for number, _ in follower.lines()] == [1, 2]
+    path.write_text(f"{json.dumps(LINE)}\n")
+    with pytest.raises(FileError, match="is shorter than before; watch it again"):
+        list(follower.lines())
+
+
+def test_a_log_without_a_line_says_so(tmp_path: Path) -> None:
+    (tmp_path / "log").touch()
+    assert run(tmp_path / "log", "--once") == "nothing yet\n"
+
+
+def test_a_loss_that_is_no_number_is_null() -> None:
+    file = io.StringIO()
+    LogLines(file)(Update("training", 1, 4, best_loss=math.nan))
+    assert json.loads(file.getvalue())["best_loss"] is None
 
 
 def test_a_line_that_is_being_written_is_waited_for(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -85,6 +86,18 @@ def test_texts_go_on_where_they_were_stopped(folder: Path, tmp_path: Path) -> No
     moved = [replace(utterances[0], offset=0.01)]
     with pytest.raises(FileError, match=r"texts\.jsonl:1: is of other speech; name another file"):
         list(heard_with_texts(ear, moved, texts=texts))
+
+
+def test_a_card_that_was_edited_beside_its_model_is_another_model(
+    folder: Path, tmp_path: Path
+) -> None:
+    for name in ("net.pt2", "net.speech.yaml"):
+        shutil.copy(folder / name, tmp_path)
+    model, texts, card = (tmp_path / name for name in ("net.pt2", "heard", "net.speech.yaml"))
+    evaluate(model, folder / "part-0.jsonl", texts=texts)
+    card.write_text(card.read_text().replace("hop_ms: 20", "hop_ms: 10"))
+    with pytest.raises(FileError, match="heard:1: is of another model"):
+        evaluate(model, folder / "part-0.jsonl", texts=texts)
 
 
 @pytest.mark.parametrize("content", [b"\x89TVX\n\xff", b'{"audio_filepath": "a.wav"}', b"a"])

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 from onnx_graphs import FEATURES, assert_parity, weights, write
 
 from tinyvox.errors import ImporterError
-from tinyvox.importers import load
+from tinyvox.importers import bytes_on_disk, load, model_files
 
 Nodes = Sequence[onnx.NodeProto]
 node = helper.make_node
@@ -179,6 +179,8 @@ def test_weights_in_another_file(tmp_path: Path) -> None:
     path = external(tmp_path, "inner/w.bin", offset="8", length=str(len(data)))
     (matrix,) = (matrix for _, matrix in load(path).matrices())
     assert torch.equal(matrix.decode(), torch.from_numpy(W["W"].T.copy()))
+    assert model_files(path) == [path, tmp_path / "inner" / "w.bin"]
+    assert bytes_on_disk(path) == path.stat().st_size + 8 + len(data)
     for place, message in (
         ({"offset": "8", "length": "4000"}, "bytes 8 to 4008 of w.bin, which has"),
         ({"offset": "-8"}, "bytes -8 to"),

@@ -23,15 +23,15 @@ def prepare(folder: Path, recipes: int) -> None:
         (folder / "recipes" / f"recipe-{i:02}.yaml").write_text(text)
 
 
-def alike(record: dict[str, Any]) -> dict[str, Any]:
+def alike(line: dict[str, Any]) -> dict[str, Any]:
     """A result without what depends on when and where it was made."""
-    scored = dict(record.get("eval") or {})
-    scored.pop("seconds", None)
-    scored.pop("rtf", None)
-    facts = {name: dict(record[name]) for name in ("compress", "inspect") if name in record}
-    for each in facts.values():
-        each.pop("file")
-    return {"task": record["task"], "eval": scored, **facts}
+    kinds = [kind for kind in ("compress", "inspect", "eval") if line.get(kind)]
+    return {"task": line["task"], **{kind: _alike(line[kind]) for kind in kinds}}
+
+
+def _alike(facts: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: each for name, each in facts.items() if name not in ("file", "seconds", "rtf")}
+    return kept | {"record": {"hashes": facts["record"]["hashes"]}}
 
 
 # Jobs.

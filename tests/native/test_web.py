@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 from places import COMMANDS, ROOT
+from runtime_models import with_delays
 
 import tinyvox as tv
 
@@ -100,6 +101,86 @@ def test_a_file_of_ones_own_is_opened_or_refused_in_a_line(
     opened = heard(built, audio, "--own", damaged)["opened"]
     assert "bytes" in opened
     assert "\n" not in opened
+
+
+@pytest.fixture
+def odd_files(tmp_path: Path) -> list[Path]:
+    """What may be dropped on the page: files that are no model, audio, a model."""
+    good = (COMMANDS / "commands-100x.tvx").read_bytes()
+    for name, content in (("cut.tvx", good[:-1]), ("empty.tvx", b""), ("none.wav", b"hello")):
+        (tmp_path / name).write_bytes(content)
+    clip, rate = soundfile.read(COMMANDS / "clips" / "00.opus", dtype="int16")
+    stereo = np.stack([np.zeros_like(clip), clip], axis=1)
+    soundfile.write(tmp_path / "right.wav", stereo, rate, subtype="PCM_16")
+    tv.save(with_delays(), tmp_path / "no-card.tvx")
+    names = ("cut.tvx", "empty.tvx", "no-card.tvx", "none.wav", "right.wav")
+    return [*(tmp_path / name for name in names), COMMANDS / "commands-100x.tvx"]
+
+
+def test_what_is_refused_leaves_the_model_that_is_shown(built: Path, odd_files: list[Path]) -> None:
+    found = json.loads(run("node", TOOLS / "misuse.mjs", built, *odd_files))
+    assert found["complaints"] == []
+    *refused, heard_right, own = found["files"].items()
+    for name, shown in refused:
+        assert shown["status"].startswith(f"{name}: ")
+        assert "tv_" not in shown["status"]
+        assert shown["chosen"] == "Commands, 60 times smaller"
+        assert shown["bytes"] == f"{MODEL.stat().st_size:,} bytes"
+        assert shown["ready"]
+    assert heard_right[1]["text"] == "nine four one five one"
+    assert own[1]["chosen"] == "commands-100x.tvx"
+    assert own[1]["bytes"] == f"{odd_files[-1].stat().st_size:,} bytes"
+
+
+def test_the_last_choice_counts_and_there_is_one_microphone(built: Path) -> None:
+    found = json.loads(run("node", TOOLS / "misuse.mjs", built))
+    assert found["hasty"]["chosen"] == "Commands, 100 times smaller"
+    assert found["hasty"]["bytes"] == f"{(COMMANDS / 'commands-100x.tvx').stat().st_size:,} bytes"
+    assert found["stopped"]["listen"] == "Start listening"
+    assert found["complaints"] == []
+
+
+MISUSED = """
+import { load } from "%s/lib/tinyvox.js";
+import { readFileSync } from "node:fs";
+const wasm = readFileSync("%s/lib/tinyvox.wasm");
+const errors = {};
+const refused = async (name, call) => {
+  const say = (error) => [error.code, error.message];
+  errors[name] = await Promise.resolve().then(call).then((value) => ["none", value], say);
+};
+await refused("load without a server", () => load());
+await refused("load of other bytes", () => load(new Uint8Array(8)));
+const tinyvox = await load(wasm);
+await refused("open of a promise", () => tinyvox.open(Promise.resolve(wasm)));
+await refused("open of nothing", () => tinyvox.open());
+await refused("more bytes than there are addresses", () => tinyvox.take(2 ** 32 + 16));
+const model = tinyvox.open(readFileSync("%s"));
+const stream = model.stream(), other = model.stream(), audio = new Float32Array(16000).fill(0.5);
+await refused("feed of int16", () => stream.feed(new Int16Array(10)));
+await refused("feed of an array", () => stream.feed([0, 0]));
+stream.close();
+stream.close();
+for (const call of ["feed", "finish", "reset"])
+  await refused(`closed ${call}`, () => stream[call](audio));
+await refused("closed text", () => stream.text);
+other.feed(audio);
+await refused("none", () => other.finish() + tinyvox.version);
+console.log(JSON.stringify(errors));
+"""
+
+
+def test_misuse_of_the_package_is_an_error_and_changes_nothing(built: Path) -> None:
+    package = built.parent / "package"
+    script = MISUSED % (package, package, MODEL)
+    errors = json.loads(run("node", "--input-type=module", "-e", script))
+    assert errors.pop("none") == ["none", tv.__version__]
+    for name, (code, message) in errors.items():
+        assert code.startswith("TV_ERROR_"), (name, message)
+        assert "\n" not in message
+    assert "Promise" in errors["open of a promise"][1]
+    assert "s / 32768" in errors["feed of int16"][1]
+    assert errors["closed feed"] == ["TV_ERROR_ARGUMENT", "the stream is closed"]
 
 
 def test_the_page_is_small_and_lists_measured_models(built: Path) -> None:

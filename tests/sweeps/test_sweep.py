@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +18,10 @@ from typer.testing import CliRunner
 from tinyvox import cli
 from tinyvox.errors import DataError, FileError, RecipeError, WorkerError
 from tinyvox.progress import Update
+from tinyvox.records import KINDS, hash_of, hash_of_document
 from tinyvox.sweeps import FRONT, RESULTS, SweepRequest, best_of, front_of, sweep
 from tinyvox.sweeps.records import Records
+from tinyvox.sweeps.request import common_facts
 from tinyvox.sweeps.search import ROUND, Search
 from tinyvox.sweeps.working import need_of
 from tinyvox.workflow import evaluate
@@ -62,6 +65,7 @@ def test_a_sweep_writes_results_files_and_front_and_goes_on(request_: SweepReque
         assert record["compress"]["file_bytes"] == path.stat().st_size
         assert record["compress"]["distance"]["frames"] > 0
         assert record["eval"]["utterances"] == 4
+        check_records(request_, record, path)
     assert json.loads((out / FRONT).read_text()) == found.front
     assert found.front["measure"] == "wer"
     assert found.front["original"]["error"] == found.records[0]["eval"]["wer"]
@@ -85,6 +89,32 @@ def test_a_sweep_writes_results_files_and_front_and_goes_on(request_: SweepReque
     assert [alike(a) for a in again.records] == [alike(b) for b in found.records]
     assert (out / RESULTS).read_text().startswith(text)
     assert len(lines_of(out / RESULTS)) == 3
+
+
+def check_records(request: SweepRequest, record: dict[str, Any], path: Path) -> None:
+    """The results of a task say where they come from, by the names that the sweep was given."""
+    for command, kind, named in (("compress", "file_bytes", "output"), ("eval", "wer", "model")):
+        facts = record[command]
+        KINDS[kind].model_validate(facts)
+        assert facts["record"]["command"] == command
+        assert facts["record"]["hashes"]["file"] == hash_of(path)
+        assert facts["record"]["asked"][named] == str(path)
+        assert "cache" not in facts["record"]["asked"]  # the worker's own
+    compressed = record["compress"]["record"]
+    assert compressed["asked"]["model"] == str(request.model)
+    assert compressed["hashes"]["original"] == hash_of(request.model)
+    assert compressed["hashes"]["recipe"] == hash_of_document(record["compress"]["recipe"])
+
+
+def test_another_card_beside_the_model_is_another_task(request_: SweepRequest) -> None:
+    small = replace(request_, recipes=None, ratios=[], model=request_.output / "net.pt2")
+    request_.output.mkdir()
+    for name in ("net.pt2", "net.speech.yaml"):
+        shutil.copy(request_.model.with_name(name), request_.output)
+    first = common_facts(small)
+    card = request_.output / "net.speech.yaml"
+    card.write_text(card.read_text() + "# edited\n")
+    assert common_facts(small) != first
 
 
 def test_faults_are_found_before_the_work(

@@ -12,7 +12,8 @@ export class TinyvoxError extends Error {
 
 /**
  * Loads tinyvox.wasm, from beside this module unless `source` is another address, or its bytes.
- * Throws TinyvoxError if the server does not give it.
+ * Without a server, as in Node, give the bytes. Throws TinyvoxError if the server does not give it, or
+ * if it does not run here.
  */
 export function load(source?: URL | string | BufferSource): Promise<Runtime>;
 
@@ -20,7 +21,7 @@ export function load(source?: URL | string | BufferSource): Promise<Runtime>;
 export class Runtime {
   private constructor();
   readonly version: string;
-  /** Opens the bytes of a .tvx file. Throws TinyvoxError if it is none, or damaged. */
+  /** Opens the bytes of a .tvx file. Throws TinyvoxError if they are none, or damaged. */
   open(bytes: BufferSource): Model;
 }
 
@@ -38,7 +39,10 @@ export class Model {
   close(): void;
 }
 
-/** One utterance at a time: samples in, text out. Outlives its model. */
+/**
+ * One utterance at a time: samples in, text out. Outlives its model. After `close`, every call but
+ * `close` throws TinyvoxError.
+ */
 export class Stream {
   private constructor();
   /** Takes any number of samples at the model's rate, full scale at -1 and 1. */
@@ -51,6 +55,9 @@ export class Stream {
   reset(): void;
   close(): void;
 }
+
+/** The mean of channels of one length, such as those of an AudioBuffer. */
+export function mixed(channels: Float32Array[]): Float32Array;
 
 /** Converts samples from one rate to another while they come. */
 export class Resampler {

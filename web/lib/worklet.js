@@ -1,4 +1,5 @@
 // Runs on the audio thread: mixes the channels, resamples, sends pieces of 20 milliseconds.
+import { mixed } from "./channels.js";
 import { Resampler } from "./resampler.js";
 
 class TinyvoxMicrophone extends AudioWorkletProcessor {
@@ -42,11 +43,6 @@ class TinyvoxMicrophone extends AudioWorkletProcessor {
     this.#to = null;
     this.port.postMessage("finished");
   }
-}
-
-function mixed(channels) {
-  if (channels.length === 1) return channels[0];
-  return channels[0].map((_, i) => channels.reduce((sum, c) => sum + c[i], 0) / channels.length);
 }
 
 registerProcessor("tinyvox-microphone", TinyvoxMicrophone);

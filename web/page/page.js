@@ -1,11 +1,15 @@
 // The page: shows what the worker hears. models.json, which build.py writes, lists the models.
-import { Microphone } from "./lib/tinyvox.js";
+import { Microphone, mixed } from "./lib/tinyvox.js";
 
 const $ = (id) => document.getElementById(id);
 const worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
 const whole = new Intl.NumberFormat("en");
-let model = null;
-let microphone = null;
+const offers = []; // what can be chosen: { name, about, language, read }
+const sent = []; // offers that the worker has yet to open, in order
+let wanted = null; // the offer that was chosen last
+let used = null; // the offer that the worker has open
+let model = null; // what the worker says of it
+let microphone = null; // a promise, from the moment it is asked for
 
 function say(message, error = false) {
   $("status").textContent = message;
@@ -18,34 +22,66 @@ function enable(ready) {
 
 // Models.
 
-async function open(name, bytes) {
+/** Opens what is offered, unless something else is chosen meanwhile. */
+async function choose(offer) {
+  wanted = offer;
   await stop();
+  if (offer !== wanted) return;
   enable(false);
-  say(`Opening ${name}…`);
-  $("text").textContent = "";
-  worker.postMessage({ open: await bytes });
+  say(`Opening ${offer.name}…`);
+  try {
+    const bytes = await offer.read();
+    if (offer !== wanted) return;
+    sent.push(offer);
+    worker.postMessage({ open: bytes });
+  } catch (error) {
+    refused(offer, explained(error));
+  }
 }
 
 async function fetched(file) {
   const answer = await fetch(`models/${file}`);
-  if (!answer.ok) throw new Error(`${file}: the server answered ${answer.status}`);
+  if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
   return answer.arrayBuffer();
 }
 
-function openOwn(file) {
-  if (!file) return;
-  $("model").selectedIndex = -1;
-  $("about").textContent = file.name;
-  run(() => open(file.name, file.arrayBuffer()));
+function own(file) {
+  return { name: file.name, about: "Your own file.", language: "", read: () => file.arrayBuffer() };
 }
 
-function opened(facts) {
+function opened(offer, facts) {
+  used = offer;
   model = facts;
-  $("bytes").textContent = `${whole.format(facts.bytes)} bytes`;
-  $("isa").textContent = facts.isa;
+  const rate = whole.format(facts.sampleRate);
+  if (offer === wanted) show(`Ready. ${offer.name} hears ${rate} samples a second.`);
+}
+
+/** The model that was in use stays in use. */
+function refused(offer, message) {
+  if (offer !== wanted) return;
+  wanted = used;
+  const stays = used ? ` ${used.name} stays open.` : "";
+  show(`${offer.name}: ${message.replace(/\.$/, "")}.${stays}`, true);
+}
+
+/** Shows the model in use, and a message. */
+function show(message, error = false) {
+  say(message, error);
+  $("own").value = "";
+  enable(used !== null);
+  if (!used) return;
+  if (!offers.includes(used)) add(used);
+  $("model").selectedIndex = offers.indexOf(used);
+  $("about").textContent = used.about;
+  $("text").lang = used.language;
+  clear();
+  $("bytes").textContent = `${whole.format(model.bytes)} bytes`;
+  $("isa").textContent = model.isa;
+}
+
+function clear() {
+  $("text").textContent = "";
   $("milliseconds").textContent = $("share").textContent = "–";
-  enable(true);
-  say(`Ready. The model hears ${whole.format(facts.sampleRate)} samples a second.`);
 }
 
 // Speech.
@@ -53,28 +89,45 @@ function opened(facts) {
 async function start() {
   const { port1, port2 } = new MessageChannel();
   say("Asking for the microphone…");
+  enable(false);
+  clear();
   worker.postMessage({ listen: port2 }, [port2]);
-  microphone = await Microphone.open(model.sampleRate, port1);
+  microphone = Microphone.open(model.sampleRate, port1);
+  try {
+    await microphone;
+  } catch (error) {
+    microphone = null;
+    enable(true);
+    throw error;
+  }
+  $("listen").disabled = false;
   $("listen").textContent = "Stop listening";
-  $("audio").disabled = true;
   say("Listening…");
 }
 
 async function stop() {
-  if (!microphone) return;
-  const closing = microphone;
+  const closing = await microphone?.catch(() => null);
+  if (!closing) return;
   microphone = null;
-  await closing.close();
   $("listen").textContent = "Start listening";
   $("audio").disabled = false;
+  await closing.close();
 }
 
 async function hear(file) {
   if (!file) return;
-  const context = new OfflineAudioContext(1, 1, model.sampleRate);
+  if (!model) throw new Error("Choose a model first.");
+  await stop();
+  clear();
   say(`Hearing ${file.name}…`);
-  const audio = await context.decodeAudioData(await file.arrayBuffer());
-  worker.postMessage({ samples: audio.getChannelData(0) });
+  try {
+    const context = new OfflineAudioContext(1, 1, model.sampleRate);
+    const audio = await context.decodeAudioData(await file.arrayBuffer());
+    const channels = Array.from({ length: audio.numberOfChannels }, (_, i) => audio.getChannelData(i));
+    worker.postMessage({ samples: mixed(channels) });
+  } catch (error) {
+    throw new Error(`${file.name}: ${explained(error)}`);
+  }
 }
 
 function heard({ text, seconds, milliseconds, finished }) {
@@ -89,28 +142,37 @@ function heard({ text, seconds, milliseconds, finished }) {
 
 // Events.
 
+function explained(error) {
+  return {
+    NotAllowedError: "the browser does not allow the microphone",
+    NotFoundError: "there is no microphone",
+    EncodingError: "the browser finds no audio in this file that it can decode",
+    NotReadableError: "the browser cannot read it; it may be too large",
+  }[error.name] ?? error.message;
+}
+
 async function run(work) {
   try {
     await work();
   } catch (error) {
-    say(error.name === "NotAllowedError" ? "The browser does not allow the microphone."
-      : error.name === "NotFoundError" ? "There is no microphone."
-      : error.name === "EncodingError" ? "The browser cannot decode this file." : error.message, true);
+    say(explained(error), true);
   }
 }
 
 worker.onmessage = ({ data }) => {
-  if (data.error) {
-    say(data.error, true);
-    enable(model !== null);
-  } else if (data.model) opened(data.model);
+  if (data.model) opened(sent.shift(), data.model);
+  else if (data.refused) refused(sent.shift(), data.refused);
+  else if (data.error) say(data.error, true);
   else heard(data);
 };
 worker.onerror = (event) => say(event.message ?? "The worker does not start.", true);
 
 $("listen").onclick = () => run(microphone ? stop : start);
 $("audio").onchange = () => run(() => hear($("audio").files[0]));
-$("own").onchange = () => openOwn($("own").files[0]);
+$("own").onchange = () => take($("own").files[0]);
+$("model").onchange = () => choose(offers[$("model").selectedIndex]);
+// The same file may be chosen again.
+for (const id of ["audio", "own"]) $(id).onclick = () => ($(id).value = "");
 document.ondragover = (event) => {
   event.preventDefault();
   document.body.classList.add("dropping");
@@ -121,19 +183,25 @@ document.ondragleave = (event) => {
 document.ondrop = (event) => {
   event.preventDefault();
   document.body.classList.remove("dropping");
-  openOwn(event.dataTransfer.files[0]);
+  take(event.dataTransfer.files[0]);
 };
 
+/** A file that was dropped: audio is heard, anything else opened. */
+function take(file) {
+  if (!file) return;
+  if (/^(audio|video)\//.test(file.type)) run(() => hear(file));
+  else choose(own(file));
+}
+
+function add(offer) {
+  offers.push(offer);
+  $("model").add(new Option(offer.name));
+}
+
 function list(models) {
-  for (const each of models) $("model").add(new Option(each.name, each.file));
+  for (const { file, ...each } of models) add({ ...each, read: () => fetched(file) });
   for (const each of models) $("errors").append(measured(each));
-  const choose = () => {
-    const each = models[$("model").selectedIndex];
-    $("about").textContent = each.about;
-    run(() => open(each.name, fetched(each.file)));
-  };
-  $("model").onchange = choose;
-  choose();
+  choose(offers[0]);
 }
 
 // The part of the table of one model.

@@ -1,8 +1,9 @@
 // Recognizes on a thread of its own. The page sends { open: bytes }, { listen: port } or
-// { samples }; the answers are { model }, { text, ... } and { error }.
+// { samples }; the answers are { model } or { refused } to each open, in order, { text, ... } and { error }.
 import { load } from "./lib/tinyvox.js";
 
 const loading = load();
+loading.catch(() => {}); // said when a model is opened
 let model = null;
 let stream = null;
 let port = null; // of the microphone
@@ -10,7 +11,7 @@ let heard = null; // seconds of audio, milliseconds of work
 
 onmessage = ({ data }) => {
   answer(async () => {
-    if (data.open) return open(await loading, data.open);
+    if (data.open) return tryToOpen(data.open);
     if (data.listen) {
       begin();
       port = data.listen;
@@ -28,6 +29,14 @@ async function answer(work) {
     await work();
   } catch (error) {
     postMessage({ error: error.message });
+  }
+}
+
+async function tryToOpen(bytes) {
+  try {
+    open(await loading, bytes);
+  } catch (error) {
+    postMessage({ refused: error.message });
   }
 }
 

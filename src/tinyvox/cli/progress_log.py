@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
@@ -78,7 +79,9 @@ class LogLines:
         at_once = update.stage != self._stage or update.note or update.done == update.total
         if at_once or now - self._written >= SECONDS_A_LINE:
             self._stage, self._written = update.stage, now
-            self._write(asdict(update))
+            loss = update.best_loss
+            known = loss is None or math.isfinite(loss)  # JSON has no other numbers
+            self._write(asdict(update if known else replace(update, best_loss=None)))
 
     def end(self, stage: str, note: str = "") -> None:
         """Write how the work ended."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
@@ -23,6 +25,8 @@ from tinyvox.cli.progress_display import line_of
 from tinyvox.cli.trackers import FAILED, FINISHED
 from tinyvox.errors import DataError, FileError
 from tinyvox.progress import Update
+from tinyvox.records import LogLine, TaskLine
+from tinyvox.storage import describe
 
 RESULTS = "results.jsonl"
 """The file of a sweep, in its folder."""
@@ -45,17 +49,17 @@ class View:
 
     stages: dict[str, Stage] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    results: list[dict[str, Any]] = field(default_factory=list)
+    results: list[TaskLine] = field(default_factory=list)
     ended: Update | None = None
 
     def add(self, line: dict[str, Any]) -> None:
-        """Take note of a line. Raises KeyError, TypeError or ValueError where it is none."""
-        if "stage" not in line:
-            line["task"]["name"]
-            self.results.append(line)
+        """Take note of a line. Raises ValidationError where it is none."""
+        if "task" in line:
+            self.results.append(TaskLine.model_validate(line))
             return
-        when = datetime.fromisoformat(line.pop("time"))
-        update = Update(**line)
+        found = LogLine.model_validate(line)
+        when = found.time
+        update = Update(**{each.name: getattr(found, each.name) for each in fields(Update)})
         if update.stage in (FINISHED, FAILED):
             self.ended = update
             return
@@ -76,7 +80,7 @@ class View:
             parts += [_count(self.results), _results(self.results)]
         if self.ended is not None:
             parts.append(f"[bold]{escape(_ending(self.ended))}[/]")
-        return Group(*parts)
+        return Group(*parts or ["nothing yet"])
 
 
 def _ending(update: Update) -> str:
@@ -93,52 +97,60 @@ def _stages(stages: dict[str, Stage]) -> Table:
     return table
 
 
-def _count(results: list[dict[str, Any]]) -> str:
-    failed = sum("error" in each for each in results)
+def _count(results: list[TaskLine]) -> str:
+    failed = sum(each.error is not None for each in results)
     return f"{len(results)} results" + (f", of which {failed} failed" if failed else "")
 
 
-def _results(results: list[dict[str, Any]]) -> Table:
+def _results(results: list[TaskLine]) -> Table:
     """The tasks of a sweep that came last, and their numbers."""
     table = Table(box=None)
     for column in ("task", "bytes", "WER"):
         table.add_column(column, overflow="fold", justify="left" if column == "task" else "right")
     for each in results[-SHOWN:]:
-        size = (each.get("compress") or each.get("inspect") or {}).get("file_bytes")
-        wer = (each.get("eval") or {}).get("wer")
-        said = "failed" if "error" in each else "" if size is None else f"{size:,}"
-        name = escape(str(each["task"]["name"]))
-        table.add_row(name, said, "" if wer is None else output.percent(wer))
+        size = each.compress or each.inspect
+        said = (
+            "failed" if each.error is not None else "" if size is None else f"{size.file_bytes:,}"
+        )
+        wer = None if each.eval is None else each.eval.wer
+        table.add_row(escape(each.task.name), said, "" if wer is None else output.percent(wer))
     return table
 
 
 class Follower:
-    """The lines of a file that grows, each when it is whole."""
+    """The lines of a file that grows, each when it is whole, with their numbers from 1 on."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._read = 0
+        self._read = self._count = 0
 
-    def lines(self) -> Iterator[dict[str, Any]]:
-        """The lines since the last call. Raises FileError where the file cannot be read, and
-        DataError where a line is no JSON object."""
+    def lines(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The lines since the last call. Raises FileError where the file cannot be read or is
+        shorter than before, and DataError where a line is no JSON object."""
+        whole = self._whole()
+        self._read += len(whole)
+        for text in whole.split(b"\n")[:-1]:
+            self._count += 1
+            with suppress(ValueError, RecursionError):
+                line = json.loads(text)
+                if isinstance(line, dict):
+                    yield self._count, line
+                    continue
+            raise DataError(
+                f"{self.path}: line {self._count}: found {text[:40]!r}, expected a JSON object"
+            )
+
+    def _whole(self) -> bytes:
+        """What came since the last call, up to the end of its last whole line."""
         try:
             with self.path.open("rb") as file:
+                if file.seek(0, os.SEEK_END) < self._read:
+                    raise FileError(f"{self.path}: is shorter than before; watch it again")
                 file.seek(self._read)
                 content = file.read()
         except OSError as error:
             raise FileError(f"{self.path}: cannot be read: {error.strerror}") from error
-        whole = content[: content.rfind(b"\n") + 1]
-        self._read += len(whole)
-        for text in whole.splitlines():
-            with suppress(ValueError):
-                line = json.loads(text)
-                if isinstance(line, dict):
-                    yield line
-                    continue
-            raise DataError(
-                f"{self.path}: found {text[:40]!r}, expected a JSON object on each line"
-            )
+        return content[: content.rfind(b"\n") + 1]
 
 
 def watch(
@@ -165,11 +177,11 @@ def watch(
 
 
 def _take(follower: Follower, view: View) -> None:
-    for line in follower.lines():
+    for number, line in follower.lines():
         try:
             view.add(line)
-        except (KeyError, TypeError, ValueError) as error:
+        except ValidationError as error:
             raise DataError(
-                f"{follower.path}: found a line with the keys {', '.join(line) or 'none'}, "
-                "expected one of --log or of a sweep"
+                f"{follower.path}: line {number}: {describe(error)}; a line of --log or of a sweep "
+                "was expected"
             ) from error

@@ -8,11 +8,12 @@ from pathlib import Path
 from tinyvox.errors import FileError, ImporterError, ModelError
 from tinyvox.formats import tvx
 from tinyvox.importers.keras import load_keras
-from tinyvox.importers.onnx import load_onnx
+from tinyvox.importers.onnx import data_files, load_onnx
 from tinyvox.importers.recognition import recognized, recognized_folder
 from tinyvox.importers.tensors import layers_path, load_tensors
 from tinyvox.importers.tf_checkpoint import (
-    checkpoint_bytes,
+    BESIDE,
+    checkpoint_files,
     is_checkpoint_folder,
     load_checkpoint,
 )
@@ -72,9 +73,30 @@ def load(
 
 
 def bytes_on_disk(path: Path) -> int:
-    """The size of a model's file; of a checkpoint, that of all its files."""
-    parts = path.is_dir() or IMPORTERS.get(path.suffix.lower()) is load_checkpoint
-    return checkpoint_bytes(path) if parts else path.stat().st_size
+    """The size of a model's file; where its weights lie in several, of all of them."""
+    return sum(each.stat().st_size for each in _weight_files(path))
+
+
+def model_files(path: Path) -> list[Path]:
+    """The files that `load` reads: those with the weights, and what lies beside them for the model,
+    such as its card. Raises as `load` does where some of them are missing."""
+    found = _weight_files(path)
+    if path.suffix.lower() == ".tvx":
+        return found
+    beside = [card_path(path), layers_path(path)]
+    if _is_checkpoint(path):
+        beside += [found[0].with_name(name) for name in BESIDE]
+    return found + [each for each in beside if each.is_file()]
+
+
+def _weight_files(path: Path) -> list[Path]:
+    if _is_checkpoint(path):
+        return checkpoint_files(path)
+    return [path, *data_files(path)] if path.suffix.lower() == ".onnx" else [path]
+
+
+def _is_checkpoint(path: Path) -> bool:
+    return path.is_dir() or IMPORTERS.get(path.suffix.lower()) is load_checkpoint
 
 
 def _card(path: Path, card: SpeechCard | Path | str | None) -> SpeechCard | None:

@@ -7,7 +7,7 @@ import importlib
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import metadata
@@ -25,7 +25,7 @@ BLOCK = 1 << 20
 def stamp(
     command: str,
     asked: Mapping[str, Any],
-    files: Mapping[str, Path | None],
+    files: Mapping[str, Path | Sequence[Path] | None],
     *,
     recipe: Mapping[str, Any] | None = None,
     seconds: float | None = None,
@@ -33,10 +33,11 @@ def stamp(
     """The `record` of a result.
 
     `asked` are the options of the command, of which those that were not given (None, False, empty)
-    are left out; `files` what it read and wrote, by the names in `hashes`. Raises FileError where
-    one of the files cannot be read.
+    are left out; `files` what it read and wrote, by the names in `hashes`, in one file or several.
+    Raises FileError where one of the files cannot be read.
     """
-    hashes = {name: hash_of(path) for name, path in files.items() if path is not None}
+    found = {name: (f,) if isinstance(f, Path) else f for name, f in files.items() if f}
+    hashes = {name: hash_of(*paths) for name, paths in found.items()}
     if recipe is not None:
         hashes["recipe"] = hash_of_document(recipe)
     given = {name: _plain(value) for name, value in asked.items() if _is_given(value)}
@@ -60,16 +61,16 @@ def _plain(value: object) -> object:
     return str(value) if isinstance(value, Path) else value
 
 
-def hash_of(path: Path) -> str:
-    """The SHA-256 of a file, or of the names and the bytes of all files of a folder. Raises
-    FileError."""
+def hash_of(*paths: Path) -> str:
+    """The SHA-256 of a file, or of several one after the other; of a folder, of the names and the
+    bytes of all its files. Raises FileError."""
     digest = hashlib.sha256()
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    for each in files:
-        if each != path:
-            digest.update(each.relative_to(path).as_posix().encode() + b"\0")
-        for block in _blocks(each):
-            digest.update(block)
+    for path in paths:
+        for each in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else (path,):
+            if each != path:
+                digest.update(each.relative_to(path).as_posix().encode() + b"\0")
+            for block in _blocks(each):
+                digest.update(block)
     return digest.hexdigest()
 
 

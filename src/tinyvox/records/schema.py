@@ -43,7 +43,8 @@ class Record(Part):
     """What it was asked to do, by the names of its options."""
     hashes: dict[str, str | None]
     """SHA-256 of what it read and wrote: `file` (the model that the result is of), `original`,
-    `data`, `dev`, `finetune`, `card`, `recipe`. Of a manifest, its text; of a folder, its files."""
+    `data`, `dev`, `finetune`, `card`, `lm`, `recipe`. Of a manifest, its text, of one in parts the
+    texts one after the other; of a folder, its files."""
     created: str
     """When, in UTC, as ISO 8601 has it."""
     seconds: float | None = None

@@ -11,10 +11,11 @@ from typing import Any
 
 from tinyvox.errors import RecipeError
 from tinyvox.evaluation import Normalize
+from tinyvox.importers import model_files
 from tinyvox.planner import Effort
 from tinyvox.recipe import Recipe, load_recipe
+from tinyvox.records import hash_of
 from tinyvox.speech import shard_paths
-from tinyvox.storage import open_input
 from tinyvox.workflow import CompressRequest
 
 ORIGINAL = "original"
@@ -114,17 +115,8 @@ def _recipe_files(folder: Path | None) -> list[Path]:
 
 def common_facts(request: SweepRequest) -> dict[str, Any]:
     """What all tasks have in common: settings, and the hashes of what they read."""
-    files = {name: getattr(request, name) for name in ("model", "data", "dev", "finetune", "card")}
-    hashes = {name: _digest(path) for name, path in files.items() if path is not None}
+    files = {name: getattr(request, name) for name in ("data", "dev", "finetune", "card")}
+    hashes = {n: hash_of(*shard_paths(path)) for n, path in files.items() if path is not None}
+    hashes["model"] = hash_of(*model_files(request.model))
     names = ("effort", "seed", "normalize", "threads")
     return {**{name: getattr(request, name) for name in names}, "sha256": hashes}
-
-
-def _digest(path: Path) -> str:
-    """Of a file, of all files that a name stands for, or of all files of a folder."""
-    digest = hashlib.sha256()
-    whole = sorted(each for each in path.rglob("*") if each.is_file())
-    for each in whole if path.is_dir() else shard_paths(path):
-        with open_input(each) as file:
-            digest.update(file.read())
-    return digest.hexdigest()

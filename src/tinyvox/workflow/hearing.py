@@ -21,7 +21,7 @@ from tinyvox.evaluation import (
     transcribe_with,
 )
 from tinyvox.hearing import Listener, digest_of, heard_with_texts
-from tinyvox.importers import load
+from tinyvox.importers import load, model_files
 from tinyvox.model import Model
 from tinyvox.progress import Progress, counted, silent
 from tinyvox.runtime import Session
@@ -50,8 +50,8 @@ class FileEar:
         return lambda audio: {"text": transcribe(audio)}, rate
 
     def digest(self) -> str:
-        """Of the files and the settings."""
-        return digest_of((self.model, self.card, self.lm), self.settings)
+        """Of the files, the model's card beside it among them, and the settings."""
+        return digest_of((*model_files(self.model), self.card, self.lm), self.settings)
 
 
 def open_recognizer(model: Recognizer | Path | str, card: Path | None = None) -> Recognizer:

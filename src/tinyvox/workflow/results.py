@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from tinyvox.importers import load
 from tinyvox.passes import Note
 from tinyvox.progress import Progress, silent
 from tinyvox.records import stamp
-from tinyvox.speech import read_manifest
+from tinyvox.speech import read_manifest, shard_paths
 from tinyvox.workflow.description import describe_file, describe_model
 from tinyvox.workflow.finetuning import FinetuneRequest, FinetuneResult
 from tinyvox.workflow.request import CompressRequest, CompressResult
@@ -22,8 +22,8 @@ from tinyvox.workflow.scoring import Evaluation, evaluate
 
 CHUNK = 16
 """Frames that the runtime is given at a time."""
-READ = ("data", "dev", "finetune", "card")
-"""Fields of a request that are files whose hashes a record has."""
+READ = ("data", "dev", "finetune", "card", "lm")
+"""What was asked for that is a file, or several by one name, whose hash a record has."""
 
 
 class Clock:
@@ -72,14 +72,16 @@ def _recorded(
     """The facts with the notes, and the record of what was asked."""
     asked = {each.name: getattr(request, each.name) for each in fields(request)}
     asked = {n: v for n, v in asked.items() if isinstance(v, Path | str | int | float)}
-    files: dict[str, Path | None] = {
-        "file": request.output,
-        "original": original,
-    }
-    files |= {name: path for name in READ if isinstance(path := asked.get(name), Path)}
+    files = {"file": request.output, "original": original, **_read(asked)}
     record = stamp(command, asked, files, recipe=facts["recipe"], seconds=seconds)
     said = [{"layer": note.layer, "what": note.what} for note in notes]
     return facts | {"notes": said, "record": record}
+
+
+def _read(asked: Mapping[str, Any]) -> dict[str, Sequence[Path]]:
+    """The files that were read, by the names in READ."""
+    given = {name: path for name in READ if isinstance(path := asked.get(name), Path)}
+    return {name: shard_paths(path) for name, path in given.items()}
 
 
 def described_facts(path: Path) -> dict[str, Any]:
@@ -94,8 +96,9 @@ def described_facts(path: Path) -> dict[str, Any]:
 def scored_facts(
     found: Evaluation, asked: Mapping[str, Any], seconds: float | None = None
 ) -> dict[str, Any]:
-    """What `eval --json` prints: `asked` has `model`, `data` and, where it was given, `against`."""
-    files = {"file": asked["model"], "data": asked["data"], "original": asked.get("against")}
+    """What `eval --json` prints: `asked` has `model`, `data` and, where they were given, `against`,
+    `card` and `lm`."""
+    files = {"file": asked["model"], "original": asked.get("against"), **_read(asked)}
     facts = found.summary() | {"transcripts": found.transcripts()}
     return facts | {"record": stamp("eval", asked, files, seconds=seconds)}
 

@@ -15,7 +15,7 @@ from tf_files import message, table
 
 import tinyvox as tv
 from tinyvox.errors import FileError, ImporterError
-from tinyvox.importers import bytes_on_disk, load
+from tinyvox.importers import bytes_on_disk, load, model_files
 from tinyvox.importers.tf_checkpoint.table import entries
 from tinyvox.model import Coded, Model, layers
 
@@ -122,6 +122,8 @@ def test_other_parts_of_a_checkpoint_lead_to_its_index(checkpoint: Path) -> None
 def test_all_files_of_a_checkpoint_are_counted() -> None:
     expected = sum(path.stat().st_size for path in FIXTURES.glob("train-40.*"))
     assert bytes_on_disk(FIXTURES) == bytes_on_disk(FIXTURES / INDEX) == expected
+    named = {path.name for path in model_files(FIXTURES / INDEX)}
+    assert named == {path.name for path in FIXTURES.glob("train-40.*")} | {"alphabet.txt"}
 
 
 def rewritten(folder: Path, change: object, kind: int = 0) -> Path:

@@ -38,6 +38,26 @@ def read_model(path: Path) -> ModelProto:
     Raises ImporterError, with the file's name, where it is no such file or damaged, where a tensor
     lies in a file that is missing or outside the model's folder, or where `onnx` is not installed.
     """
+    model = _parsed(path)
+    try:
+        for proto in _outside(model):
+            _fetch(proto, path.parent)
+    except ImporterError as error:
+        raise ImporterError(f"{path}: {error}") from error
+    return model
+
+
+def data_files(path: Path) -> list[Path]:
+    """The files beside an ONNX file in which tensors of it lie. Raises as `read_model` does."""
+    model = _parsed(path)
+    try:
+        return sorted({_file_of(proto, path.parent) for proto in _outside(model)})
+    except ImporterError as error:
+        raise ImporterError(f"{path}: {error}") from error
+
+
+def _parsed(path: Path) -> ModelProto:
+    """The model without the tensors that lie in other files."""
     foreign = recognized(path)
     if foreign is not None:
         raise ImporterError(f"{path}: {foreign}")
@@ -56,13 +76,14 @@ def read_model(path: Path) -> ModelProto:
         raise ImporterError(f"{path}: has names that are no text; the file is damaged")
     if not model.graph.node:
         raise ImporterError(f"{path}: holds no graph of operators, expected an ONNX model")
-    try:
-        for proto in _tensors(model):
-            if proto.data_location == onnx.TensorProto.EXTERNAL:
-                _fetch(proto, path.parent)
-    except ImporterError as error:
-        raise ImporterError(f"{path}: {error}") from error
     return model
+
+
+def _outside(model: ModelProto) -> Iterator[TensorProto]:
+    """The tensors that lie in other files."""
+    from onnx import TensorProto
+
+    return (each for each in _tensors(model) if each.data_location == TensorProto.EXTERNAL)
 
 
 def _is_text(message: Any) -> bool:
@@ -138,9 +159,8 @@ def _fetch(proto: TensorProto, folder: Path) -> None:
     """Read a tensor that lies in another file, and keep it in the model."""
     from onnx import TensorProto
 
-    entries = {entry.key: entry.value for entry in proto.external_data}
-    what = f"tensor {proto.name!r}"
-    file = _beside(entries.get("location", ""), folder, what)
+    entries, what = _entries(proto), f"tensor {proto.name!r}"
+    file = _file_of(proto, folder)
     try:
         offset = int(entries.get("offset", 0))
         length = int(entries.get("length", file.stat().st_size - offset))
@@ -156,6 +176,15 @@ def _fetch(proto: TensorProto, folder: Path) -> None:
         proto.raw_data = opened.read(length)
     proto.ClearField("external_data")
     proto.data_location = TensorProto.DEFAULT
+
+
+def _entries(proto: TensorProto) -> dict[str, str]:
+    """Where a tensor lies that is in another file."""
+    return {entry.key: entry.value for entry in proto.external_data}
+
+
+def _file_of(proto: TensorProto, folder: Path) -> Path:
+    return _beside(_entries(proto).get("location", ""), folder, f"tensor {proto.name!r}")
 
 
 def _beside(location: str, folder: Path, what: str) -> Path:

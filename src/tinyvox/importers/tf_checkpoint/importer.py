@@ -42,6 +42,8 @@ _CELLS = {
     "lstm_fused_cell": 1.0,
 }
 """The names of the LSTM, and what the network adds to its forget gate."""
+FLAGS, ALPHABET = BESIDE = "flags.txt", "alphabet.txt"
+"""Files that may lie beside it: what it was trained with, its labels."""
 _CLIP = 20.0
 _NO_CARD = "no alphabet.txt lies beside the checkpoint, so the model has no speech card"
 _IGNORED = re.compile(r"(.*/)?(Adam(_\d+)?|beta\d_power|global_step|learning_rate|epoch|\w*loss)")
@@ -62,7 +64,7 @@ def load_checkpoint(path: Path) -> Model:
     index = _named(path) if path.is_dir() else path
     try:
         bundle = read_bundle(index)
-        flags = _flags(index.with_name("flags.txt"))
+        flags = _flags(index.with_name(FLAGS))
         model = _network(bundle, flags.get("relu_clip", _CLIP))
         card = _card(index, model, flags)
     except ImporterError as error:
@@ -74,11 +76,10 @@ def load_checkpoint(path: Path) -> Model:
     return model if card is None else model.with_card(card)
 
 
-def checkpoint_bytes(path: Path) -> int:
-    """The size of all files of a checkpoint, given as `load_checkpoint` takes it."""
+def checkpoint_files(path: Path) -> list[Path]:
+    """The files with the weights of a checkpoint, given as `load_checkpoint` takes it."""
     index = _named(path) if path.is_dir() else path
-    data = index.parent.glob(f"{glob.escape(index.stem)}.data-*-of-*")
-    return sum(each.stat().st_size for each in (index, *data))
+    return [index, *sorted(index.parent.glob(f"{glob.escape(index.stem)}.data-*-of-*"))]
 
 
 def _named(folder: Path) -> Path:
@@ -179,7 +180,7 @@ def _flags(path: Path) -> dict[str, float]:
 
 def _card(index: Path, model: Model, flags: Mapping[str, float]) -> SpeechCard | None:
     """The speech card that `alphabet.txt` gives; None where there is none."""
-    alphabet = index.with_name("alphabet.txt")
+    alphabet = index.with_name(ALPHABET)
     if not alphabet.is_file():
         return None
     labels, expected = deepspeech.labels_of_file(alphabet), model.signals[model.output].size - 1
