@@ -119,8 +119,8 @@ void read_bytes(const uint8_t* data, size_t bytes, size_t passes, size_t streams
     (streams == 1 ? read_once<1> : read_once<4>)(data, bytes);
 }
 
-// Multiplies bytes by an instruction, by its number; returns how many, 0 where it does not exist. The
-// process must have asked for tiles before, as `tinyvox` does.
+// Multiplies bytes by an instruction, by its number; returns how many, 0 where it does not exist.
+// The process must have asked for tiles before, as `tinyvox` does.
 size_t multiply(size_t instruction, size_t rounds) {
   constexpr size_t (*all[])(size_t) = {multiply_by<vnni_512>, multiply_by<vnni_256>,
                                        multiply_by<pairs_256>, multiply_by<pairs_128>,
