@@ -371,7 +371,7 @@ def test_published_architectures_import_as_they_are(tmp_path: Path) -> None:
 
 def test_the_zoo_was_measured_whole() -> None:
     rows = measured("zoo")["architectures"]
-    assert len({row["model"] for row in rows}) == len(rows) == 40
+    assert len({row["model"] for row in rows}) == len(rows) == 65
     for row in rows:
         repository, file = row["source"].split(maxsplit=1)
         assert len(repository.split("/")) == 2, row["source"]

@@ -180,10 +180,10 @@ class GruFrameAtt(nn.Module):
     def __init__(self, classes: int = 12) -> None:
         super().__init__()
         self.bn0 = nn.BatchNorm2d(BANDS)
-        self.conv_block1 = _PannsBlock(1, 8)
-        self.conv_block2 = _PannsBlock(8, 12)
-        self.conv_block3 = _PannsBlock(12, 16)
-        self.gru = nn.GRU(16, 32, 1, bias=True, batch_first=True, bidirectional=True)
+        self.conv_block1 = _PannsBlock(1, 16)
+        self.conv_block2 = _PannsBlock(16, 24)
+        self.conv_block3 = _PannsBlock(24, 32)
+        self.gru = nn.GRU(32, 32, 1, bias=True, batch_first=True, bidirectional=True)
         self.fc1 = nn.Linear(64, 64)
         self.att_block = _AttBlock(64, classes)
 
