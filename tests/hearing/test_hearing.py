@@ -73,6 +73,8 @@ def test_texts_go_on_where_they_were_stopped(folder: Path, tmp_path: Path) -> No
     texts.write_text("".join(lines[:10]) + lines[10][:20])
     pairs = heard_with_texts(ear, utterances, texts=texts)
     assert [heard.result for _, heard in itertools.islice(pairs, 12)] == whole[:12]
+    with pytest.raises(FileError, match=r"texts\.jsonl: another run is adding to it; wait"):
+        list(heard_with_texts(ear, utterances, texts=texts))
     pairs.close()  # type: ignore[attr-defined]
     assert texts.read_text().startswith("".join(lines[:10]))  # those lines were not heard again
     assert len(texts.read_text().splitlines()) == 12

@@ -51,6 +51,11 @@ def dies_once(marker: Path) -> int:
     return os.getpid()
 
 
+def blocks_interrupts(_: object) -> bool:
+    """Whether this process was started so that Ctrl-C does not reach it."""
+    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
 def dies(_: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,34 @@ def test_what_is_no_result_is_told_in_one_line(tmp_path: Path, text: str, said: 
     assert str(error.value).startswith(f"{path}: ")
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        (described(size=-5), "file_bytes: found -5"),
+        (described(distance={"divergence": "x"}), "distance.divergence: found 'x'"),
+        (
+            described() | {"matrices": [{**described()["matrices"][0], "shape": []}]},
+            "1.shape: found",
+        ),
+        (scored(-0.5), "wer: found -0.5"),
+        (scored(wer_interval=[0.5]), "wer_interval: found [0.5]"),
+        (scored(original={"wer": "x"}), "original.wer: found 'x'"),
+        (timed(-1.0), "ms_per_frame: found -1.0"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(
+    tmp_path: Path, facts: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(DataError, match=re.escape(said)):
+        read_results(written(tmp_path / "a.json", facts))
+
+
+def test_a_mark_before_the_text_is_no_part_of_it(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(timed()).encode())
+    (found,) = read_results(tmp_path / "a.json")
+    assert found.facts == timed()
 
 
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:

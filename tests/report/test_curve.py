@@ -54,6 +54,11 @@ def test_a_result_on_other_data_is_named_and_not_drawn() -> None:
     assert choose(found) is not found[-1]
 
 
+def test_different_originals_are_not_drawn_as_one() -> None:
+    found = subjects(described("e.tvx", 500, "e"), scored(0.4, "e", original={"wer": 0.5}))
+    assert curves(found, found[0])[0].original is None
+
+
 def test_the_smallest_within_the_interval_of_the_best_is_chosen() -> None:
     found = subjects()
     assert choose(found) is found[1]  # c is best, with 15 to 25%; b has 21%

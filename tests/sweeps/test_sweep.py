@@ -149,6 +149,9 @@ def test_a_task_that_failed_is_not_done(tmp_path: Path) -> None:
     records = Records(tmp_path / RESULTS)
     records.add({"task": {"key": "a"}, "error": "too little memory"})
     records.add({"task": {"key": "b"}, "compress": {}})
+    with pytest.raises(FileError, match=r"results\.jsonl: another run is adding to it; wait"):
+        Records(tmp_path / RESULTS)
+    records.close()
     for each in (records, Records(tmp_path / RESULTS)):
         assert each.done("a") is None
         assert each.done("b") == {"task": {"key": "b"}, "compress": {}}

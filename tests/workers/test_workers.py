@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from small_sweeps import dies, dies_once, squared, stumbles
+from small_sweeps import blocks_interrupts, dies, dies_once, squared, stumbles
 
 from tinyvox.errors import DataError, WorkerError
 from tinyvox.workers import ATTEMPTS, Need, Processes, RayCluster, free_memory, processors
@@ -37,6 +37,13 @@ def test_a_killed_process_loses_its_job_alone(two: Processes, tmp_path: Path) ->
     (lost,) = two.run(dies, [None], NOTHING)
     with pytest.raises(WorkerError, match=rf"^job 1: the process was killed {ATTEMPTS} times"):
         lost.result()
+
+
+def test_workers_never_see_ctrl_c(two: Processes) -> None:
+    """Not even while they start, when they would print where they were."""
+    (found,) = two.run(blocks_interrupts, [None], NOTHING)
+    assert found.value
+    assert not blocks_interrupts(None)
 
 
 def test_a_fault_of_the_program_is_not_hidden(two: Processes) -> None:

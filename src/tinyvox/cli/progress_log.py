@@ -14,9 +14,8 @@ from typing import IO, Any
 
 from tinyvox.cli.progress_display import shown
 from tinyvox.cli.trackers import FAILED, FINISHED, TRACKERS, Tracker
-from tinyvox.errors import FileError
 from tinyvox.progress import Update
-from tinyvox.storage import check_going_on, check_output
+from tinyvox.storage import check_output, open_to_add
 
 SECONDS_A_LINE = 1.0
 BEGINNING = b'{"time": "'
@@ -28,7 +27,8 @@ def shown_and_logged(log: Path | None) -> Iterator[Callable[[Update], None]]:
     """Show updates while the block runs and, with a log, append them to it, and how it ended. A log
     named as one of `TRACKERS` is kept by that library.
 
-    Raises FileError where the log cannot be written, or is a file of something else, TinyvoxError
+    Raises FileError where the log cannot be written, is a file of something else, or another run
+    has it, TinyvoxError
     where the library is not there.
     """
     if log is None:
@@ -55,12 +55,7 @@ def _opened(log: Path) -> Iterator[Tracker]:
         yield tracker()
         return
     check_output(log)
-    check_going_on(log, BEGINNING)
-    try:
-        file = log.open("a", encoding="utf-8")
-    except OSError as error:
-        raise FileError(f"{log}: cannot be written: {error.strerror}") from error
-    with file:
+    with open_to_add(log, BEGINNING) as file:
         yield LogLines(file)
 
 

@@ -13,7 +13,7 @@ from tinyvox.errors import FileError
 from tinyvox.hearing.ears import Ear
 from tinyvox.hearing.hearing import Heard, Pair, hear
 from tinyvox.speech import Utterance
-from tinyvox.storage import check_going_on, check_output
+from tinyvox.storage import check_output, open_to_add
 from tinyvox.workers import Executor
 
 OWN = ("by", "audio_filepath", "offset", "duration", "audio_seconds", "seconds")
@@ -33,20 +33,20 @@ def heard_with_texts(
     """As `hear`; with `texts`, a file, a line is written there for each utterance, and what it has
     already is not heard again.
 
-    Raises FileError where the file has other utterances, or is of another model or search.
+    Raises FileError where the file has other utterances, is of another model or search, or another
+    run adds to it.
     """
     waiting = iter(utterances)
     if texts is None:
         yield from hear(ear, waiting, executor, scored=scored)
         return
     check_output(texts)
-    check_going_on(texts, BEGINNING)
     by = ear.digest()
-    yield from _known(texts, waiting, by)
     with (
-        texts.open("a", encoding="utf-8") as file,
+        open_to_add(texts, BEGINNING) as file,
         closing(hear(ear, waiting, executor, scored=scored)) as pairs,
     ):
+        yield from _known(texts, waiting, by)
         for utterance, heard in pairs:
             file.write(json.dumps(_line(utterance, heard, by)) + "\n")
             file.flush()
@@ -66,8 +66,6 @@ def _place(utterance: Utterance) -> dict[str, Any]:
 
 def _known(texts: Path, waiting: Iterator[Utterance], by: str) -> Iterator[Pair]:
     """The utterances that the file has, taken from those that wait. What a kill cut short goes."""
-    if not texts.exists():
-        return
     with texts.open("rb") as file:
         for number, text in enumerate(file, 1):
             if not text.endswith(b"\n"):

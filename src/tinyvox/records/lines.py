@@ -6,9 +6,7 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, Field
 
-from tinyvox.records.schema import Part
-
-Count = Annotated[int, Field(ge=0)]
+from tinyvox.records.schema import Count, Part
 
 
 class LogLine(Part):

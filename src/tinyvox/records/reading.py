@@ -58,7 +58,7 @@ def read_results(path: Path) -> list[Result]:
     """
     with open_input(path) as file:
         try:
-            text = file.read().decode()
+            text = file.read().decode("utf-8-sig")  # some shells write a mark before the text
         except UnicodeDecodeError as error:
             raise DataError(
                 f"{path}: has the byte 0x{error.object[error.start]:02x}, which is no UTF-8; give "

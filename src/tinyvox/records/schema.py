@@ -6,11 +6,20 @@ SCHEMA_VERSION is the same.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION = 1
+
+Count = Annotated[int, Field(ge=0)]
+"""Of bytes, values or rows."""
+Amount = Annotated[float, Field(ge=0)]
+"""Of time or errors."""
+Shape = Annotated[list[Count], Field(min_length=2, max_length=2)]
+"""Of a matrix: rows, columns."""
+Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
+"""Its ends, the lower first."""
 
 
 class Part(BaseModel):
@@ -60,13 +69,13 @@ class Tensor(Part):
 
     name: str
     """Its full name, `layer.field`; the factors of a product end in `.left` and `.right`."""
-    shape: list[int] | None
+    shape: list[Count] | None
     """Rows and columns, or the length of a vector; null for what is no tensor."""
     kind: str
     """`coded`, `dense`, `vector`, `layer` or `section`."""
     bits_per_weight: float | None
     """Of the file, codebooks and scales included."""
-    bytes: int
+    bytes: Count
     """In the file."""
 
 
@@ -75,17 +84,17 @@ class Matrix(Part):
 
     name: str
     """Its full name."""
-    shape: list[int]
+    shape: Shape
     """Rows and columns now, of a product those of the whole."""
-    original_shape: list[int] | None
+    original_shape: Shape | None
     """Before units were removed; null where that is not known."""
-    rank: int | None
+    rank: Count | None
     """Of a product; null for a matrix that is whole."""
     coded_bits: float | None
     """The mean size of a code in the file; null for a matrix in float."""
-    weights: int
+    weights: Count
     """Values that are stored, those of both factors of a product."""
-    bytes: int
+    bytes: Count
     """In the file."""
     relative_mse: float | None
     """The squared error of the matrix over its energy; null where it was not measured."""
@@ -101,7 +110,7 @@ class Stage(Part):
 
     name: str
     """`original`, `pruned`, `factored`, `coded`."""
-    bytes: int
+    bytes: Count
     """Of the model then: 4 for each parameter, in the end those of the file."""
 
 
@@ -114,18 +123,29 @@ class Note(Part):
     """In words."""
 
 
+class Distance(Part):
+    """How far the outputs are from the original's, as far as that was measured."""
+
+    relative_rms: Amount | None = None
+    """The RMS error over the RMS of the original's outputs."""
+    cosine: float | None = None
+    """The cosine between both."""
+    divergence: float | None = None
+    """The mean Kullback-Leibler divergence of a frame, in nats."""
+
+
 class Described(Part):
     """A file: `compress`, `finetune` and `inspect`."""
 
     file: str
     """Its name."""
-    file_bytes: int
+    file_bytes: Count
     """Its bytes on disk, everything included."""
-    original_bytes: int
+    original_bytes: Count
     """4 bytes for each parameter of the original."""
-    ratio: float
+    ratio: Amount
     """The one over the other."""
-    parameters: int
+    parameters: Count
     """Weights and biases that it has now."""
     tensors: list[Tensor]
     """Every tensor; with `overhead`, all bytes of a .tvx file."""
@@ -141,7 +161,7 @@ class Described(Part):
     """What was done, and what was left alone, and why."""
     recipe: dict[str, Any] | None = None
     """The recipe that makes the file again; null where no weight was changed."""
-    distance: dict[str, Any] | None = None
+    distance: Distance | None = None
     """How far the outputs are from the original's: `relative_rms`, `cosine`, `divergence`."""
     record: Record | None = None
     """Where the result comes from."""
@@ -162,36 +182,45 @@ class Transcript(Part):
     """What is said, as it was compared."""
     text: str
     """What the model heard."""
-    word_edits: int
+    word_edits: Count
     """Words to change, to leave out and to add."""
-    words: int
+    words: Count
     """Words of the reference."""
     original_text: str | None = None
     """What the original heard; null without `--against`."""
-    original_word_edits: int | None = None
+    original_word_edits: Count | None = None
     """The same of the original."""
+
+
+class Original(Part):
+    """The error rates of the original on the same data."""
+
+    wer: Amount | None = None
+    """Word error rate; null where no word is said."""
+    cer: Amount | None = None
+    """Character error rate."""
 
 
 class Scored(Part):
     """Error rates: `eval`."""
 
-    wer: float | None
+    wer: Amount | None
     """Word error rate; null where no word is said."""
-    cer: float | None
+    cer: Amount | None
     """Character error rate."""
-    wer_interval: list[float] | None
+    wer_interval: Interval | None
     """95%, bootstrap over utterances."""
-    utterances: int
+    utterances: Count
     """Utterances that were scored."""
-    seconds: float
+    seconds: Amount
     """Spent on transcribing."""
-    rtf: float
+    rtf: Amount
     """The real-time factor: those over the seconds of audio."""
-    original: dict[str, Any] | None = None
+    original: Original | None = None
     """The same of the original, with `--against`."""
     wer_change: float | None = None
     """WER minus the original's."""
-    wer_change_interval: list[float] | None = None
+    wer_change_interval: Interval | None = None
     """95%, of pairs of utterances."""
     transcripts: list[Transcript] = []
     """Utterance by utterance."""
@@ -202,17 +231,17 @@ class Scored(Part):
 class Timed(Part):
     """Speed: `bench`."""
 
-    ms_per_frame: float
+    ms_per_frame: Amount
     """Milliseconds a frame, the median."""
-    rtf: float | None
+    rtf: Amount | None
     """The real-time factor, with features and decoding; null without a speech card."""
     isa: str
     """The instruction set."""
     threads: int
     """Threads that ran."""
-    original_ms_per_frame: float | None = None
+    original_ms_per_frame: Amount | None = None
     """The same of the original in PyTorch, with `--against`."""
-    speedup: float | None = None
+    speedup: Amount | None = None
     """The one over the other."""
     record: Record | None = None
     """Where the result comes from."""

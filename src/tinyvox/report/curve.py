@@ -52,7 +52,7 @@ class Tick:
 @dataclass(frozen=True)
 class Curve:
     """A plot, with the points by their cost; `missing` are the names of those without a number or
-    on other data. `original` is where the original's error lies, if that is known."""
+    on other data. `original` is where the original's error lies, if that is known, and one."""
 
     cost_name: str
     error_name: str
@@ -121,7 +121,7 @@ def _curve(
         return None
     found.sort(key=lambda each: (each[2].value, each[3].value))
     xs, x_ticks = _logarithmic([each[2].value for each in found], FORMS[cost[2]])
-    before = chosen.number(measure[0], f"original.{measure[1]}", measure[2])
+    before = _original([each for _, each, *_ in found], measure)
     heights = [each[3].value for each in found] + ([] if before is None else [before.value])
     ys, y_ticks = _linear(heights, FORMS[measure[2]])
     original = None
@@ -134,6 +134,14 @@ def _curve(
         for (number, each, a, b), x, y, on_front in zip(found, xs, ys, best, strict=True)
     )
     return Curve(cost[3], measure[3], points, x_ticks, y_ticks, tuple(missing), original)
+
+
+def _original(subjects: Sequence[Subject], measure: tuple[str, str, str, str]) -> Value | None:
+    """The original's error; None where it is not known, or the subjects have several originals."""
+    kind, path, form, _ = measure
+    found = [each.number(kind, f"original.{path}", form) for each in subjects]
+    known = [each for each in found if each is not None]
+    return known[0] if len({each.value for each in known}) == 1 else None
 
 
 def front(pairs: Sequence[tuple[float, float]]) -> list[bool]:

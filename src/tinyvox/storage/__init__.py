@@ -9,7 +9,6 @@ from tinyvox.storage.atomic import (
 from tinyvox.storage.checks import (
     check_apart,
     check_folder,
-    check_going_on,
     check_inputs,
     check_output,
     check_space,
@@ -17,6 +16,7 @@ from tinyvox.storage.checks import (
 )
 from tinyvox.storage.documents import Place, describe, read_yaml, write_yaml, yaml_text
 from tinyvox.storage.folders import cache_folder
+from tinyvox.storage.lines import open_to_add
 
 __all__ = [
     "Place",
@@ -25,13 +25,13 @@ __all__ = [
     "cache_folder",
     "check_apart",
     "check_folder",
-    "check_going_on",
     "check_inputs",
     "check_output",
     "check_space",
     "describe",
     "interrupted_afterwards",
     "open_input",
+    "open_to_add",
     "read_yaml",
     "write_file",
     "write_yaml",

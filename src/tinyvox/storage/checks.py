@@ -79,20 +79,6 @@ def check_space(path: Path, needed: int) -> None:
         )
 
 
-def check_going_on(path: Path, beginning: bytes) -> None:
-    """Before lines are added to a file, or taken from it: raise FileError where there is one that
-    does not begin as its lines do, and so is of something else."""
-    if not path.exists():
-        return
-    with open_input(path) as file:
-        found = file.read(len(beginning))
-    if not beginning.startswith(found):
-        raise FileError(
-            f"{path}: begins with {found[:20]!r}, expected {beginning.decode()!r}: is a file of "
-            "something else; name another"
-        )
-
-
 def check_apart(outputs: Mapping[str, Path], inputs: Iterable[Path]) -> None:
     """Raise FileError where an output, by what it is, is an input or another output: by the same
     name, by another way to it, or by a link."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyvox.errors import FileError
-from tinyvox.storage import check_going_on
+from tinyvox.storage import open_to_add
 
 Record = dict[str, Any]
 """The result of a task: `task`, and `compress` and `eval` as these commands print them, or
@@ -20,16 +20,28 @@ BEGINNING = b'{"task": '
 
 
 class Records:
-    """The file of results. The last line of a task counts."""
+    """The file of results, of one run at a time until `close`. The last line of a task counts."""
 
     def __init__(self, path: Path) -> None:
         """Read what is there. A last line that a kill cut short goes. Raises FileError where the
-        file holds something else, or cannot be written."""
+        file holds something else, cannot be written, or another run adds to it."""
         self.path = path
         self._by_key: dict[str, Record] = {}
-        check_going_on(path, BEGINNING)
+        self._file = open_to_add(path, BEGINNING)
         try:
-            content = path.read_bytes() if path.exists() else b""
+            self._read()
+        except FileError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Leave the file to others."""
+        self._file.close()
+
+    def _read(self) -> None:
+        path = self.path
+        try:
+            content = path.read_bytes()
             whole = content[: content.rfind(b"\n") + 1]
         except OSError as error:
             raise FileError(f"{path}: cannot be read: {error.strerror}") from error
@@ -56,10 +68,9 @@ class Records:
         """Write a result to the disk. Raises FileError."""
         self._by_key[record["task"]["key"]] = record
         try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
+            self._file.write(json.dumps(record) + "\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
         except OSError as error:
             raise FileError(f"{self.path}: cannot be written: {error.strerror}") from error
 

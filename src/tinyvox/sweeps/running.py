@@ -136,7 +136,8 @@ class _Work:
         return {"task": identity, **facts}
 
     def close(self) -> None:
-        """End the workers, if there are any."""
+        """End the workers, if there are any, and leave the results to others."""
+        self.records.close()
         if self._executor is not None:
             self._executor.close()
 

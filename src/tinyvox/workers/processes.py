@@ -104,7 +104,8 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.pipe, inside = context.Pipe()
         self.process = context.Process(target=_serve, args=(inside,), daemon=True)
-        self.process.start()
+        with _interrupts_wait():
+            self.process.start()
         inside.close()  # so that the pipe ends when the process does
 
     def begin(self, function: Function, job: Job) -> None:
@@ -134,6 +135,20 @@ class _Worker:
         self.process.kill()
         self.process.join()
         self.pipe.close()
+
+
+@contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Ctrl-C takes effect after the block. Processes that start in it never see it: until they run
+    our code, they would print where they were."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _serve(pipe: Connection) -> None:
