@@ -130,7 +130,10 @@ def test_what_cannot_be_has_a_code(library: Library, lm: Path, tmp_path: Path) -
         options.beam, options.cutoff_probability = 100, 1.5
         code = c.tv_search_open(model, byref(options), byref(search))
         library.refused(code, "TV_ERROR_ARGUMENT", "a cut-off is out of its range")
-        options.cutoff_probability, options.size = 1, 10**6
+        options.cutoff_probability, options.reserved = 1, 3
+        code = c.tv_search_open(model, byref(options), byref(search))
+        library.refused(code, "TV_ERROR_ARGUMENT", "reserved is 3, expected 0")
+        options.reserved, options.size = 0, 10**6
         code = c.tv_search_open(model, byref(options), byref(search))
         library.refused(code, "TV_ERROR_ARGUMENT", "no size, or a wrong one")
         assert search.value is None

@@ -155,6 +155,7 @@ def test_a_task_that_failed_is_not_done(tmp_path: Path) -> None:
     for each in (records, Records(tmp_path / RESULTS)):
         assert each.done("a") is None
         assert each.done("b") == {"task": {"key": "b"}, "compress": {}}
+        each.close()
 
 
 def test_two_large_plans_never_share_8_gb(request_: SweepRequest) -> None:

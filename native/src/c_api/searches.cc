@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <stdexcept>
 #include <string>
 
 #include "c_api/handles.h"
@@ -45,6 +46,9 @@ BeamSettings settings_of(const tv_search_options& options, const NgramModel* mod
 }
 
 std::unique_ptr<tv_search> make_search(const Alphabet& alphabet, const tv_search_options& options) {
+  if (options.reserved)  // or later versions could not use it
+    throw std::invalid_argument("reserved is " + std::to_string(options.reserved) +
+                                ", expected 0; set the options to their defaults first");
   std::shared_ptr<const NgramModel> model = open_language_model(options);
   auto made = std::make_unique<tv_search>();
   made->options.closed = !options.open_vocabulary;

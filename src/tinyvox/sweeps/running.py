@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -52,14 +53,14 @@ def sweep(request: SweepRequest, progress: Progress = silent) -> SweepResult:
     search = Search(request.search, request.seed) if request.search else None
     model = load(request.model, request.card)
     _check(request, tasks, model)
-    work = _Work(request, model, Records(request.output / RESULTS), progress)
-    try:
+    with (
+        closing(Records(request.output / RESULTS)) as kept,
+        closing(_Work(request, model, kept, progress)) as work,
+    ):
         work.total = len(tasks) + request.search
         records = work.done(tasks)
         if search is not None:
             records += _searched(search, work)
-    finally:
-        work.close()
     return _finished(request, records, progress)
 
 
@@ -136,8 +137,7 @@ class _Work:
         return {"task": identity, **facts}
 
     def close(self) -> None:
-        """End the workers, if there are any, and leave the results to others."""
-        self.records.close()
+        """End the workers, if there are any."""
         if self._executor is not None:
             self._executor.close()
 
