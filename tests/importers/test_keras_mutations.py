@@ -20,7 +20,7 @@ from unittest import mock
 import keras_files
 import pytest
 from examples import examples
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tinyvox.errors import TinyvoxError
@@ -146,6 +146,7 @@ def with_model(held: Contents, model: str) -> Contents:
 
 @examples(300)
 @given(name=st.sampled_from(NAMES), seed=st.integers(0, 2**64))
+@example(name="gru.3.h5", seed=4038019)  # joins tensors of two and of three dimensions
 def test_changed_json(name: str, seed: int, tmp_path: Path) -> None:
     """The arrays are read once for all: each file would take a process."""
     rng = random.Random(seed)

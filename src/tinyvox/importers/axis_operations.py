@@ -216,6 +216,9 @@ def concatenate(graph: LayerGraph, parts: Sequence[Stream | Zeros], dim: int) ->
     streams = [part for part in parts if isinstance(part, Stream)]
     if len(parts) == 1:
         return streams[0]
+    if len({len(stream.axes) for stream in streams}) > 1:
+        found = ", ".join(map(str, streams))
+        raise ImporterError(f"joins {found}, expected tensors of as many dimensions")
     dim = streams[0].dim(dim)
     if streams[0].is_time(dim):
         return _with_zeros(parts, dim)
