@@ -4,8 +4,6 @@
 #include <cstring>
 #include <numeric>
 
-#include "forms.h"
-
 namespace tinyvox {
 namespace {
 

@@ -169,9 +169,13 @@ void check_strays(const Kernels& set, uint32_t entries) {
   Tensor tensor = coded(kind, 1030, 257);
   for (uint8_t& code : tensor.codes)
     code = static_cast<uint8_t>(bits() % 300 == 0 ? bits() % entries : entries / 2 - bits() % 16);
-  const Values x = uniforms(5 * tensor.columns, 3);
-  check_frames({set, kind.form, tensor.rows, tensor.columns, 5}, Packer(set).pack(tensor), x,
-               multiply(Packer(kernels_scalar).pack(tensor), x, 5));
+  const Values x = uniforms(max_frames * tensor.columns, 3);
+  for (bool fine : {false, true}) {
+    tensor.fine_input = fine;
+    check_frames({set, kind.form, tensor.rows, tensor.columns, max_frames},
+                 Packer(set).pack(tensor), x,
+                 multiply(Packer(kernels_scalar).pack(tensor), x, max_frames));
+  }
 }
 
 // A layer that ends with a bias and limits, against the same done to the products.
@@ -212,6 +216,19 @@ void check_hostile_end(const Kernels& set) {
       fail_case({set, "the end of a NaN", rows, 8, 1}, i, y[i], bias[i]);
 }
 
+// The same frame again and again gives the same: sets take other ways with several frames.
+void check_again(const Case& now, const PackedMatrix& matrix, const Values& x,
+                 const Values& expected) {
+  constexpr size_t frames = 17;
+  Values many, results;
+  for (size_t frame = 0; frame < frames; ++frame) {
+    many.insert(many.end(), x.begin(), x.end());
+    results.insert(results.end(), expected.begin(), expected.end());
+  }
+  expect_same({now.set, now.what, now.rows, now.columns, frames}, multiply(matrix, many, frames),
+              results);
+}
+
 // The same of a grid: its first and its last code, whichever sign they have.
 void check_largest_grid(const Kernels& set, const Kind& kind) {
   constexpr size_t rows = 9;
@@ -226,9 +243,11 @@ void check_largest_grid(const Kernels& set, const Kind& kind) {
         tensor.codes[row * max_columns + i] =
             static_cast<uint8_t>((x[i] > 0) == (row % 2) ? last : 0);
     }
-    expect_same({set, kind.form + std::string(" at its largest"), rows, max_columns, 1},
-                multiply(Packer(set).pack(tensor), x, 1),
-                multiply(Packer(kernels_scalar).pack(tensor), x, 1));
+    const Case now{set, kind.form + std::string(" at its largest"), rows, max_columns, 1};
+    const PackedMatrix matrix = Packer(set).pack(tensor);
+    const Values expected = multiply(Packer(kernels_scalar).pack(tensor), x, 1);
+    expect_same(now, multiply(matrix, x, 1), expected);
+    check_again(now, matrix, x, expected);
   }
 }
 
@@ -250,7 +269,9 @@ void check_largest(const Kernels& set, const Kind& kind) {
         for (size_t row = 0; row < rows; ++row)
           tensor.codes[row * max_columns + i] = (x[i] > 0) == positive;
       }
-      const Values found = multiply(Packer(set).pack(tensor), x, 1);
+      const PackedMatrix matrix = Packer(set).pack(tensor);
+      const Values found = multiply(matrix, x, 1);
+      check_again(now, matrix, x, found);
       for (size_t i = 0; i < rows; ++i)
         expect_within(now, i, found[i], positive ? max_columns : -1.0 * max_columns, 0.1);
       expect_same(now, found, multiply(Packer(kernels_scalar).pack(tensor), x, 1));

@@ -173,7 +173,7 @@ def _check_plain(path: Path) -> None:
 
 _BROKEN = (
     OSError, ValueError, EOFError, TypeError, SyntaxError, tokenize.TokenError, RuntimeError,
-    NotImplementedError, zipfile.BadZipFile, zlib.error,
+    zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 """What NumPy and zipfile raise for files that are no arrays, or damaged."""
 
